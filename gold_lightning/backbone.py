@@ -1,0 +1,194 @@
+"""Where a student's weights and tokenizer come from: the hub, a folder, or what the package brings itself."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from gold_lightning.errors import GoldError
+from gold_lightning.generators.embedded import embedded_folder
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+__all__ = ["load_model", "load_tokenizer", "student_folder"]
+
+_log = logging.getLogger(__name__)
+_LAYOUT = 1  # raised when what build_from_generator writes changes
+_SENTINELS = 100
+
+
+def student_folder(name: str) -> str:
+    """Turns ``embedded`` and ``generator-embeddings`` into folders; any other name stays as it is.
+
+    ``embedded`` is the pre-trained student in the package. ``generator-embeddings`` is built on first use:
+    a T5 whose vocabulary and embeddings come from the embedded generator, all else random.
+    """
+    if name == "embedded":
+        shipped = Path(__file__).parent / "assets" / "student"
+        if (shipped / "config.json").exists():
+            return str(shipped)
+    if name in ("embedded", "generator-embeddings"):
+        return str(_from_generator())
+    return name
+
+
+def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
+    """The student's tokenizer. Raises GoldError as :func:`load_model`."""
+    from transformers import AutoTokenizer
+
+    with _Found(name) as folder:
+        return AutoTokenizer.from_pretrained(folder)
+    raise AssertionError  # pragma: no cover
+
+
+def load_model(name: str) -> PreTrainedModel:
+    """The student's T5, in float32, ready to train.
+
+    Args:
+        name: Hub id, folder, ``embedded`` or ``generator-embeddings``.
+
+    Raises:
+        GoldError: Neither a folder nor on the hub; says what was looked for, where, and two ways out.
+    """
+    from transformers import AutoModelForSeq2SeqLM
+
+    with _Found(name) as folder:
+        model: PreTrainedModel = AutoModelForSeq2SeqLM.from_pretrained(
+            folder, dtype=torch.float32, use_safetensors=True
+        )
+        return model
+    raise AssertionError  # pragma: no cover
+
+
+class _Found:
+    """Turns transformers' many-line OSError into one line."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __enter__(self) -> str:
+        return student_folder(self.name)
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, OSError):
+            raise GoldError(
+                f"student {self.name!r}: no such folder here, and the hub did not give it "
+                f"({' '.join(str(error).split())[:160]}); two ways out: --model.student FOLDER, "
+                "or --model.student embedded"
+            ) from None
+
+
+def _from_generator() -> Path:
+    """A small T5 with the embedded generator's pruned vocabulary and embeddings, unpacked into the cache."""
+    source = embedded_folder()
+    folder = source.parent / f"student-{source.name.removeprefix('smollm2-')}-{_LAYOUT}"
+    if not (folder / "config.json").exists():
+        part = Path(tempfile.mkdtemp(dir=source.parent))
+        build_from_generator(source, part)
+        try:
+            part.rename(folder)
+        except OSError:
+            shutil.rmtree(part)
+    return folder
+
+
+def build_from_generator(
+    source: Path, out: Path, vocab_size: int = 12288, layers: tuple[int, int] = (3, 1), d_ff: int = 1024
+) -> None:
+    """Builds a T5 whose vocabulary and embeddings come from a byte-level BPE language model.
+
+    Keeping the first merges of a BPE keeps a BPE: every text can still be written, in more tokens. The
+    embeddings of the kept tokens are centred and scaled to unit variance, as T5 expects its own to be
+    (a language model's are far smaller, and share a large mean); the other weights are random.
+
+    Args:
+        source: Folder with ``tokenizer.json`` and ``model.safetensors``.
+        out: Where the model and its tokenizer are written.
+        vocab_size: Tokens to keep, special ones and sentinels included.
+        layers: Encoder and decoder layers.
+        d_ff: Width of the feed-forward layers.
+    """
+    from safetensors import safe_open
+    from transformers import PreTrainedTokenizerFast, T5Config, T5ForConditionalGeneration
+
+    spec = json.loads((source / "tokenizer.json").read_text(encoding="utf-8"))
+    old: dict[str, int] = spec["model"]["vocab"]
+    spec, kept = _prune(spec, vocab_size)
+    text = json.dumps(spec, ensure_ascii=False)
+    path = out / "tokenizer.json"
+    path.write_text(text, encoding="utf-8")
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_file=str(path),
+        pad_token="<pad>",
+        eos_token="</s>",
+        unk_token="<unk>",
+        extra_special_tokens=[f"<extra_id_{i}>" for i in range(_SENTINELS)],
+        clean_up_tokenization_spaces=False,
+        model_input_names=["input_ids", "attention_mask"],
+    )
+    tokenizer.save_pretrained(out)
+
+    with safe_open(source / "model.safetensors", "pt") as file:
+        rows = file.get_tensor("model.embed_tokens.weight")[[old[t] for t in kept]].float()
+    rows = rows - rows.mean(0)
+    rows = rows / rows.std()
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        config = T5Config(
+            vocab_size=vocab_size,
+            d_model=rows.shape[1],
+            d_kv=64,
+            num_heads=6,
+            d_ff=d_ff,
+            num_layers=layers[0],
+            num_decoder_layers=layers[1],
+            dropout_rate=0.1,
+            pad_token_id=0,
+            eos_token_id=1,
+        )
+        config.decoder_start_token_id = 0
+        model = T5ForConditionalGeneration(config)
+    with torch.no_grad():
+        model.shared.weight[3 : 3 + len(rows)] = rows
+    model.save_pretrained(out)
+
+
+def _prune(spec: dict[str, Any], vocab_size: int) -> tuple[dict[str, Any], list[str]]:
+    """A smaller tokenizer.json, and the kept tokens in their new order, which begins at id 3."""
+    from tokenizers.pre_tokenizers import ByteLevel
+
+    special = ["<pad>", "</s>", "<unk>"]
+    sentinels = [f"<extra_id_{i}>" for i in range(_SENTINELS)]
+    kept = sorted(ByteLevel.alphabet())
+    merges = []
+    have = set(kept)
+    for merge in spec["model"]["merges"]:
+        if len(kept) + len(special) + len(sentinels) >= vocab_size:
+            break
+        left, right = merge if isinstance(merge, list) else merge.split(" ")
+        if left in have and right in have:
+            merges.append([left, right])
+            if left + right not in have:
+                have.add(left + right)
+                kept.append(left + right)
+    order = [*special, *kept, *sentinels]
+    spec["model"] |= {"vocab": {t: i for i, t in enumerate(order)}, "merges": merges, "unk_token": None}
+    spec["added_tokens"] = [
+        {"id": order.index(t), "content": t, "single_word": False, "lstrip": False, "rstrip": False}
+        | {"normalized": False, "special": True}
+        for t in special + sentinels
+    ]
+    spec["post_processor"] = {
+        "type": "TemplateProcessing",
+        "single": [{"Sequence": {"id": "A", "type_id": 0}}, {"SpecialToken": {"id": "</s>", "type_id": 0}}],
+        "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 0}}],
+        "special_tokens": {"</s>": {"id": "</s>", "ids": [1], "tokens": ["</s>"]}},
+    }
+    return spec, kept

@@ -1,0 +1,357 @@
+"""The feedback loop as a Lightning callback, and the small ones beside it."""
+
+from __future__ import annotations
+
+import csv
+import logging
+import time
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
+from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.utilities import rank_zero_only
+from torch import Tensor
+from torchmetrics.functional.classification import binary_auroc
+
+from gold_lightning.data import GoldDataModule
+from gold_lightning.errors import ConfigError
+from gold_lightning.metrics import bootstrap_interval, make_metric
+from gold_lightning.ood import EnergyScore, OODScore, select_band
+from gold_lightning.pool import PoolEntry
+from gold_lightning.store import read_lines, write_lines
+from gold_lightning.student import T5Student
+
+__all__ = ["OODFeedback", "RunCSVLogger", "SeedRounds", "TestTable"]
+
+_log = logging.getLogger("gold_lightning")
+_QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+
+
+class OODFeedback(Callback):
+    """Scores the probe set with the student, and feeds the band of it back into the generator's prompts.
+
+    At the end of validation each probe sample gets an energy, label-free by default. The samples in the
+    quantile band [alpha, beta) of ascending energy, within each label, enter the pool from which the next
+    round's prompts draw feedback demos (GOLD, arXiv 2403.19754, section 3). Everything goes to
+    ``rounds.jsonl`` and to whatever loggers there are.
+
+    Args:
+        rate: Share of the prompts that shows feedback demos; 0 turns feedback off.
+        alpha: Lower quantile of the band.
+        beta: Upper quantile; above it lies mostly noise.
+        capacity: Most feedback demos held for each label.
+        warmup_rounds: Rounds whose student is too young to choose. They score, but feed nothing back.
+        teacher_forcing: Average the energy over the generator's target tokens instead of those that the
+            student wrote itself.
+        score: Higher = further out of distribution.
+        reference_samples: This round's training samples scored for comparison (AUROC), at most.
+    """
+
+    def __init__(
+        self,
+        rate: float = 0.5,
+        alpha: float = 0.5,
+        beta: float = 0.8,
+        capacity: int = 64,
+        warmup_rounds: int = 0,
+        teacher_forcing: bool = False,
+        score: OODScore = EnergyScore(),  # noqa: B008 - holds settings only
+        reference_samples: int = 256,
+    ) -> None:
+        if not 0 <= rate <= 1:
+            raise ConfigError("feedback.rate", rate, "a number from 0 to 1")
+        if not 0 <= alpha < beta <= 1:
+            raise ConfigError("feedback.alpha", [alpha, beta], "0 <= alpha < beta <= 1")
+        if warmup_rounds < 0:
+            raise ConfigError("feedback.warmup_rounds", warmup_rounds, "0 or more")
+        self.rate, self.alpha, self.beta, self.capacity = rate, alpha, beta, capacity
+        self.warmup_rounds, self.teacher_forcing = warmup_rounds, teacher_forcing
+        self.score, self.reference_samples = score, reference_samples
+        self._probe: list[tuple[Tensor, Tensor]] = []
+        self._chosen: list[PoolEntry] = []
+        self._row: dict[str, Any] = {}
+        self._energies: dict[str, list[float]] = {}
+        self._times = {"training": 0.0, "scoring": 0.0}
+        self._since = 0.0
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._since = time.perf_counter()
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        # In rounds after the first, Lightning asks for the probe set between training and validation.
+        generated = sum(b.seconds for b in _data(trainer).store().batches("probe")) if _data(trainer).round else 0.0
+        now = time.perf_counter()
+        self._times["training"] = max(0.0, now - self._since - generated)
+        self._since = now
+        self._probe = []
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: dict[str, Any],
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        student = _student(pl_module)
+        energies = student.score(batch, self.score, teacher_forcing=self.teacher_forcing, tokens=outputs["tokens"])
+        self._probe.append((batch["id"], energies))
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        data = _data(trainer)
+        probe = _gather(pl_module, self._probe)
+        reference = self._score_reference(data, _student(pl_module))
+        samples = data.probe_samples()
+        entries = [PoolEntry(samples[i].id, samples[i].sample, e, data.round) for i, e in sorted(probe.items())]
+        self._energies = {"probe": [e.energy for e in entries], "train": reference}
+        self._chosen = self._choose(entries, data)
+        self._row = {
+            "energy": {k: _summary(v) for k, v in self._energies.items()},
+            "auroc": _auroc(reference, self._energies["probe"]),
+        }
+        for kind, summary in self._row["energy"].items():
+            for name, value in summary.items():
+                pl_module.log(f"{kind}/energy_{name}", value, rank_zero_only=True)
+        pl_module.log("probe/auroc", self._row["auroc"], rank_zero_only=True)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        data = _data(trainer)
+        data.pool.push(self._chosen, by_label=bool(data.task.labels))
+        now = time.perf_counter()
+        self._times["scoring"] = now - self._since
+        _log_histograms(trainer, self._energies, self.alpha, self.beta)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        data = _data(trainer)
+        if trainer.is_global_zero:
+            row = self._round_row(trainer, data)
+            path = data.run_dir / "rounds.jsonl"
+            # A round that is run again after a kill replaces its line.
+            write_lines(path, [r for r in read_lines(path) if r["round"] < data.round] + [row])
+            for logger in trainer.loggers:
+                logger.log_metrics(_scalars(row), step=trainer.global_step)
+            _log.info(_line(row, data))
+        data.advance()
+
+    def _choose(self, entries: Sequence[PoolEntry], data: GoldDataModule) -> list[PoolEntry]:
+        if not self.rate or data.round < self.warmup_rounds:
+            return []
+        labels = [e.sample.target if data.task.labels else "" for e in entries]
+        band = select_band([e.energy for e in entries], self.alpha, self.beta, labels)
+        return [entries[i] for i in band]
+
+    def _score_reference(self, data: GoldDataModule, student: T5Student) -> list[float]:
+        """Energies of training samples. Each process scores all of them: they are few, and nobody has to wait."""
+        student.eval()
+        found: list[float] = []
+        for batch in data.reference_dataloader(self.reference_samples):
+            batch = student.transfer_batch_to_device(batch, student.device, 0)
+            found += student.score(batch, self.score, teacher_forcing=self.teacher_forcing).tolist()
+        return found
+
+    def _round_row(self, trainer: Trainer, data: GoldDataModule) -> dict[str, Any]:
+        store = data.store()
+        both = {kind: store.batches(kind) for kind in ("train", "probe")}
+        batches = [b for kind in both.values() for b in kind]
+        metrics = {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith(("train/loss", "val/"))}
+        return {
+            "round": data.round,
+            **{
+                kind: {
+                    "requested": sum(b.requested for b in found),
+                    "accepted": sum(b.accepted for b in found),
+                    "rejects": dict(sum((Counter(b.rejects) for b in found), Counter())),
+                    "agreed": sum(b.agreed for b in found),
+                    "asked_agreement": sum(b.asked_agreement for b in found),
+                }
+                for kind, found in both.items()
+            },
+            "trained_on": len(data.train_samples()),
+            "feedback_prompts": sum(s.feedback for s in store.accepted("train")),
+            "tokens": {
+                "prompt": sum(b.prompt_tokens for b in batches),
+                "completion": sum(b.completion_tokens for b in batches),
+            },
+            "seconds": {"generation": round(sum(b.seconds for b in batches), 3)}
+            | {k: round(v, 3) for k, v in self._times.items()},
+            **self._row,
+            "band": [self.alpha, self.beta],
+            "fed_back": [e.id for e in self._chosen],
+            "pool": len(data.pool),
+            "metrics": metrics,
+        }
+
+
+class SeedRounds(Callback):
+    """Seeds every random number of a round from the run's seed and the round.
+
+    So a resumed run draws what an uninterrupted one does: Lightning's checkpoints hold no generator states.
+    """
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        data = _data(trainer)
+        seed_everything((data.seed * 1_000_003 + data.round) % 2**32, verbose=False)
+
+
+class TestTable(Callback):
+    """Writes each test prediction with its energy to ``predictions.jsonl``, and prints the results table."""
+
+    __test__ = False  # not for pytest
+
+    def __init__(self) -> None:
+        self._rows: list[tuple[Tensor, Tensor, list[str]]] = []
+        self.name = "student"
+        self.results: dict[str, dict[str, Any]] = {}
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._rows = []
+
+    def on_test_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: dict[str, Any],
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        energies = _student(pl_module).score(batch, EnergyScore())
+        self._rows.append((batch["id"], energies, outputs["predictions"]))
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        data, student = _data(trainer), _student(pl_module)
+        rows = {int(i): (float(e), p) for ids, es, ps in self._rows for i, e, p in zip(ids, es, ps, strict=True)}
+        order = sorted(rows)
+        targets = [data.test_rows()[i].target for i in order]
+        predictions = [rows[i][1] for i in order]
+        self.results[self.name] = evaluate(student.metric_names, student.task.label_names, predictions, targets)
+        if self.name == "student":
+            write_lines(
+                data.run_dir / "predictions.jsonl",
+                (
+                    {"row": i, "prediction": rows[i][1], "target": t, "energy": round(rows[i][0], 4)}
+                    for i, t in zip(order, targets, strict=True)
+                ),
+            )
+
+
+def evaluate(
+    metrics: Sequence[str], labels: Sequence[str], predictions: Sequence[str], targets: Sequence[str]
+) -> dict[str, Any]:
+    """Each metric with its 95 % bootstrap interval, and the number of rows."""
+    found: dict[str, Any] = {"n": len(targets)}
+    for name in metrics:
+        metric = make_metric(name, labels)
+        metric.update(predictions, targets, torch.arange(len(targets)))
+        found[name] = {"value": float(metric.compute()), "interval": bootstrap_interval(metric, predictions, targets)}
+    return found
+
+
+class RunCSVLogger(CSVLogger):
+    """Lightning's CSV logger, which starts its file anew on resume; this one goes on with what is there."""
+
+    def __init__(self, run_dir: str) -> None:
+        super().__init__(run_dir, name="", version="")
+
+    @property
+    @rank_zero_only
+    def experiment(self) -> Any:
+        first = self._experiment is None
+        path = Path(self.root_dir) / "metrics.csv"
+        before: list[dict[str, Any]] = []
+        if first and path.exists():
+            with path.open(newline="") as file:
+                before = [{k: v for k, v in row.items() if v not in ("", None)} for row in csv.DictReader(file)]
+        made = super().experiment
+        if first and before:
+            made.metrics = before
+        return made
+
+
+def _data(trainer: Trainer) -> GoldDataModule:
+    data = trainer.datamodule  # type: ignore[attr-defined]
+    if not isinstance(data, GoldDataModule):
+        raise TypeError(f"OODFeedback needs a GoldDataModule, got {type(data).__name__}")
+    return data
+
+
+def _student(module: LightningModule) -> T5Student:
+    if not isinstance(module, T5Student):
+        raise TypeError(f"OODFeedback needs a T5Student, got {type(module).__name__}")
+    return module
+
+
+def _gather(module: LightningModule, parts: Sequence[tuple[Tensor, Tensor]]) -> dict[int, float]:
+    """Energies of all processes by id. What a distributed sampler gave twice is there once."""
+    ids, energies = torch.cat([i for i, _ in parts]), torch.cat([e for _, e in parts])
+    ids, energies = (module.all_gather(x).flatten().cpu() for x in (ids, energies))  # type: ignore[union-attr]
+    return dict(zip(ids.tolist(), energies.tolist(), strict=True))
+
+
+def _summary(energies: Sequence[float]) -> dict[str, float]:
+    values = torch.tensor(energies, dtype=torch.float64)
+    quantiles = values.quantile(torch.tensor(_QUANTILES, dtype=torch.float64)).tolist()
+    names = [f"q{round(q * 100):02d}" for q in _QUANTILES]
+    return {"mean": float(values.mean())} | dict(zip(names, quantiles, strict=True))
+
+
+def _auroc(train: Sequence[float], probe: Sequence[float]) -> float:
+    """How well energy tells probe from training samples; 0.5 is not at all."""
+    scores = torch.tensor([*train, *probe], dtype=torch.float64)
+    # torchmetrics squashes scores outside [0, 1]; ranks keep every tie and every order.
+    ranks = torch.unique(scores, return_inverse=True)[1].double()
+    labels = torch.tensor([0] * len(train) + [1] * len(probe))
+    return float(binary_auroc(ranks / max(1.0, float(ranks.max())), labels))
+
+
+def _scalars(row: dict[str, Any]) -> dict[str, float]:
+    flat = {
+        "round/number": row["round"],
+        "round/yield": row["train"]["accepted"] / max(1, row["train"]["requested"]),
+        "round/probe_yield": row["probe"]["accepted"] / max(1, row["probe"]["requested"]),
+        "round/trained_on": row["trained_on"],
+        "round/feedback_prompts": row["feedback_prompts"],
+        "round/fed_back": len(row["fed_back"]),
+        "round/pool": row["pool"],
+    }
+    flat |= {f"round/tokens_{k}": v for k, v in row["tokens"].items()}
+    return flat | {f"round/seconds_{k}": v for k, v in row["seconds"].items()}
+
+
+def _line(row: dict[str, Any], data: GoldDataModule) -> str:
+    train, energy = row["train"], row["energy"]
+    first = next((k for k in row["metrics"] if k not in ("val/loss", "val/metric") and k.startswith("val/")), None)
+    parts = [
+        f"round {row['round']}",
+        f"trained on {row['trained_on']} (+{train['accepted']}, "
+        f"yield {train['accepted'] / max(1, train['requested']):.0%})",
+        f"{first} {row['metrics'][first]:.3f} on {row['probe']['accepted']} probes" if first else "",
+        f"energy probe {energy['probe']['mean']:.2f} train {energy['train']['mean']:.2f} AUROC {row['auroc']:.2f}",
+        f"fed back {len(row['fed_back'])}",
+        f"{sum(row['seconds'].values()):.0f} s",
+    ]
+    return " | ".join(p for p in parts if p)
+
+
+@rank_zero_only
+def _log_histograms(trainer: Trainer, energies: dict[str, list[float]], alpha: float, beta: float) -> None:
+    """An energy histogram of probe and training samples for every logger that can show one."""
+    from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
+
+    for logger in trainer.loggers:
+        if isinstance(logger, TensorBoardLogger):
+            for kind, values in energies.items():
+                logger.experiment.add_histogram(f"{kind}/energy", torch.tensor(values), trainer.global_step)
+        elif isinstance(logger, WandbLogger):
+            import wandb
+
+            shown: dict[str, Any] = {f"{kind}/energy": wandb.Histogram(v) for kind, v in energies.items()}
+            quantiles = torch.tensor([alpha, beta], dtype=torch.float64)
+            low, high = torch.tensor(energies["probe"], dtype=torch.float64).quantile(quantiles).tolist()
+            shown |= {"probe/band_low": low, "probe/band_high": high}
+            logger.experiment.log(shown | {"trainer/global_step": trainer.global_step})

@@ -1,0 +1,248 @@
+"""The command line: LightningCLI with the run folder, the shipped configs and the feedback loop."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import ArgumentError
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.loggers import TensorBoardLogger
+from transformers.utils import logging as transformers_logging
+
+from gold_lightning.callbacks import OODFeedback, RunCSVLogger, SeedRounds, TestTable
+from gold_lightning.data import GoldDataModule
+from gold_lightning.errors import ConfigError, GoldError
+from gold_lightning.export import export_best
+from gold_lightning.report import results_table
+from gold_lightning.student import T5Student
+from gold_lightning.task import load_task
+
+__all__ = ["GoldCLI", "main"]
+
+_HERE = Path(__file__).parent
+_CONFIGS = next((p for p in (_HERE / "configs", _HERE.parent / "configs") if p.is_dir()), _HERE / "configs")
+
+
+class GoldCLI(LightningCLI):
+    """LightningCLI around a T5Student and a GoldDataModule."""
+
+    trainer: Trainer
+    datamodule: GoldDataModule
+    model: T5Student
+
+    def __init__(self, args: Sequence[str] | None = None) -> None:
+        super().__init__(
+            T5Student,
+            GoldDataModule,
+            save_config_callback=RunConfig,
+            save_config_kwargs={"overwrite": True},
+            trainer_defaults={
+                "max_epochs": 10,
+                "num_sanity_val_steps": 0,
+                "reload_dataloaders_every_n_epochs": 1,
+                "log_every_n_steps": 10,
+                "enable_model_summary": False,
+            },
+            seed_everything_default=1,
+            parser_kwargs={"exit_on_error": False},
+            auto_configure_optimizers=False,
+            args=list(args) if args is not None else None,
+        )
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """The trainer's methods that make sense here."""
+        every = LightningCLI.subcommands()
+        return {name: every[name] for name in ("fit", "validate", "test")}
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        parser.add_argument("--run.root", type=str, default="runs", help="Folder of all runs.")
+        parser.add_argument(
+            "--run.name",
+            type=str,
+            default="default",
+            help="Name of this run. The same name goes on with what is there; another begins anew.",
+        )
+        parser.add_lightning_class_args(OODFeedback, "feedback")
+        parser.add_lightning_class_args(EarlyStopping, "early_stopping")
+        parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
+        parser.set_defaults(
+            {
+                "early_stopping.monitor": "val/metric",
+                "early_stopping.mode": "max",
+                "early_stopping.patience": 3,
+                "checkpoint.monitor": "val/metric",
+                "checkpoint.mode": "max",
+                "checkpoint.filename": "best",
+                "checkpoint.save_last": True,
+                "checkpoint.enable_version_counter": False,
+                # Only after the round's feedback is in the pool is a checkpoint worth resuming from.
+                "checkpoint.save_on_train_epoch_end": True,
+            }
+        )
+        parser.link_arguments("data.task", "model.task")
+        parser.link_arguments("model.student", "data.student")
+        parser.link_arguments("feedback.rate", "data.feedback_rate")
+        parser.link_arguments("feedback.capacity", "data.feedback_capacity")
+        parser.link_arguments("seed_everything", "data.seed", compute_fn=_seed)
+        parser.link_arguments(("run.root", "run.name", "data.task"), "data.run_dir", compute_fn=_run_dir)
+        parser.link_arguments(("run.root", "run.name", "data.task"), "checkpoint.dirpath", compute_fn=_checkpoint_dir)
+
+    def before_instantiate_classes(self) -> None:
+        """Finds what to resume from, and which student to test, where nothing is said."""
+        config = self.config[self.subcommand]
+        folder = Path(config.checkpoint.dirpath)
+        if config.get("ckpt_path") in (None, "last", "best"):
+            wanted = "last" if self.subcommand == "fit" else (config.get("ckpt_path") or "best")
+            path = folder / f"{wanted}.ckpt"
+            if path.exists():
+                config.ckpt_path = str(path)
+            elif self.subcommand == "fit":
+                config.ckpt_path = None
+            else:
+                raise GoldError(f"{path}: no such checkpoint; run fit first, or give --ckpt_path FILE")
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Adds the run folder's loggers and the callbacks that every run has."""
+        config = self.config[self.subcommand]
+        run_dir = config.data.run_dir
+        given = config.trainer.get("logger")
+        if given is None or given is True:
+            kwargs["logger"] = [RunCSVLogger(run_dir), TensorBoardLogger(run_dir, name="", version="tensorboard")]
+        kwargs.setdefault("default_root_dir", run_dir)
+        trainer: Trainer = super().instantiate_trainer(**kwargs)
+        trainer.callbacks.insert(0, SeedRounds())  # type: ignore[attr-defined]
+        return trainer
+
+    def after_fit(self) -> None:
+        """Leaves the best student as a folder."""
+        if self.trainer.is_global_zero and not self.trainer.interrupted:
+            folder = export_best(self.model, self.datamodule.run_dir)
+            logging.getLogger("gold_lightning").info("best student: %s", folder)
+
+    def before_test(self) -> None:
+        """Tests the student before training too, without which a result says little."""
+        self._table = TestTable()
+        self.trainer.callbacks.append(self._table)  # type: ignore[attr-defined]
+        self._table.name = "untrained"
+        self.trainer.test(self.model, datamodule=self.datamodule, verbose=False)
+        self._table.name = "student"
+
+    def after_test(self) -> None:
+        """Prints the results."""
+        if self.trainer.is_global_zero:
+            print(results_table(self._table.results, self.datamodule, self.model))
+
+
+class RunConfig(SaveConfigCallback):
+    """Writes the resolved config of a fit into the run folder."""
+
+    def setup(self, trainer: Trainer, pl_module: Any, stage: str) -> None:
+        if self.already_saved or stage != "fit" or not trainer.is_global_zero:
+            return
+        run_dir = Path(self.config.data.run_dir)
+        run_dir.mkdir(parents=True, exist_ok=True)
+        part = run_dir / "config.yaml.part"
+        part.write_text(self.parser.dump(self.config, skip_none=False), encoding="utf-8")
+        part.replace(run_dir / "config.yaml")
+        self.already_saved = True
+
+
+def _seed(value: bool | int) -> int:
+    return int(value)
+
+
+def _run_dir(root: str, name: str, task: str) -> str:
+    return str(Path(root) / load_task(task).name / name)
+
+
+def _checkpoint_dir(root: str, name: str, task: str) -> str:
+    return str(Path(_run_dir(root, name, task)) / "checkpoints")
+
+
+def find_config(name: str) -> str:
+    """A config by path, or by its name among the shipped ones.
+
+    Raises:
+        ConfigError: There is neither.
+    """
+    if Path(name).is_file():
+        return name
+    if not Path(name).is_absolute() and (_CONFIGS / name).is_file():
+        return str(_CONFIGS / name)
+    shipped = sorted(str(p.relative_to(_CONFIGS)) for p in _CONFIGS.rglob("*.yaml"))
+    raise ConfigError("--config", name, f"the path of a file, or a shipped config ({', '.join(shipped)})")
+
+
+def _resolve_configs(args: Sequence[str]) -> list[str]:
+    done: list[str] = []
+    for i, arg in enumerate(args):
+        if i and args[i - 1] in ("--config", "-c"):
+            done.append(find_config(arg))
+        elif arg.startswith("--config="):
+            done.append("--config=" + find_config(arg.removeprefix("--config=")))
+        else:
+            done.append(arg)
+    return done
+
+
+def _quiet() -> None:
+    """One line a round, not a screen of notices."""
+    logging.basicConfig(format="%(message)s", level=logging.WARNING, stream=sys.stderr)
+    logging.getLogger("gold_lightning").setLevel(logging.INFO)
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    # Rows are tokenised as they are needed and rounds are short: workers and longer logging gaps do not pay.
+    # A run folder that is there already is what resuming is about.
+    for text in ("does not have many workers", "log_every_n_steps", "Checkpoint directory", "logs directory"):
+        warnings.filterwarnings("ignore", f".*{text}.*")
+    # The arguments are given only where the program is called from Python, or to resolve shipped configs.
+    warnings.filterwarnings("ignore", ".*args parameter is intended to run from within Python.*")
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Runs the command line.
+
+    Args:
+        args: Arguments; those of the process by default.
+
+    Returns:
+        The exit status: 0, or 2 for a wrong setting, told in one line.
+    """
+    _quiet()
+    argv = list(sys.argv[1:] if args is None else args)
+    try:
+        GoldCLI(_resolve_configs(argv))
+    except GoldError as e:
+        print(f"error: {e}", file=sys.stderr)
+        return 2
+    except ArgumentError as e:
+        cause = _gold_cause(e)
+        print(f"error: {cause if cause is not None else _one_line(e)}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _gold_cause(error: BaseException | None) -> GoldError | None:
+    """The error of ours inside one that the argument parser raised for it."""
+    seen = 0
+    while error is not None and seen < 20:
+        if isinstance(error, GoldError):
+            return error
+        error, seen = error.__cause__ or error.__context__, seen + 1
+    return None

@@ -1,0 +1,277 @@
+"""Rounds of synthetic data. Owns the feedback pool and the round counter."""
+
+from __future__ import annotations
+
+import json
+import logging
+import random
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from lightning.pytorch import LightningDataModule
+from torch.utils.data import DataLoader, Dataset
+from tqdm import tqdm
+
+from gold_lightning.backbone import load_tokenizer
+from gold_lightning.errors import ConfigError, GoldError
+from gold_lightning.generators import EmbeddedGenerator, Generator
+from gold_lightning.losses import IGNORE_INDEX
+from gold_lightning.pool import FeedbackPool
+from gold_lightning.store import RoundStore, StoredSample
+from gold_lightning.synthesis import Plan, Progress, Synthesizer
+from gold_lightning.task import Sample, Task, load_task
+
+__all__ = ["GoldDataModule", "load_test_rows"]
+
+_log = logging.getLogger(__name__)
+
+
+class _Rows(Dataset[dict[str, Any]]):
+    """Rows in a given order; a row's id is its position in ``samples``, whatever the order."""
+
+    def __init__(self, samples: Sequence[Sample], order: Sequence[int] | None = None) -> None:
+        self.samples = samples
+        self.order = list(range(len(samples))) if order is None else order
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    def __getitem__(self, at: int) -> dict[str, Any]:
+        return {"id": self.order[at], "sample": self.samples[self.order[at]]}
+
+
+class GoldDataModule(LightningDataModule):
+    """Has the generator write new samples in every round, and keeps the probe set apart from them for ever.
+
+    Rounds are keyed by a counter of its own, not by Lightning's epoch: on resume Lightning asks for the
+    training loader once with a stale epoch. A round's data is made once and found again in the store.
+
+    Args:
+        task: Path of a task file, or the name of a shipped one.
+        generator: Who writes samples.
+        plan: How much to synthesise a round, and how prompts are made up.
+        run_dir: The run folder. The CLI sets it from ``--run``.
+        student: Whose tokenizer to use; the CLI links it to ``--model.student``.
+        batch_size: Samples a training step on each device.
+        eval_batch_size: Samples a batch when validating, probing and testing.
+        passes_per_round: How often a round trains on each sample.
+        replay: Train on the samples of all rounds so far, or of the last one.
+        feedback_rate: Share of the prompts that shows feedback demos; the CLI links ``--feedback.rate``.
+        feedback_capacity: Most feedback demos held for each label; linked to ``--feedback.capacity``.
+        test_file: JSON Lines with labelled rows, in place of the task's own test data.
+        seed: Of synthesis and of the training order; linked to ``--seed_everything``.
+    """
+
+    def __init__(
+        self,
+        task: str = "news_topics",
+        generator: Generator = EmbeddedGenerator(),  # noqa: B008 - loads nothing before it is asked
+        plan: Plan = Plan(),  # noqa: B008 - frozen
+        run_dir: str = "runs/run",
+        student: str = "embedded",
+        batch_size: int = 16,
+        eval_batch_size: int = 64,
+        passes_per_round: int = 4,
+        replay: Literal["all", "last"] = "all",
+        feedback_rate: float = 0.5,
+        feedback_capacity: int = 64,
+        test_file: str | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        sizes = {"batch_size": batch_size, "eval_batch_size": eval_batch_size, "passes_per_round": passes_per_round}
+        for key, value in sizes.items():
+            if value < 1:
+                raise ConfigError(f"data.{key}", value, "1 or more")
+        if test_file is not None and not Path(test_file).is_file():
+            raise ConfigError("data.test_file", test_file, "the path of a JSON Lines file")
+        self.task: Task = load_task(task)
+        self.run_dir = Path(run_dir)
+        self.student, self.batch_size, self.eval_batch_size = student, batch_size, eval_batch_size
+        self.passes_per_round, self.replay, self.seed = passes_per_round, replay, seed
+        self.feedback_rate, self.test_file = feedback_rate, test_file
+        self.generator = generator
+        self.pool = FeedbackPool(feedback_capacity)
+        self.round = 0
+        self.synthesizer = Synthesizer(self.task, generator, self.run_dir, plan, seed, self._show)
+        self.tokenizer = load_tokenizer(student)
+        self._bar: tqdm[Any] | None = None
+        self._test_rows: list[Sample] | None = None
+
+    # Rounds
+
+    def store(self, round_: int | None = None) -> RoundStore:
+        """The store of a round, the current one by default."""
+        return self.synthesizer.store(self.round if round_ is None else round_)
+
+    def train_samples(self) -> list[StoredSample]:
+        """What this round trains on: from the first round, or from this one."""
+        first = 0 if self.replay == "all" else self.round
+        return [s for r in range(first, self.round + 1) for s in self.store(r).accepted("train")]
+
+    def probe_samples(self) -> Sequence[StoredSample]:
+        """This round's probe set."""
+        return self.store().accepted("probe")
+
+    def advance(self) -> None:
+        """Ends the round: what follows belongs to the next one."""
+        self.round += 1
+
+    def train_dataloader(self) -> DataLoader[dict[str, Any]]:
+        """Synthesises the round's training samples, unless they are there, and gives them in a seeded order."""
+        self._on_rank_zero(lambda: self.synthesizer.train(self.round, self.pool, self.feedback_rate))
+        samples = [s.sample for s in self.train_samples()]
+        rng = random.Random(f"{self.seed}/{self.round}/order")
+        order: list[int] = []
+        for _ in range(self.passes_per_round):
+            order += rng.sample(range(len(samples)), len(samples))
+        # The order is drawn here, not by a sampler: Lightning then shards it over ranks as it is.
+        return self._loader(samples, self.batch_size, order)
+
+    def val_dataloader(self) -> DataLoader[dict[str, Any]]:
+        """Synthesises the round's probe set, unless it is there. Asked for before training in round 0."""
+        self._on_rank_zero(lambda: self.synthesizer.probe(self.round))
+        return self._loader([s.sample for s in self.probe_samples()], self.eval_batch_size)
+
+    def test_dataloader(self) -> DataLoader[dict[str, Any]]:
+        """Labelled rows for evaluation."""
+        return self._loader(self.test_rows(), self.eval_batch_size)
+
+    def reference_dataloader(self, count: int) -> DataLoader[dict[str, Any]]:
+        """Up to ``count`` of this round's new training samples, to compare the probe set's energies with."""
+        own = [s.sample for s in self.store().accepted("train")]
+        rng = random.Random(f"{self.seed}/{self.round}/reference")
+        chosen = rng.sample(range(len(own)), min(count, len(own)))
+        return self._loader(own, self.eval_batch_size, sorted(chosen))
+
+    def test_rows(self) -> list[Sample]:
+        """The test set, read once."""
+        if self._test_rows is None:
+            self._test_rows = load_test_rows(self.task, self.test_file)
+        return self._test_rows
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"round": self.round, "pool": self.pool.state_dict()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.round = state_dict["round"]
+        self.pool.load_state_dict(state_dict["pool"])
+
+    # Batches
+
+    def collate(self, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        """Makes the batch that :mod:`gold_lightning.student` documents."""
+        form = self.task.student
+        inputs = self.tokenizer(
+            [self.task.student_input(r["sample"]) for r in rows],
+            max_length=form.max_input_tokens,
+            truncation=True,
+            padding=True,
+            return_tensors="pt",
+        )
+        labels = self.tokenizer(
+            [self.task.student_target(r["sample"].target) for r in rows],
+            max_length=form.max_target_tokens,
+            truncation=True,
+            padding=True,
+            return_tensors="pt",
+        )
+        return {
+            "id": torch.tensor([r["id"] for r in rows]),
+            "input_ids": inputs.input_ids,
+            "attention_mask": inputs.attention_mask,
+            "labels": labels.input_ids.masked_fill(labels.attention_mask == 0, IGNORE_INDEX),
+            "targets": [r["sample"].target for r in rows],
+        }
+
+    def _loader(
+        self, samples: Sequence[Sample], batch_size: int, order: Sequence[int] | None = None
+    ) -> DataLoader[dict[str, Any]]:
+        return DataLoader(_Rows(samples, order), batch_size=batch_size, shuffle=False, collate_fn=self.collate)
+
+    def _on_rank_zero(self, synthesise: Any) -> None:
+        """One process writes the store; the others wait, then read it."""
+        trainer = self.trainer
+        if trainer is None or trainer.world_size == 1:
+            synthesise()
+            return
+        if trainer.is_global_zero:
+            synthesise()
+        trainer.strategy.barrier("synthesis")
+        if not trainer.is_global_zero:
+            self.synthesizer.reopen(self.round)
+
+    def _show(self, now: Progress) -> None:
+        """Progress of the synthesis: accepted / quota, yield, tokens a second, time left."""
+        name = f"round {now.round} {'training samples' if now.kind == 'train' else 'probe set'}"
+        speed = f"yield {now.accepted / now.requested:.0%}, {now.tokens / max(now.seconds, 1e-9):.0f} tokens/s"
+        if not sys.stderr.isatty():
+            left = now.seconds * (now.quota - now.accepted) / max(1, now.gained)
+            _log.info("%s: %d/%d, %s, %.0f s left", name, now.accepted, now.quota, speed, left)
+            return
+        if self._bar is None:
+            self._bar = tqdm(total=now.quota, desc=name, unit="sample", leave=False, initial=now.accepted - now.gained)
+        self._bar.set_postfix_str(speed, refresh=False)
+        self._bar.update(now.accepted - self._bar.n)
+        if now.accepted >= now.quota:
+            self._bar.close()
+            self._bar = None
+
+
+def load_test_rows(task: Task, test_file: str | None = None) -> list[Sample]:
+    """Labelled rows: from a file, the task's own file, or its data set on the hub.
+
+    Columns are named as the task's fields and target, or as its ``test.columns`` says. Values of the target
+    are looked up in ``test.label_names`` where that is given, and must then be, or already be, a label's name:
+    names are compared, never positions.
+
+    Raises:
+        GoldError: No rows, a column is missing, or a label is none of the task's.
+    """
+    spec = task.test
+    rows: list[dict[str, Any]]
+    if test_file or spec.file:
+        path = Path(test_file) if test_file else Path(task.source).parent / spec.file
+        where = str(path)
+        try:
+            rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        except OSError as e:
+            raise GoldError(f"test data {where}: {e.strerror or e}") from None
+        except ValueError as e:
+            raise GoldError(f"test data {where}: not JSON Lines ({e})") from None
+    elif spec.hub:
+        from datasets import load_dataset
+
+        where = f"{spec.hub} ({spec.split})"
+        try:
+            rows = list(load_dataset(spec.hub, spec.config or None, split=spec.split))
+        except Exception as e:  # the hub's client raises errors of many libraries
+            raise GoldError(
+                f"test data {where}: not in the local cache, and the hub did not give it "
+                f"({' '.join(str(e).split())[:120]}); two ways out: --data.test_file FILE, "
+                "or a machine that reaches the hub"
+            ) from None
+    else:
+        raise GoldError(f"task {task.name} names no test data; give --data.test_file FILE")
+    if not rows:
+        raise GoldError(f"test data {where}: no rows")
+
+    names = [*(f.name for f in task.fields), task.target.name]
+    columns = {name: spec.columns.get(name, name) for name in names}
+    samples = []
+    for i, row in enumerate(rows):
+        missing = [c for c in columns.values() if c not in row]
+        if missing:
+            raise GoldError(f"test data {where}: row {i} has no column {missing[0]!r}; it has {sorted(row)}")
+        target = str(row[columns[task.target.name]])
+        target = spec.label_names.get(target, target)
+        if task.labels and target not in task.label_names:
+            raise GoldError(
+                f"test data {where}: row {i} has the label {target!r}, none of {list(task.label_names)}; "
+                "name it in the task's test.label_names"
+            )
+        samples.append(Sample({f.name: str(row[columns[f.name]]) for f in task.fields}, target))
+    return samples

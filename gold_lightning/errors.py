@@ -1,0 +1,35 @@
+"""Errors that a person can mend. Each is one line; the CLI prints it and exits with status 2."""
+
+from __future__ import annotations
+
+
+class GoldError(Exception):
+    """Base of every error that gold_lightning raises on purpose."""
+
+
+class ConfigError(GoldError):
+    """A setting is wrong.
+
+    Args:
+        key: Where it stands, as the user wrote it (``data.samples_per_round``, ``labels[1].name``).
+        value: What was received.
+        allowed: What is allowed, in words.
+        hint: How to mend it.
+    """
+
+    def __init__(self, key: str, value: object, allowed: str, hint: str = "") -> None:
+        self.key, self.value, self.allowed, self.hint = key, value, allowed, hint
+        shown = repr(value)
+        shown = shown if len(shown) <= 80 else shown[:77] + "..."
+        super().__init__(f"{key}: got {shown}, expected {allowed}" + (f"; {hint}" if hint else ""))
+
+
+class MissingDependencyError(GoldError):
+    """An optional package is not installed."""
+
+    def __init__(self, package: str, extra: str) -> None:
+        super().__init__(f"{package} is not installed; it comes with the extra: pip install 'gold-lightning[{extra}]'")
+
+
+class QuotaError(GoldError):
+    """A round could not reach its quota within its attempts. The message holds the yield table."""

@@ -1,0 +1,7 @@
+"""Engines that write samples. Each is imported here by name only; what it needs is imported when it is used."""
+
+from gold_lightning.generators.base import Completion, Generator, Request, ScriptedGenerator
+from gold_lightning.generators.embedded import EmbeddedGenerator
+from gold_lightning.generators.transformers import TransformersGenerator
+
+__all__ = ["Completion", "EmbeddedGenerator", "Generator", "Request", "ScriptedGenerator", "TransformersGenerator"]

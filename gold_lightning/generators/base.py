@@ -1,0 +1,129 @@
+"""What every generator is: one method from requests to completions, in order."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+__all__ = ["Completion", "Generator", "Request", "ScriptedGenerator"]
+
+
+@dataclass(frozen=True)
+class Request:
+    """One question to a generator. The prompt is system + shared + own + answer, in that order.
+
+    Args:
+        system: Who the model is and what it does.
+        shared: The part of the user's message that neighbouring requests have in common (instruction,
+            demos). Engines may compute it once for all of them.
+        own: The rest of the user's message.
+        answer: How the answer begins; the completion goes on from here.
+        seed: Seed of this request alone, so that it gives the same text in any batch.
+        max_tokens: Most tokens to write.
+        stop: Texts that end the completion; they are not part of it.
+        choices: Where given, nothing is sampled: the completion holds the log-likelihood of each choice
+            as the continuation of the prompt.
+    """
+
+    system: str
+    shared: str
+    own: str
+    answer: str = ""
+    seed: int = 0
+    max_tokens: int = 128
+    stop: tuple[str, ...] = ()
+    choices: tuple[str, ...] = ()
+
+    @property
+    def text(self) -> str:
+        """The whole prompt as plain text, for hashes, logs and models without a chat template."""
+        return f"{self.system}\n\n{self.shared}{self.own}\n\n{self.answer}"
+
+
+@dataclass(frozen=True)
+class Completion:
+    """What a generator gave for one request.
+
+    Args:
+        text: What it wrote, without the prompt and without the stop text.
+        prompt_tokens: Tokens of the prompt.
+        completion_tokens: Tokens written.
+        finish: ``stop`` (a stop text or the end of text) or ``length`` (cut at ``max_tokens``).
+        choice_log_probs: Natural-log likelihood of each of the request's choices.
+    """
+
+    text: str
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    finish: Literal["stop", "length"] = "stop"
+    choice_log_probs: tuple[float, ...] = ()
+
+
+class Generator(ABC):
+    """The large language model that writes samples.
+
+    A generator of one's own defines :meth:`generate` and is named by ``class_path`` in a config. Whatever
+    is slow (weights, connections) belongs into the first call, not into ``__init__``, which runs for
+    ``--help`` too.
+
+    Attributes:
+        batch_size: How many requests it likes to get at once.
+    """
+
+    batch_size: int = 64
+
+    @abstractmethod
+    def generate(self, requests: Sequence[Request]) -> list[Completion]:
+        """Answers all requests, one completion each, in their order."""
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Plain values on which the completions depend (model, sampling), without secrets."""
+        return {"class": f"{type(self).__module__}.{type(self).__qualname__}"}
+
+
+class ScriptedGenerator(Generator):
+    """Stands in for a model in tests: replies from a list or a function, and remembers what it was asked.
+
+    Args:
+        replies: A function from request to text, or texts given in turn, over and over.
+        log_probs: A function from request to the log-likelihood of each of its choices. Left out: the
+            first choice is the likeliest.
+        batch_size: How many requests it likes to get at once.
+    """
+
+    def __init__(
+        self,
+        replies: Callable[[Request], str] | Sequence[str] = ("",),
+        log_probs: Callable[[Request], Sequence[float]] | None = None,
+        batch_size: int = 8,
+    ) -> None:
+        self.replies, self.log_probs, self.batch_size = replies, log_probs, batch_size
+        self.requests: list[Request] = []
+
+    def generate(self, requests: Sequence[Request]) -> list[Completion]:
+        return [self._answer(request) for request in requests]
+
+    def _answer(self, request: Request) -> Completion:
+        at = len(self.requests)
+        self.requests.append(request)
+        prompt_tokens = len(request.text.split())
+        if request.choices:
+            given = self.log_probs(request) if self.log_probs else [-float(i) for i in range(len(request.choices))]
+            return Completion("", prompt_tokens, choice_log_probs=tuple(given))
+        text = self.replies(request) if callable(self.replies) else self.replies[at % len(self.replies)]
+        ends = [i for i in (text.find(stop) for stop in request.stop) if i >= 0]
+        text = text[: min(ends)] if ends else text
+        words = text.split()
+        if len(words) > request.max_tokens:
+            return Completion(" ".join(words[: request.max_tokens]), prompt_tokens, request.max_tokens, "length")
+        return Completion(text, prompt_tokens, len(words))
+
+    def fingerprint(self) -> dict[str, Any]:
+        return super().fingerprint() | {"batch_size": self.batch_size}
+
+
+def request_dict(request: Request) -> dict[str, Any]:
+    """Plain values of a request, for hashing and storing."""
+    return asdict(request)

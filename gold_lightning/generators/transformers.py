@@ -1,0 +1,325 @@
+"""Any causal language model of transformers, with the shared part of the prompts computed once.
+
+``model.generate`` computes every row of a batch from its first token, and goes on computing rows that have
+ended. With short samples behind long prompts both cost more than the samples themselves. So the decoding
+loop stands here: one pass for each shared prompt, whose cache all its rows take over, then rows leave the
+batch as soon as they end. What is sampled depends on the row's own seed.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from torch import Tensor
+
+from gold_lightning.errors import ConfigError, GoldError
+from gold_lightning.generators.base import Completion, Generator, Request
+
+if TYPE_CHECKING:
+    from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
+
+__all__ = ["TransformersGenerator"]
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass
+class _Rows:
+    """A batch in flight: the cache holds all but each row's newest logits."""
+
+    cache: DynamicCache
+    mask: Tensor  # (rows, cached tokens), 1 where a token is real
+    position: Tensor  # (rows,), of the last real token
+    logits: Tensor  # (rows, vocab), of the next token
+
+    def select(self, keep: Tensor) -> None:
+        self.cache.batch_select_indices(keep)
+        self.mask, self.position, self.logits = self.mask[keep], self.position[keep], self.logits[keep]
+
+
+class TransformersGenerator(Generator):
+    """A causal language model of transformers, from the hub or a folder.
+
+    Args:
+        model: Hub id or folder.
+        batch_size: Rows decoded together.
+        form: ``chat`` uses the model's chat template, ``completion`` plain text; ``auto`` takes the
+            template where the model has one.
+        temperature: Divides the logits; 0 takes the likeliest token.
+        top_k: Samples from the k likeliest tokens; 0 for all.
+        top_p: Samples from the smallest set of tokens with at least this probability.
+        dtype: Of the weights; ``auto`` is bfloat16 where the device computes it fast, else float32.
+        device: ``auto`` takes a GPU where there is one.
+        trust_remote_code: Run code that the model's repository carries. Off unless you trust it.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        batch_size: int = 64,
+        form: Literal["auto", "chat", "completion"] = "auto",
+        temperature: float = 0.9,
+        top_k: int = 50,
+        top_p: float = 1.0,
+        dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto",
+        device: str = "auto",
+        trust_remote_code: bool = False,
+    ) -> None:
+        key = "data.generator.init_args."
+        if batch_size < 1:
+            raise ConfigError(key + "batch_size", batch_size, "1 or more")
+        if not (math.isfinite(temperature) and temperature >= 0):
+            raise ConfigError(key + "temperature", temperature, "a finite number, 0 or more")
+        if top_k < 0:
+            raise ConfigError(key + "top_k", top_k, "0 (all) or more")
+        if not 0 < top_p <= 1:
+            raise ConfigError(key + "top_p", top_p, "a number above 0, at most 1")
+        self.model, self.batch_size, self.form = model, batch_size, form
+        self.temperature, self.top_k, self.top_p = temperature, top_k, top_p
+        self.dtype, self.device, self.trust_remote_code = dtype, device, trust_remote_code
+        self._loaded: tuple[PreTrainedModel, PreTrainedTokenizerBase] | None = None
+
+    def fingerprint(self) -> dict[str, Any]:
+        sampling = {k: getattr(self, k) for k in ("form", "temperature", "top_k", "top_p", "dtype", "batch_size")}
+        return super().fingerprint() | {"model": self.model} | sampling
+
+    def source(self) -> str:
+        """Folder or hub id to load from. Engines that bring their own weights override this."""
+        return self.model
+
+    def generate(self, requests: Sequence[Request]) -> list[Completion]:
+        if not requests:
+            return []
+        model, tokenizer = self._load()
+        with torch.inference_mode():
+            prompts = [self._encode(r, tokenizer) for r in requests]
+            limit = getattr(model.config, "max_position_embeddings", None)
+            for request, ids in zip(requests, prompts, strict=True):
+                if limit is not None and len(ids) + request.max_tokens > limit:
+                    raise GoldError(
+                        f"a prompt of {len(ids)} tokens and {request.max_tokens} to write are more than the {limit} "
+                        f"tokens of {self.model}: show fewer or shorter demos (--data.plan.seed_demos)"
+                    )
+            done: list[Completion | None] = [None] * len(requests)
+            for scoring in (False, True):
+                which = [i for i, r in enumerate(requests) if bool(r.choices) is scoring]
+                for at in range(0, len(which), self.batch_size):
+                    part = which[at : at + self.batch_size]
+                    work = self._score if scoring else self._sample
+                    made = work([requests[i] for i in part], [prompts[i] for i in part], model, tokenizer)
+                    for i, completion in zip(part, made, strict=True):
+                        done[i] = completion
+        return [c for c in done if c is not None]
+
+    def _load(self) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+        if self._loaded is None:
+            from transformers import AutoModelForCausalLM, AutoTokenizer
+
+            device = ("cuda" if torch.cuda.is_available() else "cpu") if self.device == "auto" else self.device
+            dtype = _fast_dtype(device) if self.dtype == "auto" else getattr(torch, self.dtype)
+            source = self.source()
+            try:
+                tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=self.trust_remote_code)
+                model = AutoModelForCausalLM.from_pretrained(
+                    source, dtype=dtype, trust_remote_code=self.trust_remote_code, use_safetensors=True
+                )
+            except OSError as e:
+                raise GoldError(
+                    f"generator {source!r}: no such folder here, and the hub did not give it "
+                    f"({' '.join(str(e).split())[:160]}); two ways out: "
+                    "--data.generator.init_args.model FOLDER, or --data.generator EmbeddedGenerator"
+                ) from None
+            self._loaded = model.eval().to(device), tokenizer
+        return self._loaded
+
+    def _encode(self, request: Request, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+        if self.form == "completion" or (self.form == "auto" and tokenizer.chat_template is None):
+            return list(tokenizer(request.text).input_ids)
+        messages = [
+            {"role": "system", "content": request.system},
+            {"role": "user", "content": (request.shared + request.own).strip()},
+        ]
+        text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        return list(tokenizer(str(text) + request.answer, add_special_tokens=False).input_ids)
+
+    def _prefill(self, requests: Sequence[Request], prompts: Sequence[list[int]], model: PreTrainedModel) -> _Rows:
+        """Computes each group's common prompt once, then the rest of all rows together."""
+        from transformers import DynamicCache
+
+        groups: dict[tuple[str, str], list[int]] = {}
+        for i, r in enumerate(requests):
+            groups.setdefault((r.system, r.shared), []).append(i)
+        common = {key: _common(prompts, rows) for key, rows in groups.items()}
+        width = max(common.values())
+        tail = max(len(ids) - common[r.system, r.shared] for r, ids in zip(requests, prompts, strict=True))
+        n, device = len(requests), model.device
+        mask = torch.zeros(n, width + tail, dtype=torch.long, device=device)
+        tokens = torch.zeros(n, tail, dtype=torch.long, device=device)
+        cache = DynamicCache()
+        layers: list[tuple[Tensor, Tensor]] = []
+        for key, rows in groups.items():
+            size = common[key]
+            if size:
+                head = DynamicCache()
+                ids = torch.tensor([prompts[rows[0]][:size]], device=device)
+                model(input_ids=ids, past_key_values=head, use_cache=True, logits_to_keep=1)
+                for at, layer in enumerate(head.layers):
+                    held: tuple[Tensor, Tensor] = (layer.keys, layer.values)  # type: ignore[union-attr, assignment]
+                    if at == len(layers):
+                        # Keys and values may differ in width.
+                        keys, values = (x.new_zeros(n, x.shape[1], width, x.shape[3]) for x in held)
+                        layers.append((keys, values))
+                    for to, part in zip(layers[at], held, strict=True):
+                        to[rows, :, width - size :] = part
+            for i in rows:
+                rest = prompts[i][size:]
+                mask[i, width - size : width] = 1
+                mask[i, width + tail - len(rest) :] = 1
+                tokens[i, tail - len(rest) :] = torch.tensor(rest, device=device)
+        for at, (keys, values) in enumerate(layers):
+            cache.update(keys, values, at)
+        positions = (mask.cumsum(1) - 1).clamp(min=0)
+        out = model(
+            input_ids=tokens,
+            attention_mask=mask,
+            position_ids=positions[:, width:],
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        return _Rows(cache, mask, positions[:, -1], out.logits[:, -1])
+
+    def _sample(
+        self,
+        requests: Sequence[Request],
+        prompts: Sequence[list[int]],
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+    ) -> list[Completion]:
+        rows = self._prefill(requests, prompts, model)
+        longest = max(r.max_tokens for r in requests)
+        # One number a row and step, drawn before anything runs: no batch-mate can change a row's luck.
+        luck = torch.stack([torch.rand(longest, generator=torch.Generator().manual_seed(r.seed)) for r in requests])
+        ends = _end_tokens(model, tokenizer)
+        alive = list(range(len(requests)))
+        written: list[list[int]] = [[] for _ in requests]
+        texts = [""] * len(requests)
+        finish: list[Literal["stop", "length"]] = ["length"] * len(requests)
+        for step in range(longest):
+            chosen = self._choose(rows.logits.float(), luck[alive, step].to(rows.logits.device)).tolist()
+            keep = []
+            for at, (i, token) in enumerate(zip(alive, chosen, strict=True)):
+                if token in ends:
+                    finish[i] = "stop"
+                    continue
+                written[i].append(token)
+                text = str(tokenizer.decode(written[i], skip_special_tokens=True, clean_up_tokenization_spaces=False))
+                stops = [at for at in (text.find(stop) for stop in requests[i].stop) if at >= 0]
+                texts[i] = text[: min(stops)] if stops else text
+                if stops:
+                    finish[i] = "stop"
+                elif len(written[i]) < requests[i].max_tokens:
+                    keep.append(at)
+            if not keep:
+                break
+            kept = torch.tensor(keep, device=rows.logits.device)
+            if len(keep) < len(alive):
+                rows.select(kept)
+                alive = [alive[at] for at in keep]
+            rows.position = rows.position + 1
+            rows.mask = torch.cat([rows.mask, rows.mask.new_ones(len(alive), 1)], 1)
+            out = model(
+                input_ids=torch.tensor([[chosen[at]] for at in keep], device=kept.device),
+                attention_mask=rows.mask,
+                position_ids=rows.position[:, None],
+                past_key_values=rows.cache,
+                use_cache=True,
+            )
+            rows.logits = out.logits[:, -1]
+        return [Completion(texts[i], len(prompts[i]), len(written[i]), finish[i]) for i in range(len(requests))]
+
+    def _choose(self, logits: Tensor, luck: Tensor) -> Tensor:
+        """The next token of each row, by inverting its cumulative distribution at ``luck``."""
+        if self.temperature == 0:
+            return logits.argmax(-1)
+        k = min(self.top_k, logits.shape[-1]) or logits.shape[-1]
+        values, tokens = logits.topk(k)  # descending
+        probs = torch.softmax(values / self.temperature, -1)
+        cumulative = probs.cumsum(-1)
+        # Tokens stay while the mass before them is below top_p; the first always does.
+        probs = probs.masked_fill(cumulative - probs >= self.top_p, 0.0)
+        cumulative = probs.cumsum(-1)
+        at = torch.searchsorted(cumulative, (luck[:, None] * cumulative[:, -1:]), right=True)
+        return tokens.gather(-1, at.clamp(max=k - 1)).squeeze(-1)
+
+    def _score(
+        self,
+        requests: Sequence[Request],
+        prompts: Sequence[list[int]],
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+    ) -> list[Completion]:
+        """Log-likelihood of each choice: its first token from the prompt's own pass, the rest from a second."""
+        rows = self._prefill(requests, prompts, model)
+        first = torch.log_softmax(rows.logits.float(), -1)
+        choices = [[tokenizer(c, add_special_tokens=False).input_ids for c in r.choices] for r in requests]
+        owner = [i for i, cs in enumerate(choices) for _ in cs]
+        flat = [c for cs in choices for c in cs]
+        scores = [float(first[i, c[0]]) for i, c in zip(owner, flat, strict=True)]
+        longest = max(map(len, flat)) - 1
+        if longest:
+            rows.select(torch.tensor(owner, device=rows.logits.device))
+            rest = torch.zeros(len(flat), longest, dtype=torch.long, device=rows.logits.device)
+            real = torch.zeros_like(rest)
+            for i, c in enumerate(flat):
+                rest[i, : len(c) - 1] = torch.tensor(c[:-1])
+                real[i, : len(c) - 1] = 1
+            positions = rows.position[:, None] + torch.arange(1, longest + 1, device=rest.device)
+            out = model(
+                input_ids=rest,
+                attention_mask=torch.cat([rows.mask, real], 1),
+                position_ids=positions,
+                past_key_values=rows.cache,
+                use_cache=True,
+            )
+            log_p = torch.log_softmax(out.logits.float(), -1)
+            for i, c in enumerate(flat):
+                scores[i] += sum(float(log_p[i, at, token]) for at, token in enumerate(c[1:]))
+        done, at = [], 0
+        for ids, cs in zip(prompts, choices, strict=True):
+            done.append(Completion("", len(ids), choice_log_probs=tuple(scores[at : at + len(cs)])))
+            at += len(cs)
+        return done
+
+
+def _common(prompts: Sequence[list[int]], rows: Sequence[int]) -> int:
+    """Length of the prompts' common start; at least one token of each row stays out of it."""
+    first, last = min(prompts[i] for i in rows), max(prompts[i] for i in rows)
+    limit = min(len(prompts[i]) for i in rows) - 1
+    size = 0
+    while size < limit and first[size] == last[size]:
+        size += 1
+    return size
+
+
+def _end_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> set[int]:
+    found: set[int] = set()
+    config = model.generation_config
+    for value in (tokenizer.eos_token_id, config.eos_token_id if config is not None else None):
+        found.update(value if isinstance(value, list) else [value] if value is not None else [])
+    return found
+
+
+def _fast_dtype(device: str) -> torch.dtype:
+    """bfloat16 on a GPU and on CPUs that compute in it; elsewhere it would be emulated."""
+    if device.startswith("cuda"):
+        return torch.bfloat16
+    from torch.backends import mkldnn
+
+    fast = mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return torch.bfloat16 if fast else torch.float32

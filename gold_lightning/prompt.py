@@ -1,0 +1,221 @@
+r"""The wire format between samples and text, both ways, and the prompts made of it.
+
+A sample is a block of lines ``name: value``. Backslash, line breaks, spaces at the ends and quotes around
+a value are escaped (``\\``, ``\n``, ``\r``, ``\x20``-like, ``\"``), so ``parse(render(sample))`` gives the
+sample back for any text in it, and a block never contains an empty line. For a task with labels the target
+stands first: the prompt writes it and the generator goes on with the text, which keeps the label's share of
+the mistakes small; without labels it stands last.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from gold_lightning.generators.base import Request
+from gold_lightning.task import Sample, Task
+
+__all__ = ["Hint", "agreement_request", "parse", "probe_request", "render", "training_request"]
+
+_ESCAPES = {"\\": "\\\\", "\n": "\\n", "\r": "\\r"}
+_UNESCAPE = re.compile(r"\\(\\|n|r|\"|u[0-9a-fA-F]{4})")
+_END = re.compile(r"^\s+|\s+$")
+
+
+def _names(task: Task) -> list[str]:
+    """Names of a block's lines, in wire order."""
+    fields = [f.name for f in task.fields]
+    return [task.target.name, *fields] if task.labels else [*fields, task.target.name]
+
+
+def _escape(value: str) -> str:
+    value = re.sub(r"[\\\n\r]", lambda m: _ESCAPES[m[0]], value)
+    # Written as code points, so that stripping and a model's own spacing cannot touch them.
+    value = _END.sub(lambda m: "".join(f"\\u{ord(c):04x}" for c in m[0]), value)
+    return "\\" + value if len(value) > 1 and value[0] == value[-1] == '"' else value
+
+
+def _unescape(value: str) -> str:
+    def one(match: re.Match[str]) -> str:
+        code = match[1]
+        if code[0] == "u":
+            return chr(int(code[1:], 16))
+        return {"n": "\n", "r": "\r"}.get(code, code)
+
+    value = value.strip()
+    if len(value) > 1 and value[0] == value[-1] == '"':
+        value = value[1:-1].strip()
+    return _UNESCAPE.sub(one, value)
+
+
+def render(sample: Sample, task: Task, *, upto: int | None = None) -> str:
+    """A sample as a block of lines.
+
+    Args:
+        sample: The sample.
+        task: Its task.
+        upto: Number of lines to give; all by default.
+    """
+    values = {**sample.fields, task.target.name: sample.target}
+    return "\n".join(f"{name}: {_escape(values[name])}" for name in _names(task)[:upto])
+
+
+def parse(text: str, task: Task) -> dict[str, str]:
+    """Reads what a generator wrote, tolerantly; never fails.
+
+    Takes a block of lines ``name: value`` (any case, with or without a list marker or bold marks), or one
+    JSON object. A line without a name goes on the value before it; an empty line, or a name that was
+    there already, ends the block.
+
+    Returns:
+        The values by name of field and target, in wire order. What was not found is not in it.
+    """
+    names = _names(task)
+    if (found := _parse_json(text, names)) is not None:
+        return found
+    known = "|".join(re.escape(n) for n in sorted(names, key=len, reverse=True))
+    line_form = re.compile(rf"\s*(?:[-*•]|\d+[.)])?\s*\**({known})\**\s*:\**(.*)", re.IGNORECASE | re.DOTALL)
+    canonical = {name.casefold(): name for name in names}
+    values: dict[str, str] = {}
+    last = ""
+    # Only "\n" separates lines: str.splitlines would also break at characters that may stand in a text.
+    for line in text.split("\n"):
+        if match := line_form.fullmatch(line):
+            last = canonical[match[1].casefold()]
+            if last in values:
+                break
+            values[last] = match[2]
+        elif not line.strip():
+            if values:
+                break
+        elif last:
+            values[last] += " " + line.strip()
+    return {name: _unescape(values[name]) for name in names if name in values}
+
+
+def _parse_json(text: str, names: Sequence[str]) -> dict[str, str] | None:
+    if not text.lstrip().startswith("{"):
+        return None
+    try:
+        value, _ = json.JSONDecoder().raw_decode(text.lstrip())
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(value, dict):
+        return None
+    return {n: str(value[n]) for n in names if isinstance(value.get(n), str | int | float)}
+
+
+@dataclass(frozen=True)
+class Hint:
+    """What one prompt asks for beyond the label, so that outputs differ. Empty parts are left out."""
+
+    topic: str = ""
+    perspective: str = ""
+    style: str = ""
+
+    def sentence(self) -> str:
+        """The hint in words."""
+        parts = []
+        if self.topic:
+            parts.append(f"about {self.topic}")
+        if self.perspective:
+            parts.append(f"from the point of view of {self.perspective}")
+        if self.style:
+            parts.append(f"in the style of {self.style}")
+        return " It is " + ", ".join(parts) + "." if parts else ""
+
+
+def _describe(task: Task, label: str | None) -> str:
+    """The part of the instruction that is the same for all requests of one label."""
+    lines = [f"{f.name}: {f.description}" for f in task.fields]
+    if label is None:
+        lines.append(f"{task.target.name}: {task.target.description}")
+        return "Each sample has these lines:\n" + "\n".join(lines) + "\n"
+    meaning = task.label(label).meaning
+    told = "Each sample has this line:\n" if len(lines) == 1 else "Each sample has these lines:\n"
+    return told + "\n".join(lines) + f"\n\nAll samples have the {task.target.name} {label}: {meaning}.\n"
+
+
+def _blocks(samples: Sequence[Sample], task: Task) -> str:
+    return "\n\n".join(render(s, task) for s in samples)
+
+
+def _of(task: Task, label: str | None) -> str:
+    return "" if label is None else f" with the {task.target.name} {label}"
+
+
+def _request(task: Task, label: str | None, shared: str, own: str, seed: int) -> Request:
+    names = _names(task)
+    if label is None:
+        answer, to_write = f"{names[0]}:", len(names)
+    else:
+        answer, to_write = f"{names[0]}: {label}\n{names[1]}:", len(names) - 1
+    return Request(
+        system=f"You write realistic samples for a data set. {task.description}",
+        shared=shared,
+        own=own,
+        answer=answer,
+        seed=seed,
+        max_tokens=task.max_sample_tokens,
+        stop=("\n",) if to_write == 1 else ("\n\n",),
+    )
+
+
+def training_request(task: Task, label: str | None, demos: Sequence[Sample], hint: Hint, seed: int) -> Request:
+    """Asks for one training sample.
+
+    Args:
+        task: The task.
+        label: The wanted label; ``None`` for a sequence-to-sequence task.
+        demos: What to show: of the wanted label alone, unless the task is about the contrast.
+        hint: What this request asks for beyond the label.
+        seed: Seed of the request.
+    """
+    shared = f"{_describe(task, label)}\nExamples:\n\n{_blocks(demos, task)}\n\n"
+    own = f"Write one new sample{_of(task, label)}.{hint.sentence()}"
+    return _request(task, label, shared, own, seed)
+
+
+def probe_request(
+    task: Task, label: str | None, demos: Sequence[Sample], depart: Sequence[Sample], hint: Hint, seed: int
+) -> Request:
+    """Asks for one probe sample: one that departs from what this round wrote.
+
+    Args:
+        task: The task.
+        label: The wanted label; ``None`` for a sequence-to-sequence task.
+        demos: Seed demos, for the form.
+        depart: Samples of this round, to depart from.
+        hint: What this request asks for beyond the label.
+        seed: Seed of the request.
+    """
+    shared = f"{_describe(task, label)}\nExamples:\n\n{_blocks(demos, task)}\n\n"
+    if depart:
+        shared += f"These exist already:\n\n{_blocks(depart, task)}\n\n"
+    own = (
+        f"Write one new sample{_of(task, label)} that is very different from all of these: "
+        f"another subject, another point of view, another writer.{hint.sentence()}"
+    )
+    return _request(task, label, shared, own, seed)
+
+
+def agreement_request(task: Task, fields: Mapping[str, str], demos: Sequence[Sample]) -> Request:
+    """Asks for the likelihood of each label, given the fields of a sample.
+
+    Here the fields stand first and the label last, whatever the wire order.
+    """
+    labels = "\n".join(f"{label.name}: {label.meaning}" for label in task.labels)
+    turned = [f"{_fields_block(d.fields)}\n{task.target.name}: {d.target}" for d in demos]
+    return Request(
+        system=f"You say which {task.target.name} fits. {task.description}",
+        shared=f"The {task.target.name} is one of:\n{labels}\n\nExamples:\n\n" + "\n\n".join(turned) + "\n\n",
+        own=f"Which {task.target.name} fits here?\n\n{_fields_block(fields)}",
+        answer=f"{task.target.name}:",
+        choices=tuple(f" {name}" for name in task.label_names),
+    )
+
+
+def _fields_block(fields: Mapping[str, str]) -> str:
+    return "\n".join(f"{name}: {_escape(value)}" for name, value in fields.items())

@@ -1,0 +1,45 @@
+"""What a person looks at after a run."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from gold_lightning.callbacks import evaluate
+
+if TYPE_CHECKING:
+    from gold_lightning.data import GoldDataModule
+    from gold_lightning.student import T5Student
+
+__all__ = ["results_table"]
+
+_NAMES = {"student": "student", "untrained": "student before training"}
+
+
+def results_table(results: Mapping[str, Mapping[str, Any]], data: GoldDataModule, student: T5Student) -> str:
+    """The test metrics beside the baselines without which they say little.
+
+    Args:
+        results: Metrics by name of the row, as :func:`gold_lightning.callbacks.evaluate` gives them.
+        data: Whose test rows they are.
+        student: Whose metrics they are.
+    """
+    targets = [row.target for row in data.test_rows()]
+    common = Counter(targets).most_common(1)[0][0]
+    majority = evaluate(student.metric_names, student.task.label_names, [common] * len(targets), targets)
+    rows = {_NAMES[k]: results[k] for k in ("student", "untrained") if k in results}
+    rows[f"always {common!r}"[:40]] = majority
+    width = max(map(len, rows))
+    head = f"{student.task.name}, {len(targets)} test rows".ljust(width + 2)
+    lines = [head + "".join(f"{name:<24}" for name in student.metric_names)]
+    for name, found in rows.items():
+        cells = "".join(f"{_cell(found[metric]):<24}" for metric in student.metric_names)
+        lines.append(f"{name:<{len(head)}}{cells}")
+    lines.append(f"run folder: {data.run_dir}")
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _cell(found: Mapping[str, Any]) -> str:
+    low, high = found["interval"]
+    return f"{100 * found['value']:.1f} % ({100 * low:.1f} to {100 * high:.1f})"

@@ -1,0 +1,224 @@
+"""The student: a T5 that learns a task from noisy samples.
+
+The batch is the contract with :mod:`gold_lightning.data`; the two do not import each other. A batch holds
+
+- ``id``: (batch,) int64, position of the row in its data set;
+- ``input_ids``, ``attention_mask``: (batch, input_len) int64;
+- ``labels``: (batch, target_len) int64, -100 on padding;
+- ``targets``: list of batch texts, what the student should write, as the task has it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor, nn
+
+from gold_lightning.backbone import load_model, load_tokenizer
+from gold_lightning.errors import ConfigError
+from gold_lightning.losses import IGNORE_INDEX, RobustLoss, SymmetricCrossEntropy
+from gold_lightning.metrics import TextMetric, make_metric
+from gold_lightning.ood import OODScore
+from gold_lightning.task import load_task
+
+__all__ = ["T5Student"]
+
+
+class T5Student(LightningModule):
+    """Wraps any T5 with a loss that survives wrong labels.
+
+    Args:
+        task: Path of a task file, or the name of a shipped one.
+        student: Hub id or folder of a T5; ``embedded``: the one that the package brings;
+            ``generator-embeddings``: a small one built around the embedded generator's embeddings.
+        loss: Scores logits against target tokens.
+        optimizer: AdamW, or Adafactor with its update clipping for models that were trained with it.
+        lr: Peak learning rate.
+        weight_decay: Of all weights with two or more dimensions.
+        warmup: Share of a round's steps over which the learning rate rises.
+        decay: How it falls over the rest of the round. Each round begins anew: how many rounds there
+            will be is not known, and each brings new data.
+        restart: Begin each round from the first weights and a new optimizer, instead of going on with both.
+        num_beams: Beams when testing; probing and validation are greedy.
+    """
+
+    def __init__(
+        self,
+        task: str = "news_topics",
+        student: str = "embedded",
+        loss: RobustLoss = SymmetricCrossEntropy(),  # noqa: B008 - holds settings only
+        optimizer: Literal["adamw", "adafactor"] = "adamw",
+        lr: float = 3e-4,
+        weight_decay: float = 0.01,
+        warmup: float = 0.1,
+        decay: Literal["none", "linear", "cosine"] = "linear",
+        restart: bool = False,
+        num_beams: int = 1,
+    ) -> None:
+        super().__init__()
+        if not (math.isfinite(lr) and lr > 0):
+            raise ConfigError("model.lr", lr, "a finite number above 0")
+        if not 0 <= warmup < 1:
+            raise ConfigError("model.warmup", warmup, "a number from 0 to below 1")
+        if not weight_decay >= 0:
+            raise ConfigError("model.weight_decay", weight_decay, "0 or more")
+        if num_beams < 1:
+            raise ConfigError("model.num_beams", num_beams, "1 or more")
+        self.task = load_task(task)
+        self.name, self.loss, self.optimizer = student, loss, optimizer
+        self.lr, self.weight_decay, self.warmup, self.decay = lr, weight_decay, warmup, decay
+        self.restart, self.num_beams = restart, num_beams
+        names = self.task.metrics or (("accuracy",) if self.task.labels else ("exact_match",))
+        made = {stage: [(n, make_metric(n, self.task.label_names)) for n in names] for stage in ("val", "test")}
+        self.metric_names = names
+        self.metrics = nn.ModuleDict({f"{stage}_{n}": m for stage, pairs in made.items() for n, m in pairs})
+        self.tokenizer = load_tokenizer(student)
+        self.model = load_model(student).train()
+        # A tokenizer may not give a target back as it was; comparing what it does give keeps the metric honest.
+        self._readable = {self._decode_text(self.task.student_target(n)): n for n in self.task.label_names}
+
+    # Training
+
+    def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
+        logits = self.forward_logits(batch, batch["labels"])
+        loss: Tensor = self.loss(logits, batch["labels"])
+        self.log("train/loss", loss, prog_bar=True, batch_size=len(batch["id"]))
+        return loss
+
+    def forward_logits(self, batch: dict[str, Any], labels: Tensor) -> Tensor:
+        """Logits of each target token, (batch, target_len, vocab), the decoder forced on ``labels``."""
+        out = self.model(
+            input_ids=batch["input_ids"],
+            attention_mask=batch["attention_mask"],
+            decoder_input_ids=self.model._shift_right(labels),
+            use_cache=False,
+        )
+        logits: Tensor = out.logits
+        return logits
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        decayed = [p for p in self.model.parameters() if p.ndim >= 2]
+        plain = [p for p in self.model.parameters() if p.ndim < 2]
+        groups = [{"params": decayed, "weight_decay": self.weight_decay}, {"params": plain, "weight_decay": 0.0}]
+        if self.optimizer == "adafactor":
+            from transformers.optimization import Adafactor
+
+            made: torch.optim.Optimizer = Adafactor(groups, lr=self.lr, scale_parameter=False, relative_step=False)
+            return made
+        return torch.optim.AdamW(groups, lr=self.lr)
+
+    def on_train_epoch_start(self) -> None:
+        if self.restart and self.trainer.current_epoch > 0:
+            self.model.load_state_dict(load_model(self.name).state_dict())
+            for optimizer in self.trainer.optimizers:
+                optimizer.state.clear()
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        factor = self.lr_factor(batch_idx, int(self.trainer.num_training_batches))
+        for optimizer in self.trainer.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = self.lr * factor
+
+    def lr_factor(self, step: int, steps: int) -> float:
+        """Share of the peak learning rate at a step of a round, in (0, 1]."""
+        rising = math.ceil(self.warmup * steps)
+        if step < rising:
+            return (step + 1) / rising
+        left = 1 - (step - rising) / max(1, steps - rising)
+        if self.decay == "linear":
+            return left
+        return 0.5 * (1 - math.cos(math.pi * left)) if self.decay == "cosine" else 1.0
+
+    # Evaluation
+
+    def validation_step(self, batch: dict[str, Any], batch_idx: int, dataloader_idx: int = 0) -> dict[str, Any]:
+        tokens = self.write(batch, num_beams=1)
+        loss: Tensor = self.loss(self.forward_logits(batch, batch["labels"]), batch["labels"])
+        self.log("val/loss", loss, batch_size=len(batch["id"]), sync_dist=True, add_dataloader_idx=False)
+        self._update("val", self.read(tokens), batch)
+        return {"tokens": tokens}
+
+    def on_validation_epoch_end(self) -> None:
+        self._log_metrics("val")
+
+    def test_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Any]:
+        tokens = self.write(batch, num_beams=self.num_beams)
+        predictions = self.read(tokens)
+        self._update("test", predictions, batch)
+        return {"tokens": tokens, "predictions": predictions}
+
+    def on_test_epoch_end(self) -> None:
+        self._log_metrics("test")
+
+    def write(self, batch: dict[str, Any], num_beams: int = 1) -> Tensor:
+        """What the student writes.
+
+        Returns:
+            (batch, target_len) int64, -100 after the end of each sequence.
+        """
+        out: Tensor = self.model.generate(
+            input_ids=batch["input_ids"],
+            attention_mask=batch["attention_mask"],
+            max_new_tokens=self.task.student.max_target_tokens,
+            num_beams=num_beams,
+            do_sample=False,
+        )[:, 1:]
+        # Everything after the first end is padding, and the end itself counts.
+        ended = (out == self.model.config.eos_token_id).cumsum(-1)
+        after = (ended - (out == self.model.config.eos_token_id).long()) > 0
+        return out.masked_fill(after | (out == self.model.config.pad_token_id), IGNORE_INDEX)
+
+    def read(self, tokens: Tensor) -> list[str]:
+        """Texts of token rows with -100 on padding; labels by their own name."""
+        pad = self.model.config.pad_token_id
+        texts = self.tokenizer.batch_decode(tokens.masked_fill(tokens == IGNORE_INDEX, pad), skip_special_tokens=True)
+        return [self._readable.get(text.strip(), text.strip()) for text in texts]
+
+    @torch.no_grad()
+    def score(
+        self, batch: dict[str, Any], score: OODScore, *, teacher_forcing: bool = False, tokens: Tensor | None = None
+    ) -> Tensor:
+        """Out-of-distribution score of each row, (batch,) float32, higher = further out.
+
+        Args:
+            batch: A batch.
+            score: The score.
+            teacher_forcing: Average over the batch's target tokens instead of those that the student wrote
+                itself. The published code does; but the target is the generator's, and may be wrong.
+            tokens: What the student wrote, where :meth:`write` was called already.
+        """
+        if teacher_forcing:
+            tokens = batch["labels"]
+        elif tokens is None:
+            tokens = self.write(batch)
+        return score(self.forward_logits(batch, tokens), tokens != IGNORE_INDEX)
+
+    def export(self, folder: Path) -> None:
+        """Writes model and tokenizer so that ``AutoModelForSeq2SeqLM.from_pretrained`` loads them."""
+        self.model.save_pretrained(folder)
+        self.tokenizer.save_pretrained(folder)
+
+    def _decode_text(self, text: str) -> str:
+        return str(self.tokenizer.decode(self.tokenizer(text).input_ids, skip_special_tokens=True)).strip()
+
+    def _stage_metrics(self, stage: str) -> Sequence[tuple[str, TextMetric]]:
+        return [(n, self.metrics[f"{stage}_{n}"]) for n in self.metric_names]  # type: ignore[misc]
+
+    def _update(self, stage: str, predictions: list[str], batch: dict[str, Any]) -> None:
+        labels = set(self.task.label_names)
+        targets = [t if t in labels else self._decode_text(t) for t in batch["targets"]]
+        for _, metric in self._stage_metrics(stage):
+            metric.update(predictions, targets, batch["id"])
+
+    def _log_metrics(self, stage: str) -> None:
+        for i, (name, metric) in enumerate(self._stage_metrics(stage)):
+            value = metric.compute()
+            self.log(f"{stage}/{name}", value, prog_bar=i == 0)
+            if i == 0:
+                self.log(f"{stage}/metric", value)  # the one that is watched, whatever the task calls it
+            metric.reset()

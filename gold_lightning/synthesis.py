@@ -1,0 +1,414 @@
+"""Prompt, generate, parse, check and store until the quota is met. Knows no Lightning and no student."""
+
+from __future__ import annotations
+
+import logging
+import math
+import random
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from gold_lightning.checks import Checker
+from gold_lightning.errors import ConfigError, QuotaError
+from gold_lightning.generators.base import Completion, Generator, Request
+from gold_lightning.pool import FeedbackPool
+from gold_lightning.prompt import Hint, agreement_request, probe_request, training_request
+from gold_lightning.store import BatchRecord, Kind, RoundStore, StoredSample, digest
+from gold_lightning.task import Sample, Task
+
+__all__ = ["Plan", "Progress", "Synthesizer"]
+
+_log = logging.getLogger(__name__)
+_PRIOR_YIELD = 0.7
+_LEAST_YIELD = 0.25
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How much to synthesise, and how prompts are made up.
+
+    Args:
+        samples_per_round: Training samples wanted a round.
+        probe_per_round: Probe samples wanted a round.
+        group_size: Requests that share one prompt but for hint and seed. Larger is faster (an engine
+            computes the shared part once), smaller is more varied.
+        seed_demos: Most seed demos in a prompt, of the wanted label alone unless the task is about contrast.
+        feedback_demos: Feedback demos in a feedback prompt, beside the seed demos.
+        depart_from: Samples of the round shown in a probe prompt as what to depart from.
+        max_attempts: A round stops with its yield table after this many requests for each wanted sample.
+        label_agreement: ``off``; ``measure``: ask for the generator's own likelihood of each label given
+            the text, and note whether the asked label is the highest; ``require``: keep only those.
+    """
+
+    samples_per_round: int = 256
+    probe_per_round: int = 64
+    group_size: int = 8
+    seed_demos: int = 3
+    feedback_demos: int = 2
+    depart_from: int = 3
+    max_attempts: float = 8.0
+    label_agreement: Literal["off", "measure", "require"] = "off"
+
+    def __post_init__(self) -> None:
+        for key in ("samples_per_round", "probe_per_round", "group_size", "seed_demos"):
+            if getattr(self, key) < 1:
+                raise ConfigError(f"data.plan.{key}", getattr(self, key), "1 or more")
+        for key in ("feedback_demos", "depart_from"):
+            if getattr(self, key) < 0:
+                raise ConfigError(f"data.plan.{key}", getattr(self, key), "0 or more")
+        if not self.max_attempts >= 1:
+            raise ConfigError("data.plan.max_attempts", self.max_attempts, "1 or more")
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a quota is, after a batch: counts of the round; gain, tokens and seconds of this call."""
+
+    round: int
+    kind: Kind
+    accepted: int
+    quota: int
+    requested: int
+    gained: int
+    tokens: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """A request with what its answer is judged by."""
+
+    id: str
+    request: Request
+    label: str | None
+    demos: tuple[tuple[str, Sample], ...]
+    feedback: bool
+    hint: Hint
+
+
+class Synthesizer:
+    """Makes each round's samples once, and finds them again in the store.
+
+    Args:
+        task: The task.
+        generator: Who writes.
+        run_dir: The run folder.
+        plan: How much, and how.
+        seed: Everything drawn here depends on it and on indices alone, never on what ran before.
+        report: Called after each batch.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        generator: Generator,
+        run_dir: Path,
+        plan: Plan = Plan(),
+        seed: int = 0,
+        report: Callable[[Progress], None] | None = None,
+    ) -> None:
+        if plan.label_agreement != "off" and not task.labels:
+            raise ConfigError("data.plan.label_agreement", plan.label_agreement, "off for a task without labels")
+        self.task, self.generator, self.plan, self.seed = task, generator, plan, seed
+        self.run_dir, self.report = Path(run_dir), report
+        self._checker = Checker(task)
+        self._remembered: set[str] = set()
+        self._rounds: dict[int, RoundStore] = {}
+        self._prior: tuple[float, ...] | None = None
+
+    def store(self, round_: int) -> RoundStore:
+        """The store of a round, opened once."""
+        if round_ not in self._rounds:
+            self._rounds[round_] = RoundStore(self.run_dir, round_)
+        return self._rounds[round_]
+
+    def reopen(self, round_: int) -> None:
+        """Forgets what was read of a round: another process has written to it since."""
+        self._rounds[round_] = RoundStore(self.run_dir, round_, read_only=True)
+
+    def train(self, round_: int, pool: FeedbackPool, rate: float) -> Sequence[StoredSample]:
+        """Training samples of a round: from the store, and what is missing from the generator.
+
+        Args:
+            round_: Number of the round.
+            pool: Where feedback demos come from.
+            rate: Share of the prompts that shows them, in [0, 1]; 0 where feedback has not begun.
+
+        Raises:
+            QuotaError: The quota was not met within ``plan.max_attempts``.
+        """
+        fed = {"feedback": digest([pool.state_dict(), rate])}
+        return self._fill(round_, "train", self.plan.samples_per_round, pool, rate, fed)
+
+    def probe(self, round_: int) -> Sequence[StoredSample]:
+        """The probe set of a round, which departs from its training samples. Raises as :meth:`train`."""
+        shown = {"training samples": digest([s.id for s in self.store(round_).accepted("train")])}
+        return self._fill(round_, "probe", self.plan.probe_per_round, FeedbackPool(), 0.0, shown)
+
+    def _fill(
+        self, round_: int, kind: Kind, quota: int, pool: FeedbackPool, rate: float, depends: dict[str, str]
+    ) -> Sequence[StoredSample]:
+        store = self.store(round_)
+        # Sizes are left out: a larger quota asks for more of the same, and pays for nothing twice.
+        sizes = ("samples_per_round", "probe_per_round", "max_attempts")
+        how = {k: v for k, v in asdict(self.plan).items() if k not in sizes}
+        store.check_fingerprint(
+            kind,
+            {
+                "task": digest(self.task.to_dict()),
+                "generator": digest(self.generator.fingerprint()),
+                "plan": digest(how),
+                "seed": digest(self.seed),
+                **depends,
+            },
+        )
+        self._remember_before(round_, kind)
+        self._remember(store.accepted(kind))
+        missing = self._missing(store, kind, quota)
+        tokens, seconds, found = 0, 0.0, len(store.accepted(kind))
+        while missing:
+            requested = sum(b.requested for b in store.batches(kind))
+            if requested >= self.plan.max_attempts * quota:
+                raise QuotaError(_yield_table(store, kind, quota, requested))
+            asked, groups = self._ask(store, kind, missing, pool, rate)
+            started = time.perf_counter()
+            completions = self.generator.generate([a.request for a in asked])
+            record = self._judge(store, kind, asked, completions, missing, groups, started)
+            tokens += record.prompt_tokens + record.completion_tokens
+            seconds += record.seconds
+            missing = self._missing(store, kind, quota)
+            if self.report:
+                kept = len(store.accepted(kind))
+                asked_for = requested + len(asked)
+                self.report(Progress(round_, kind, kept, quota, asked_for, kept - found, tokens, seconds))
+        return store.accepted(kind)
+
+    def _missing(self, store: RoundStore, kind: Kind, quota: int) -> Counter[str | None]:
+        """How many samples are still wanted, by label; labels with nothing missing are left out."""
+        labels: tuple[str | None, ...] = self.task.label_names or (None,)
+        # The remainder goes to other labels in each round, so that no label gains over a run.
+        turn = store.round % len(labels)
+        order = labels[turn:] + labels[:turn]
+        have = Counter(s.sample.target if self.task.labels else None for s in store.accepted(kind))
+        wanted = {label: quota // len(labels) + (i < quota % len(labels)) for i, label in enumerate(order)}
+        return Counter({label: wanted[label] - have[label] for label in labels if wanted[label] > have[label]})
+
+    def _ask(
+        self, store: RoundStore, kind: Kind, missing: Counter[str | None], pool: FeedbackPool, rate: float
+    ) -> tuple[list[_Asked], list[dict[str, Any]]]:
+        """The next batch of requests: a function of the store's committed batches and of seeds alone."""
+        batches = store.batches(kind)
+        earlier = [g for b in batches for g in b.groups]
+        requested, kept = sum(b.requested for b in batches), len(store.accepted(kind))
+        rate_kept = max(_LEAST_YIELD, kept / requested) if requested else _PRIOR_YIELD
+        to_ask = {label: math.ceil(n / rate_kept) for label, n in missing.items()}
+        asked: list[_Asked] = []
+        groups: list[dict[str, Any]] = []
+        while len(asked) < self.generator.batch_size and any(n > 0 for n in to_ask.values()):
+            label = max(to_ask, key=lambda name: to_ask[name])  # ties: the task's order
+            size = min(self.plan.group_size, to_ask[label], self.generator.batch_size - len(asked))
+            before = [g for g in earlier + groups if g["label"] == label]
+            group = len(earlier) + len(groups)
+            rng = random.Random(f"{self.seed}/{store.round}/{kind}/{group}")
+            turn = len(before) + store.round
+            key = label if label is not None else ""
+            feed = pool.entries(key) and math.floor((turn + 1) * rate) > math.floor(turn * rate)
+            demos = self._demos(store, kind, label, pool if feed else None, rng)
+            hinted = sum(g["size"] for g in before)
+            for i in range(size):
+                hint = self._hint(store.round, kind, label, hinted + i)
+                asked.append(self._one(store, kind, requested + len(asked), label, demos, bool(feed), hint))
+            groups.append({"label": label, "feedback": bool(feed), "size": size})
+            to_ask[label] -= size
+        return asked, groups
+
+    def _demos(
+        self, store: RoundStore, kind: Kind, label: str | None, pool: FeedbackPool | None, rng: random.Random
+    ) -> tuple[tuple[str, Sample], ...]:
+        """What a group's prompt shows, with ids; for probe prompts the samples to depart from come last."""
+        own_label = label is not None and not self.task.contrast
+        seeds = [(f"demo-{i}", d) for i, d in enumerate(self.task.demos) if not own_label or d.target == label]
+        shown = rng.sample(seeds, min(self.plan.seed_demos, len(seeds)))
+        if pool is not None:
+            drawn = pool.draw(self.plan.feedback_demos, rng, label if label is not None else "")
+            shown += [(e.id, e.sample) for e in drawn]
+            rng.shuffle(shown)
+        if kind == "probe":
+            made = [(s.id, s.sample) for s in store.accepted("train") if label is None or s.sample.target == label]
+            shown += rng.sample(made, min(self.plan.depart_from, len(made)))
+        return tuple(shown)
+
+    def _hint(self, round_: int, kind: Kind, label: str | None, number: int) -> Hint:
+        """Cycles through topics, perspectives and styles, each in an order shuffled by round and kind.
+
+        A training prompt carries one hint beside the topic at most; a probe prompt carries all three, to get
+        further away.
+        """
+
+        def pick(name: str, options: Sequence[str], turn: int) -> str:
+            if not options:
+                return ""
+            order = list(options)
+            random.Random(f"{self.seed}/{round_}/{kind}/{name}/{label}/{turn // len(order)}").shuffle(order)
+            return order[turn % len(order)]
+
+        hints = self.task.hints
+        topics = (self.task.label(label).hints if label is not None else ()) or hints.topics
+        both = kind == "probe"
+        return Hint(
+            pick("topic", topics, number),
+            pick("perspective", hints.perspectives, number // 3) if both or number % 3 == 1 else "",
+            pick("style", hints.styles, number // 3) if both or number % 3 == 2 else "",
+        )
+
+    def _one(
+        self,
+        store: RoundStore,
+        kind: Kind,
+        number: int,
+        label: str | None,
+        demos: tuple[tuple[str, Sample], ...],
+        feedback: bool,
+        hint: Hint,
+    ) -> _Asked:
+        seed = random.Random(f"{self.seed}/{store.round}/{kind}/request/{number}").getrandbits(31)
+        id_ = f"r{store.round:03d}-{kind}-{number:05d}"
+        if kind == "train":
+            request = training_request(self.task, label, [d for _, d in demos], hint, seed)
+        else:
+            seeds = [d for i, d in demos if i.startswith("demo-")]
+            depart = [d for i, d in demos if not i.startswith("demo-")]
+            request = probe_request(self.task, label, seeds, depart, hint, seed)
+        return _Asked(id_, request, label, demos, feedback, hint)
+
+    def _judge(
+        self,
+        store: RoundStore,
+        kind: Kind,
+        asked: Sequence[_Asked],
+        completions: Sequence[Completion],
+        missing: Counter[str | None],
+        groups: Sequence[dict[str, Any]],
+        started: float,
+    ) -> BatchRecord:
+        if len(completions) != len(asked):
+            raise RuntimeError(
+                f"{type(self.generator).__name__} gave {len(completions)} completions for {len(asked)} requests"
+            )
+        index = len(store.batches(kind))
+        passed: list[tuple[_Asked, Completion, Sample]] = []
+        rejects: list[dict[str, Any]] = []
+
+        def reject(a: _Asked, completion: Completion, reason: str) -> None:
+            of = {"label": a.label, "prompt_hash": digest(a.request.text)}
+            rejects.append({"id": a.id, "reason": reason, **of, "raw": completion.text})
+
+        for a, completion in zip(asked, completions, strict=True):
+            instruction = f"{a.request.system}\n{a.request.own}\n" + "\n".join(f.description for f in self.task.fields)
+            shown = [*self.task.demos, *(d for _, d in a.demos)]
+            sample, reason = self._checker.judge(completion, a.label, a.request.answer, instruction, shown)
+            if sample is None:
+                reject(a, completion, reason)
+            else:
+                passed.append((a, completion, sample))
+
+        agrees, scored = self._agreement([sample for _, _, sample in passed])
+        left = Counter(missing)
+        accepted: list[StoredSample] = []
+        for (a, completion, sample), agree in zip(passed, agrees, strict=True):
+            if agree is False and self.plan.label_agreement == "require":
+                reject(a, completion, "label_disagreement")
+            elif left[a.label] <= 0:
+                reject(a, completion, "surplus")
+            elif twin := self._checker.duplicate(sample):
+                reject(a, completion, twin)  # of an earlier sample of this very batch
+            else:
+                # Only what is stored is remembered: a resumed run judges as this one does.
+                self._remembered.add(a.id)
+                self._checker.keep(sample)
+                left[a.label] -= 1
+                accepted.append(
+                    StoredSample(
+                        id=a.id,
+                        sample=sample,
+                        batch=index,
+                        prompt_hash=digest(a.request.text),
+                        demo_ids=tuple(i for i, _ in a.demos),
+                        feedback=a.feedback,
+                        hint={k: v for k, v in asdict(a.hint).items() if v},
+                        seed=a.request.seed,
+                        raw=completion.text,
+                        agrees=agree,
+                    )
+                )
+        spent = [*completions, *scored]
+        record = BatchRecord(
+            kind=kind,
+            index=index,
+            requested=len(asked),
+            accepted=len(accepted),
+            rejects=dict(Counter(r["reason"] for r in rejects)),
+            prompt_tokens=sum(c.prompt_tokens for c in spent),
+            completion_tokens=sum(c.completion_tokens for c in spent),
+            seconds=time.perf_counter() - started,
+            groups=list(groups),
+            agreed=sum(a is True for a in agrees),
+            asked_agreement=sum(a is not None for a in agrees),
+        )
+        prompts = {digest(a.request.text): a.request.text for a in asked}
+        store.commit(record, accepted, rejects, prompts, {"generator": self.generator.fingerprint()})
+        return record
+
+    def _agreement(self, samples: Sequence[Sample]) -> tuple[list[bool | None], list[Completion]]:
+        """Whether the generator's likelihoods favour each sample's label.
+
+        Each label's log-likelihood is taken relative to its mean over seed demos, since a small model
+        likes some labels better than others whatever it reads (calibration after Zhao et al., ICML 2021).
+        """
+        if self.plan.label_agreement == "off" or not samples:
+            return [None] * len(samples), []
+        rng = random.Random(f"{self.seed}/agreement")
+        order = rng.sample(self.task.demos, len(self.task.demos))
+        shown = [next(d for d in order if d.target == name) for name in self.task.label_names]
+        spent: list[Completion] = []
+        if self._prior is None:
+            # As many of each label, so that what the likelihoods favour on average is the model's own bias.
+            others = [d for d in order if d not in shown] or shown
+            spent = self.generator.generate([agreement_request(self.task, d.fields, shown) for d in others])
+            self._prior = tuple(sum(c) / len(spent) for c in zip(*(s.choice_log_probs for s in spent), strict=True))
+        asked = [agreement_request(self.task, s.fields, shown) for s in samples]
+        names = self.task.label_names
+        answers: list[Completion] = []
+        for at in range(0, len(asked), self.generator.batch_size):
+            answers += self.generator.generate(asked[at : at + self.generator.batch_size])
+        agrees: list[bool | None] = []
+        for sample, answer in zip(samples, answers, strict=True):
+            lift = [score - prior for score, prior in zip(answer.choice_log_probs, self._prior, strict=True)]
+            agrees.append(names[max(range(len(names)), key=lambda i: lift[i])] == sample.target)
+        return agrees, spent + answers
+
+    def _remember_before(self, round_: int, kind: Kind) -> None:
+        """What was kept before this round and kind: a duplicate of any of it is none of this round's."""
+        for r in range(round_ + 1):
+            for k in ("train", "probe"):
+                if (r, k == "probe") < (round_, kind == "probe"):
+                    self._remember(self.store(r).accepted(k))
+
+    def _remember(self, samples: Sequence[StoredSample]) -> None:
+        for stored in samples:
+            if stored.id not in self._remembered:
+                self._remembered.add(stored.id)
+                self._checker.keep(stored.sample)
+
+
+def _yield_table(store: RoundStore, kind: Kind, quota: int, requested: int) -> str:
+    kept = len(store.accepted(kind))
+    rows = [f"round {store.round}: {kept} of {quota} {kind} samples after {requested} requests; rejects by reason:"]
+    rows += [f"  {reason:<20} {count}" for reason, count in store.rejects(kind).most_common()]
+    rows.append("raw texts: " + str(store.folder / "rejects.jsonl"))
+    rows.append("change: demos, limits or checks of the task, --data.generator, or a higher --data.plan.max_attempts")
+    return "\n".join(rows)

@@ -1,0 +1,476 @@
+"""What is to be learnt. A task is data, never code: one YAML file, checked when it is read.
+
+Nothing in here knows a prompt, a model or a file layout; every other module may import this one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import string
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+
+from gold_lightning.errors import ConfigError, GoldError
+
+__all__ = ["Check", "Field", "Hints", "Label", "Sample", "StudentFormat", "Task", "TestData", "load_task"]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One row of a task.
+
+    Args:
+        fields: The input texts by field name, in the task's order.
+        target: What the student must write: a label's name, or free text.
+    """
+
+    fields: Mapping[str, str]
+    target: str
+
+    @property
+    def text(self) -> str:
+        """The fields in one string, for what compares texts (duplicates, overlaps)."""
+        return "\n".join(self.fields.values())
+
+
+@dataclass(frozen=True)
+class Field:
+    """One named text of a sample.
+
+    Args:
+        name: An identifier; it stands in prompts and in the student's input template.
+        description: What stands in it, told to the generator.
+        min_chars: Shortest text accepted, in characters.
+        max_chars: Longest text accepted, in characters.
+    """
+
+    name: str
+    description: str
+    min_chars: int = 1
+    max_chars: int = 1000
+
+    def __post_init__(self) -> None:
+        if not self.name.isidentifier():
+            raise ConfigError("name", self.name, "a name of letters, digits and _, no digit first")
+        if self.min_chars < 0:
+            raise ConfigError("min_chars", self.min_chars, "0 or more")
+        if self.max_chars < max(1, self.min_chars):
+            raise ConfigError("max_chars", self.max_chars, f"{max(1, self.min_chars)} (min_chars) or more")
+
+
+@dataclass(frozen=True)
+class Label:
+    """One class of a classification task.
+
+    Args:
+        name: What the student writes.
+        meaning: What it means, told to the generator.
+        hints: Sub-topics of this label; prompts cycle through them, so that samples differ.
+    """
+
+    name: str
+    meaning: str
+    hints: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.name.strip() or self.name != self.name.strip() or "\n" in self.name:
+            raise ConfigError("name", self.name, "a label of one line without spaces around it")
+
+
+@dataclass(frozen=True)
+class Hints:
+    """What prompts vary, so that outputs differ. An empty list leaves that kind of hint out.
+
+    Args:
+        topics: What to write about. Labels that have hints of their own use those instead.
+        perspectives: From whose view; a short list of everyday ones by default.
+        styles: In what manner; a short list of everyday ones by default.
+    """
+
+    topics: tuple[str, ...] = ()
+    perspectives: tuple[str, ...] = ("an expert", "a beginner", "a local", "a critic", "a bystander")
+    styles: tuple[str, ...] = ("plain speech", "a formal report", "a lively story", "a short note", "a textbook")
+
+
+@dataclass(frozen=True)
+class StudentFormat:
+    """How the student sees a sample: the same in training, probing and testing.
+
+    Args:
+        input: Template of the input, with ``{field}`` for each field.
+        target: Template of the output, with ``{name of the target}``.
+        max_input_tokens: Inputs are cut to this many tokens, end of sequence included.
+        max_target_tokens: Targets are cut to, and decoding stops at, this many tokens.
+    """
+
+    input: str
+    target: str
+    max_input_tokens: int = 128
+    max_target_tokens: int = 32
+
+    def __post_init__(self) -> None:
+        for key in ("max_input_tokens", "max_target_tokens"):
+            if getattr(self, key) < 2:
+                raise ConfigError(key, getattr(self, key), "2 or more")
+
+
+@dataclass(frozen=True)
+class Check:
+    """A named check with its parameters, as :mod:`gold_lightning.checks` knows it."""
+
+    name: str
+    params: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class TestData:
+    """Where labelled rows for evaluation come from: a file, or a data set of the hub.
+
+    Args:
+        file: JSON Lines, relative to the task file.
+        hub: Data set id on the hub.
+        config: Configuration of that data set.
+        split: Its split.
+        columns: Column of the data set for each field and for the target. Left out: the same names.
+        label_names: The task's label for each value that the column holds (numbers as text), so that
+            no label order is ever assumed.
+    """
+
+    file: str = ""
+    hub: str = ""
+    config: str = ""
+    split: str = "validation"
+    columns: Mapping[str, str] = field(default_factory=dict)
+    label_names: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Task:
+    """A language task: fields, target, labels, demos, checks, metrics.
+
+    Args:
+        name: Identifier; run folders carry it.
+        description: One sentence on what a sample is, told to the generator.
+        fields: The input texts.
+        target: Name, description and length limits of the output.
+        demos: Seed demos, written by a person.
+        student: How the student sees a sample.
+        labels: The classes; empty for a sequence-to-sequence task.
+        hints: What prompts vary.
+        checks: Checks beside those that always run.
+        metrics: Names known to :mod:`gold_lightning.metrics`; the first is the one that is watched.
+        test: Labelled rows for evaluation.
+        contrast: Show demos of all labels in each prompt. Only for tasks that are about the contrast:
+            a weak generator confuses labels whose demos stand side by side.
+        max_sample_tokens: Longest completion asked of the generator for one sample, in its tokens.
+        source: The file that this task was read from, for messages and for relative paths.
+
+    Raises:
+        ConfigError: A value contradicts another one; the key is named.
+    """
+
+    name: str
+    description: str
+    fields: tuple[Field, ...]
+    target: Field
+    demos: tuple[Sample, ...]
+    student: StudentFormat
+    labels: tuple[Label, ...] = ()
+    hints: Hints = Hints()
+    checks: tuple[Check, ...] = ()
+    metrics: tuple[str, ...] = ()
+    test: TestData = TestData()
+    contrast: bool = False
+    max_sample_tokens: int = 128
+    source: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.name.replace("-", "_").isidentifier():
+            raise ConfigError("name", self.name, "letters, digits, _ and - (it names a folder)")
+        if not self.fields:
+            raise ConfigError("fields", [], "at least one field")
+        names = [f.name for f in self.fields]
+        for i, name in enumerate(names):
+            if name in names[:i]:
+                raise ConfigError(f"fields[{i}].name", name, "a name that no other field has")
+        if self.target.name in names:
+            raise ConfigError("target.name", self.target.name, "a name that no field has")
+        self._check_labels()
+        self._check_demos(names)
+        self._check_templates(names)
+        if self.max_sample_tokens < 1:
+            raise ConfigError("max_sample_tokens", self.max_sample_tokens, "1 or more")
+
+    def _check_labels(self) -> None:
+        seen: set[str] = set()
+        for i, label in enumerate(self.labels):
+            if label.name.casefold() in seen:
+                raise ConfigError(f"labels[{i}].name", label.name, "a name that no other label has")
+            seen.add(label.name.casefold())
+        if len(self.labels) == 1:
+            raise ConfigError("labels", [self.labels[0].name], "no labels, or two and more")
+
+    def _check_demos(self, names: Sequence[str]) -> None:
+        if not self.demos:
+            raise ConfigError("demos", [], "at least one demo (for labels: one of each)")
+        allowed = [label.name for label in self.labels]
+        for i, demo in enumerate(self.demos):
+            if set(demo.fields) != set(names):
+                raise ConfigError(f"demos[{i}]", sorted(demo.fields), f"the fields {sorted(names)}")
+            for f in self.fields:
+                if not f.min_chars <= len(demo.fields[f.name]) <= f.max_chars:
+                    raise ConfigError(
+                        f"demos[{i}].{f.name}",
+                        demo.fields[f.name],
+                        f"{f.min_chars} to {f.max_chars} characters, the task's own limits",
+                    )
+            if allowed and demo.target not in allowed:
+                raise ConfigError(f"demos[{i}].{self.target.name}", demo.target, f"one of {allowed}")
+        for label in allowed:
+            if not any(demo.target == label for demo in self.demos):
+                raise ConfigError("demos", f"no demo of {label!r}", "at least one demo of each label")
+
+    def _check_templates(self, names: Sequence[str]) -> None:
+        for key, template, wanted in (
+            ("student.input", self.student.input, set(names)),
+            ("student.target", self.student.target, {self.target.name}),
+        ):
+            try:
+                parts = list(string.Formatter().parse(template))
+            except ValueError as e:
+                raise ConfigError(key, template, f"a template ({e})", "write {{ and }} for braces") from None
+            used = {name for _, name, _, _ in parts if name is not None}
+            if any(spec or conversion for _, _, spec, conversion in parts):
+                raise ConfigError(key, template, "plain {name} slots, no format or conversion")
+            if used != wanted:
+                shown = ", ".join("{" + n + "}" for n in sorted(wanted))
+                raise ConfigError(key, template, f"each of {shown} and nothing else in braces")
+
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        """Names of the labels, in the task's order; empty for a sequence-to-sequence task."""
+        return tuple(label.name for label in self.labels)
+
+    def label(self, name: str) -> Label:
+        """The label of that name."""
+        return next(label for label in self.labels if label.name == name)
+
+    def student_input(self, sample: Sample) -> str:
+        """What the student reads."""
+        return self.student.input.format_map(dict(sample.fields))
+
+    def student_target(self, target: str) -> str:
+        """What the student must write for a target."""
+        return self.student.target.format_map({self.target.name: target})
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for fingerprints and dumps; ``source`` is left out: a moved file is no new task."""
+        data = dataclasses.asdict(self)
+        del data["source"]
+        return data
+
+
+def load_task(name_or_path: str) -> Task:
+    """Reads a task: the path of a YAML file, or the name of a shipped task.
+
+    Raises:
+        ConfigError: The task is not found, or a key in it is wrong; the message names file and key.
+    """
+    path = Path(name_or_path)
+    if not path.is_file():
+        shipped = Path(str(resources.files("gold_lightning"))) / "tasks"
+        known = sorted(p.stem for p in shipped.glob("*.yaml"))
+        if name_or_path not in known:
+            raise ConfigError(
+                "data.task", name_or_path, f"the path of a task file, or a shipped task ({', '.join(known)})"
+            )
+        path = shipped / f"{name_or_path}.yaml"
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as e:
+        raise GoldError(f"{path}: not valid YAML: {' '.join(str(e).split())}") from None
+    try:
+        return _read_task(raw, str(path))
+    except ConfigError as e:
+        raise GoldError(f"{path}: {e}") from None
+
+
+_T = TypeVar("_T")
+
+
+class _Reader:
+    """Takes keys out of a YAML mapping, each with its type, and refuses what is left over."""
+
+    def __init__(self, value: object, key: str) -> None:
+        if not isinstance(value, dict):
+            raise ConfigError(key or "task", value, "a mapping of keys to values")
+        self.at = f"{key}." if key else ""
+        self.rest: dict[Any, Any] = dict(value)
+
+    def text(self, key: str, default: str | None = None) -> str:
+        value = self._take(key, default, "text")
+        if not isinstance(value, str):
+            raise ConfigError(self.at + key, value, "text", "put it in quotes")
+        if default is None and not value.strip():
+            raise ConfigError(self.at + key, value, "text that is not empty")
+        return value
+
+    def number(self, key: str, default: int) -> int:
+        value = self._take(key, default, "a whole number")
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise ConfigError(self.at + key, value, "a whole number")
+        return value
+
+    def flag(self, key: str, default: bool) -> bool:
+        value = self._take(key, default, "true or false")
+        if not isinstance(value, bool):
+            raise ConfigError(self.at + key, value, "true or false")
+        return value
+
+    def items(self, key: str, *, required: bool = False) -> list[tuple[str, Any]]:
+        value = self._take(key, None if required else [], "a list")
+        if not isinstance(value, list):
+            raise ConfigError(self.at + key, value, "a list")
+        return [(f"{self.at}{key}[{i}]", item) for i, item in enumerate(value)]
+
+    def texts(self, key: str, default: tuple[str, ...] = ()) -> tuple[str, ...]:
+        if key not in self.rest:
+            return default
+        found = self.items(key)
+        for at, item in found:
+            if not isinstance(item, str) or not item.strip():
+                raise ConfigError(at, item, "text that is not empty", "put it in quotes")
+        return tuple(item for _, item in found)
+
+    def mapping(self, key: str) -> dict[str, str]:
+        value = self._take(key, {}, "a mapping")
+        if not isinstance(value, dict):
+            raise ConfigError(self.at + key, value, "a mapping of text to text")
+        for k, v in value.items():
+            if not isinstance(v, str):
+                raise ConfigError(f"{self.at}{key}.{k}", v, "text", "put it in quotes")
+        # A number as a key is what a label column holds; its text is compared, so 1 and "1" are one.
+        return {str(k): v for k, v in value.items()}
+
+    def sub(self, key: str, *, required: bool = False) -> _Reader:
+        return _Reader(self._take(key, None if required else {}, "a mapping"), self.at + key)
+
+    def done(self, known: Sequence[str]) -> None:
+        for key in self.rest:
+            raise ConfigError(f"{self.at}{key}", self.rest[key], f"one of the keys {', '.join(known)}")
+
+    def _take(self, key: str, default: object, kind: str) -> Any:
+        if key in self.rest:
+            return self.rest.pop(key)
+        if default is None:
+            raise ConfigError(self.at + key, None, f"{kind}; the key is missing")
+        return default
+
+
+def _at(at: str, make: Callable[[], _T]) -> _T:
+    """Runs a constructor whose errors know only their own key, and puts the place before it."""
+    try:
+        return make()
+    except ConfigError as e:
+        raise ConfigError(f"{at}.{e.key}", e.value, e.allowed, e.hint) from None
+
+
+def _read_field(reader: _Reader, at: str) -> Field:
+    made = _at(
+        at,
+        lambda: Field(
+            reader.text("name"),
+            reader.text("description"),
+            reader.number("min_chars", 1),
+            reader.number("max_chars", 1000),
+        ),
+    )
+    reader.done(("name", "description", "min_chars", "max_chars"))
+    return made
+
+
+def _read_label(value: object, at: str) -> Label:
+    reader = _Reader(value, at)
+    made = Label(reader.text("name"), reader.text("meaning"), reader.texts("hints"))
+    reader.done(("name", "meaning", "hints"))
+    return made
+
+
+def _read_demo(value: object, at: str, fields: Sequence[str], target: str) -> Sample:
+    reader = _Reader(value, at)
+    made = Sample({name: reader.text(name) for name in fields}, reader.text(target))
+    reader.done((*fields, target))
+    return made
+
+
+def _read_check(value: object, at: str) -> Check:
+    if isinstance(value, str):
+        return Check(value)
+    if not isinstance(value, dict) or len(value) != 1:
+        raise ConfigError(at, value, "the name of a check, or {name: {parameter: value}}")
+    (name, params), *_ = value.items()
+    if not isinstance(params, dict):
+        raise ConfigError(f"{at}.{name}", params, "a mapping of parameters to values")
+    return Check(str(name), params)
+
+
+def _read_task(raw: object, source: str) -> Task:
+    top = _Reader(raw, "")
+    fields = tuple(_read_field(_Reader(value, at), at) for at, value in top.items("fields", required=True))
+    target = _read_field(top.sub("target", required=True), "target")
+    names = [f.name for f in fields]
+
+    form = top.sub("student", required=True)
+    student = _at(
+        "student",
+        lambda: StudentFormat(
+            form.text("input"),
+            form.text("target", "{" + target.name + "}"),
+            form.number("max_input_tokens", 128),
+            form.number("max_target_tokens", 32),
+        ),
+    )
+    form.done(("input", "target", "max_input_tokens", "max_target_tokens"))
+
+    hints = top.sub("hints")
+    varied = Hints(
+        hints.texts("topics"),
+        hints.texts("perspectives", Hints.perspectives),
+        hints.texts("styles", Hints.styles),
+    )
+    hints.done(("topics", "perspectives", "styles"))
+
+    rows = top.sub("test")
+    test = TestData(
+        rows.text("file", ""),
+        rows.text("hub", ""),
+        rows.text("config", ""),
+        rows.text("split", "validation"),
+        rows.mapping("columns"),
+        rows.mapping("label_names"),
+    )
+    rows.done(("file", "hub", "config", "split", "columns", "label_names"))
+
+    task = Task(
+        name=top.text("name"),
+        description=top.text("description"),
+        fields=fields,
+        target=target,
+        demos=tuple(_read_demo(v, at, names, target.name) for at, v in top.items("demos", required=True)),
+        student=student,
+        labels=tuple(_read_label(value, at) for at, value in top.items("labels")),
+        hints=varied,
+        checks=tuple(_read_check(value, at) for at, value in top.items("checks")),
+        metrics=top.texts("metrics"),
+        test=test,
+        contrast=top.flag("contrast", False),
+        max_sample_tokens=top.number("max_sample_tokens", 128),
+        source=source,
+    )
+    top.done([f.name for f in dataclasses.fields(Task) if f.name != "source"])
+    return task

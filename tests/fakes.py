@@ -1,0 +1,43 @@
+"""Stand-ins that need no download: a scripted news writer, and a task's file."""
+
+from __future__ import annotations
+
+import random
+
+from gold_lightning.generators import Request, ScriptedGenerator
+
+_WORDS = {
+    "World": "election embassy troops minister treaty border refugees parliament ceasefire summit protest".split(),
+    "Sports": "goal coach league striker tournament innings medal championship referee playoff racket".split(),
+    "Business": "shares profit merger bank stocks retailer earnings investors oil dollar factory".split(),
+    "Sci/Tech": "software telescope chip browser satellite genome robot laboratory virus network orbit".split(),
+}
+_FILL = [f"{a}{b}" for a in "bcdfglmnprst" for b in ("alo", "erin", "ostu", "ivad", "umek")]
+
+
+class NewsWriter(ScriptedGenerator):
+    """Writes news items that a student can learn: words of the label among words that mean nothing.
+
+    Args:
+        junk: Share of the completions that no check lets through.
+        fail_after: Raises KeyboardInterrupt when asked for more than this many completions.
+        batch_size: How many requests it likes to get at once.
+    """
+
+    def __init__(self, junk: float = 0.2, fail_after: int = -1, batch_size: int = 16) -> None:
+        super().__init__(self._write, batch_size=batch_size)
+        self.junk, self.fail_after = junk, fail_after
+
+    def generate(self, requests):
+        if 0 <= self.fail_after < len(self.requests) + len(requests):
+            raise KeyboardInterrupt
+        return super().generate(requests)
+
+    def _write(self, request: Request) -> str:
+        rng = random.Random(request.seed)
+        if rng.random() < self.junk:
+            return rng.choice(["", " short.", " " + "word " * 200])
+        label = next(name for name in _WORDS if f"topic: {name}\n" in request.answer)
+        words = rng.sample(_WORDS[label], 4) + rng.sample(_FILL, 8)
+        rng.shuffle(words)
+        return " " + " ".join(words).capitalize() + "."
