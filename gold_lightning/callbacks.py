@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import logging
+import random
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
+from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
@@ -25,7 +26,7 @@ from gold_lightning.pool import PoolEntry
 from gold_lightning.store import read_lines, write_lines
 from gold_lightning.student import T5Student
 
-__all__ = ["OODFeedback", "RunCSVLogger", "SeedRounds", "TestTable"]
+__all__ = ["OODFeedback", "RunCSVLogger", "SeedSteps", "TestTable"]
 
 _log = logging.getLogger("gold_lightning")
 _QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
@@ -187,15 +188,16 @@ class OODFeedback(Callback):
         }
 
 
-class SeedRounds(Callback):
-    """Seeds every random number of a round from the run's seed and the round.
+class SeedSteps(Callback):
+    """Seeds torch before each training step from the run's seed, the round and the step alone.
 
-    So a resumed run draws what an uninterrupted one does: Lightning's checkpoints hold no generator states.
+    So dropout in a resumed run is what it is in an uninterrupted one: Lightning's checkpoints hold no
+    generator states, and loaders draw from them at other moments after a resume.
     """
 
-    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         data = _data(trainer)
-        seed_everything((data.seed * 1_000_003 + data.round) % 2**32, verbose=False)
+        torch.manual_seed(random.Random(f"{data.seed}/{data.round}/{batch_idx}/{trainer.global_rank}").getrandbits(63))
 
 
 class TestTable(Callback):

@@ -17,7 +17,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveCon
 from lightning.pytorch.loggers import TensorBoardLogger
 from transformers.utils import logging as transformers_logging
 
-from gold_lightning.callbacks import OODFeedback, RunCSVLogger, SeedRounds, TestTable
+from gold_lightning.callbacks import OODFeedback, RunCSVLogger, SeedSteps, TestTable
 from gold_lightning.data import GoldDataModule
 from gold_lightning.errors import ConfigError, GoldError
 from gold_lightning.export import export_best
@@ -82,9 +82,7 @@ class GoldCLI(LightningCLI):
                 "checkpoint.monitor": "val/metric",
                 "checkpoint.mode": "max",
                 "checkpoint.filename": "best",
-                "checkpoint.save_last": True,
                 "checkpoint.enable_version_counter": False,
-                # Only after the round's feedback is in the pool is a checkpoint worth resuming from.
                 "checkpoint.save_on_train_epoch_end": True,
             }
         )
@@ -119,7 +117,12 @@ class GoldCLI(LightningCLI):
             kwargs["logger"] = [RunCSVLogger(run_dir), TensorBoardLogger(run_dir, name="", version="tensorboard")]
         kwargs.setdefault("default_root_dir", run_dir)
         trainer: Trainer = super().instantiate_trainer(**kwargs)
-        trainer.callbacks.insert(0, SeedRounds())  # type: ignore[attr-defined]
+        # Lightning's save_last copies only what was saved for being good; a run goes on from its last round.
+        last = ModelCheckpoint(
+            config.checkpoint.dirpath, filename="last", save_on_train_epoch_end=True, enable_version_counter=False
+        )
+        trainer.callbacks.append(last)  # type: ignore[attr-defined]
+        trainer.callbacks.insert(0, SeedSteps())  # type: ignore[attr-defined]
         return trainer
 
     def after_fit(self) -> None:

@@ -168,10 +168,9 @@ class T5Student(LightningModule):
             num_beams=num_beams,
             do_sample=False,
         )[:, 1:]
-        # Everything after the first end is padding, and the end itself counts.
-        ended = (out == self.model.config.eos_token_id).cumsum(-1)
-        after = (ended - (out == self.model.config.eos_token_id).long()) > 0
-        return out.masked_fill(after | (out == self.model.config.pad_token_id), IGNORE_INDEX)
+        # What follows the first end is padding; the end itself counts.
+        end = (out == self.model.config.eos_token_id).long()
+        return out.masked_fill(end.cumsum(-1) - end > 0, IGNORE_INDEX)
 
     def read(self, tokens: Tensor) -> list[str]:
         """Texts of token rows with -100 on padding; labels by their own name."""

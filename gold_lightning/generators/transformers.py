@@ -2,12 +2,13 @@
 
 ``model.generate`` computes every row of a batch from its first token, and goes on computing rows that have
 ended. With short samples behind long prompts both cost more than the samples themselves. So the decoding
-loop stands here: one pass for each shared prompt, whose cache all its rows take over, then rows leave the
-batch as soon as they end. What is sampled depends on the row's own seed.
+loop stands here: one pass for each shared prompt, whose keys and values all its rows read, and rows leave
+the batch as soon as they end. What is sampled depends on the row's own seed.
 """
 
 from __future__ import annotations
 
+import itertools
 import logging
 import math
 from collections.abc import Sequence
@@ -19,6 +20,7 @@ from torch import Tensor
 
 from gold_lightning.errors import ConfigError, GoldError
 from gold_lightning.generators.base import Completion, Generator, Request
+from gold_lightning.generators.shared_prefix import NAME, PrefixGroup, register
 
 if TYPE_CHECKING:
     from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
@@ -30,16 +32,61 @@ _log = logging.getLogger(__name__)
 
 @dataclass
 class _Rows:
-    """A batch in flight: the cache holds all but each row's newest logits."""
+    """A batch in flight: the cache holds what follows the shared prompts, all but each row's next token."""
 
+    model: PreTrainedModel
     cache: DynamicCache
+    groups: list[PrefixGroup]
     mask: Tensor  # (rows, cached tokens), 1 where a token is real
     position: Tensor  # (rows,), of the last real token
     logits: Tensor  # (rows, vocab), of the next token
 
-    def select(self, keep: Tensor) -> None:
-        self.cache.batch_select_indices(keep)
-        self.mask, self.position, self.logits = self.mask[keep], self.position[keep], self.logits[keep]
+    def select(self, keep: Sequence[int]) -> None:
+        """Keeps some rows, in ascending order; one that is named twice is there twice."""
+        index = torch.tensor(keep, device=self.mask.device)
+        self.cache.batch_select_indices(index)
+        self.mask, self.position, self.logits = self.mask[index], self.position[index], self.logits[index]
+        ends = list(itertools.accumulate(g.rows for g in self.groups))
+        for group, end in zip(self.groups, ends, strict=True):
+            start = end - group.rows
+            group.rows = sum(start <= i < end for i in keep)
+
+    def step(self, tokens: Tensor, real: Tensor, keep: int = 0) -> Tensor:
+        """Logits of tokens that follow.
+
+        Args:
+            tokens: (rows, steps).
+            real: (rows, steps), 1 where a token is one.
+            keep: Of how many last steps the logits are wanted; 0 for all.
+
+        Returns:
+            (rows, kept steps, vocab).
+        """
+        before = self.mask.shape[1]
+        self.mask = torch.cat([self.mask, real], 1)
+        positions = self.position[:, None] + real.cumsum(1)
+        self.position = positions[:, -1]
+        mask: Tensor = self.mask
+        extra: dict[str, Any] = {}
+        if self.groups:
+            lowest = torch.finfo(self.logits.dtype).min
+            steps = tokens.shape[1]
+            hidden = (self.mask == 0)[:, None, :].expand(-1, steps, -1).clone()
+            hidden[:, :, before:] |= torch.ones(steps, steps, dtype=torch.bool, device=hidden.device).triu(1)
+            mask = torch.zeros(hidden.shape, dtype=self.logits.dtype, device=hidden.device)
+            mask = mask.masked_fill_(hidden, lowest)[:, None]
+            extra["shared_prefix"] = self.groups
+        out = self.model(
+            input_ids=tokens,
+            attention_mask=mask,
+            position_ids=positions.clamp(min=0),
+            past_key_values=self.cache,
+            use_cache=True,
+            logits_to_keep=keep,
+            **extra,
+        )
+        logits: Tensor = out.logits
+        return logits
 
 
 class TransformersGenerator(Generator):
@@ -148,51 +195,52 @@ class TransformersGenerator(Generator):
         return list(tokenizer(str(text) + request.answer, add_special_tokens=False).input_ids)
 
     def _prefill(self, requests: Sequence[Request], prompts: Sequence[list[int]], model: PreTrainedModel) -> _Rows:
-        """Computes each group's common prompt once, then the rest of all rows together."""
+        """Computes each group's common prompt once, then the rest of all rows together, up to the last token.
+
+        Requests with the same ``shared`` part must stand next to each other to be one group.
+        """
         from transformers import DynamicCache
 
-        groups: dict[tuple[str, str], list[int]] = {}
-        for i, r in enumerate(requests):
-            groups.setdefault((r.system, r.shared), []).append(i)
-        common = {key: _common(prompts, rows) for key, rows in groups.items()}
-        width = max(common.values())
-        tail = max(len(ids) - common[r.system, r.shared] for r, ids in zip(requests, prompts, strict=True))
-        n, device = len(requests), model.device
-        mask = torch.zeros(n, width + tail, dtype=torch.long, device=device)
-        tokens = torch.zeros(n, tail, dtype=torch.long, device=device)
-        cache = DynamicCache()
-        layers: list[tuple[Tensor, Tensor]] = []
-        for key, rows in groups.items():
-            size = common[key]
-            if size:
+        device = model.device
+        groups: list[PrefixGroup] = []
+        sizes: list[int] = []
+        if _shares(model):
+            at = 0
+            for _, members in itertools.groupby(requests, key=lambda r: (r.system, r.shared)):
+                rows = range(at, at + len(list(members)))
+                at = rows.stop
+                size = _common(prompts, rows)
                 head = DynamicCache()
-                ids = torch.tensor([prompts[rows[0]][:size]], device=device)
-                model(input_ids=ids, past_key_values=head, use_cache=True, logits_to_keep=1)
-                for at, layer in enumerate(head.layers):
-                    held: tuple[Tensor, Tensor] = (layer.keys, layer.values)  # type: ignore[union-attr, assignment]
-                    if at == len(layers):
-                        # Keys and values may differ in width.
-                        keys, values = (x.new_zeros(n, x.shape[1], width, x.shape[3]) for x in held)
-                        layers.append((keys, values))
-                    for to, part in zip(layers[at], held, strict=True):
-                        to[rows, :, width - size :] = part
-            for i in rows:
-                rest = prompts[i][size:]
-                mask[i, width - size : width] = 1
-                mask[i, width + tail - len(rest) :] = 1
-                tokens[i, tail - len(rest) :] = torch.tensor(rest, device=device)
-        for at, (keys, values) in enumerate(layers):
-            cache.update(keys, values, at)
-        positions = (mask.cumsum(1) - 1).clamp(min=0)
-        out = model(
-            input_ids=tokens,
-            attention_mask=mask,
-            position_ids=positions[:, width:],
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=1,
-        )
-        return _Rows(cache, mask, positions[:, -1], out.logits[:, -1])
+                if size:
+                    ids = torch.tensor([prompts[rows[0]][:size]], device=device)
+                    causal = torch.full((size, size), torch.finfo(model.dtype).min, dtype=model.dtype, device=device)
+                    model(
+                        input_ids=ids,
+                        attention_mask=causal.triu_(1)[None, None],
+                        past_key_values=head,
+                        use_cache=True,
+                        logits_to_keep=1,
+                    )
+                layers = [(x.keys[0], x.values[0]) for x in head.layers]  # type: ignore[union-attr, index]
+                groups.append(PrefixGroup(len(rows) if size else 0, layers))
+                sizes += [size] * len(rows)
+            if 0 in sizes:  # a group of nothing in common: rare, and then nobody shares
+                groups, sizes = [], []
+        if not groups:
+            model.set_attn_implementation("sdpa")
+            sizes = [0] * len(requests)
+        rest = [ids[size:] for ids, size in zip(prompts, sizes, strict=True)]
+        width = max(map(len, rest))
+        tokens = torch.zeros(len(rest), width, dtype=torch.long, device=device)
+        real = torch.zeros_like(tokens)
+        for i, tail in enumerate(rest):
+            tokens[i, width - len(tail) :] = torch.tensor(tail, device=device)
+            real[i, width - len(tail) :] = 1
+        last = torch.tensor(sizes, device=device) - 1
+        empty = torch.zeros(len(rest), 0, dtype=torch.long, device=device)
+        flight = _Rows(model, DynamicCache(), groups, empty, last, torch.zeros(0, dtype=model.dtype, device=device))
+        flight.logits = flight.step(tokens, real, keep=1)[:, -1]
+        return flight
 
     def _sample(
         self,
@@ -227,20 +275,11 @@ class TransformersGenerator(Generator):
                     keep.append(at)
             if not keep:
                 break
-            kept = torch.tensor(keep, device=rows.logits.device)
             if len(keep) < len(alive):
-                rows.select(kept)
+                rows.select(keep)
                 alive = [alive[at] for at in keep]
-            rows.position = rows.position + 1
-            rows.mask = torch.cat([rows.mask, rows.mask.new_ones(len(alive), 1)], 1)
-            out = model(
-                input_ids=torch.tensor([[chosen[at]] for at in keep], device=kept.device),
-                attention_mask=rows.mask,
-                position_ids=rows.position[:, None],
-                past_key_values=rows.cache,
-                use_cache=True,
-            )
-            rows.logits = out.logits[:, -1]
+            tokens = torch.tensor([[chosen[at]] for at in keep], device=rows.mask.device)
+            rows.logits = rows.step(tokens, torch.ones_like(tokens))[:, -1]
         return [Completion(texts[i], len(prompts[i]), len(written[i]), finish[i]) for i in range(len(requests))]
 
     def _choose(self, logits: Tensor, luck: Tensor) -> Tensor:
@@ -264,37 +303,51 @@ class TransformersGenerator(Generator):
         model: PreTrainedModel,
         tokenizer: PreTrainedTokenizerBase,
     ) -> list[Completion]:
-        """Log-likelihood of each choice: its first token from the prompt's own pass, the rest from a second."""
+        """Log-likelihood of each choice, up to where it differs from all others.
+
+        What follows there says nothing about which choice it is, and would make long names less likely.
+        """
         rows = self._prefill(requests, prompts, model)
         first = torch.log_softmax(rows.logits.float(), -1)
-        choices = [[tokenizer(c, add_special_tokens=False).input_ids for c in r.choices] for r in requests]
-        owner = [i for i, cs in enumerate(choices) for _ in cs]
-        flat = [c for cs in choices for c in cs]
-        scores = [float(first[i, c[0]]) for i, c in zip(owner, flat, strict=True)]
-        longest = max(map(len, flat)) - 1
-        if longest:
-            rows.select(torch.tensor(owner, device=rows.logits.device))
-            rest = torch.zeros(len(flat), longest, dtype=torch.long, device=rows.logits.device)
-            real = torch.zeros_like(rest)
-            for i, c in enumerate(flat):
-                rest[i, : len(c) - 1] = torch.tensor(c[:-1])
-                real[i, : len(c) - 1] = 1
-            positions = rows.position[:, None] + torch.arange(1, longest + 1, device=rest.device)
-            out = model(
-                input_ids=rest,
-                attention_mask=torch.cat([rows.mask, real], 1),
-                position_ids=positions,
-                past_key_values=rows.cache,
-                use_cache=True,
-            )
-            log_p = torch.log_softmax(out.logits.float(), -1)
-            for i, c in enumerate(flat):
-                scores[i] += sum(float(log_p[i, at, token]) for at, token in enumerate(c[1:]))
-        done, at = [], 0
-        for ids, cs in zip(prompts, choices, strict=True):
-            done.append(Completion("", len(ids), choice_log_probs=tuple(scores[at : at + len(cs)])))
-            at += len(cs)
-        return done
+        choices = [_telling([tokenizer(c, add_special_tokens=False).input_ids for c in r.choices]) for r in requests]
+        scores = [[float(first[i, c[0]]) for c in cs] for i, cs in enumerate(choices)]
+        longer = [(i, at, c) for i, cs in enumerate(choices) for at, c in enumerate(cs) if len(c) > 1]
+        if longer:
+            rows.select([i for i, _, _ in longer])
+            width = max(len(c) for _, _, c in longer) - 1
+            tokens = torch.zeros(len(longer), width, dtype=torch.long, device=rows.mask.device)
+            real = torch.zeros_like(tokens)
+            for row, (_, _, c) in enumerate(longer):
+                tokens[row, : len(c) - 1] = torch.tensor(c[:-1])
+                real[row, : len(c) - 1] = 1
+            log_p = torch.log_softmax(rows.step(tokens, real).float(), -1)
+            for row, (i, at, c) in enumerate(longer):
+                scores[i][at] += sum(float(log_p[row, j, token]) for j, token in enumerate(c[1:]))
+        return [Completion("", len(ids), choice_log_probs=tuple(s)) for ids, s in zip(prompts, scores, strict=True)]
+
+
+def _telling(choices: Sequence[list[int]]) -> list[list[int]]:
+    """Each choice cut after the first token that tells it from all others."""
+    cut = []
+    for i, c in enumerate(choices):
+        others = [o for j, o in enumerate(choices) if j != i]
+        size = next((n for n in range(1, len(c)) if all(o[:n] != c[:n] for o in others)), len(c))
+        cut.append(c[:size])
+    return cut
+
+
+def _shares(model: PreTrainedModel) -> bool:
+    """Whether this model's attention can take the shared prompt apart: full attention in each layer."""
+    config = model.config
+    kinds = getattr(config, "layer_types", None) or ["full_attention"]
+    sliding = getattr(config, "sliding_window", None) is not None and getattr(config, "use_sliding_window", True)
+    if set(kinds) != {"full_attention"} or (sliding and not hasattr(config, "layer_types")):
+        return False
+    if not getattr(model, "_supports_attention_backend", False):
+        return False
+    register()
+    model.set_attn_implementation(NAME)
+    return True
 
 
 def _common(prompts: Sequence[list[int]], rows: Sequence[int]) -> int:

@@ -1,0 +1,282 @@
+"""One reason for each reject, and nothing kept twice."""
+
+import random
+import re
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+from gold_lightning.checks import CHECKS, Checker, words
+from gold_lightning.errors import ConfigError
+from gold_lightning.generators import Completion
+from gold_lightning.task import Check, Field, Label, Sample, StudentFormat, Task
+
+TASK = Task(
+    name="pairs",
+    description="Pairs of sentences.",
+    fields=(Field("premise", "a sentence", 10, 80), Field("claim", "another", 3, 80)),
+    target=Field("verdict", "whether it follows"),
+    demos=(
+        Sample(
+            {"premise": "The old ferry left the harbour at noon with forty people.", "claim": "A boat sailed."}, "holds"
+        ),
+        Sample({"premise": "Snow fell on the pass all night and closed it.", "claim": "The road was open."}, "fails"),
+    ),
+    student=StudentFormat("{premise} {claim}", "{verdict}"),
+    labels=(Label("holds", "it follows"), Label("fails", "it does not")),
+    checks=(
+        Check("fields_differ", {"first": "premise", "second": "claim"}),
+        Check("label_not_in_text"),
+        Check("min_words", {"field": "claim"}),
+    ),
+)
+FREE = Task(
+    name="answers",
+    description="Questions.",
+    fields=(Field("text", "a text", 5, 100),),
+    target=Field("answer", "words of the text", 2, 20),
+    demos=(Sample({"text": "Mara lives in Oslo."}, "Oslo"),),
+    student=StudentFormat("{text}", "{answer}"),
+    checks=(Check("target_in_field", {"field": "text"}),),
+)
+ANSWER = "verdict: holds\npremise:"
+PROMPT = "You write realistic samples for a data set about pairs of sentences. Write one new sample."
+GOOD = " Two children flew a kite on the beach.\nclaim: Someone was playing outside."
+
+
+def judge(text, checker=None, *, task=TASK, label="holds", answer=ANSWER, prompt=PROMPT, finish="stop"):
+    return (checker or Checker(task)).judge(Completion(text, finish=finish), label, answer, prompt, task.demos)
+
+
+def reason(text, checker=None, **how):
+    sample, why = judge(text, checker, **how)
+    assert (sample is None) == bool(why)
+    return why
+
+
+def test_a_good_completion_is_a_sample():
+    sample, why = judge(GOOD)
+    assert why == ""
+    assert sample == Sample(
+        {"premise": "Two children flew a kite on the beach.", "claim": "Someone was playing outside."}, "holds"
+    )
+
+
+def test_a_json_completion_stands_for_itself():
+    sample, _ = judge('{"verdict": "holds", "premise": "Two children flew a kite.", "claim": "Someone was playing."}')
+    assert sample is not None
+    assert sample.fields["claim"] == "Someone was playing."
+
+
+REASONS = {
+    "empty": " \n\t",
+    "unparsable": "{}",
+    "missing_field": " Two children flew a kite on the beach.",
+    "too_short": " Kite.\nclaim: Someone was playing outside.",
+    "too_long": " " + "Two children flew a kite. " * 5 + "\nclaim: Someone was playing outside.",
+    "label_not_in_set": '{"verdict": "perhaps", "premise": "Two children flew.", "claim": "Someone was playing."}',
+    "wrong_label": '{"verdict": "fails", "premise": "Two children flew a kite.", "claim": "Someone was playing."}',
+    "copies_demo": " The old ferry left the harbour at noon with forty people.\nclaim: The boat carried forty people.",
+    "copies_prompt": " You write realistic samples for a data set about pairs.\nclaim: It is realistic indeed.",
+    "fields_equal": " Two children flew a kite.\nclaim: two children flew a kite!",
+    "label_in_text": " Two children flew a kite.\nclaim: The claim holds for them.",
+    "too_few_words": " Two children flew a kite.\nclaim: Playing outside.",
+}
+
+
+@pytest.mark.parametrize(("wanted", "text"), REASONS.items(), ids=REASONS)
+def test_each_reason(wanted, text):
+    assert reason(text) == wanted
+
+
+def test_truncated():
+    assert reason(GOOD, finish="length") == "truncated"
+    assert reason("", finish="length") == "empty"  # the first reason wins
+
+
+def test_the_second_field_has_limits_too():
+    assert reason(" Two children flew a kite.\nclaim: No") == "too_short"
+    assert reason(" Two children flew a kite.\nclaim: " + "very " * 40) == "too_long"
+    assert reason(" Two children flew a kite.\nclaim:") == "missing_field"
+
+
+def test_without_labels_the_target_has_limits():
+    how = {"task": FREE, "label": None, "answer": "text:"}
+    assert reason(" Tom lives in Rome.\nanswer: Rome", **how) == ""
+    assert reason(" Tom lives in Rome.\nanswer: R", **how) == "too_short"
+    assert reason(" Tom lives in Rome.\nanswer: " + "Rome " * 9, **how) == "too_long"
+    assert reason(" Tom lives in Rome.\nanswer: rome", **how) == "target_not_in_field"
+
+
+def test_duplicates_are_of_what_was_kept():
+    checker = Checker(TASK)
+    sample, _ = judge(GOOD, checker)
+    assert reason(GOOD, checker) == ""  # judged, but not kept
+    checker.keep(sample)
+    assert reason(GOOD, checker) == "duplicate"
+    assert reason(GOOD.replace("kite", "KITE,"), checker) == "duplicate"  # case and punctuation aside
+    assert reason(GOOD.replace("outside", "outdoors"), checker) == "near_duplicate"
+    assert (
+        reason(" Nine trucks waited in line at the closed border.\nclaim: Traffic had come to a halt.", checker) == ""
+    )
+
+
+def test_keeping_twice_is_keeping_once():
+    checker = Checker(TASK)
+    sample, _ = judge(GOOD, checker)
+    checker.keep(sample)
+    checker.keep(sample)
+    assert checker.duplicate(sample) == "duplicate"
+
+
+def test_the_same_text_with_another_label_is_a_duplicate():
+    checker = Checker(TASK)
+    sample, _ = judge(GOOD, checker)
+    checker.keep(sample)
+    assert reason(GOOD, checker, label="fails", answer=ANSWER.replace("holds", "fails")) == "duplicate"
+
+
+def test_near_duplicate_threshold():
+    text = " ".join(f"word{i}" for i in range(40))
+    near = text.replace("word20 ", "other ")  # shares 35 of 41 three-grams: 0.85
+    task = replace(TASK, fields=(Field("premise", "x", 1, 999), Field("claim", "x")), checks=())
+    for threshold, wanted in ((0.7, "near_duplicate"), (0.95, "")):
+        checker = Checker(task, near_duplicate=threshold)
+        checker.keep(Sample({"premise": text, "claim": ""}, "holds"))
+        assert checker.duplicate(Sample({"premise": near, "claim": ""}, "holds")) == wanted
+
+
+def test_a_threshold_of_one_is_allowed_and_means_the_same_three_grams():
+    checker = Checker(TASK, near_duplicate=1.0)
+    sample, _ = judge(GOOD, checker)
+    checker.keep(sample)
+    assert reason(GOOD, checker) == "duplicate"
+    assert reason(GOOD.replace("outside", "outdoors"), checker) == ""
+
+
+@pytest.mark.parametrize("value", [0.0, -1.0, 1.1])
+def test_wrong_threshold(value):
+    with pytest.raises(ConfigError, match=r"^data\.near_duplicate: got"):
+        Checker(TASK, near_duplicate=value)
+
+
+@pytest.mark.parametrize(
+    ("check", "key"),
+    [
+        (Check("no_such"), "checks[0]"),
+        (Check("min_words", {"field": "premise", "number": 3}), "checks[0].min_words"),
+        (Check("min_words", {"field": "premis"}), "checks[0].min_words"),
+        (Check("fields_differ", {"first": "premise"}), "checks[0].fields_differ"),
+        (Check("label_not_in_text", {"label": "x"}), "checks[0].label_not_in_text"),
+    ],
+)
+def test_wrong_checks_are_named_at_once(check, key):
+    with pytest.raises(ConfigError) as e:
+        Checker(replace(TASK, checks=(check,)))
+    assert str(e.value).startswith(f"{key}: got ")
+    assert len(str(e.value).splitlines()) == 1
+
+
+def test_label_in_text_is_about_whole_words():
+    check = CHECKS["label_not_in_text"]
+    assert check(Sample({"premise": "Households pay more."}, "holds"), TASK) == ""
+    assert check(Sample({"premise": "Nobody HOLDS it."}, "holds"), TASK) == "label_in_text"
+    assert check(Sample({"premise": "The sci fi tech"}, "Sci/Tech"), TASK) == ""
+    assert check(Sample({"premise": "news of sci-tech"}, "Sci/Tech"), TASK) == "label_in_text"
+
+
+def test_words():
+    assert words("It's 2 STRASSE-n!") == ["it", "s", "2", "strasse", "n"]
+    assert words("...") == []
+
+
+@pytest.mark.parametrize("name", ["prem\u0131se", "prem\u0130se", "CLA\u0131M"])
+def test_hostile_names_do_not_end_the_round(name):
+    assert isinstance(reason(f" x\n{name}: Two children flew a kite."), str)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        " Two children \\ud800 flew a kite on the beach.\nclaim: Someone was playing outside.",
+        '{"verdict": "holds", "premise": "Two children \\ud800 flew a kite.", "claim": "Someone was playing."}',
+    ],
+    ids=["lines", "json"],
+)
+def test_what_is_accepted_can_be_tokenised(text):
+    # Six plain characters in a completion; as a lone surrogate no tokenizer takes them, and training would stop.
+    sample, why = judge(text)
+    assert sample is None or sample.text.encode("utf-8")
+    assert (sample is None) == bool(why)
+
+
+PIECES = [
+    "", " ", "\n", "\n\n", "\r\n", "\t", "\x00", "\x1c", "\u2028", "\ufeff", "\u202e", "\ud800", "\U0001f600",
+    "e\u0301" * 30,
+    "verdict:", "premise:", "claim:", "VERDICT :", "**claim**:", "- premise:", "1) claim:", "holds", "fails", "perhaps",
+    "{", "}", "[", '{"verdict": "holds"', '"premise": ', '{"verdict": ["holds"], "premise": {}, "claim": 1e999}',
+    "null", "NaN",
+    "\\", "\\n", "\\u", "\\ud83d", "\\u0000", '"', '""', "'", "%s", "{premise}", "</s>", "<pad>",
+    "<script>alert(1)</script>",
+    "Two children flew a kite", "on the beach.", "Someone was playing outside.",
+    "The old ferry left the harbour at noon",
+    "a " * 50, "x" * 300, "?" * 90, "\u3042" * 20, "word", "1", "-", "\u0130", "\u0131",
+]  # fmt: skip
+
+
+def hostile(rng):
+    if rng.random() < 0.2:
+        return "".join(
+            chr(rng.choice([rng.randrange(128), rng.randrange(0x3000), rng.randrange(0x110000)]))
+            for _ in range(rng.randrange(80))
+        )
+    junk = rng.choice(["", " "]).join(rng.choice(PIECES) for _ in range(rng.randrange(14)))
+    if rng.random() < 0.4:
+        return junk
+    # What nearly is a sample: most pieces of text, a name or two, and junk somewhere.
+    plain = [p for p in PIECES if p[:1].isalpha() and ":" not in p]
+    parts = [rng.choice(plain) for _ in range(3)] + [
+        rng.choice(["\nclaim:", "\nanswer:"]),
+        rng.choice(plain),
+        rng.choice(PIECES),
+    ]
+    return " " + " ".join(parts) + (junk if rng.random() < 0.2 else "")
+
+
+def test_hostile_completions_are_each_counted():
+    rng = random.Random(0)
+    documented = set(re.findall(r"``(\w+)``", Checker.__doc__))
+    known = {"", "fields_equal", "label_in_text", "too_few_words", "target_not_in_field", *documented}
+    for task, answer in ((TASK, ANSWER), (FREE, "text:")):
+        checker, seen = Checker(task), Counter()
+        for i in range(1000):
+            label = "holds" if task.labels else None
+            finish = "length" if i % 50 == 0 else "stop"
+            sample, why = judge(hostile(rng), checker, task=task, label=label, answer=answer, finish=finish)
+            assert (sample is None) == bool(why)
+            if sample is not None:
+                assert sample.target == "holds" or not task.labels
+                assert list(sample.fields) == [f.name for f in task.fields]
+                checker.keep(sample)
+                assert checker.duplicate(sample) == "duplicate"
+            seen[why] += 1
+        assert seen.total() == 1000
+        assert set(seen) <= known
+        assert len(seen) >= 6  # the fuzz gets past the first checks
+
+
+def test_same_completions_same_verdicts():
+    def run():
+        rng, checker, found = random.Random(1), Checker(FREE), []
+        for _ in range(200):
+            sample, why = judge(
+                f" Tom {rng.randrange(20)} lives in Rome.\nanswer: Rome", checker, task=FREE, label=None, answer="text:"
+            )
+            if sample:
+                checker.keep(sample)
+            found.append(why)
+        return found
+
+    first = run()
+    assert first == run()
+    assert {"", "duplicate"} <= set(first)

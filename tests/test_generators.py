@@ -1,0 +1,338 @@
+"""The scripted generator, and decoding with shared prefixes against plain transformers."""
+
+import json
+import shutil
+
+import pytest
+import torch
+from gold_lightning.errors import ConfigError, GoldError
+from gold_lightning.generators import Completion, Request, ScriptedGenerator, TransformersGenerator
+
+# Scripted
+
+
+def ask(own, **how):
+    return Request("system", "shared ", own, **how)
+
+
+def test_scripted_replies_in_turn_and_remembers():
+    generator = ScriptedGenerator(["one", "two words"])
+    requests = [ask(str(i)) for i in range(3)]
+    assert [c.text for c in generator.generate(requests)] == ["one", "two words", "one"]
+    assert generator.requests == requests
+    assert generator.generate([ask("x")])[0].completion_tokens == 2
+
+
+def test_scripted_replies_by_function():
+    generator = ScriptedGenerator(lambda r: r.own.upper())
+    assert [c.text for c in generator.generate([ask("a"), ask("b")])] == ["A", "B"]
+
+
+def test_scripted_stops_and_cuts_like_an_engine():
+    generator = ScriptedGenerator(["one two\nthree; four"])
+    stopped, cut, whole = generator.generate([ask("x", stop=(";", "\n")), ask("x", max_tokens=3), ask("x")])
+    assert stopped == Completion("one two", len(ask("x").text.split()), 2, "stop")
+    assert (cut.text, cut.completion_tokens, cut.finish) == ("one two three;", 3, "length")
+    assert (whole.text, whole.finish) == ("one two\nthree; four", "stop")
+
+
+def test_scripted_scores_choices():
+    plain, given = ScriptedGenerator(["x"]), ScriptedGenerator(["x"], log_probs=lambda r: [-3.0, -1.0])
+    request = ask("x", choices=(" a", " b"))
+    assert plain.generate([request])[0].choice_log_probs == (0.0, -1.0)
+    assert given.generate([request])[0] == Completion("", len(request.text.split()), choice_log_probs=(-3.0, -1.0))
+
+
+def test_fingerprint_tells_what_completions_depend_on():
+    assert ScriptedGenerator(batch_size=3).fingerprint() != ScriptedGenerator(batch_size=4).fingerprint()
+    one, two = TransformersGenerator("m", temperature=0.5), TransformersGenerator("m", temperature=0.6)
+    assert one.fingerprint() != two.fingerprint()
+    assert one.fingerprint()["model"] == "m"
+    json.dumps(one.fingerprint())
+
+
+# Transformers
+
+LIMIT = 320
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A one-layer Llama of random weights that likes ASCII, with one token a byte."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocab = {t: i for i, t in enumerate(["<pad>", "</s>", *alphabet])}
+    made = Tokenizer(models.BPE(vocab=vocab, merges=[]))
+    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    made.decoder = decoders.ByteLevel()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=made, pad_token="<pad>", eos_token="</s>")
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(vocab),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=1,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=LIMIT,
+        initializer_range=0.4,
+        bos_token_id=None,
+        eos_token_id=1,
+        pad_token_id=0,
+        tie_word_embeddings=False,
+    )
+    model = LlamaForCausalLM(config)
+    with torch.no_grad():  # a logit of 0 is never the highest: greedy text is ASCII, so it tells every token
+        ascii_ids = {vocab[t] for t in alphabet if len(tokenizer.decode([vocab[t]]).encode()) == 1}
+        model.lm_head.weight[[i for i in range(len(vocab)) if i not in ascii_ids]] = 0.0
+    path = tmp_path_factory.mktemp("llama")
+    model.save_pretrained(path)
+    tokenizer.save_pretrained(path)
+    return path
+
+
+def generator(folder, **how):
+    how = {"temperature": 0.0, "dtype": "float32", "device": "cpu", **how}
+    return TransformersGenerator(str(folder), **how)
+
+
+@pytest.fixture(scope="module")
+def reference(folder):
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval(), AutoTokenizer.from_pretrained(
+        folder
+    )
+
+
+def plain_greedy(reference, request, text=None):
+    """Tokens of the prompt, and what ``model.generate`` writes, one row at a time."""
+    model, tokenizer = reference
+    ids = tokenizer(request.text if text is None else text, return_tensors="pt").input_ids
+    out = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=request.max_tokens, do_sample=False)
+    return ids.shape[1], [t for t in out[0, ids.shape[1] :].tolist() if t != 1]
+
+
+def mixed_requests(**how):
+    """Groups with long, short and no shared parts, in no order, with rests of very different lengths."""
+    groups = ["An instruction and demos. " * 4, "Other demos.", "", "One only. "]
+    return [
+        Request(
+            "You write." if g % 2 else "You write samples.",
+            groups[g],
+            f"{'another ' * rest}number {i}",
+            "text:",
+            seed=i,
+            **how,
+        )
+        for i, (g, rest) in enumerate([(0, 1), (1, 9), (0, 7), (2, 0), (1, 0), (0, 0), (3, 3), (2, 5), (1, 2)])
+    ]
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 4, 64])
+def test_shared_prefix_decoding_equals_plain_generate(folder, reference, batch_size):
+    requests = mixed_requests(max_tokens=24)
+    found = generator(folder, batch_size=batch_size).generate(requests)
+    for request, completion in zip(requests, found, strict=True):
+        prompt_tokens, tokens = plain_greedy(reference, request)
+        assert completion.text == reference[1].decode(tokens)
+        assert completion.completion_tokens == len(tokens) == 24
+        assert completion.prompt_tokens == prompt_tokens
+        assert completion.finish == "length"
+    assert len({c.text for c in found}) > 5  # the model does not write the same whatever it reads
+
+
+def test_a_prompt_that_begins_another_one(folder, reference):
+    requests = [Request("s", "shared", "", "a", max_tokens=8), Request("s", "shared", "", "ab", max_tokens=8)]
+    requests += [requests[0]]
+    for request, completion in zip(requests, generator(folder).generate(requests), strict=True):
+        assert completion.text == reference[1].decode(plain_greedy(reference, request)[1])
+
+
+def test_rows_end_at_their_own_time(folder, reference, tmp_path):
+    requests = mixed_requests(max_tokens=40)
+    _, tokenizer = reference
+    texts = [c.text for c in generator(folder).generate(requests)]
+    common = max("".join(texts), key=lambda c: sum(c in text for text in texts))
+    end = tokenizer(common).input_ids[0]
+    shutil.copytree(folder, tmp_path / "ends")
+    settings = json.loads((folder / "generation_config.json").read_text())
+    (tmp_path / "ends" / "generation_config.json").write_text(json.dumps({**settings, "eos_token_id": [1, end]}))
+    found = generator(tmp_path / "ends").generate(requests)
+    for request, completion in zip(requests, found, strict=True):
+        tokens = plain_greedy(reference, request)[1]
+        wanted = tokens[: tokens.index(end)] if end in tokens else tokens
+        assert completion.text == tokenizer.decode(wanted)
+        assert completion.finish == ("stop" if end in tokens else "length")
+        assert completion.completion_tokens == len(wanted)
+    assert len({c.completion_tokens for c in found}) > 1
+
+
+def test_same_seed_same_text_in_any_batch(folder):
+    requests = mixed_requests(max_tokens=24)
+    sampling = {"temperature": 1.3, "top_k": 0, "top_p": 0.95}
+    together = [c.text for c in generator(folder, **sampling).generate(requests)]
+    assert together == [c.text for c in generator(folder, **sampling).generate(requests)]
+    alone = [generator(folder, **sampling).generate([r])[0].text for r in requests]
+    assert alone == together
+    backwards = generator(folder, **sampling, batch_size=4).generate(requests[::-1])
+    assert [c.text for c in backwards][::-1] == together
+
+
+def test_a_mates_length_does_not_change_what_is_drawn(folder):
+    short, long = Request("s", "x", "y", seed=3, max_tokens=5), Request("s", "x", "z", seed=4, max_tokens=90)
+    sampling = {"temperature": 1.3, "top_k": 0}
+    assert (
+        generator(folder, **sampling).generate([short])[0] == generator(folder, **sampling).generate([long, short])[1]
+    )
+
+
+def test_another_seed_another_text(folder):
+    requests = [Request("s", "x", "y", seed=i, max_tokens=16) for i in range(8)]
+    texts = {c.text for c in generator(folder, temperature=1.0, top_k=0).generate(requests)}
+    assert len(texts) == 8
+
+
+@pytest.mark.parametrize("narrow", [{"top_k": 1}, {"top_p": 1e-6, "top_k": 0}], ids=str)
+def test_the_narrowest_sampling_is_greedy(folder, narrow):
+    requests = mixed_requests(max_tokens=12)
+    greedy = [c.text for c in generator(folder).generate(requests)]
+    assert [c.text for c in generator(folder, temperature=2.0, **narrow).generate(requests)] == greedy
+
+
+def test_sampling_follows_the_distribution(folder, reference):
+    model, tokenizer = reference
+    ids = tokenizer(Request("s", "x", "y").text, return_tensors="pt").input_ids
+    with torch.no_grad():
+        probs = torch.softmax(model(ids).logits[0, -1] / 2.0, -1)
+    top = int(probs.argmax())
+    requests = [Request("s", "x", "y", seed=i, max_tokens=1) for i in range(600)]
+    made = generator(folder, temperature=2.0, top_k=0, batch_size=300).generate(requests)
+    share = sum(c.text == tokenizer.decode([top]) for c in made) / 600
+    assert share == pytest.approx(float(probs[top]), abs=0.08)  # four standard deviations
+
+
+def test_stop_strings_end_a_completion_and_are_not_part_of_it(folder):
+    request = Request("s", "x", "y", max_tokens=30)
+    text = generator(folder).generate([request])[0].text
+    at = next(i for i in range(3, 28) if text.find(text[i : i + 2]) == i)
+    for stop in ((text[at : at + 2],), ("never there", text[at : at + 2], text[at:])):
+        stopping = Request("s", "x", "y", max_tokens=30, stop=stop)
+        made, other = generator(folder).generate([stopping, request])
+        assert made.text == text[:at]
+        assert made.finish == "stop"
+        assert made.completion_tokens == at + 2  # what was written is paid for
+        assert (other.text, other.finish) == (text, "length")
+
+
+def test_a_stop_string_at_the_last_token_is_a_stop(folder):
+    text = generator(folder).generate([Request("s", "x", "y", max_tokens=30)])[0].text
+    at = next(i for i in range(3, 28) if text.find(text[i]) == i)
+    made = generator(folder).generate([Request("s", "x", "y", max_tokens=at + 1, stop=(text[at],))])[0]
+    assert (made.text, made.finish) == (text[:at], "stop")
+
+
+def test_max_tokens_give_the_finish_length(folder):
+    made = generator(folder).generate([Request("s", "x", "y", max_tokens=n) for n in (1, 7, 3)])
+    assert [c.completion_tokens for c in made] == [1, 7, 3]
+    assert {c.finish for c in made} == {"length"}
+    assert made[1].text.startswith(made[2].text)
+
+
+def full_pass(reference, request, choice):
+    """Log-likelihood of a choice from one pass over prompt and choice."""
+    model, tokenizer = reference
+    prompt, rest = tokenizer(request.text).input_ids, tokenizer(choice).input_ids
+    with torch.no_grad():
+        log_p = torch.log_softmax(model(torch.tensor([prompt + rest])).logits[0].double(), -1)
+    return sum(float(log_p[len(prompt) - 1 + i, token]) for i, token in enumerate(rest))
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 64])
+def test_choice_log_probs_equal_a_full_pass(folder, reference, batch_size):
+    sets = [(" yes", " yet"), ("a", "b", "c"), (" one x", " one y", " onf"), (" x y", " x z", " x yz")]
+    requests = [
+        Request(r.system, r.shared, r.own, r.answer, max_tokens=32, choices=sets[i % 4])
+        for i, r in enumerate(mixed_requests())
+    ]
+    for request, completion in zip(requests, generator(folder, batch_size=batch_size).generate(requests), strict=True):
+        wanted = [full_pass(reference, request, c) for c in request.choices]
+        assert completion.choice_log_probs == pytest.approx(wanted, abs=1e-4)
+        assert completion.text == ""
+
+
+def test_choice_log_probs_are_of_the_whole_choice(folder, reference):
+    # What Request.choices and Completion.choice_log_probs promise, also past where a choice differs from all others.
+    sets = ((" yes", " no"), (" a rather long choice", "x"), (" one",))
+    requests = [Request("s", "x", "y", choices=choices) for choices in sets]
+    for request, completion in zip(requests, generator(folder).generate(requests), strict=True):
+        wanted = [full_pass(reference, request, c) for c in request.choices]
+        assert completion.choice_log_probs == pytest.approx(wanted, abs=1e-4)
+
+
+def test_scoring_needs_no_room_to_write(folder, reference):
+    # A request with choices writes nothing, so its max_tokens take no place.
+    request = Request("", "", "a" * (LIMIT - 60), max_tokens=128, choices=(" b", " c"))
+    made = generator(folder).generate([request])[0]
+    assert made.choice_log_probs == pytest.approx([full_pass(reference, request, c) for c in request.choices], abs=1e-4)
+
+
+def test_scoring_and_writing_in_one_call_keep_their_order(folder):
+    write, score = Request("s", "x", "y", max_tokens=4), Request("s", "x", "y", choices=("a", "b"))
+    made = generator(folder).generate([score, write, score, write])
+    assert [bool(c.choice_log_probs) for c in made] == [True, False, True, False]
+    assert made[0] == made[2]
+    assert made[1] == made[3]
+    assert len(made[1].text) == 4
+
+
+def test_a_too_long_prompt_is_told_in_one_line(folder):
+    fits = Request("", "", "a" * (LIMIT - 44), max_tokens=40)
+    room = LIMIT - 40 - generator(folder).generate([fits])[0].prompt_tokens
+    with pytest.raises(GoldError) as e:
+        generator(folder).generate([Request("", "", "a" * (LIMIT - 44 + room + 1), max_tokens=40)])
+    message = str(e.value)
+    assert len(message.splitlines()) == 1
+    assert str(LIMIT) in message
+    assert str(LIMIT - 40 + 1) in message
+    assert "--data.plan" in message
+
+
+def test_chat_form_uses_the_template(folder, reference, tmp_path):
+    from transformers import AutoTokenizer
+
+    shutil.copytree(folder, tmp_path / "chat")
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    messages = "{% for m in messages %}[{{ m.role }}] {{ m.content }}\n{% endfor %}"
+    tokenizer.chat_template = messages + "{% if add_generation_prompt %}[assistant] {% endif %}"
+    tokenizer.save_pretrained(tmp_path / "chat")
+    request = Request("You write.", "Demos. ", "Write one.", "text:", max_tokens=10)
+    text = "[system] You write.\n[user] Demos. Write one.\n[assistant] text:"
+    wanted = {"chat": plain_greedy(reference, request, text), "completion": plain_greedy(reference, request)}
+    for form, key in (("auto", "chat"), ("chat", "chat"), ("completion", "completion")):
+        made = generator(tmp_path / "chat", form=form).generate([request])[0]
+        assert (made.prompt_tokens, made.text) == (wanted[key][0], reference[1].decode(wanted[key][1]))
+
+
+def test_nothing_is_loaded_for_nothing():
+    assert TransformersGenerator("/no/such/model").generate([]) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "key"),
+    [
+        ({"batch_size": 0}, "batch_size"),
+        ({"temperature": -1.0}, "temperature"),
+        ({"temperature": float("nan")}, "temperature"),
+        ({"top_k": -1}, "top_k"),
+        ({"top_p": 0.0}, "top_p"),
+        ({"top_p": 1.1}, "top_p"),
+    ],
+    ids=str,
+)
+def test_wrong_settings_name_their_key(change, key):
+    with pytest.raises(ConfigError) as e:
+        TransformersGenerator("m", **change)
+    assert str(e.value).startswith(f"data.generator.init_args.{key}: got ")

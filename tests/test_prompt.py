@@ -1,0 +1,227 @@
+"""The wire format, both ways, and the prompts made of it."""
+
+import json
+
+import pytest
+from gold_lightning.prompt import Hint, agreement_request, parse, probe_request, render, training_request
+from gold_lightning.task import Field, Label, Sample, StudentFormat, Task
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+LABELLED = Task(
+    name="pairs",
+    description="Pairs of sentences.",
+    fields=(Field("premise", "a sentence"), Field("claim", "another")),
+    target=Field("verdict", "whether it follows"),
+    demos=(
+        Sample({"premise": "It rains.", "claim": "It is wet."}, "yes"),
+        Sample({"premise": "It rains.", "claim": "It is dry."}, "no"),
+    ),
+    student=StudentFormat("{premise} {claim}", "{verdict}"),
+    labels=(Label("yes", "it follows"), Label("no", "it does not")),
+)
+FREE = Task(
+    name="summaries",
+    description="Texts with summaries.",
+    fields=(Field("text", "a text"), Field("text_2", "its rest")),
+    target=Field("summary", "a short one"),
+    demos=(Sample({"text": "A long story.", "text_2": "The end."}, "A story."),),
+    student=StudentFormat("{text} {text_2}", "{summary}"),
+)
+ONE_FIELD = Task(
+    name="topics",
+    description="News.",
+    fields=(Field("text", "an item"),),
+    target=Field("topic", "its section"),
+    demos=(Sample({"text": "Goal!"}, "Sports"), Sample({"text": "Shares fell."}, "Business")),
+    student=StudentFormat("{text}", "{topic}"),
+    labels=(Label("Sports", "games"), Label("Business", "money")),
+)
+
+ANY = st.one_of(
+    st.text(),
+    st.text(st.characters(exclude_categories=["Cs"])),
+    st.text(st.characters(min_codepoint=0xD7F0, max_codepoint=0xE010)),  # lone surrogates and their neighbours
+    st.text(
+        st.sampled_from("\\nru\"'\n\r\t \x0b\x0c\x1c\x85\xa0\u2028\u3000{}:*-1.)tex_20d")
+    ),  # what the format is made of
+    st.sampled_from(
+        ["premise: x", "\nverdict: no", "**text**: x", '{"text": "x"}', "\\u0020", '"', '""', '" "', "\\", "\\\\n"]
+    ),
+)
+
+
+def as_dict(sample, task):
+    return {**sample.fields, task.target.name: sample.target}
+
+
+@settings(max_examples=250, deadline=None)
+@given(ANY, ANY, ANY)
+@example("", "", "")
+@example('"quoted"', '\\"quoted"', '"')
+@example("\ud800", "\udfff\ud800", "a\ud83d")
+@example(" ", "\n", "\r\n\r\n")
+def test_parse_of_render_is_the_sample(first, second, target):
+    labelled = Sample({"premise": first, "claim": second}, target)
+    assert parse(render(labelled, LABELLED), LABELLED) == as_dict(labelled, LABELLED)
+    free = Sample({"text": first, "text_2": second}, target)
+    assert parse(render(free, FREE), FREE) == as_dict(free, FREE)
+
+
+@settings(max_examples=200, deadline=None)
+@given(ANY, ANY, ANY)
+def test_a_block_holds_no_empty_line_and_as_many_lines_as_names(first, second, target):
+    lines = render(Sample({"premise": first, "claim": second}, target), LABELLED).split("\n")
+    assert [line.split(":")[0] for line in lines] == ["verdict", "premise", "claim"]
+    assert all(line.strip() for line in lines)
+
+
+@settings(max_examples=300, deadline=None)
+@given(ANY)
+def test_parse_never_fails(text):
+    for task in (LABELLED, FREE, ONE_FIELD):
+        for whole in (text, "text: " + text, "topic: Sports\ntext:" + text, "{" + text, "verdict " + text):
+            found = parse(whole, task)
+            assert set(found) <= {*(f.name for f in task.fields), task.target.name}
+            assert all(isinstance(value, str) for value in found.values())
+
+
+@pytest.mark.parametrize("name", ["top\u0131c", "top\u0130c", "TOPIC", "te\u017ft"])
+def test_names_that_only_nearly_match_do_not_break_parsing(name):
+    # re.IGNORECASE lets a dotless and a dotted i pass for i; casefold does not make them one.
+    found = parse(f"{name}: Sports\ntext: Goal!", ONE_FIELD)
+    assert found["text"] == "Goal!"
+
+
+def test_wire_order():
+    assert render(LABELLED.demos[0], LABELLED) == "verdict: yes\npremise: It rains.\nclaim: It is wet."
+    assert render(FREE.demos[0], FREE) == "text: A long story.\ntext_2: The end.\nsummary: A story."
+    assert render(LABELLED.demos[0], LABELLED, upto=2) == "verdict: yes\npremise: It rains."
+
+
+WANTED = {"topic": "Sports", "text": "Late goal: Rovers win."}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "topic: Sports\ntext: Late goal: Rovers win.",
+        "**topic:** Sports\n**text:** Late goal: Rovers win.",
+        "**Topic**: Sports\n**Text**: Late goal: Rovers win.",
+        "1. topic: Sports\n2. text: Late goal: Rovers win.",
+        "1) TOPIC : Sports\n2) TEXT : Late goal: Rovers win.",
+        "- topic: Sports\n* text: Late goal: Rovers win.",
+        "\u2022 topic: Sports\n\u2022 text: Late goal: Rovers win.",
+        'topic: "Sports"\ntext: "Late goal: Rovers win."',
+        "topic: Sports\ntext: Late goal:\n  Rovers win.",
+        "topic:\nSports\ntext:\nLate goal: Rovers win.",
+        "text: Late goal: Rovers win.\ntopic: Sports",
+        "Sure! Here is one:\ntopic: Sports\ntext: Late goal: Rovers win.",
+        "Sure! Here is one:\n\ntopic: Sports\ntext: Late goal: Rovers win.",
+        "\n\ntopic: Sports\r\ntext: Late goal: Rovers win.\r\n",
+        "topic: Sports\ntext: Late goal: Rovers win.\n\ntopic: Business\ntext: Shares fell.",
+        "topic: Sports\ntext: Late goal: Rovers win.\ntopic: Business\ntext: Shares fell.",
+        "topic: Sports\ntext: Late goal: Rovers win.\n\nI hope this helps!",
+        json.dumps(WANTED),
+        " \n" + json.dumps(WANTED, indent=2) + "\nI hope this helps!",
+        json.dumps({**WANTED, "id": 7, "tags": ["x"]}),
+    ],
+)
+def test_tolerance(text):
+    assert parse(text, ONE_FIELD) == WANTED
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("", {}),
+        ("\n\n", {}),
+        ("no names here", {}),
+        ("texts: x", {}),
+        ("text: x", {"text": "x"}),
+        ("text:", {"text": ""}),
+        ("topic Sports", {}),
+        ("{not json", {}),
+        ("[1, 2]", {}),
+        ("{" * 5000, {}),
+        ('{"text": {"a": 1}, "topic": null}', {}),
+        ('{"text": 3, "topic": "Sports"}', {"topic": "Sports", "text": "3"}),
+        ('{"text": 1' + "0" * 5000 + "}", {}),
+    ],
+)
+def test_what_is_not_there_is_left_out(text, wanted):
+    assert parse(text, ONE_FIELD) == wanted
+
+
+def test_a_name_that_begins_another_is_not_taken_for_it():
+    assert parse("text_2: b\ntext: a\nsummary: c", FREE) == {"text": "a", "text_2": "b", "summary": "c"}
+
+
+def test_training_request_of_a_label():
+    request = training_request(LABELLED, "yes", LABELLED.demos[:1], Hint("trains", "a child", "verse"), 7)
+    assert request.answer == "verdict: yes\npremise:"
+    assert request.stop == ("\n\n",)
+    assert request.seed == 7
+    assert request.max_tokens == LABELLED.max_sample_tokens
+    assert "it follows" in request.shared
+    assert "it does not" not in request.shared
+    assert render(LABELLED.demos[0], LABELLED) in request.shared
+    assert request.own.endswith("It is about trains, from the point of view of a child, in the style of verse.")
+    for part in (request.system, request.shared, request.own, request.answer):
+        assert part in request.text
+
+
+def test_training_request_without_labels():
+    request = training_request(FREE, None, FREE.demos, Hint(), 0)
+    assert request.answer == "text:"
+    assert "summary: a short one" in request.shared
+    assert request.own == "Write one new sample."
+
+
+def test_one_line_to_write_ends_at_its_end():
+    assert training_request(ONE_FIELD, "Sports", [], Hint(), 0).stop == ("\n",)
+
+
+def test_the_answer_and_a_perfect_completion_make_a_sample():
+    request = training_request(LABELLED, "no", LABELLED.demos, Hint(), 0)
+    assert parse(request.answer + " It snows.\nclaim: It is hot.", LABELLED) == {
+        "verdict": "no",
+        "premise": "It snows.",
+        "claim": "It is hot.",
+    }
+
+
+def test_hint_and_seed_leave_the_shared_part_alone():
+    one = training_request(LABELLED, "yes", LABELLED.demos, Hint("trains"), 1)
+    two = training_request(LABELLED, "yes", LABELLED.demos, Hint(style="verse"), 2)
+    assert one.shared == two.shared
+    assert one.own != two.own
+
+
+def test_probe_request_shows_what_to_depart_from():
+    made = Sample({"premise": "Fog lay on the hills.", "claim": "One saw far."}, "no")
+    request = probe_request(LABELLED, "no", LABELLED.demos[1:], [made], Hint("trains"), 3)
+    before, after = request.shared.split("These exist already:")
+    assert render(made, LABELLED) in after
+    assert render(LABELLED.demos[1], LABELLED) in before
+    assert "very different" in request.own
+    assert "trains" in request.own
+    assert "exist already" not in probe_request(LABELLED, "no", LABELLED.demos[1:], [], Hint(), 3).shared
+
+
+def test_agreement_request_puts_the_label_last():
+    fields = {"premise": "Two\nlines.", "claim": "One."}
+    request = agreement_request(LABELLED, fields, LABELLED.demos)
+    assert request.choices == (" yes", " no")
+    assert request.answer == "verdict:"
+    assert request.own.endswith("premise: Two\\nlines.\nclaim: One.")
+    assert "premise: It rains.\nclaim: It is dry.\nverdict: no" in request.shared
+    assert "yes: it follows" in request.shared
+
+
+@pytest.mark.parametrize(
+    ("hint", "words"),
+    [(Hint(), ""), (Hint("x"), " It is about x."), (Hint(perspective="y"), " It is from the point of view of y.")],
+)
+def test_hint_sentence(hint, words):
+    assert hint.sentence() == words

@@ -1,0 +1,251 @@
+"""The durable store: what is committed survives anything, what is not is gone."""
+
+import contextlib
+import hashlib
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from gold_lightning.errors import GoldError
+from gold_lightning.store import BatchRecord, RoundStore, StoredSample, append_line, digest, read_lines, write_lines
+from gold_lightning.task import Sample
+
+FILES = ("train", "probe", "rejects", "prompts", "batches")
+
+
+def stored(number, batch=0, text="text", kind="train"):
+    return StoredSample(
+        id=f"r000-{kind}-{number:05d}",
+        sample=Sample({"text": f"{text} {number}"}, "A"),
+        batch=batch,
+        prompt_hash="abc",
+        demo_ids=("demo-0",),
+        hint={"topic": "x"},
+        seed=number,
+        raw=f" {text} {number}",
+    )
+
+
+def commit(store, index, kind="train", text="text", count=2):
+    samples = [stored(index * 10 + i, index, text, kind) for i in range(count)]
+    rejects = [{"id": f"r000-{kind}-{index * 10 + 9:05d}", "reason": "empty", "raw": ""}]
+    record = BatchRecord(kind, index, count + 1, count, {"empty": 1}, 100, 10, 0.5, [{"label": "A", "size": count + 1}])
+    store.commit(
+        record,
+        samples,
+        rejects,
+        {f"hash-{kind}-{index}": f"prompt {text}", "hash": "shared"},
+        {"generator": {"class": "x"}},
+    )
+    return samples
+
+
+def contents(folder):
+    return {name: (folder / f"{name}.jsonl").read_bytes() for name in FILES if (folder / f"{name}.jsonl").exists()}
+
+
+def test_committed_rows_survive(tmp_path):
+    store = RoundStore(tmp_path, 3)
+    made = commit(store, 0) + commit(store, 1)
+    probes = commit(store, 0, "probe")
+    assert store.folder == tmp_path / "data" / "round_003"
+    again = RoundStore(tmp_path, 3)
+    assert list(again.accepted("train")) == made == list(store.accepted("train"))
+    assert list(again.accepted("probe")) == probes
+    assert list(again.batches("train")) == list(store.batches("train"))
+    assert again.rejects("train") == Counter(empty=2)
+    assert again.rejects("probe") == Counter(empty=1)
+
+
+def test_rows_hold_their_provenance(tmp_path):
+    commit(RoundStore(tmp_path, 0), 0)
+    row = read_lines(tmp_path / "data/round_000/train.jsonl")[0]
+    wanted = {"id", "fields", "target", "prompt_hash", "demo_ids", "generator", "raw", "seed", "hint"}
+    assert wanted <= row.keys()
+    assert row["fields"] == {"text": "text 0"}
+    assert row["generator"] == {"class": "x"}
+
+
+def test_a_prompt_is_stored_once(tmp_path):
+    store = RoundStore(tmp_path, 0)
+    commit(store, 0)
+    commit(store, 1)
+    store = RoundStore(tmp_path, 0)
+    commit(store, 2)
+    hashes = [row["hash"] for row in read_lines(store.folder / "prompts.jsonl")]
+    assert sorted(hashes) == ["hash", "hash-train-0", "hash-train-1", "hash-train-2"]
+
+
+def test_rounds_are_apart(tmp_path):
+    commit(RoundStore(tmp_path, 0), 0)
+    assert list(RoundStore(tmp_path, 1).accepted("train")) == []
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("torn", [b'{"id": "r0', b"\x00" * 30, b'{"a": "\xff\xfe', b"[1]\n", b"\n", b"nonsense\n"])
+def test_a_torn_last_line_is_cut_off(tmp_path, name, torn):
+    store = RoundStore(tmp_path, 0)
+    made = commit(store, 0)
+    commit(store, 0, "probe")
+    before = contents(store.folder)
+    with (store.folder / f"{name}.jsonl").open("ab") as file:
+        file.write(torn)
+    again = RoundStore(tmp_path, 0)
+    assert list(again.accepted("train")) == made
+    assert contents(store.folder) == before
+    commit(again, 1)
+    assert len(RoundStore(tmp_path, 0).accepted("train")) == 4
+
+
+def killed_before(tmp_path, name):
+    """A store whose second training batch was written up to, but without, the file of that name."""
+    store = RoundStore(tmp_path, 0)
+    commit(store, 0)
+    before = contents(store.folder)
+    commit(store, 1)
+    order = ("prompts", "rejects", "train", "batches")
+    for late in order[order.index(name) :]:
+        (store.folder / f"{late}.jsonl").write_bytes(before[late])
+    return store.folder, before
+
+
+@pytest.mark.parametrize("name", ["rejects", "train", "batches"])
+def test_an_uncommitted_batch_is_dropped_on_reopening(tmp_path, name):
+    folder, before = killed_before(tmp_path, name)
+    assert contents(folder) != before
+    again = RoundStore(tmp_path, 0)
+    assert contents(folder) == before
+    assert len(again.accepted("train")) == 2
+    assert len(again.batches("train")) == 1
+    commit(again, 1, text="another")
+    texts = [s.sample.fields["text"] for s in RoundStore(tmp_path, 0).accepted("train")]
+    assert texts == ["text 0", "text 1", "another 10", "another 11"]
+    assert "prompt another" in [row["prompt"] for row in read_lines(folder / "prompts.jsonl")]
+
+
+def test_an_uncommitted_probe_batch_does_not_ride_on_a_training_batch(tmp_path):
+    store = RoundStore(tmp_path, 0)
+    commit(store, 0)
+    commit(store, 0, "probe")
+    rows = [r for r in read_lines(store.folder / "batches.jsonl") if r["kind"] == "train"]
+    write_lines(store.folder / "batches.jsonl", rows)
+    again = RoundStore(tmp_path, 0)
+    assert len(again.accepted("train")) == 2
+    assert list(again.accepted("probe")) == []
+    assert read_lines(store.folder / "probe.jsonl") == []
+
+
+def test_read_only_leaves_the_files_as_they_are(tmp_path):
+    folder, _ = killed_before(tmp_path, "batches")
+    with (folder / "train.jsonl").open("ab") as file:
+        file.write(b'{"torn')
+    before = contents(folder)
+    again = RoundStore(tmp_path, 0, read_only=True)
+    assert len(again.accepted("train")) == 2
+    assert contents(folder) == before
+
+
+def test_batches_must_come_in_turn(tmp_path):
+    store = RoundStore(tmp_path, 0)
+    with pytest.raises(ValueError, match="batch 1 is not the next one"):
+        commit(store, 1)
+    commit(store, 0)
+    with pytest.raises(ValueError, match="batch 0 is not the next one"):
+        commit(store, 0)
+    assert len(store.accepted("train")) == 2
+
+
+@pytest.mark.parametrize(
+    "text", ["\ud800 alone", "a\udfffb", "\u2028\u2029\x85\x0b\x1c", "\x00", "\U0001f600", 'quote " \\ud800', "a\r\nb"]
+)
+def test_any_text_survives(tmp_path, text):
+    made = commit(RoundStore(tmp_path, 0), 0, text=text)
+    again = RoundStore(tmp_path, 0)
+    assert list(again.accepted("train")) == made
+    assert again.accepted("train")[0].raw == f" {text} 0"
+    for name in FILES:
+        if (again.folder / f"{name}.jsonl").exists():
+            (again.folder / f"{name}.jsonl").read_text(encoding="utf-8")  # other tools can read it
+    commit(again, 1, text=text)
+    assert len(RoundStore(tmp_path, 0).accepted("train")) == 4
+
+
+def test_plain_text_stays_readable(tmp_path):
+    append_line(tmp_path / "x.jsonl", {"text": "Zürich 日本"})
+    assert "Zürich 日本".encode() in (tmp_path / "x.jsonl").read_bytes()
+
+
+PARTS = {"task": "1", "generator": "2", "plan": "3", "seed": "4"}
+
+
+@pytest.mark.parametrize("part", [*PARTS, "feedback"])
+def test_another_fingerprint_names_the_part(tmp_path, part):
+    store = RoundStore(tmp_path, 0)
+    store.check_fingerprint("train", PARTS)
+    commit(store, 0)
+    again = RoundStore(tmp_path, 0)
+    again.check_fingerprint("train", PARTS)
+    with pytest.raises(GoldError) as e:
+        again.check_fingerprint("train", {**PARTS, part: "other"})
+    assert f"its train samples were asked for with another {part};" in str(e.value)
+    assert len(str(e.value).splitlines()) == 1
+    again.check_fingerprint("train", PARTS)  # the refused one was not written down
+    again.check_fingerprint("probe", {"task": "other"})  # kinds are apart
+
+
+def test_all_parts_that_differ_are_named(tmp_path):
+    store = RoundStore(tmp_path, 0)
+    store.check_fingerprint("train", PARTS)
+    commit(store, 0)
+    with pytest.raises(GoldError, match="with another plan, task;"):
+        store.check_fingerprint("train", {**PARTS, "task": "x", "plan": "y"})
+
+
+def test_a_round_without_batches_takes_another_fingerprint(tmp_path):
+    store = RoundStore(tmp_path, 0)
+    store.check_fingerprint("train", PARTS)
+    store.check_fingerprint("train", {**PARTS, "task": "x"})
+    commit(store, 0)
+    with pytest.raises(GoldError, match="another task"):
+        store.check_fingerprint("train", PARTS)
+
+
+def test_a_kill_while_the_fingerprint_is_checked_leaves_the_round_usable(tmp_path, monkeypatch):
+    store = RoundStore(tmp_path, 0)
+    store.check_fingerprint("train", PARTS)
+    commit(store, 0)
+
+    def torn(path, text, *_, **__):
+        path.write_bytes(text.encode()[:7])
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, contextlib.suppress(KeyboardInterrupt):
+        patched.setattr(Path, "write_text", torn)
+        RoundStore(tmp_path, 0).check_fingerprint("train", PARTS)
+    again = RoundStore(tmp_path, 0)
+    again.check_fingerprint("train", PARTS)
+    with pytest.raises(GoldError, match="another task"):
+        again.check_fingerprint("train", {**PARTS, "task": "x"})
+
+
+def test_digest_is_about_values():
+    assert digest({"a": 1, "b": [2]}) == digest({"b": [2], "a": 1})
+    assert digest({"a": 1}) != digest({"a": 2})
+    assert len(digest("\ud800")) == 16
+    assert digest("x") == hashlib.sha256(b'"x"').hexdigest()[:16]  # the same in every process
+
+
+def test_read_lines_stops_at_the_first_torn_line(tmp_path):
+    path = tmp_path / "x.jsonl"
+    assert read_lines(path) == []
+    path.write_bytes(b'{"a": 1}\n{"b"\n{"a": 3}\n')
+    assert read_lines(path) == [{"a": 1}]
+
+
+def test_write_lines_replaces_as_a_whole(tmp_path):
+    path = tmp_path / "deep" / "x.jsonl"
+    write_lines(path, [{"a": 1}])
+    write_lines(path, [{"a": 2}, {"a": float(3)}])
+    assert [json.loads(line) for line in path.read_text().splitlines()] == [{"a": 2}, {"a": 3.0}]
+    assert [p.name for p in path.parent.iterdir()] == ["x.jsonl"]

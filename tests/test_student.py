@@ -1,0 +1,326 @@
+"""The student with a tiny T5 of random weights: padding, masks, scores, export, learning rate."""
+
+import itertools
+import math
+from types import SimpleNamespace
+
+import pytest
+import torch
+import yaml
+from gold_lightning.backbone import load_tokenizer
+from gold_lightning.errors import ConfigError, GoldError
+from gold_lightning.losses import (
+    IGNORE_INDEX,
+    CrossEntropy,
+    GeneralizedCrossEntropy,
+    LabelSmoothing,
+    SymmetricCrossEntropy,
+)
+from gold_lightning.ood import EnergyScore, EntropyScore
+from gold_lightning.student import T5Student
+
+PAD, END = 0, 1
+ROWS = [("short", "A"), ("a text that is a good deal longer", "a longer label"), ("", "A"), ("middling text", "B b")]
+
+
+@pytest.fixture(scope="module")
+def places(tmp_path_factory):
+    """A task file, and a folder with a T5 of width 16 and a tokenizer of bytes."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast, T5Config, T5ForConditionalGeneration
+
+    root = tmp_path_factory.mktemp("student")
+    vocab = {t: i for i, t in enumerate(["<pad>", "</s>", *sorted(pre_tokenizers.ByteLevel.alphabet())])}
+    made = Tokenizer(models.BPE(vocab=vocab, merges=[]))
+    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    made.decoder = decoders.ByteLevel()
+    made.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", END)])
+    PreTrainedTokenizerFast(
+        tokenizer_object=made, pad_token="<pad>", eos_token="</s>", model_input_names=["input_ids", "attention_mask"]
+    ).save_pretrained(root / "t5")
+    torch.manual_seed(0)
+    config = T5Config(
+        vocab_size=len(vocab), d_model=16, d_kv=8, d_ff=32, num_layers=2, num_decoder_layers=1, num_heads=2,
+        decoder_start_token_id=PAD, pad_token_id=PAD, eos_token_id=END, initializer_factor=3.0,
+    )  # fmt: skip
+    T5ForConditionalGeneration(config).save_pretrained(root / "t5")
+    labels = ["A", "B b", "a longer label"]
+    task = {
+        "name": "toy",
+        "description": "Toy rows.",
+        "fields": [{"name": "text", "description": "a text"}],
+        "target": {"name": "label", "description": "its label"},
+        "labels": [{"name": x, "meaning": x} for x in labels],
+        "demos": [{"text": "x", "label": x} for x in labels],
+        "student": {"input": "toy: {text}", "max_input_tokens": 64, "max_target_tokens": 18},
+        "metrics": ["accuracy"],
+    }
+    (root / "toy.yaml").write_text(yaml.safe_dump(task))
+    return str(root / "toy.yaml"), str(root / "t5")
+
+
+def make(places, **how):
+    return T5Student(task=places[0], student=places[1], **how).eval()
+
+
+@pytest.fixture
+def student(places):
+    return make(places)
+
+
+def collate(student, rows):
+    """What the data module gives, as the student documents it."""
+    inputs = student.tokenizer([f"toy: {t}" for t, _ in rows], padding=True, return_tensors="pt")
+    labels = student.tokenizer([y for _, y in rows], padding=True, return_tensors="pt")
+    return {
+        "id": torch.arange(len(rows)),
+        "input_ids": inputs.input_ids,
+        "attention_mask": inputs.attention_mask,
+        "labels": labels.input_ids.masked_fill(labels.attention_mask == 0, IGNORE_INDEX),
+        "targets": [y for _, y in rows],
+    }
+
+
+def written(student, monkeypatch, tokens):
+    """Makes the model write these tokens."""
+    start = torch.full((len(tokens), 1), PAD)
+    monkeypatch.setattr(
+        student.model, "generate", lambda **_: torch.cat([start, torch.tensor(tokens)], 1), raising=False
+    )
+
+
+LOSSES = [CrossEntropy(), SymmetricCrossEntropy(), GeneralizedCrossEntropy(), LabelSmoothing()]
+
+
+@pytest.mark.parametrize("loss", LOSSES, ids=lambda x: type(x).__name__)
+def test_padding_never_counts_in_the_loss(places, loss):
+    student = make(places, loss=loss)
+    batch = collate(student, ROWS)
+    with torch.no_grad():
+        logits = student.forward_logits(batch, batch["labels"])
+        for i, row in enumerate(ROWS):
+            alone = collate(student, [row])
+            wanted = student.loss(student.forward_logits(alone, alone["labels"]), alone["labels"])
+            torch.testing.assert_close(
+                student.loss(logits[i : i + 1], batch["labels"][i : i + 1]), wanted, atol=1e-5, rtol=1e-5
+            )
+
+
+def test_padding_gets_no_gradient(student):
+    batch = collate(student, ROWS)
+    logits = student.forward_logits(batch, batch["labels"])
+    logits.retain_grad()
+    student.loss(logits, batch["labels"]).backward()
+    padded = batch["labels"] == IGNORE_INDEX
+    assert padded.any()
+    assert (logits.grad[padded] == 0).all()
+    assert (logits.grad[~padded].abs().sum(-1) > 0).all()
+
+
+@pytest.mark.parametrize("score", [EnergyScore(), EnergyScore(3.0), EntropyScore()], ids=["energy", "warm", "entropy"])
+@pytest.mark.parametrize("teacher_forcing", [False, True])
+def test_padding_never_counts_in_the_energy(student, score, teacher_forcing):
+    together = student.score(collate(student, ROWS), score, teacher_forcing=teacher_forcing)
+    alone = [student.score(collate(student, [row]), score, teacher_forcing=teacher_forcing)[0] for row in ROWS]
+    torch.testing.assert_close(together, torch.stack(alone), atol=1e-5, rtol=1e-5)
+    assert together.dtype == torch.float32
+    assert len(set(together.tolist())) > 1
+
+
+def test_padding_never_counts_where_sequences_end_apart(student, monkeypatch):
+    tokens = [[40, END, PAD, PAD, PAD], [50, 51, 52, 53, END], [END, PAD, PAD, PAD, PAD], [60, 61, END, PAD, PAD]]
+    written(student, monkeypatch, tokens)
+    together = student.score(collate(student, ROWS), EnergyScore())
+    for i, row in enumerate(ROWS):
+        kept = [t for t in tokens[i] if t != PAD]
+        written(student, monkeypatch, [kept])
+        torch.testing.assert_close(
+            together[i], student.score(collate(student, [row]), EnergyScore())[0], atol=1e-5, rtol=1e-5
+        )
+
+
+def test_write_masks_what_follows_the_end(student, monkeypatch):
+    tokens = [
+        [40, 41, END, PAD, PAD],
+        [40, 41, 42, 43, 44],
+        [END, PAD, PAD, PAD, PAD],
+        [40, END, 42, END, 43],
+        [40, 41, 42, 43, END],
+    ]
+    written(student, monkeypatch, tokens)
+    x = IGNORE_INDEX
+    assert student.write(collate(student, ROWS + ROWS[:1])).tolist() == [
+        [40, 41, END, x, x],
+        [40, 41, 42, 43, 44],
+        [END, x, x, x, x],
+        [40, END, x, x, x],
+        [40, 41, 42, 43, END],
+    ]
+
+
+def test_write_is_greedy_and_bounded(student):
+    batch = collate(student, ROWS)
+    tokens = student.write(batch)
+    assert tokens.shape[0] == len(ROWS)
+    assert tokens.shape[1] <= student.task.student.max_target_tokens
+    with torch.no_grad():
+        best = student.forward_logits(batch, tokens).argmax(-1)
+    kept = tokens != IGNORE_INDEX
+    assert (best[kept] == tokens[kept]).all()
+    assert torch.equal(tokens, student.write(batch))
+
+
+def by_hand(student, batch, labels):
+    """-logsumexp of the logits, averaged over the tokens of one row."""
+    with torch.no_grad():
+        logits = student.forward_logits(batch, labels)
+    return [float(-row[y != IGNORE_INDEX].exp().sum(-1).log().mean()) for row, y in zip(logits, labels, strict=True)]
+
+
+def test_label_free_is_over_what_the_student_wrote(student, monkeypatch):
+    batch = collate(student, ROWS)
+    tokens = torch.tensor([[40, 41, END, PAD], [50, END, PAD, PAD], [60, 61, 62, END], [70, 71, 72, 73]])
+    written(student, monkeypatch, tokens.tolist())
+    found = student.score(batch, EnergyScore())
+    assert found.tolist() == pytest.approx(
+        by_hand(student, batch, tokens.masked_fill(tokens == PAD, IGNORE_INDEX)), abs=1e-4
+    )
+    given = student.score(batch, EnergyScore(), tokens=student.write(batch))
+    assert torch.equal(given, found)
+    batch["labels"] = batch["labels"].flip(0)  # the generator's labels do not matter
+    assert torch.equal(student.score(batch, EnergyScore()), found)
+
+
+def test_teacher_forcing_is_over_the_target(student, monkeypatch):
+    batch = collate(student, ROWS)
+    found = student.score(batch, EnergyScore(), teacher_forcing=True)
+    assert found.tolist() == pytest.approx(by_hand(student, batch, batch["labels"]), abs=1e-4)
+    written(student, monkeypatch, [[40, END]] * len(ROWS))  # what the student writes does not matter
+    assert torch.equal(student.score(batch, EnergyScore(), teacher_forcing=True, tokens=student.write(batch)), found)
+    assert not torch.allclose(student.score(batch, EnergyScore()), found)
+
+
+def test_scoring_leaves_no_graph(student):
+    assert not student.score(collate(student, ROWS), EnergyScore(), teacher_forcing=True).requires_grad
+
+
+@pytest.mark.parametrize("loss", LOSSES, ids=lambda x: type(x).__name__)
+def test_bf16_autocast_gives_a_finite_loss(places, loss):
+    student = make(places, loss=loss).train()
+    batch = collate(student, ROWS)
+    with torch.autocast("cpu", torch.bfloat16):
+        logits = student.forward_logits(batch, batch["labels"])
+        value = student.loss(logits, batch["labels"])
+    value.backward()
+    assert logits.dtype == torch.bfloat16
+    assert value.dtype == torch.float32
+    assert torch.isfinite(value)
+    assert value > 0
+    grads = [p.grad for p in student.model.parameters() if p.grad is not None]
+    assert grads
+    assert all(torch.isfinite(g).all() for g in grads)
+
+
+def test_bf16_energy_is_float32_and_near(student):
+    batch = collate(student, ROWS)
+    wanted = student.score(batch, EnergyScore(), teacher_forcing=True)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = student.score(batch, EnergyScore(), teacher_forcing=True)
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, wanted, atol=0.3, rtol=0.05)
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "adafactor"])
+def test_it_learns(places, optimizer):
+    student = make(places, optimizer=optimizer, lr=1e-2)
+    batch = collate(student, ROWS)
+    made = student.configure_optimizers()
+    losses = []
+    for _ in range(25):
+        made.zero_grad()
+        loss = student.loss(student.forward_logits(batch, batch["labels"]), batch["labels"])
+        loss.backward()
+        made.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.8 * losses[0]
+
+
+def test_weight_decay_is_for_matrices_alone(places):
+    decayed, plain = make(places, weight_decay=0.3).configure_optimizers().param_groups
+    assert (decayed["weight_decay"], plain["weight_decay"]) == (0.3, 0.0)
+    assert all(p.ndim >= 2 for p in decayed["params"])
+    assert all(p.ndim < 2 for p in plain["params"])
+    assert plain["params"]
+
+
+def test_reading_gives_labels_by_their_name(student):
+    batch = collate(student, ROWS)
+    assert student.read(batch["labels"]) == batch["targets"]
+    assert student.read(torch.tensor([[END, IGNORE_INDEX]])) == [""]
+
+
+def test_export_loads_in_transformers_and_computes_the_same(student, tmp_path):
+    from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
+
+    student.export(tmp_path / "out")
+    model = AutoModelForSeq2SeqLM.from_pretrained(tmp_path / "out").eval()
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "out")
+    assert list((tmp_path / "out").glob("*.safetensors"))
+    assert not list((tmp_path / "out").glob("*.bin"))
+    batch = collate(student, ROWS)
+    inputs = tokenizer([f"toy: {t}" for t, _ in ROWS], padding=True, return_tensors="pt")
+    assert torch.equal(inputs.input_ids, batch["input_ids"])
+    with torch.no_grad():
+        found = model(**{k: inputs[k] for k in ("input_ids", "attention_mask")}, labels=batch["labels"]).logits
+        wanted = student.forward_logits(batch, batch["labels"])
+    torch.testing.assert_close(found, wanted, atol=1e-6, rtol=1e-6)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 10, 30, 100])
+@pytest.mark.parametrize("decay", ["none", "linear", "cosine"])
+@pytest.mark.parametrize("warmup", [0.0, 0.1, 0.5])
+def test_the_learning_rate_rises_then_falls(steps, decay, warmup):
+    settings = SimpleNamespace(warmup=warmup, decay=decay)  # the shape needs no model
+    factors = [T5Student.lr_factor(settings, i, steps) for i in range(steps)]
+    assert all(0 < f <= 1 for f in factors)
+    assert max(factors) == pytest.approx(1.0)
+    rising = math.ceil(round(warmup * steps, 9))
+    assert factors[:rising] == pytest.approx([(i + 1) / rising for i in range(rising)])
+    falling = factors[rising:]
+    assert falling == sorted(falling, reverse=True)
+    if decay == "none":
+        assert set(falling) <= {1.0}
+    elif len(falling) > 1:
+        assert falling[0] == pytest.approx(1.0)
+        drops = [a - b for a, b in itertools.pairwise(falling)]
+        if decay == "linear":
+            assert drops == pytest.approx([1 / len(falling)] * len(drops))
+        else:
+            assert falling == pytest.approx(
+                [(1 + math.cos(math.pi * i / len(falling))) / 2 for i in range(len(falling))]
+            )
+
+
+@pytest.mark.parametrize(
+    ("change", "key"),
+    [
+        ({"lr": 0.0}, "lr"),
+        ({"lr": float("nan")}, "lr"),
+        ({"warmup": 1.0}, "warmup"),
+        ({"warmup": -0.1}, "warmup"),
+        ({"weight_decay": -1.0}, "weight_decay"),
+        ({"num_beams": 0}, "num_beams"),
+    ],
+    ids=str,
+)
+def test_wrong_settings_name_their_key(places, change, key):
+    with pytest.raises(ConfigError) as e:
+        make(places, **change)
+    assert str(e.value).startswith(f"model.{key}: got ")
+
+
+def test_a_student_that_is_nowhere_is_one_line(tmp_path):
+    with pytest.raises(GoldError) as e:
+        load_tokenizer(str(tmp_path / "no" / "such"))
+    assert len(str(e.value).splitlines()) == 1
+    assert "--model.student" in str(e.value)

@@ -1,0 +1,306 @@
+"""Task files: what is read, and that whatever is wrong is told in one line that names the key."""
+
+import copy
+from importlib import resources
+from pathlib import Path
+
+import pytest
+import yaml
+from gold_lightning.errors import ConfigError, GoldError
+from gold_lightning.task import Field, Label, Sample, StudentFormat, load_task
+
+TASKS = sorted(p.stem for p in (Path(str(resources.files("gold_lightning"))) / "tasks").glob("*.yaml"))
+
+GOOD = {
+    "name": "entailment",
+    "description": "Each sample is a pair of sentences.",
+    "fields": [
+        {"name": "premise", "description": "a sentence", "min_chars": 3, "max_chars": 60},
+        {"name": "claim", "description": "another sentence"},
+    ],
+    "target": {"name": "verdict", "description": "whether the claim follows"},
+    "labels": [
+        {"name": "true", "meaning": "it follows", "hints": ["trains", "rain"]},
+        {"name": "false", "meaning": "it does not"},
+    ],
+    "demos": [
+        {"premise": "It rains.", "claim": "It is wet.", "verdict": "true"},
+        {"premise": "It rains.", "claim": "It is dry.", "verdict": "false"},
+    ],
+    "hints": {"topics": ["weather"], "styles": []},
+    "student": {
+        "input": "nli {premise} / {claim}",
+        "target": "{verdict}",
+        "max_input_tokens": 64,
+        "max_target_tokens": 4,
+    },
+    "checks": ["label_not_in_text", {"fields_differ": {"first": "premise", "second": "claim"}}],
+    "metrics": ["accuracy"],
+    "test": {"file": "rows.jsonl", "columns": {"premise": "sentence1"}, "label_names": {0: "true", "1": "false"}},
+    "max_sample_tokens": 50,
+}
+MISSING = object()
+
+
+def changed(**changes):
+    """GOOD with values set by path, ``demos__0__verdict=...``; MISSING takes the key out."""
+    task = copy.deepcopy(GOOD)
+    for path, value in changes.items():
+        *way, last = [int(p) if p.isdigit() else p for p in path.split("__")]
+        at = task
+        for key in way:
+            at = at[key]
+        if value is MISSING:
+            del at[last]
+        else:
+            at[last] = value
+    return task
+
+
+def load(tmp_path, content):
+    path = tmp_path / "task.yaml"
+    path.write_text(content if isinstance(content, str) else yaml.safe_dump(content), encoding="utf-8")
+    return load_task(str(path))
+
+
+def refusal(tmp_path, content):
+    """The message without the file's name; exactly one line."""
+    with pytest.raises(GoldError) as e:
+        load(tmp_path, content)
+    message = str(e.value)
+    assert len(message.splitlines()) == 1
+    prefix = f"{tmp_path / 'task.yaml'}: "
+    assert message.startswith(prefix)
+    return message.removeprefix(prefix)
+
+
+def test_a_good_task_is_read_whole(tmp_path):
+    task = load(tmp_path, GOOD)
+    assert [f.name for f in task.fields] == ["premise", "claim"]
+    assert task.fields[0] == Field("premise", "a sentence", 3, 60)
+    assert task.label_names == ("true", "false")
+    assert task.label("true").hints == ("trains", "rain")
+    assert task.demos[1] == Sample({"premise": "It rains.", "claim": "It is dry."}, "false")
+    assert task.hints.topics == ("weather",)
+    assert task.hints.styles == ()
+    assert len(task.hints.perspectives) > 1  # left out: the default
+    assert task.checks[1].params == {"first": "premise", "second": "claim"}
+    assert task.test.label_names == {"0": "true", "1": "false"}
+    assert task.test.split == "validation"
+    assert task.max_sample_tokens == 50
+    assert not task.contrast
+    assert task.student_input(task.demos[0]) == "nli It rains. / It is wet."
+    assert task.student_target("true") == "true"
+    assert task.demos[0].text == "It rains.\nIt is wet."
+
+
+def test_braces_in_a_text_are_no_slots(tmp_path):
+    task = load(tmp_path, GOOD)
+    sample = Sample({"premise": "{claim} {0} {", "claim": "}"}, "true")
+    assert task.student_input(sample) == "nli {claim} {0} { / }"
+
+
+def test_a_task_without_labels(tmp_path):
+    free = changed(labels=MISSING, demos__0__verdict="anything at all", student__target=MISSING)
+    task = load(tmp_path, free)
+    assert task.labels == ()
+    assert task.label_names == ()
+    assert task.student_target("x") == "x"
+
+
+def test_the_files_place_is_no_part_of_the_task(tmp_path):
+    (tmp_path / "other").mkdir()
+    one, two = load(tmp_path, GOOD), load(tmp_path / "other", GOOD)
+    assert one.source != two.source
+    assert one.to_dict() == two.to_dict()
+    assert load(tmp_path, changed(demos__0__claim="It is damp.")).to_dict() != one.to_dict()
+
+
+WRONG = [
+    # What YAML 1.1 makes of plain words and numbers
+    ("labels[0].name", changed(labels__0__name=True)),
+    ("labels[1].name", changed(labels__1__name=False)),
+    ("labels[0].name", changed(labels__0__name=1)),
+    ("labels[0].name", changed(labels__0__name=None)),
+    ("demos[0].verdict", changed(demos__0__verdict=True)),
+    ("demos[0].premise", changed(demos__0__premise=1984)),
+    # Unknown keys
+    ("label", changed(label=[])),
+    ("source", changed(source="x")),
+    ("fields[0].max_char", changed(fields__0__max_char=3)),
+    ("target.type", changed(target__type="text")),
+    ("labels[1].hint", changed(labels__1__hint="x")),
+    ("demos[1].topic", changed(demos__1__topic="x")),
+    ("hints.topic", changed(hints__topic=["x"])),
+    ("student.inputs", changed(student__inputs="x")),
+    ("test.path", changed(test__path="x")),
+    # Missing keys
+    ("name", changed(name=MISSING)),
+    ("description", changed(description=MISSING)),
+    ("fields", changed(fields=MISSING)),
+    ("target", changed(target=MISSING)),
+    ("demos", changed(demos=MISSING)),
+    ("student", changed(student=MISSING)),
+    ("student.input", changed(student__input=MISSING)),
+    ("fields[1].name", changed(fields__1__name=MISSING)),
+    ("fields[1].description", changed(fields__1__description=MISSING)),
+    ("target.description", changed(target__description=MISSING)),
+    ("labels[0].meaning", changed(labels__0__meaning=MISSING)),
+    ("demos[1].claim", changed(demos__1__claim=MISSING)),
+    ("demos[1].verdict", changed(demos__1__verdict=MISSING)),
+    # Wrong types
+    ("name", changed(name=7)),
+    ("description", changed(description="  ")),
+    ("fields", changed(fields={"premise": "a sentence"})),
+    ("fields[0]", changed(fields__0="premise")),
+    ("fields[0].name", changed(fields__0__name=3)),
+    ("fields[0].min_chars", changed(fields__0__min_chars="3")),
+    ("fields[0].max_chars", changed(fields__0__max_chars=1.5)),
+    ("fields[0].min_chars", changed(fields__0__min_chars=True)),
+    ("target", changed(target="verdict")),
+    ("labels", changed(labels={"true": "it follows", "false": "it does not"})),
+    ("labels[0]", changed(labels__0="true")),
+    ("labels[0].hints", changed(labels__0__hints="trains")),
+    ("labels[0].hints[1]", changed(labels__0__hints=["trains", 3])),
+    ("demos", changed(demos="none")),
+    ("demos[0]", changed(demos__0=["It rains.", "It is wet.", "true"])),
+    ("hints", changed(hints=["weather"])),
+    ("hints.styles[0]", changed(hints__styles=[""])),
+    ("student", changed(student="{premise} {claim}")),
+    ("student.max_input_tokens", changed(student__max_input_tokens="64")),
+    ("checks", changed(checks="fields_differ")),
+    ("checks[0]", changed(checks=[3])),
+    ("checks[0]", changed(checks=[{"min_words": {}, "fields_differ": {}}])),
+    ("checks[0].min_words", changed(checks=[{"min_words": 3}])),
+    ("metrics", changed(metrics="accuracy")),
+    ("metrics[0]", changed(metrics=[1])),
+    ("test", changed(test="rows.jsonl")),
+    ("test.columns", changed(test__columns=["a"])),
+    ("test.columns.premise", changed(test__columns={"premise": 3})),
+    ("test.label_names.0", changed(test__label_names={0: True})),
+    ("contrast", changed(contrast="yes")),
+    ("max_sample_tokens", changed(max_sample_tokens=True)),
+    # Values that contradict each other or make no sense
+    ("name", changed(name="my task")),
+    ("name", changed(name="../elsewhere")),
+    ("fields", changed(fields=[])),
+    ("fields[0].name", changed(fields__0__name="the premise")),
+    ("fields[0].min_chars", changed(fields__0__min_chars=-1)),
+    ("fields[0].max_chars", changed(fields__0__max_chars=2)),
+    ("fields[1].name", changed(fields__1__name="premise")),
+    ("target.name", changed(target__name="claim")),
+    ("target.max_chars", changed(target__max_chars=0)),
+    ("labels", changed(labels=[GOOD["labels"][0]], demos=[GOOD["demos"][0]])),
+    ("labels[1].name", changed(labels__1__name="TRUE")),
+    ("labels[0].name", changed(labels__0__name=" true")),
+    ("labels[1].name", changed(labels__1__name="fal\nse")),
+    ("demos", changed(demos=[])),
+    ("demos", changed(demos=[GOOD["demos"][0]])),
+    ("demos[0].verdict", changed(demos__0__verdict="maybe")),
+    ("demos[0].verdict", changed(demos__0__verdict="True")),
+    ("demos[1].premise", changed(demos__1__premise="a")),
+    ("demos[1].premise", changed(demos__1__premise="a" * 61)),
+    ("student.max_target_tokens", changed(student__max_target_tokens=1)),
+    ("max_sample_tokens", changed(max_sample_tokens=0)),
+    # Templates
+    ("student.input", changed(student__input="{premise}")),
+    ("student.input", changed(student__input="{premise} {claim} {verdict}")),
+    ("student.input", changed(student__input="{premise} {claim} {}")),
+    ("student.input", changed(student__input="{premise} {claim} {0}")),
+    ("student.input", changed(student__input="{premise} {claim} {claim.__class__}")),
+    ("student.input", changed(student__input="{premise} {claim!r}")),
+    ("student.input", changed(student__input="{premise} {claim:>10}")),
+    ("student.input", changed(student__input="{premise} {claim")),
+    ("student.input", changed(student__input="{premise} } {claim}")),
+    ("student.target", changed(student__target="true")),
+    ("student.target", changed(student__target="{premise}")),
+]
+
+
+@pytest.mark.parametrize(("key", "content"), WRONG, ids=[f"{i:02d}-{key}" for i, (key, _) in enumerate(WRONG)])
+def test_bad_yaml_is_one_line_that_names_the_key(tmp_path, key, content):
+    assert refusal(tmp_path, content).startswith(f"{key}: got ")
+
+
+def test_unquoted_yes_and_no_say_what_to_do(tmp_path):
+    text = yaml.safe_dump(GOOD).replace("name: 'true'", "name: yes").replace("name: 'false'", "name: no")
+    assert refusal(tmp_path, text) == "labels[0].name: got True, expected text; put it in quotes"
+
+
+def test_fields_whose_names_differ_in_case_alone_are_refused(tmp_path):
+    # A block of lines is read in any case, so these two would be one.
+    twins = changed(
+        fields=[{"name": "text", "description": "a"}, {"name": "Text", "description": "b"}],
+        demos=[{"text": "one", "Text": "two", "verdict": v} for v in ("true", "false")],
+        student={"input": "{text} {Text}"},
+        checks=[],
+    )
+    assert refusal(tmp_path, twins).startswith("fields[1].name: got 'Text'")
+
+
+def test_a_missing_key_is_called_missing(tmp_path):
+    assert refusal(tmp_path, changed(description=MISSING)) == "description: got None, expected text; the key is missing"
+
+
+def test_long_values_are_cut_in_messages(tmp_path):
+    assert len(refusal(tmp_path, changed(contrast="x" * 5000))) < 200
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["fields: [", "a: b: c", "\tname: x", "name: !!python/object/apply:os.system ['true']", "name: \x00"],
+    ids=["bracket", "colons", "tab", "python", "nul"],
+)
+def test_no_yaml_at_all(tmp_path, text):
+    assert refusal(tmp_path, text).startswith("not valid YAML")
+
+
+def test_not_utf8(tmp_path):
+    (tmp_path / "task.yaml").write_bytes(b"name: \xff\xfe")
+    with pytest.raises(GoldError, match="not valid YAML"):
+        load_task(str(tmp_path / "task.yaml"))
+
+
+@pytest.mark.parametrize("text", ["", "- name", "3", "name"], ids=["empty", "list", "number", "word"])
+def test_no_mapping_at_all(tmp_path, text):
+    assert refusal(tmp_path, text).startswith("task: got ")
+
+
+def test_unknown_task_lists_the_shipped_ones(tmp_path):
+    with pytest.raises(ConfigError) as e:
+        load_task("no_such_task")
+    assert str(e.value).startswith("data.task: got 'no_such_task'")
+    assert all(name in str(e.value) for name in TASKS)
+    with pytest.raises(ConfigError, match=r"data\.task"):
+        load_task(str(tmp_path))  # a folder
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_shipped_tasks_load(name):
+    task = load_task(name)
+    assert task.name.replace("-", "_") == name.replace("-", "_")
+    assert {d.target for d in task.demos} >= set(task.label_names)
+    for demo in task.demos:
+        assert all(text in task.student_input(demo) for text in demo.fields.values())
+    if task.test.file:
+        assert (Path(task.source).parent / task.test.file).is_file()
+
+
+def test_there_are_shipped_tasks():
+    assert "news_topics" in TASKS
+
+
+@pytest.mark.parametrize(
+    ("make", "key"),
+    [
+        (lambda: Field("1st", "x"), "name"),
+        (lambda: Field("a", "x", min_chars=-1), "min_chars"),
+        (lambda: Field("a", "x", min_chars=5, max_chars=4), "max_chars"),
+        (lambda: Label(" ", "x"), "name"),
+        (lambda: StudentFormat("{a}", "{b}", max_input_tokens=1), "max_input_tokens"),
+    ],
+)
+def test_parts_check_themselves(make, key):
+    with pytest.raises(ConfigError) as e:
+        make()
+    assert e.value.key == key
