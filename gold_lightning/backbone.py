@@ -136,7 +136,10 @@ def build_from_generator(
     tokenizer.save_pretrained(out)
 
     with safe_open(source / "model.safetensors", "pt") as file:
-        rows = file.get_tensor("model.embed_tokens.weight")[[old[t] for t in kept]].float()
+        table = file.get_tensor("model.embed_tokens.weight").float()
+    # Bytes that no UTF-8 text contains may be missing there; they keep their random row.
+    found = [i for i, token in enumerate(kept) if token in old]
+    rows = table[[old[kept[i]] for i in found]]
     rows = rows - rows.mean(0)
     rows = rows / rows.std()
     with torch.random.fork_rng():
@@ -156,7 +159,7 @@ def build_from_generator(
         config.decoder_start_token_id = 0
         model = T5ForConditionalGeneration(config)
     with torch.no_grad():
-        model.shared.weight[3 : 3 + len(rows)] = rows
+        model.shared.weight[[3 + i for i in found]] = rows
     model.save_pretrained(out)
 
 

@@ -70,8 +70,8 @@ class Checker:
     """Judges completions of one task, and remembers all that was kept.
 
     Reasons, in the order in which they are looked for: ``empty``, ``truncated``, ``unparsable``,
-    ``missing_field``, ``too_short``, ``too_long``, ``label_not_in_set``, ``wrong_label``, ``copies_demo``,
-    ``copies_prompt``, those of the task's own checks, ``duplicate``, ``near_duplicate``.
+    ``missing_field``, ``too_short``, ``too_long``, ``not_unicode``, ``label_not_in_set``, ``wrong_label``,
+    ``copies_demo``, ``copies_prompt``, those of the task's own checks, ``duplicate``, ``near_duplicate``.
 
     Args:
         task: The task.
@@ -97,7 +97,8 @@ class Checker:
             except (TypeError, KeyError) as e:
                 raise ConfigError(f"checks[{i}].{check.name}", dict(check.params), f"its parameters ({e})") from None
         self._seen: set[str] = set()
-        self._lsh = MinHashLSH(threshold=near_duplicate, num_perm=128)
+        # The index only proposes candidates (the exact estimate decides); above 0.9 it finds no bands.
+        self._lsh = MinHashLSH(threshold=min(near_duplicate, 0.9), num_perm=128)
         self._threshold = near_duplicate
         self._hashes: dict[str, MinHash] = {}
 
@@ -134,6 +135,8 @@ class Checker:
                 return None, "too_short"
             if len(values[f.name]) > f.max_chars:
                 return None, "too_long"
+        if any(0xD800 <= ord(c) <= 0xDFFF for name in wanted for c in values[name]):
+            return None, "not_unicode"  # a lone surrogate: no tokenizer takes it
         sample = Sample({f.name: values[f.name] for f in task.fields}, values[task.target.name])
         if task.labels:
             if sample.target not in task.label_names:

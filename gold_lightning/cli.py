@@ -15,7 +15,6 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import TensorBoardLogger
-from transformers.utils import logging as transformers_logging
 
 from gold_lightning.callbacks import OODFeedback, RunCSVLogger, SeedSteps, TestTable
 from gold_lightning.data import GoldDataModule
@@ -205,6 +204,8 @@ def _quiet() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    from transformers.utils import logging as transformers_logging
+
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     # Rows are tokenised as they are needed and rounds are short: workers and longer logging gaps do not pay.
     # A run folder that is there already is what resuming is about.

@@ -49,6 +49,8 @@ class TextMetric(Metric):
 
     def compute(self) -> Tensor:
         """The metric over all rows, each counted once; nan without rows."""
+        if isinstance(self.ids, list) and not self.ids:
+            return torch.tensor(float("nan"))
         ids, values = (torch.cat(x) if isinstance(x, list) else x for x in (self.ids, self.values))
         if not len(ids):
             return torch.tensor(float("nan"))

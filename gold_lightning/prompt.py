@@ -82,7 +82,8 @@ def parse(text: str, task: Task) -> dict[str, str]:
     last = ""
     # Only "\n" separates lines: str.splitlines would also break at characters that may stand in a text.
     for line in text.split("\n"):
-        if match := line_form.fullmatch(line):
+        # IGNORECASE lets a dotted and a dotless i pass for i; such a name is none of the task's.
+        if (match := line_form.fullmatch(line)) and match[1].casefold() in canonical:
             last = canonical[match[1].casefold()]
             if last in values:
                 break

@@ -191,7 +191,11 @@ class RoundStore:
                     f"take another --run.name, or delete the run folder to begin anew"
                 )
         self.folder.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(parts, indent=1, sort_keys=True) + "\n")
+        text = json.dumps(parts, indent=1, sort_keys=True) + "\n"
+        if not path.exists() or path.read_text() != text:
+            part = path.with_name(path.name + ".part")
+            part.write_text(text)
+            part.replace(path)  # whole or not at all: a kill may come at any time
 
     def batches(self, kind: Kind) -> Sequence[BatchRecord]:
         """Committed batches, in order."""

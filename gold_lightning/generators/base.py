@@ -24,7 +24,8 @@ class Request:
         max_tokens: Most tokens to write.
         stop: Texts that end the completion; they are not part of it.
         choices: Where given, nothing is sampled: the completion holds the log-likelihood of each choice
-            as the continuation of the prompt.
+            as the continuation of the prompt, up to the token that tells it from all other choices.
+            What follows says nothing about which it is, and would make long names less likely.
     """
 
     system: str
@@ -51,7 +52,7 @@ class Completion:
         prompt_tokens: Tokens of the prompt.
         completion_tokens: Tokens written.
         finish: ``stop`` (a stop text or the end of text) or ``length`` (cut at ``max_tokens``).
-        choice_log_probs: Natural-log likelihood of each of the request's choices.
+        choice_log_probs: Natural-log likelihood of each of the request's choices, up to where it differs.
     """
 
     text: str

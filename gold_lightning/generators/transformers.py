@@ -147,9 +147,12 @@ class TransformersGenerator(Generator):
             prompts = [self._encode(r, tokenizer) for r in requests]
             limit = getattr(model.config, "max_position_embeddings", None)
             for request, ids in zip(requests, prompts, strict=True):
-                if limit is not None and len(ids) + request.max_tokens > limit:
+                # A request with choices writes nothing; what is scored are the choices themselves.
+                lengths = [len(tokenizer(c, add_special_tokens=False).input_ids) for c in request.choices]
+                more = max(lengths, default=request.max_tokens)
+                if limit is not None and len(ids) + more > limit:
                     raise GoldError(
-                        f"a prompt of {len(ids)} tokens and {request.max_tokens} to write are more than the {limit} "
+                        f"a prompt of {len(ids)} tokens and {more} to write are more than the {limit} "
                         f"tokens of {self.model}: show fewer or shorter demos (--data.plan.seed_demos)"
                     )
             done: list[Completion | None] = [None] * len(requests)
@@ -330,7 +333,7 @@ def _telling(choices: Sequence[list[int]]) -> list[list[int]]:
     """Each choice cut after the first token that tells it from all others."""
     cut = []
     for i, c in enumerate(choices):
-        others = [o for j, o in enumerate(choices) if j != i]
+        others = [o for j, o in enumerate(choices) if j != i] or [c]
         size = next((n for n in range(1, len(c)) if all(o[:n] != c[:n] for o in others)), len(c))
         cut.append(c[:size])
     return cut

@@ -199,13 +199,9 @@ def test_wandb_offline_history_has_a_histogram_for_every_round(tmp_path, tiny_st
     for data in log_records(files[0].read_bytes()):
         record = wandb_internal_pb2.Record()
         record.ParseFromString(data)
-        items = {(i.key or ".".join(i.nested_key)): json.loads(i.value_json) for i in record.history.item}
-        if "probe/energy" in items or "probe/energy._type" in items:
-            found.append(items)
+        items = {"/".join([i.key, *i.nested_key]).strip("/"): i.value_json for i in record.history.item}
+        found += [items] if "probe/energy/values" in items else []
     assert len(found) == 2
     for items in found:
-        histogram = items.get("probe/energy") or {
-            "bins": items["probe/energy.bins"],
-            "values": items["probe/energy.values"],
-        }
-        assert sum(histogram["values"]) == 12
+        assert sum(json.loads(items["probe/energy/values"])) == 12
+        assert sum(json.loads(items["train/energy/values"])) == 16
