@@ -100,7 +100,7 @@ def _from_generator() -> Path:
 
 
 def build_from_generator(
-    source: Path, out: Path, vocab_size: int = 12288, layers: tuple[int, int] = (3, 1), d_ff: int = 1024
+    source: Path, out: Path, vocab_size: int = 12288, layers: tuple[int, int] = (2, 1), d_ff: int = 512
 ) -> None:
     """Builds a T5 whose vocabulary and embeddings come from a byte-level BPE language model.
 
@@ -148,7 +148,7 @@ def build_from_generator(
             vocab_size=vocab_size,
             d_model=rows.shape[1],
             d_kv=64,
-            num_heads=6,
+            num_heads=4,
             d_ff=d_ff,
             num_layers=layers[0],
             num_decoder_layers=layers[1],

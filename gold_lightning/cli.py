@@ -209,7 +209,13 @@ def _quiet() -> None:
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     # Rows are tokenised as they are needed and rounds are short: workers and longer logging gaps do not pay.
     # A run folder that is there already is what resuming is about.
-    for text in ("does not have many workers", "log_every_n_steps", "Checkpoint directory", "logs directory"):
+    for text in (
+        "does not have many workers",
+        "log_every_n_steps",
+        "Checkpoint directory",
+        "logs directory",
+        "LeafSpec",
+    ):
         warnings.filterwarnings("ignore", f".*{text}.*")
     # The arguments are given only where the program is called from Python, or to resolve shipped configs.
     warnings.filterwarnings("ignore", ".*args parameter is intended to run from within Python.*")

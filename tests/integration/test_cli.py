@@ -1,0 +1,94 @@
+"""Configs and wrong settings, as a user meets them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from gold_lightning.cli import _CONFIGS, find_config, main
+from gold_lightning.task import load_task
+
+SHIPPED = sorted(_CONFIGS.rglob("*.yaml"))
+RUNS = [p for p in SHIPPED if p.parent.name != "overlays"]
+
+
+def fails(capsys, *args):
+    """The one line that a wrong setting gives."""
+    status = main(list(args))
+    error = capsys.readouterr().err.strip()
+    assert status == 2
+    line = error.splitlines()[-1]
+    assert line.startswith("error: ") and "Traceback" not in error
+    return line
+
+
+def test_there_are_configs():
+    assert {"quickstart.yaml", "anli.yaml"} <= {p.name for p in SHIPPED}
+
+
+@pytest.mark.parametrize("path", RUNS, ids=[str(p.relative_to(_CONFIGS)) for p in RUNS])
+def test_every_shipped_config_is_one_the_parser_takes(path, tmp_path, tiny_student, monkeypatch):
+    # Everything but the weights is what the config says: no hub is in reach here.
+    monkeypatch.chdir(tmp_path)
+    assert load_task(yaml.safe_load(path.read_text())["data"]["task"]).name
+    args = ["fit", "--config", str(path), "--model.student", tiny_student, "--trainer.max_epochs", "0"]
+    args += ["--trainer.accelerator", "cpu", "--trainer.precision", "32-true"]
+    assert main(args) == 2 or Path("runs").exists()
+
+
+@pytest.mark.parametrize("overlay", ["debug", "offline", "wandb", "ddp"])
+def test_overlays_go_with_a_config(overlay, capsys):
+    with pytest.raises(SystemExit) as done:
+        main(["fit", "--config", "anli.yaml", "--config", f"overlays/{overlay}.yaml", "--print_config"])
+    assert done.value.code == 0
+    shown = yaml.safe_load(capsys.readouterr().out)
+    given = yaml.safe_load((_CONFIGS / "overlays" / f"{overlay}.yaml").read_text())
+    for section, values in given.items():
+        for key in values:
+            assert shown[section][key] is not None
+
+
+def test_shipped_configs_are_found_from_any_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert Path(find_config("anli.yaml")) == _CONFIGS / "anli.yaml"
+    (tmp_path / "anli.yaml").write_text("data: {task: rte}")
+    assert find_config("anli.yaml") == "anli.yaml"  # a path comes first
+
+
+@pytest.mark.parametrize(
+    ("args", "key"),
+    [
+        (["--config", "nothing.yaml"], "--config"),
+        (["--data.task", "no_such_task"], "data.task"),
+        (["--data.plan.samples_per_round", "0"], "data.plan.samples_per_round"),
+        (["--data.plan.samples_per_round", "many"], "samples_per_round"),
+        (["--data.plan.label_agreement", "perhaps"], "label_agreement"),
+        (["--feedback.rate", "1.5"], "feedback.rate"),
+        (["--feedback.alpha", "0.9"], "feedback.alpha"),
+        (["--model.lr", "-1"], "model.lr"),
+        (["--model.loss", "NoSuchLoss"], "model.loss"),
+        (["--model.no_such_key", "1"], "no_such_key"),
+        (["--model.student", "no-such/model"], "no-such/model"),
+        (["--data.test_file", "nowhere.jsonl"], "data.test_file"),
+        (["--data.batch_size", "0"], "data.batch_size"),
+    ],
+)
+def test_a_wrong_setting_is_one_line_that_names_it(args, key, tmp_path, tiny_student, capsys):
+    base = ["fit", "--run.root", str(tmp_path), "--data.generator", "tests.fakes.NewsWriter"]
+    base += [] if "--model.student" in args else ["--model.student", tiny_student]
+    assert key in fails(capsys, *base, *args)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_task_without_test_data_in_reach_says_so(tmp_path, tiny_student, capsys):
+    task = tmp_path / "t.yaml"
+    shipped = Path(load_task("news_topics").source).read_text()
+    task.write_text(shipped.replace("file: news_topics.test.jsonl", "file: gone.jsonl"))
+    args = ["fit", "--data.task", str(task), "--run.root", str(tmp_path / "runs"), "--model.student", tiny_student]
+    args += ["--data.generator", "tests.fakes.NewsWriter", "--data.plan.samples_per_round", "8"]
+    args += ["--data.plan.probe_per_round", "8", "--trainer.max_epochs", "1", "--data.passes_per_round", "1"]
+    assert main(args) == 0  # training needs no test data
+    line = fails(capsys, "test", *args[1:])
+    assert "gone.jsonl" in line

@@ -1,0 +1,93 @@
+"""The student built around a language model's embeddings, and the errors of what is not there."""
+
+from __future__ import annotations
+
+import json
+import random
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from gold_lightning.backbone import build_from_generator, load_model, load_tokenizer
+from gold_lightning.errors import GoldError
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    """A byte-level BPE of 60 merges with random embeddings, small and off centre as a language model's are."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = [c for c in pre_tokenizers.ByteLevel.alphabet() if c != "À"]  # a byte that UTF-8 never has
+    text = ["the cat sat on the mat and the other cat sat on that"] * 20
+    tokenizer.train_from_iterator(
+        text, trainers.BpeTrainer(vocab_size=len(alphabet) + 60, initial_alphabet=alphabet, show_progress=False)
+    )
+    folder = tmp_path_factory.mktemp("lm")
+    tokenizer.save(str(folder / "tokenizer.json"))
+    size = tokenizer.get_vocab_size()
+    torch.manual_seed(0)
+    save_file({"model.embed_tokens.weight": 0.02 * torch.randn(size, 64) + 0.3}, folder / "model.safetensors")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def built(source, tmp_path_factory):
+    out = tmp_path_factory.mktemp("student")
+    build_from_generator(source, out, vocab_size=3 + 256 + 20 + 100, layers=(1, 1), d_ff=64)
+    return out
+
+
+def test_tokenizer_gives_any_text_back(built):
+    tokenizer = load_tokenizer(str(built))
+    rng = random.Random(0)
+    texts = ["", " two  spaces ", "line\nbreak\t", "x = -3.50 * (y + 12)", "naïve 中文 🙂 \u200d", "\x00\x07"]
+    ranges = [(32, 126), (0xA0, 0x24F), (0x4E00, 0x4FFF), (0x1F300, 0x1F600)]
+    for _ in range(200):
+        texts.append("".join(chr(rng.randint(*rng.choice(ranges))) for _ in range(rng.randint(1, 30))))
+    for text in texts:
+        ids = tokenizer(text).input_ids
+        assert ids[-1] == tokenizer.eos_token_id
+        assert tokenizer.decode(ids, skip_special_tokens=True) == text
+
+
+def test_kept_tokens_have_their_old_embeddings_centred_at_unit_variance(source, built):
+    from safetensors import safe_open
+    from tokenizers import pre_tokenizers
+
+    old = json.loads((source / "tokenizer.json").read_text())["model"]["vocab"]
+    new = json.loads((built / "tokenizer.json").read_text())["model"]["vocab"]
+    model = load_model(str(built))
+    kept = [t for t in new if t in old]
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    assert len(kept) == 20 + sum(c in old for c in alphabet) and "À" in new and "À" not in old
+    rows = model.shared.weight[[new[t] for t in kept]].detach()
+    assert rows.mean(0).abs().max() < 1e-4 and rows.std() == pytest.approx(1.0, abs=1e-3)
+    with safe_open(source / "model.safetensors", "pt") as file:
+        table = file.get_tensor("model.embed_tokens.weight")
+    a, b = (table[old[t]] - table[[old[k] for k in kept]].mean(0) for t in ("a", "b"))
+    ours = model.shared.weight[new["a"]] @ model.shared.weight[new["b"]]
+    cosine = torch.cosine_similarity(a, b, dim=0)
+    assert float(ours / (model.shared.weight[new["a"]].norm() * model.shared.weight[new["b"]].norm())) == pytest.approx(
+        float(cosine), abs=1e-4
+    )
+
+
+def test_building_draws_nothing_from_the_global_generator(source, tmp_path):
+    torch.manual_seed(5)
+    expected = torch.rand(1)
+    torch.manual_seed(5)
+    build_from_generator(source, tmp_path, vocab_size=400, layers=(1, 1), d_ff=32)
+    assert torch.equal(torch.rand(1), expected)
+
+
+@pytest.mark.parametrize("load", [load_tokenizer, load_model])
+def test_a_missing_student_is_told_in_one_line_with_two_ways_out(load):
+    with pytest.raises(GoldError) as caught:
+        load("no-such-org/no-such-t5")
+    message = str(caught.value)
+    assert "\n" not in message and "no-such-org/no-such-t5" in message
+    assert "--model.student FOLDER" in message and "--model.student embedded" in message
