@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 import os
 import sys
@@ -113,7 +114,9 @@ class GoldCLI(LightningCLI):
         run_dir = config.data.run_dir
         given = config.trainer.get("logger")
         if given is None or given is True:
-            kwargs["logger"] = [RunCSVLogger(run_dir), TensorBoardLogger(run_dir, name="", version="tensorboard")]
+            kwargs["logger"] = [RunCSVLogger(run_dir)]
+            if importlib.util.find_spec("tensorboard"):  # an extra
+                kwargs["logger"].append(TensorBoardLogger(run_dir, name="", version="tensorboard"))
         kwargs.setdefault("default_root_dir", run_dir)
         trainer: Trainer = super().instantiate_trainer(**kwargs)
         # Lightning's save_last copies only what was saved for being good; a run goes on from its last round.

@@ -7,10 +7,9 @@ import random
 
 import pytest
 import torch
-from safetensors.torch import save_file
-
 from gold_lightning.backbone import build_from_generator, load_model, load_tokenizer
 from gold_lightning.errors import GoldError
+from safetensors.torch import save_file
 
 
 @pytest.fixture(scope="module")

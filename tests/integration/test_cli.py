@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 import yaml
-
 from gold_lightning.cli import _CONFIGS, find_config, main
 from gold_lightning.task import load_task
 

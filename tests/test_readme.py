@@ -1,0 +1,33 @@
+"""What the README shows is what happens."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from gold_lightning.errors import GoldError
+from gold_lightning.task import load_task
+
+README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_task_of_the_readme_is_one(tmp_path):
+    path = tmp_path / "tickets.yaml"
+    path.write_text(re.search(r"```yaml\n(.*?)```", README, re.DOTALL)[1])
+    assert load_task(str(path)).label_names == ("billing", "delivery")
+
+
+def test_the_error_of_the_readme_is_the_one_that_is_given(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    good = re.search(r"```yaml\n(.*?)```", README, re.DOTALL)[1]
+    Path("tickets.yaml").write_text(good.replace("{name: billing", "{name: yes"))
+    with pytest.raises(GoldError) as caught:
+        load_task("tickets.yaml")
+    assert f"error: {caught.value}\n" in README
+
+
+def test_every_file_that_the_readme_links_is_there():
+    for target in re.findall(r"\]\((?!https?:)([^)]+)\)", README):
+        assert (Path(__file__).parent.parent / target).exists(), target
