@@ -6,7 +6,6 @@ import re
 from pathlib import Path
 
 import pytest
-
 from gold_lightning.errors import GoldError
 from gold_lightning.task import load_task
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.util
+import io
 import logging
 import os
 import shutil
@@ -48,11 +50,12 @@ def embedded_folder() -> Path:
     cache.mkdir(parents=True, exist_ok=True)
     part = Path(tempfile.mkdtemp(dir=cache))
     where: dict[str, Any] = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
-    model = AutoModelForCausalLM.from_pretrained(
-        **where, dtype=torch.bfloat16, quantization_config=GgufConfig(dequantize=True)
-    )
-    model.save_pretrained(part)
-    AutoTokenizer.from_pretrained(**where).save_pretrained(part)
+    with contextlib.redirect_stderr(io.StringIO()):  # three progress bars
+        model = AutoModelForCausalLM.from_pretrained(
+            **where, dtype=torch.bfloat16, quantization_config=GgufConfig(dequantize=True)
+        )
+        model.save_pretrained(part)
+        AutoTokenizer.from_pretrained(**where).save_pretrained(part)
     try:
         part.rename(folder)  # whole or not at all: two processes may come here at once
     except OSError:
