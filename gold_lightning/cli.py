@@ -98,6 +98,8 @@ class GoldCLI(LightningCLI):
         """Finds what to resume from, and which student to test, where nothing is said."""
         config = self.config[self.subcommand]
         folder = Path(config.checkpoint.dirpath)
+        if self.subcommand == "test":
+            config.verbose = False  # the results table says it
         if config.get("ckpt_path") in (None, "last", "best"):
             wanted = "last" if self.subcommand == "fit" else (config.get("ckpt_path") or "best")
             path = folder / f"{wanted}.ckpt"

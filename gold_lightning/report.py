@@ -30,8 +30,8 @@ def results_table(results: Mapping[str, Mapping[str, Any]], data: GoldDataModule
     majority = evaluate(student.metric_names, student.task.label_names, [common] * len(targets), targets)
     rows = {_NAMES[k]: results[k] for k in ("student", "untrained") if k in results}
     rows[f"always {common!r}"[:40]] = majority
-    width = max(map(len, rows))
-    head = f"{student.task.name}, {len(targets)} test rows".ljust(width + 2)
+    title = f"{student.task.name}, {len(targets)} test rows"
+    head = title.ljust(max(map(len, [title, *rows])) + 2)
     lines = [head + "".join(f"{name:<24}" for name in student.metric_names)]
     for name, found in rows.items():
         cells = "".join(f"{_cell(found[metric]):<24}" for metric in student.metric_names)
