@@ -131,7 +131,8 @@ class GoldCLI(LightningCLI):
 
     def after_fit(self) -> None:
         """Leaves the best student as a folder."""
-        if self.trainer.is_global_zero and not self.trainer.interrupted:
+        best = self.datamodule.run_dir / "checkpoints" / "best.ckpt"
+        if self.trainer.is_global_zero and not self.trainer.interrupted and best.exists():
             folder = export_best(self.model, self.datamodule.run_dir)
             logging.getLogger("gold_lightning").info("best student: %s", folder)
 
