@@ -148,7 +148,6 @@ class OODFeedback(Callback):
 
     def _score_reference(self, data: GoldDataModule, student: T5Student) -> list[float]:
         """Energies of training samples. Each process scores all of them: they are few, and nobody has to wait."""
-        student.eval()
         found: list[float] = []
         for batch in data.reference_dataloader(self.reference_samples):
             batch = student.transfer_batch_to_device(batch, student.device, 0)
