@@ -9,6 +9,7 @@ gradient itself. The energy of :mod:`gold_lightning.ood` is the same log-sum-exp
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from typing import Any
 
 import torch
@@ -67,7 +68,7 @@ def target_log_probs(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     return log_p.masked_fill(ignored, 0.0), lse
 
 
-class RobustLoss(nn.Module):
+class RobustLoss(nn.Module, ABC):
     """Mean of :meth:`per_token` over the target tokens; padding never counts.
 
     A loss of one's own subclasses this and defines :meth:`per_token`.
@@ -87,9 +88,9 @@ class RobustLoss(nn.Module):
         loss = self.per_token(logits, targets)
         return (loss * counted).sum() / counted.sum().clamp(min=1.0)
 
+    @abstractmethod
     def per_token(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Loss of each position, (batch, target_len); what it gives on padding is not used."""
-        raise NotImplementedError(f"{type(self).__name__} defines no per_token")  # pragma: no cover
 
 
 class CrossEntropy(RobustLoss):

@@ -6,6 +6,7 @@ process and many give the same number.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 
 import torch
@@ -59,9 +60,9 @@ class TextMetric(Metric):
         kept = order[torch.cat([torch.ones(1, dtype=torch.bool, device=order.device), first[order].diff() > 0])]
         return self.reduce(values[kept]).float()
 
+    @abstractmethod
     def row(self, prediction: str, target: str) -> list[float]:
         """The numbers of one row, as many for each."""
-        raise NotImplementedError(f"{type(self).__name__} defines no row")  # pragma: no cover
 
     def reduce(self, values: Tensor) -> Tensor:
         """(rows, numbers) float64 -> scalar; the mean by default."""
