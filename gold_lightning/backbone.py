@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["load_model", "load_tokenizer", "student_folder"]
 
 _log = logging.getLogger(__name__)
-_LAYOUT = 2  # raised when what build_from_generator writes changes
+_LAYOUT = 3  # raised when what build_from_generator writes changes
 _SENTINELS = 100
 
 
@@ -104,8 +104,7 @@ def build_from_generator(
 ) -> None:
     """Builds a T5 whose vocabulary and embeddings come from a byte-level BPE language model.
 
-    Keeping the first merges of a BPE keeps a BPE: every text can still be written, in more tokens. The
-    embeddings of the kept tokens are centred and scaled to unit variance, as T5 expects its own to be
+    The embeddings of the kept tokens are centred and scaled to unit variance, as T5 expects its own to be
     (a language model's are far smaller, and share a large mean); the other weights are random.
 
     Args:
@@ -116,25 +115,10 @@ def build_from_generator(
         d_ff: Width of the feed-forward layers.
     """
     from safetensors import safe_open
-    from transformers import PreTrainedTokenizerFast, T5Config, T5ForConditionalGeneration
+    from transformers import T5Config, T5ForConditionalGeneration
 
-    spec = json.loads((source / "tokenizer.json").read_text(encoding="utf-8"))
-    old: dict[str, int] = spec["model"]["vocab"]
-    spec, kept = _prune(spec, vocab_size)
-    text = json.dumps(spec, ensure_ascii=False)
-    path = out / "tokenizer.json"
-    path.write_text(text, encoding="utf-8")
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_file=str(path),
-        pad_token="<pad>",
-        eos_token="</s>",
-        unk_token="<unk>",
-        extra_special_tokens=[f"<extra_id_{i}>" for i in range(_SENTINELS)],
-        clean_up_tokenization_spaces=False,
-        model_input_names=["input_ids", "attention_mask"],
-    )
-    tokenizer.save_pretrained(out)
-
+    kept = build_tokenizer(source, out, vocab_size)
+    old: dict[str, int] = json.loads((source / "tokenizer.json").read_text(encoding="utf-8"))["model"]["vocab"]
     with safe_open(source / "model.safetensors", "pt") as file:
         table = file.get_tensor("model.embed_tokens.weight").float()
     # Bytes that no UTF-8 text contains may be missing there; they keep their random row.
@@ -163,6 +147,38 @@ def build_from_generator(
     model.save_pretrained(out)
 
 
+def build_tokenizer(source: Path, out: Path, vocab_size: int) -> list[str]:
+    """Writes a T5 tokenizer with the first merges of a byte-level BPE, and T5's special tokens and sentinels.
+
+    Keeping the first merges of a BPE keeps a BPE: every text can still be written, in more tokens, and
+    decoding gives it back as it was, ``</s>`` and ``<extra_id_0>`` in it included.
+
+    Args:
+        source: Folder with ``tokenizer.json``.
+        out: Where the new tokenizer is written.
+        vocab_size: Tokens to keep, special ones and sentinels included.
+
+    Returns:
+        The kept tokens of the source in their new order; the first of them has the id 3.
+    """
+    from transformers import PreTrainedTokenizerFast
+
+    spec, kept = _prune(json.loads((source / "tokenizer.json").read_text(encoding="utf-8")), vocab_size)
+    path = out / "tokenizer.json"
+    path.write_text(json.dumps(spec, ensure_ascii=False), encoding="utf-8")
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_file=str(path),
+        pad_token="<pad>",
+        eos_token="</s>",
+        unk_token="<unk>",
+        split_special_tokens=True,  # "</s>" in a user's text is text, not an end
+        clean_up_tokenization_spaces=False,
+        model_input_names=["input_ids", "attention_mask"],
+    )
+    tokenizer.save_pretrained(out)
+    return kept
+
+
 def _prune(spec: dict[str, Any], vocab_size: int) -> tuple[dict[str, Any], list[str]]:
     """A smaller tokenizer.json, and the kept tokens in their new order, which begins at id 3."""
     from tokenizers.pre_tokenizers import ByteLevel
@@ -185,7 +201,8 @@ def _prune(spec: dict[str, Any], vocab_size: int) -> tuple[dict[str, Any], list[
     spec["model"] |= {"vocab": {t: i for i, t in enumerate(order)}, "merges": merges, "unk_token": None}
     spec["added_tokens"] = [
         {"id": order.index(t), "content": t, "single_word": False, "lstrip": False, "rstrip": False}
-        | {"normalized": False, "special": True}
+        # A sentinel is no special token: it is found in a text, and decoding keeps it.
+        | {"normalized": False, "special": t in special}
         for t in special + sentinels
     ]
     spec["post_processor"] = {

@@ -43,7 +43,16 @@ def built(source, tmp_path_factory):
 def test_tokenizer_gives_any_text_back(built):
     tokenizer = load_tokenizer(str(built))
     rng = random.Random(0)
-    texts = ["", " two  spaces ", "line\nbreak\t", "x = -3.50 * (y + 12)", "naïve 中文 🙂 \u200d", "\x00\x07"]
+    texts = [
+        "",
+        "a </s> <pad> b <unk>",
+        "<extra_id_0> x<extra_id_99>",
+        " two  spaces ",
+        "line\nbreak\t",
+        "x = -3.50 * (y + 12)",
+        "naïve 中文 🙂 \u200d",
+        "\x00\x07",
+    ]
     ranges = [(32, 126), (0xA0, 0x24F), (0x4E00, 0x4FFF), (0x1F300, 0x1F600)]
     for _ in range(200):
         texts.append("".join(chr(rng.randint(*rng.choice(ranges))) for _ in range(rng.randint(1, 30))))
