@@ -197,6 +197,7 @@ class Task:
         self._check_labels()
         self._check_demos(names)
         self._check_templates(names)
+        self._check_test(names)
         if self.max_sample_tokens < 1:
             raise ConfigError("max_sample_tokens", self.max_sample_tokens, "1 or more")
 
@@ -244,6 +245,16 @@ class Task:
             if used != wanted:
                 shown = ", ".join("{" + n + "}" for n in sorted(wanted))
                 raise ConfigError(key, template, f"each of {shown} and nothing else in braces")
+
+    def _check_test(self, names: Sequence[str]) -> None:
+        allowed = [*names, self.target.name]
+        for name, column in self.test.columns.items():
+            if name not in allowed:
+                raise ConfigError(f"test.columns.{name}", column, f"one of the keys {', '.join(allowed)}")
+        if self.labels:  # without labels any text is a target
+            for value, label in self.test.label_names.items():
+                if label not in self.label_names:
+                    raise ConfigError(f"test.label_names.{value}", label, f"one of {list(self.label_names)}")
 
     @property
     def label_names(self) -> tuple[str, ...]:
@@ -361,7 +372,12 @@ class _Reader:
             if not isinstance(v, str):
                 raise ConfigError(f"{self.at}{key}.{k}", v, "text", "put it in quotes")
         # A number as a key is what a label column holds; its text is compared, so 1 and "1" are one.
-        return {str(k): v for k, v in value.items()}
+        found: dict[str, str] = {}
+        for k, v in value.items():
+            if str(k) in found:
+                raise ConfigError(f"{self.at}{key}.{k}", v, f"one value; the key as text has {found[str(k)]!r} already")
+            found[str(k)] = v
+        return found
 
     def sub(self, key: str, *, required: bool = False) -> _Reader:
         return _Reader(self._take(key, None if required else {}, "a mapping"), self.at + key)
