@@ -308,13 +308,31 @@ def load_task(name_or_path: str) -> Task:
             )
         path = shipped / f"{name_or_path}.yaml"
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as e:
+        raw = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+    except (yaml.YAMLError, ValueError) as e:  # ValueError: not UTF-8, or a date that is none
         raise GoldError(f"{path}: not valid YAML: {' '.join(str(e).split())}") from None
     try:
         return _read_task(raw, str(path))
     except ConfigError as e:
         raise GoldError(f"{path}: {e}") from None
+
+
+class _Loader(yaml.SafeLoader):
+    """PyYAML takes the last of two equal keys and says nothing; here the second one is refused."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        lines: dict[Any, int] = {}
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                continue
+            # Compared as what they will be: 1 and 0x1 are one key. A merge (<<) is no value.
+            name = key.value if key.tag.endswith(":merge") else self.construct_object(key)
+            line = key.start_mark.line + 1
+            if first := lines.get(name):
+                raise yaml.YAMLError(f"line {line}: the key {key.value!r} stands in line {first} already; keep one")
+            lines[name] = line
+        return node
 
 
 _T = TypeVar("_T")

@@ -263,6 +263,38 @@ def test_no_yaml_at_all(tmp_path, text):
     assert refusal(tmp_path, text).startswith("not valid YAML")
 
 
+@pytest.mark.parametrize(
+    ("text", "line", "key", "first"),
+    [
+        ("name: a\nfields: []\nname: b\n", 3, "name", 1),
+        ("name: a\nlabels:\n  - name: x\n    meaning: y\n    name: z\n", 5, "name", 3),
+        ("test:\n  label_names:\n    1: x\n    2: y\n    0x1: z\n", 5, "0x1", 3),
+        ("test: {columns: {a: b, 'a': c}}\n", 1, "a", 1),
+        ("hints:\n  topics: []\n\n  # more\n  ? topics\n  : []\n", 5, "topics", 2),
+    ],
+    ids=["top", "in a list", "one number in two forms", "in one line", "long form"],
+)
+def test_a_key_that_stands_twice_is_refused_with_its_line(tmp_path, text, line, key, first):
+    wanted = f"not valid YAML: line {line}: the key {key!r} stands in line {first} already; keep one"
+    assert refusal(tmp_path, text) == wanted
+
+
+def test_keys_of_a_merged_mapping_may_be_set_anew(tmp_path):
+    text = yaml.safe_dump(changed(hints=MISSING, fields=MISSING), sort_keys=False)
+    text += "fields:\n- &premise {name: premise, description: a sentence, max_chars: 60}\n"
+    text += "- <<: *premise\n  name: claim\n"
+    assert [(f.name, f.max_chars) for f in load(tmp_path, text).fields] == [("premise", 60), ("claim", 60)]
+
+
+def test_a_date_that_is_none_is_no_yaml(tmp_path):
+    assert refusal(tmp_path, "name: 2024-13-01").startswith("not valid YAML: month")
+
+
+def test_label_names_of_a_task_without_labels_may_be_any_text(tmp_path):
+    free = changed(labels=MISSING, student__target=MISSING, test__label_names={1: "yes, it does", 0: "no"})
+    assert load(tmp_path, free).test.label_names == {"1": "yes, it does", "0": "no"}
+
+
 def test_not_utf8(tmp_path):
     (tmp_path / "task.yaml").write_bytes(b"name: \xff\xfe")
     with pytest.raises(GoldError, match="not valid YAML"):
