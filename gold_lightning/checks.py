@@ -122,8 +122,7 @@ class Checker:
             return None, "empty"
         if completion.finish == "length":
             return None, "truncated"
-        whole = completion.text if completion.text.lstrip().startswith("{") else answer + completion.text
-        values = parse(whole, task)
+        values = parse(completion.text, task, answer)
         if not values:
             return None, "unparsable"
         wanted = [f.name for f in task.fields] + [task.target.name]

@@ -62,12 +62,18 @@ def render(sample: Sample, task: Task, *, upto: int | None = None) -> str:
     return "\n".join(f"{name}: {_escape(values[name])}" for name in _names(task)[:upto])
 
 
-def parse(text: str, task: Task) -> dict[str, str]:
+def parse(text: str, task: Task, answer: str = "") -> dict[str, str]:
     """Reads what a generator wrote, tolerantly; never fails.
 
     Takes a block of lines ``name: value`` (any case, with or without a list marker or bold marks), or one
     JSON object. A line without a name goes on the value before it; an empty line, or a name that was
     there already, ends the block.
+
+    Args:
+        text: What was written.
+        task: The task.
+        answer: How the block began, in the prompt; the text goes on from there. A JSON object, whole or
+            torn, stands for itself; any other text that begins with a brace goes on like all texts.
 
     Returns:
         The values by name of field and target, in wire order. What was not found is not in it.
@@ -76,6 +82,8 @@ def parse(text: str, task: Task) -> dict[str, str]:
     if (found := _parse_json(text, names)) is not None:
         return found
     known = "|".join(re.escape(n) for n in sorted(names, key=len, reverse=True))
+    if not re.match(rf'\s*\{{\s*(?:"(?:{known})"|$)', text, re.IGNORECASE):
+        text = answer + text
     line_form = re.compile(rf"\s*(?:[-*•]|\d+[.)])?\s*\**({known})\**\s*:\**(.*)", re.IGNORECASE | re.DOTALL)
     canonical = {name.casefold(): name for name in names}
     values: dict[str, str] = {}

@@ -68,6 +68,13 @@ def test_a_json_completion_stands_for_itself():
     assert sample.fields["claim"] == "Someone was playing."
 
 
+def test_a_completion_that_begins_with_a_brace_is_a_text_unless_it_is_json():
+    sample, why = judge(" {Two children} flew a kite.\nclaim: Someone was playing.")
+    assert why == ""
+    assert sample == Sample({"premise": "{Two children} flew a kite.", "claim": "Someone was playing."}, "holds")
+    assert reason('{"verdict": "holds", "premise": "Two children flew a kite') == "unparsable"
+
+
 REASONS = {
     "empty": " \n\t",
     "unparsable": "{}",

@@ -153,6 +153,39 @@ def test_what_is_not_there_is_left_out(text, wanted):
     assert parse(text, ONE_FIELD) == wanted
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        " {Late goal}: Rovers win.",
+        "{not json",
+        '{"Goal!" they shouted',
+        "{1, 2} is the score.",
+        "{'text': 'x'}",
+        "{text} is a slot.",
+        "{" * 5000,
+    ],
+)
+def test_a_text_that_begins_with_a_brace_goes_on_with_the_answer(text):
+    assert parse(text, ONE_FIELD, "topic: Sports\ntext:") == {"topic": "Sports", "text": text.strip()}
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        (json.dumps(WANTED), WANTED),
+        ("\n" + json.dumps(WANTED, indent=2) + "\nI hope this helps!", WANTED),
+        ('{"headline": "Late goal"}', {}),
+        # Torn: a stop text or a missing quote ended it. It is no text of the answer.
+        ("{", {}),
+        (" {\n", {}),
+        ('{"topic": "Sports",', {}),
+        ('{ "Text": "Late goal', {}),
+    ],
+)
+def test_a_json_object_stands_for_itself_whatever_the_answer_began_with(text, wanted):
+    assert parse(text, ONE_FIELD, "topic: Business\ntext:") == wanted
+
+
 def test_a_name_that_begins_another_is_not_taken_for_it():
     assert parse("text_2: b\ntext: a\nsummary: c", FREE) == {"text": "a", "text_2": "b", "summary": "c"}
 
