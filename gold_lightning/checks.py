@@ -80,12 +80,15 @@ class Checker:
             stands there, in (0, 1].
 
     Raises:
-        ConfigError: The task names an unknown check, or a parameter that it does not have.
+        ConfigError: A share is out of its range, or the task names an unknown check or a parameter that it
+            does not have.
     """
 
     def __init__(self, task: Task, near_duplicate: float = 0.7, copied_share: float = 0.3) -> None:
         if not 0 < near_duplicate <= 1:
             raise ConfigError("data.near_duplicate", near_duplicate, "a number above 0, at most 1")
+        if not 0 < copied_share <= 1:
+            raise ConfigError("data.copied_share", copied_share, "a number above 0, at most 1")
         self.task, self.copied_share = task, copied_share
         self._own: list[tuple[Callable[..., str], Mapping[str, Any]]] = []
         for i, check in enumerate(task.checks):

@@ -167,6 +167,12 @@ def test_wrong_threshold(value):
         Checker(TASK, near_duplicate=value)
 
 
+@pytest.mark.parametrize("value", [0.0, -0.3, 1.01, float("nan"), float("inf")])
+def test_wrong_copied_share(value):
+    with pytest.raises(ConfigError, match=r"^data\.copied_share: got"):
+        Checker(TASK, copied_share=value)
+
+
 @pytest.mark.parametrize(
     ("check", "key"),
     [
