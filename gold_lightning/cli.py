@@ -18,6 +18,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveCon
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from gold_lightning.callbacks import OODFeedback, RunCSVLogger, SeedSteps, TestTable
+from gold_lightning.checkpoint import save_whole
 from gold_lightning.data import GoldDataModule
 from gold_lightning.errors import ConfigError, GoldError
 from gold_lightning.export import export_best
@@ -127,6 +128,7 @@ class GoldCLI(LightningCLI):
         )
         trainer.callbacks.append(last)  # type: ignore[attr-defined]
         trainer.callbacks.insert(0, SeedSteps())  # type: ignore[attr-defined]
+        save_whole(trainer)
         return trainer
 
     def after_fit(self) -> None:

@@ -1,8 +1,11 @@
-"""Stand-ins that need no download: a scripted news writer, and a task's file."""
+"""Stand-ins that need no download: a scripted news writer, and a machine with two file systems."""
 
 from __future__ import annotations
 
+import errno
+import os
 import random
+import shutil
 
 from gold_lightning.generators import Request, ScriptedGenerator
 
@@ -41,3 +44,21 @@ class NewsWriter(ScriptedGenerator):
         words = rng.sample(_WORDS[label], 4) + rng.sample(_FILL, 8)
         rng.shuffle(words)
         return " " + " ".join(words).capitalize() + "."
+
+
+def other_file_system(monkeypatch):
+    """The system's temporary folder on a file system of its own, and a kill in the middle of a copy from it."""
+
+    def rename(source, target):
+        if os.path.dirname(source) != os.path.dirname(target):
+            raise OSError(errno.EXDEV, "Invalid cross-device link")
+        real(source, target)
+
+    def copy(source, target, **_):
+        with open(source, "rb") as whole, open(target, "wb") as torn:
+            torn.write(whole.read(100))
+        raise KeyboardInterrupt
+
+    real = os.rename
+    monkeypatch.setattr(os, "rename", rename)
+    monkeypatch.setattr(shutil, "copyfile", copy)

@@ -10,6 +10,8 @@ import torch
 from gold_lightning.cli import main
 from gold_lightning.store import RoundStore, read_lines
 
+from tests.fakes import other_file_system
+
 SMALL = ["--data.plan.samples_per_round=16", "--data.plan.probe_per_round=12", "--data.plan.group_size=2"]
 SMALL += ["--data.plan.label_agreement=off"]
 
@@ -127,6 +129,29 @@ def test_a_stopped_run_goes_on_as_if_nothing_had_happened(whole, tmp_path, tiny_
     assert timeless == [{k: v for k, v in r.items() if k != "seconds"} for r in rounds(tmp_path)]
     a, b = weights(whole), weights(tmp_path)
     assert a["GoldDataModule"] == b["GoldDataModule"] and a["GoldDataModule"]["round"] == 3
+    assert all(torch.equal(a["state_dict"][k], b["state_dict"][k]) for k in a["state_dict"])
+
+
+def test_a_checkpoint_that_was_not_saved_to_its_end_is_made_again(whole, tmp_path, tiny_student, monkeypatch):
+    with monkeypatch.context() as patch:
+        other_file_system(patch)  # else Lightning's own way of saving would do
+        assert run("fit", tmp_path, tiny_student, "--trainer.max_epochs", "1") == 0
+    folder = tmp_path / "news_topics" / "t" / "checkpoints"
+    names = sorted(p.name for p in folder.iterdir())
+
+    def torn(value, file):
+        file.write(b"PK")
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "save", torn)
+        with pytest.raises((KeyboardInterrupt, SystemExit)):
+            run("fit", tmp_path, tiny_student)
+    assert sorted(p.name for p in folder.iterdir()) == names == ["best.ckpt", "last.ckpt"]
+    assert weights(tmp_path)["GoldDataModule"]["round"] == 1
+    assert run("fit", tmp_path, tiny_student) == 0
+    a, b = weights(whole), weights(tmp_path)
+    assert a["GoldDataModule"] == b["GoldDataModule"]
     assert all(torch.equal(a["state_dict"][k], b["state_dict"][k]) for k in a["state_dict"])
 
 
