@@ -245,14 +245,16 @@ def load_test_rows(task: Task, test_file: str | None = None) -> list[Sample]:
     elif spec.hub:
         from datasets import load_dataset
 
-        where = f"{spec.hub} ({spec.split})"
+        where = f"{spec.hub} ({f'{spec.config}, ' if spec.config else ''}{spec.split})"
         try:
             rows = list(load_dataset(spec.hub, spec.config or None, split=spec.split))
         except Exception as e:  # the hub's client raises errors of many libraries
+            # A ValueError says that the data set is there, without that configuration or that split.
+            other = "a test.config and test.split that it has" if isinstance(e, ValueError) else ""
             raise GoldError(
                 f"test data {where}: not in the local cache, and the hub did not give it "
                 f"({' '.join(str(e).split())[:120]}); two ways out: --data.test_file FILE, "
-                "or a machine that reaches the hub"
+                f"or {other or 'a machine that reaches the hub'}"
             ) from None
     else:
         raise GoldError(f"task {task.name} names no test data; give --data.test_file FILE")

@@ -141,6 +141,8 @@ class TestData:
             no label order is ever assumed.
     """
 
+    __test__ = False  # not for pytest
+
     file: str = ""
     hub: str = ""
     config: str = ""
