@@ -5,10 +5,14 @@ from __future__ import annotations
 import importlib.util
 import logging
 import os
+import signal
 import sys
+import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from jsonargparse import ArgumentError
@@ -16,6 +20,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_only
 
 from gold_lightning.callbacks import OODFeedback, RunCSVLogger, SeedSteps, TestTable
 from gold_lightning.checkpoint import save_whole
@@ -129,6 +134,10 @@ class GoldCLI(LightningCLI):
         trainer.callbacks.append(last)  # type: ignore[attr-defined]
         trainer.callbacks.insert(0, SeedSteps())  # type: ignore[attr-defined]
         save_whole(trainer)
+        if isinstance(signal.getsignal(signal.SIGTERM), _Stop):
+            # Lightning's own handler would come first. It waits for the end of a batch, which a generator at
+            # work does not reach for a whole round, and for other processes, which then wait for this one.
+            trainer._signal_connector._sigterm_notifier_fn = _nothing  # type: ignore[method-assign, assignment]
         return trainer
 
     def after_fit(self) -> None:
@@ -229,6 +238,41 @@ def _quiet() -> None:
     warnings.filterwarnings("ignore", ".*args parameter is intended to run from within Python.*")
 
 
+class _Stop:
+    """Handles SIGTERM as Ctrl-C; a second one does not disturb the shutdown."""
+
+    def __init__(self) -> None:
+        self.stopping = False
+
+    def __call__(self, signum: int, frame: FrameType | None) -> None:
+        if not self.stopping:
+            self.stopping = True
+            raise KeyboardInterrupt
+
+
+@contextmanager
+def _stopped_by_sigterm() -> Iterator[None]:
+    """Has SIGTERM, by which schedulers and containers end a process, stop a run at once and in order."""
+    # Other threads may not set handlers, and a program around this one may have its own.
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, _Stop())
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _nothing(signum: int, frame: FrameType | None) -> None:
+    """Stands in for Lightning's handler of SIGTERM."""
+
+
+@rank_zero_only
+def _say_stopped() -> None:
+    print("stopped; the same command goes on from here", file=sys.stderr)
+
+
 def _one_line(error: BaseException) -> str:
     return " ".join(str(error).split())
 
@@ -240,12 +284,20 @@ def main(args: Sequence[str] | None = None) -> int:
         args: Arguments; those of the process by default.
 
     Returns:
-        The exit status: 0, or 2 for a wrong setting, told in one line.
+        The exit status: 0; 2 for a wrong setting, told in one line; 1 where Ctrl-C or SIGTERM stopped it.
     """
     _quiet()
     argv = list(sys.argv[1:] if args is None else args)
     try:
-        GoldCLI(_resolve_configs(argv))
+        with _stopped_by_sigterm():
+            GoldCLI(_resolve_configs(argv))
+    except KeyboardInterrupt:
+        _say_stopped()
+        return 1
+    except SystemExit as e:
+        if isinstance(e.__context__, KeyboardInterrupt):  # Lightning has shut down in order
+            _say_stopped()
+        raise
     except GoldError as e:
         print(f"error: {e}", file=sys.stderr)
         return 2

@@ -6,6 +6,7 @@ import errno
 import os
 import random
 import shutil
+import time
 
 from gold_lightning.generators import Request, ScriptedGenerator
 
@@ -24,16 +25,20 @@ class NewsWriter(ScriptedGenerator):
     Args:
         junk: Share of the completions that no check lets through.
         fail_after: Raises KeyboardInterrupt when asked for more than this many completions.
+        hang_after: Takes minutes when asked for more than this many completions.
         batch_size: How many requests it likes to get at once.
     """
 
-    def __init__(self, junk: float = 0.2, fail_after: int = -1, batch_size: int = 16) -> None:
+    def __init__(self, junk: float = 0.2, fail_after: int = -1, hang_after: int = -1, batch_size: int = 16) -> None:
         super().__init__(self._write, batch_size=batch_size)
-        self.junk, self.fail_after = junk, fail_after
+        self.junk, self.fail_after, self.hang_after = junk, fail_after, hang_after
 
     def generate(self, requests):
-        if 0 <= self.fail_after < len(self.requests) + len(requests):
+        asked = len(self.requests) + len(requests)
+        if 0 <= self.fail_after < asked:
             raise KeyboardInterrupt
+        if 0 <= self.hang_after < asked:
+            time.sleep(200)
         return super().generate(requests)
 
     def _write(self, request: Request) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -77,6 +79,30 @@ def test_a_wrong_setting_is_one_line_that_names_it(args, key, tmp_path, tiny_stu
     base += [] if "--model.student" in args else ["--model.student", tiny_student]
     assert key in fails(capsys, *base, *args)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("stop", ["Ctrl-C", "SIGTERM"])
+def test_stopped_before_the_trainer_runs_is_one_line_too(stop, monkeypatch, capsys):
+    def begin(_):
+        if stop == "SIGTERM":
+            assert signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL  # else it would end the suite
+            os.kill(os.getpid(), signal.SIGTERM)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("gold_lightning.cli.GoldCLI", begin)
+    assert main(["fit"]) == 1
+    assert capsys.readouterr().err == "stopped; the same command goes on from here\n"
+
+
+def test_a_handler_of_a_program_around_is_left_alone(monkeypatch):
+    got = []
+    before = signal.signal(signal.SIGTERM, lambda *_: got.append("TERM"))
+    monkeypatch.setattr("gold_lightning.cli.GoldCLI", lambda _: os.kill(os.getpid(), signal.SIGTERM))
+    try:
+        assert main(["fit"]) == 0
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert got == ["TERM"]
 
 
 def test_a_task_without_test_data_in_reach_says_so(tmp_path, tiny_student, capsys):

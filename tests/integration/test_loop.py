@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
 import torch
 from gold_lightning.cli import main
 from gold_lightning.store import RoundStore, read_lines
+from gold_lightning.student import T5Student
+from lightning.pytorch.trainer.connectors.signal_connector import _SignalConnector
 
 from tests.fakes import other_file_system
 
@@ -16,10 +23,14 @@ SMALL = ["--data.plan.samples_per_round=16", "--data.plan.probe_per_round=12", "
 SMALL += ["--data.plan.label_agreement=off"]
 
 
-def run(command, root, student, *more, name="t"):
+def arguments(command, root, student, *more, name="t"):
     base = ["--config", "quickstart.yaml", "--run.root", str(root), "--run.name", name, "--model.student", student]
     writer = ["--data.generator", "tests.fakes.NewsWriter"]
-    return main([command, *base, *writer, *SMALL, "--data.passes_per_round", "1", *more])
+    return [command, *base, *writer, *SMALL, "--data.passes_per_round", "1", *more]
+
+
+def run(command, root, student, *more, name="t"):
+    return main(arguments(command, root, student, *more, name=name))
 
 
 def rounds(root, name="t"):
@@ -155,6 +166,48 @@ def test_a_checkpoint_that_was_not_saved_to_its_end_is_made_again(whole, tmp_pat
     assert all(torch.equal(a["state_dict"][k], b["state_dict"][k]) for k in a["state_dict"])
 
 
+def test_sigterm_stops_a_generator_that_writes_and_the_same_command_goes_on(whole, tmp_path, tiny_student):
+    hang = ["--data.generator.init_args.hang_after", "24"]  # its first batch
+    command = [sys.executable, "-m", "gold_lightning", *arguments("fit", tmp_path, tiny_student, *hang)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    try:
+        batches = tmp_path / "news_topics" / "t" / "data" / "round_000" / "batches.jsonl"
+        while not read_lines(batches):
+            assert process.poll() is None
+            time.sleep(0.05)
+        time.sleep(0.3)  # it is in the second batch by now
+        since = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        told = process.communicate(timeout=30)[1]
+        assert time.monotonic() - since < 10  # a second, on an idle machine
+    finally:
+        process.kill()
+    assert process.returncode == 1
+    assert told.splitlines()[-1] == "stopped; the same command goes on from here" and "Traceback" not in told
+    assert run("fit", tmp_path, tiny_student, "--trainer.max_epochs", "1") == 0
+    one, two = (RoundStore(root / "news_topics" / "t", 0, read_only=True) for root in (whole, tmp_path))
+    assert list(one.accepted("train")) == list(two.accepted("train"))
+
+
+def test_sigterm_while_the_student_trains_ends_as_ctrl_c_does(tmp_path, tiny_student, monkeypatch, capsys):
+    def step(*_):
+        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGTERM)  # a supervisor that has no patience
+        raise AssertionError("trains on")
+
+    def lightnings(*_):
+        raise AssertionError("waits for other processes")
+
+    monkeypatch.setattr(T5Student, "training_step", step)
+    monkeypatch.setattr(_SignalConnector, "_sigterm_notifier_fn", lightnings)
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(SystemExit) as ended:
+        run("fit", tmp_path, tiny_student)
+    assert ended.value.code == 1
+    assert capsys.readouterr().err.splitlines()[-1] == "stopped; the same command goes on from here"
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
 def test_the_same_command_again_adds_nothing(whole, tiny_student):
     before = rounds(whole)
     assert run("fit", whole, tiny_student) == 0
@@ -191,9 +244,6 @@ def test_early_stopping_ends_a_plateau(tmp_path, tiny_student):
 
 
 def test_two_processes_make_the_same_data_pool_and_metrics_as_one(whole, tmp_path, tiny_student):
-    import subprocess
-    import sys
-
     args = ["fit", "--config", "quickstart.yaml", "--run.root", str(tmp_path), "--run.name", "t"]
     args += ["--model.student", tiny_student, "--data.generator", "tests.fakes.NewsWriter", *SMALL]
     args += ["--data.passes_per_round", "1", "--data.batch_size", "8", "--trainer.devices", "2"]
