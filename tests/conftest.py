@@ -49,3 +49,25 @@ def tiny_student(tmp_path_factory):
     config.decoder_start_token_id = 0
     T5ForConditionalGeneration(config).save_pretrained(folder)
     return str(folder)
+
+
+@pytest.fixture(scope="session")
+def bpe_source(tmp_path_factory):
+    """A byte-level BPE of 60 merges with random embeddings, small and off centre as a language model's are."""
+    from safetensors.torch import save_file
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = [c for c in pre_tokenizers.ByteLevel.alphabet() if c != "À"]  # a byte that UTF-8 never has
+    text = ["the cat sat on the mat and the other cat sat on that"] * 20
+    tokenizer.train_from_iterator(
+        text, trainers.BpeTrainer(vocab_size=len(alphabet) + 60, initial_alphabet=alphabet, show_progress=False)
+    )
+    folder = tmp_path_factory.mktemp("lm")
+    tokenizer.save(str(folder / "tokenizer.json"))
+    size = tokenizer.get_vocab_size()
+    torch.manual_seed(0)
+    save_file({"model.embed_tokens.weight": 0.02 * torch.randn(size, 64) + 0.3}, folder / "model.safetensors")
+    return folder

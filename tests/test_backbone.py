@@ -9,34 +9,12 @@ import pytest
 import torch
 from gold_lightning.backbone import build_from_generator, load_model, load_tokenizer
 from gold_lightning.errors import GoldError
-from safetensors.torch import save_file
 
 
 @pytest.fixture(scope="module")
-def source(tmp_path_factory):
-    """A byte-level BPE of 60 merges with random embeddings, small and off centre as a language model's are."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    alphabet = [c for c in pre_tokenizers.ByteLevel.alphabet() if c != "À"]  # a byte that UTF-8 never has
-    text = ["the cat sat on the mat and the other cat sat on that"] * 20
-    tokenizer.train_from_iterator(
-        text, trainers.BpeTrainer(vocab_size=len(alphabet) + 60, initial_alphabet=alphabet, show_progress=False)
-    )
-    folder = tmp_path_factory.mktemp("lm")
-    tokenizer.save(str(folder / "tokenizer.json"))
-    size = tokenizer.get_vocab_size()
-    torch.manual_seed(0)
-    save_file({"model.embed_tokens.weight": 0.02 * torch.randn(size, 64) + 0.3}, folder / "model.safetensors")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def built(source, tmp_path_factory):
+def built(bpe_source, tmp_path_factory):
     out = tmp_path_factory.mktemp("student")
-    build_from_generator(source, out, vocab_size=3 + 256 + 20 + 100, layers=(1, 1), d_ff=64)
+    build_from_generator(bpe_source, out, vocab_size=3 + 256 + 20 + 100, layers=(1, 1), d_ff=64)
     return out
 
 
@@ -62,17 +40,17 @@ def test_tokenizer_gives_any_text_back(built):
         assert tokenizer.decode(ids, skip_special_tokens=True) == text
 
 
-def test_kept_tokens_have_their_old_embeddings_centred_at_unit_variance(source, built):
+def test_kept_tokens_have_their_old_embeddings_centred_at_unit_variance(bpe_source, built):
     from safetensors import safe_open
 
-    old = json.loads((source / "tokenizer.json").read_text())["model"]["vocab"]
+    old = json.loads((bpe_source / "tokenizer.json").read_text())["model"]["vocab"]
     new = json.loads((built / "tokenizer.json").read_text())["model"]["vocab"]
     model = load_model(str(built))
     kept = [t for t in new if t in old]
     assert len(kept) > 256 and "À" in new and "À" not in old
     rows = model.shared.weight[[new[t] for t in kept]].detach()
     assert rows.mean(0).abs().max() < 1e-4 and rows.std() == pytest.approx(1.0, abs=1e-3)
-    with safe_open(source / "model.safetensors", "pt") as file:
+    with safe_open(bpe_source / "model.safetensors", "pt") as file:
         table = file.get_tensor("model.embed_tokens.weight")
     a, b = (table[old[t]] - table[[old[k] for k in kept]].mean(0) for t in ("a", "b"))
     ours = model.shared.weight[new["a"]] @ model.shared.weight[new["b"]]
@@ -82,11 +60,11 @@ def test_kept_tokens_have_their_old_embeddings_centred_at_unit_variance(source, 
     )
 
 
-def test_building_draws_nothing_from_the_global_generator(source, tmp_path):
+def test_building_draws_nothing_from_the_global_generator(bpe_source, tmp_path):
     torch.manual_seed(5)
     expected = torch.rand(1)
     torch.manual_seed(5)
-    build_from_generator(source, tmp_path, vocab_size=400, layers=(1, 1), d_ff=32)
+    build_from_generator(bpe_source, tmp_path, vocab_size=400, layers=(1, 1), d_ff=32)
     assert torch.equal(torch.rand(1), expected)
 
 
