@@ -27,14 +27,12 @@ _SENTINELS = 100
 def student_folder(name: str) -> str:
     """Turns ``embedded`` and ``generator-embeddings`` into folders; any other name stays as it is.
 
-    ``embedded`` is the pre-trained student in the package. ``generator-embeddings`` is built on first use:
-    a T5 whose vocabulary and embeddings come from the embedded generator, all else random.
+    ``embedded`` is the small pre-trained T5 in the package. ``generator-embeddings`` is built on first use: one
+    whose vocabulary and embeddings come from the embedded generator, all else random.
     """
     if name == "embedded":
-        shipped = Path(__file__).parent / "assets" / "student"
-        if (shipped / "config.json").exists():
-            return str(shipped)
-    if name in ("embedded", "generator-embeddings"):
+        return str(Path(__file__).parent / "assets" / "student")
+    if name == "generator-embeddings":
         return str(_from_generator())
     return name
 
