@@ -9,11 +9,13 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Mapping, Sequence
+from fractions import Fraction
 from typing import Any
 
 from datasketch import MinHash, MinHashLSH
 
 from gold_lightning.errors import ConfigError
+from gold_lightning.formula import FormulaError, numbers_in, parse_equation, parse_programme
 from gold_lightning.generators.base import Completion
 from gold_lightning.prompt import parse
 from gold_lightning.task import Sample, Task
@@ -56,14 +58,78 @@ def min_words(sample: Sample, task: Task, *, field: str, count: int = 3) -> str:
     return "too_few_words" if len(words(sample.fields[field])) < count else ""
 
 
+def not_repeated(sample: Sample, task: Task, *, first: str, second: str, share: float = 0.95) -> str:
+    """The second field must not repeat the first: not stand in it, and not take nearly all its words from it.
+
+    ``share`` of the second's words, in (0, 1], standing in the first in the same order are a repetition.
+    """
+    if not 0 < share <= 1:
+        raise ValueError(f"share is {share!r}, and must be above 0, at most 1")
+    source, found = words(sample.fields[first]), words(sample.fields[second])
+    repeated = _contains(source, found) or _common(source, found) >= share * len(found)
+    return "field_repeated" if found and repeated else ""
+
+
+def equation(
+    sample: Sample,
+    task: Task,
+    *,
+    fields: Sequence[str],
+    constants: Sequence[float] = (1, 2, 7, 12, 24, 60, 100),
+) -> str:
+    """The target must be arithmetic that comes to a number, and its numbers must be those of the fields.
+
+    ``constants`` may stand in it as well: a half, days, months, hours, minutes, per cent by default. A number
+    of the fields counts as digits (``1,250``) or as words (``twenty-five``).
+    """
+    told = {Fraction(str(c)) for c in constants}.union(*(numbers_in(sample.fields[f]) for f in fields))
+    try:
+        found = parse_equation(sample.target)
+    except FormulaError as e:
+        return f"equation_{e.reason}"
+    return "" if told.issuperset(found.numbers) else "equation_number_not_in_text"
+
+
+def linear_programme(sample: Sample, task: Task) -> str:
+    """The target must be a linear programme: variables, one objective, constraints over those variables."""
+    try:
+        parse_programme(sample.target)
+    except FormulaError as e:
+        return f"programme_{e.reason}"
+    return ""
+
+
+def _common(first: Sequence[str], second: Sequence[str]) -> int:
+    """Length of the longest common subsequence."""
+    above = [0] * (len(second) + 1)
+    for word in first:
+        row = [0]
+        for j, other in enumerate(second):
+            row.append(above[j] + 1 if word == other else max(row[j], above[j + 1]))
+        above = row
+    return above[-1]
+
+
 def _contains(hay: Sequence[str], needle: Sequence[str]) -> bool:
     return any(list(hay[i : i + len(needle)]) == list(needle) for i in range(len(hay) - len(needle) + 1))
 
 
 CHECKS: dict[str, Callable[..., str]] = {
-    f.__name__: f for f in (fields_differ, target_in_field, label_not_in_text, min_words)
+    f.__name__: f
+    for f in (
+        fields_differ,
+        not_repeated,
+        target_in_field,
+        label_not_in_text,
+        min_words,
+        equation,
+        linear_programme,
+    )
 }
-"""Checks that a task file may name."""
+"""Checks that a task file may name.
+
+A check raises ``TypeError``, ``KeyError`` or ``ValueError`` for parameters that are wrong, whatever the sample.
+"""
 
 
 class Checker:
@@ -97,7 +163,7 @@ class Checker:
             self._own.append((CHECKS[check.name], check.params))
             try:
                 CHECKS[check.name](task.demos[0], task, **check.params)
-            except (TypeError, KeyError) as e:
+            except (TypeError, KeyError, ValueError) as e:
                 raise ConfigError(f"checks[{i}].{check.name}", dict(check.params), f"its parameters ({e})") from None
         self._seen: set[str] = set()
         # The index only proposes candidates (the exact estimate decides); above 0.9 it finds no bands.

@@ -181,6 +181,16 @@ def test_wrong_copied_share(value):
         (Check("min_words", {"field": "premis"}), "checks[0].min_words"),
         (Check("fields_differ", {"first": "premise"}), "checks[0].fields_differ"),
         (Check("label_not_in_text", {"label": "x"}), "checks[0].label_not_in_text"),
+        (Check("not_repeated", {"first": "premise", "second": "claim", "share": 0}), "checks[0].not_repeated"),
+        (Check("not_repeated", {"first": "premise", "second": "claim", "share": "x"}), "checks[0].not_repeated"),
+        (Check("not_repeated", {"first": "premise", "second": "hypothesis"}), "checks[0].not_repeated"),
+        (Check("equation"), "checks[0].equation"),
+        (Check("equation", {"fields": ["body"]}), "checks[0].equation"),
+        (Check("equation", {"fields": "premise"}), "checks[0].equation"),
+        (Check("equation", {"fields": ["premise"], "constants": 3}), "checks[0].equation"),
+        (Check("equation", {"fields": ["premise"], "constants": ["dozen"]}), "checks[0].equation"),
+        (Check("equation", {"fields": ["premise"], "constants": [float("nan")]}), "checks[0].equation"),
+        (Check("linear_programme", {"field": "premise"}), "checks[0].linear_programme"),
     ],
 )
 def test_wrong_checks_are_named_at_once(check, key):
@@ -196,6 +206,92 @@ def test_label_in_text_is_about_whole_words():
     assert check(Sample({"premise": "Nobody HOLDS it."}, "holds"), TASK) == "label_in_text"
     assert check(Sample({"premise": "The sci fi tech"}, "Sci/Tech"), TASK) == ""
     assert check(Sample({"premise": "news of sci-tech"}, "Sci/Tech"), TASK) == "label_in_text"
+
+
+SUM = Task(
+    name="sums",
+    description="Sums.",
+    fields=(Field("body", "a story", 5, 200), Field("question", "a question", 5, 100)),
+    target=Field("sum", "the arithmetic", 1, 400),
+    demos=(Sample({"body": "Ann has 5 pens and buys three.", "question": "How many has she?"}, "5 + 3"),),
+    student=StudentFormat("{body} {question}", "{sum}"),
+    checks=(Check("equation", {"fields": ["body", "question"]}),),
+)
+
+
+@pytest.mark.parametrize(
+    ("target", "wanted"),
+    [
+        ("( 1,250.0 - 3.0 )", ""),
+        ("1250 \u2212 -3", ""),
+        ("25 \u00d7 0.5", ""),
+        ("1250 * 60 / 100", ""),
+        ("1250 * 61", "equation_number_not_in_text"),
+        ("1247", "equation_number_not_in_text"),
+        ("1250 / (3 - 3)", "equation_not_finite"),
+        ("1250 - 3 = 1247", "equation_unparsable"),
+        ("x - -3", "equation_unparsable"),
+        ("__import__('os').system('ls')", "equation_unparsable"),
+        ("(" * 99 + "3" + ")" * 99, "equation_unparsable"),
+        ("9" * 301, "equation_unparsable"),
+    ],
+)
+def test_equation(target, wanted):
+    sample = Sample({"body": "Half of 1,250 jars and three bags", "question": "were in twenty-five boxes?"}, target)
+    assert CHECKS["equation"](sample, SUM, fields=["body", "question"]) == wanted
+    assert reason(f" Half of 1,250 jars and three bags\nquestion: were in twenty-five boxes?\nsum: {target}",
+                  task=SUM, label=None, answer="body:") == wanted  # fmt: skip
+
+
+def test_constants_of_an_equation():
+    sample = Sample({"body": "7 jars", "question": "how many?"}, "7 * 12 + 0.25")
+    check = CHECKS["equation"]
+    assert check(sample, SUM, fields=["body"]) == "equation_number_not_in_text"
+    assert check(sample, SUM, fields=["body"], constants=[12, 0.25]) == ""
+    assert check(sample, SUM, fields=["body"], constants=[]) == "equation_number_not_in_text"
+
+
+PROGRAMME = (
+    "Variables:\n x: chairs, y: tables\nObjective Function:\nminimize\n2.00 * x + 5.00 * y\n"
+    "Constraints:\n1.00 * x + 1.00 * y \u2265 40.00"
+)
+
+
+@pytest.mark.parametrize(
+    ("target", "wanted"),
+    [
+        (PROGRAMME, ""),
+        (PROGRAMME.replace("y: tables", "z: tables"), "programme_undeclared"),
+        (PROGRAMME.replace("1.00 * y", "x * y"), "programme_not_linear"),
+        (PROGRAMME.replace("40.00", "40 / 0"), "programme_not_finite"),
+        (PROGRAMME.replace("minimize", "find"), "programme_unparsable"),
+    ],
+)
+def test_linear_programme(target, wanted):
+    assert CHECKS["linear_programme"](Sample({"text": ""}, target), FREE) == wanted
+
+
+@pytest.mark.parametrize(
+    ("second", "wanted"),
+    [
+        ("The ferry to Ask leaves at noon.", "field_repeated"),
+        ("the FERRY to ask", "field_repeated"),
+        ("On Sundays, the ferry to Ask", "field_repeated"),  # all its words, in this order
+        ("Ask leaves the ferry at noon", ""),  # in another order
+        ("The ferry to Ask leaves at midnight.", ""),
+        ("...", ""),
+    ],
+)
+def test_not_repeated(second, wanted):
+    sample = Sample({"premise": "On Sundays and Mondays, the ferry to Ask leaves at noon.", "claim": second}, "holds")
+    assert CHECKS["not_repeated"](sample, TASK, first="premise", second="claim") == wanted
+
+
+def test_not_repeated_by_share():
+    text = " ".join(f"word{i}" for i in range(20))
+    sample = Sample({"premise": f"{text} and more", "claim": text.replace("word7", "other")}, "holds")
+    for share, wanted in ((0.95, "field_repeated"), (0.96, ""), (1.0, "")):
+        assert CHECKS["not_repeated"](sample, TASK, first="premise", second="claim", share=share) == wanted
 
 
 def test_words():
