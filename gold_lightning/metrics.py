@@ -1,26 +1,51 @@
 """Metrics over decoded text, by name.
 
+A row may have several texts that count as right; the best one counts, as in SQuAD's own evaluation.
 States are gathered by torchmetrics, and rows that a distributed sampler padded in are dropped by id, so one
 process and many give the same number.
 """
 
 from __future__ import annotations
 
+import re
+import string
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.functional.classification import multiclass_f1_score
+from torchmetrics.functional.text import rouge_score
 
 from gold_lightning.errors import ConfigError
+from gold_lightning.formula import FormulaError, parse_equation, parse_programme, same_programme
 
-__all__ = ["METRICS", "Accuracy", "MacroF1", "TextMetric", "bootstrap_interval", "make_metric"]
+__all__ = [
+    "METRICS",
+    "Accuracy",
+    "EquationValue",
+    "MacroF1",
+    "ProgrammeEqual",
+    "RougeL",
+    "SquadExactMatch",
+    "SquadF1",
+    "Targets",
+    "TextMetric",
+    "bootstrap_interval",
+    "make_metric",
+]
+
+Targets = str | Sequence[str]
+"""What counts as right in a row: one text, or several."""
+_T = TypeVar("_T")
 
 
 class TextMetric(Metric):
-    """A metric over (prediction, target) texts. Subclasses give numbers a row and reduce them.
+    """A metric over (prediction, targets) texts. Subclasses give numbers a row and reduce them.
 
     Args:
         labels: Names of the task's labels; empty for a sequence-to-sequence task.
@@ -36,17 +61,16 @@ class TextMetric(Metric):
         self.add_state("ids", default=[], dist_reduce_fx="cat")
         self.add_state("values", default=[], dist_reduce_fx="cat")
 
-    def update(self, predictions: Sequence[str], targets: Sequence[str], ids: Tensor) -> None:
+    def update(self, predictions: Sequence[str], targets: Sequence[Targets], ids: Tensor) -> None:
         """Adds a batch.
 
         Args:
             predictions: What the student wrote.
-            targets: What it should have written.
+            targets: What it should have written; one text a row, or all that count as right.
             ids: (batch,) int64, unique for each row of the data set.
         """
-        rows = [self.row(p, t) for p, t in zip(predictions, targets, strict=True)]
         self.ids.append(ids.to(self.device))
-        self.values.append(torch.tensor(rows, dtype=torch.float64, device=self.device))
+        self.values.append(self.rows(predictions, targets).to(self.device))
 
     def compute(self) -> Tensor:
         """The metric over all rows, each counted once; nan without rows."""
@@ -60,9 +84,14 @@ class TextMetric(Metric):
         kept = order[torch.cat([torch.ones(1, dtype=torch.bool, device=order.device), first[order].diff() > 0])]
         return self.reduce(values[kept]).float()
 
+    def rows(self, predictions: Sequence[str], targets: Sequence[Targets]) -> Tensor:
+        """(rows, numbers) float64: the numbers of each row."""
+        pairs = zip(predictions, targets, strict=True)
+        return torch.tensor([self.row(p, (t,) if isinstance(t, str) else t) for p, t in pairs], dtype=torch.float64)
+
     @abstractmethod
-    def row(self, prediction: str, target: str) -> list[float]:
-        """The numbers of one row, as many for each."""
+    def row(self, prediction: str, targets: Sequence[str]) -> list[float]:
+        """The numbers of one row, as many for each. ``targets`` are one or more."""
 
     def reduce(self, values: Tensor) -> Tensor:
         """(rows, numbers) float64 -> scalar; the mean by default."""
@@ -70,23 +99,26 @@ class TextMetric(Metric):
 
 
 class Accuracy(TextMetric):
-    """Share of the rows whose prediction is the target, spaces at the ends aside."""
+    """Share of the rows whose prediction is a target, spaces at the ends aside."""
 
-    def row(self, prediction: str, target: str) -> list[float]:
-        return [float(prediction.strip() == target.strip())]
+    def row(self, prediction: str, targets: Sequence[str]) -> list[float]:
+        return [float(any(prediction.strip() == t.strip() for t in targets))]
 
 
 class MacroF1(TextMetric):
-    """Unweighted mean of the labels' F1. A prediction that is no label counts against the true label's recall."""
+    """Unweighted mean of the labels' F1. A prediction that is no label counts against the true label's recall.
+
+    A row has one true label: the first of its targets.
+    """
 
     def __init__(self, labels: Sequence[str] = ()) -> None:
         if not labels:
             raise ConfigError("metrics", "macro_f1", "another metric for a task without labels")
         super().__init__(labels)
 
-    def row(self, prediction: str, target: str) -> list[float]:
+    def row(self, prediction: str, targets: Sequence[str]) -> list[float]:
         position = {name: i for i, name in enumerate(self.labels)}
-        return [position.get(prediction.strip(), len(self.labels)), position.get(target.strip(), len(self.labels))]
+        return [position.get(text.strip(), len(self.labels)) for text in (prediction, targets[0])]
 
     def reduce(self, values: Tensor) -> Tensor:
         predicted, true = values.long().T
@@ -95,7 +127,103 @@ class MacroF1(TextMetric):
         return scores[:-1].mean()
 
 
-METRICS: dict[str, type[TextMetric]] = {"accuracy": Accuracy, "exact_match": Accuracy, "macro_f1": MacroF1}
+_PUNCTUATION = str.maketrans("", "", string.punctuation)
+
+
+def _squad_words(text: str) -> list[str]:
+    """SQuAD's normalisation: lower case, no ASCII punctuation, no articles; then split at white space."""
+    return re.sub(r"\b(?:a|an|the)\b", " ", text.lower().translate(_PUNCTUATION)).split()
+
+
+class SquadExactMatch(TextMetric):
+    """SQuAD v1.1's exact match: the prediction is one of the targets once both are normalised.
+
+    Rajpurkar et al., EMNLP 2016, section 6.1, as in its evaluation script.
+    """
+
+    def row(self, prediction: str, targets: Sequence[str]) -> list[float]:
+        found = _squad_words(prediction)
+        return [float(any(found == _squad_words(t) for t in targets))]
+
+
+class SquadF1(TextMetric):
+    """SQuAD v1.1's F1 over the bags of normalised words, for the target with which it is highest.
+
+    Texts without a word in common have 0, two that come to nothing (``the`` and an empty text) too: so does the
+    script of v1.1. torchmetrics has v2's rule, which gives those 1 for "no answer" foretold; hence our own.
+    """
+
+    def row(self, prediction: str, targets: Sequence[str]) -> list[float]:
+        found = Counter(_squad_words(prediction))
+        return [max(_overlap(found, Counter(_squad_words(t))) for t in targets)]
+
+
+def _overlap(first: Counter[str], second: Counter[str]) -> float:
+    """F1 of two bags: twice the common words over all words."""
+    common = (first & second).total()
+    return 2 * common / (first.total() + second.total()) if common else 0.0
+
+
+class EquationValue(TextMetric):
+    """Share of the rows whose equation comes to a target's value: |p - t| <= 1e-4 |t|, in exact fractions.
+
+    What does not parse or divides by zero is wrong, also where the target does not parse.
+    """
+
+    tolerance = Fraction(1, 10_000)
+
+    def row(self, prediction: str, targets: Sequence[str]) -> list[float]:
+        found = _read(parse_equation, prediction)
+        if found is None:
+            return [0.0]
+        wanted = [t.value for t in (_read(parse_equation, t) for t in targets) if t]
+        return [float(any(abs(found.value - v) <= self.tolerance * abs(v) for v in wanted))]
+
+
+class ProgrammeEqual(TextMetric):
+    """Share of the rows whose linear programme is a target's, up to form.
+
+    Order of constraints and of declarations, and a positive factor of a constraint, do not matter: see
+    :func:`gold_lightning.formula.same_programme`. What does not parse is wrong.
+    """
+
+    def row(self, prediction: str, targets: Sequence[str]) -> list[float]:
+        found = _read(parse_programme, prediction)
+        if found is None:
+            return [0.0]
+        wanted = (_read(parse_programme, t) for t in targets)
+        return [float(any(same_programme(found, t) for t in wanted if t))]
+
+
+def _read(parse: Callable[[str], _T], text: str) -> _T | None:
+    try:
+        return parse(text)
+    except FormulaError:
+        return None
+
+
+class RougeL(TextMetric):
+    """Mean ROUGE-L F-measure (Lin, 2004) over lower-case runs of a-z and 0-9, no stemming, best target.
+
+    torchmetrics computes it by the rules of Google's ``rouge-score``; ``rougeL`` of it needs no nltk.
+    """
+
+    def row(self, prediction: str, targets: Sequence[str]) -> list[float]:
+        return [
+            float(rouge_score(prediction, list(targets), accumulate="best", rouge_keys="rougeL")["rougeL_fmeasure"])
+        ]
+
+
+METRICS: dict[str, type[TextMetric]] = {
+    "accuracy": Accuracy,
+    "exact_match": Accuracy,
+    "macro_f1": MacroF1,
+    "squad_em": SquadExactMatch,
+    "squad_f1": SquadF1,
+    "equation_value": EquationValue,
+    "lp_equal": ProgrammeEqual,
+    "rouge_l": RougeL,
+}
 """Metrics by the name that task files use. ``exact_match`` compares the strings as they are."""
 
 
@@ -111,18 +239,18 @@ def make_metric(name: str, labels: Sequence[str]) -> TextMetric:
 
 
 def bootstrap_interval(
-    metric: TextMetric, predictions: Sequence[str], targets: Sequence[str], draws: int = 1000, seed: int = 0
+    metric: TextMetric, predictions: Sequence[str], targets: Sequence[Targets], draws: int = 1000, seed: int = 0
 ) -> tuple[float, float]:
     """95 % percentile interval of a metric over resampled rows (Efron and Tibshirani, 1993, ch. 13).
 
     Args:
         metric: The metric; its state is not touched.
         predictions: One text a row.
-        targets: One text a row.
+        targets: One text a row, or all that count as right.
         draws: Number of resamples.
         seed: Of the resampling.
     """
-    values = torch.tensor([metric.row(p, t) for p, t in zip(predictions, targets, strict=True)], dtype=torch.float64)
+    values = metric.rows(predictions, targets)
     generator = torch.Generator().manual_seed(seed)
     n = len(values)
     drawn = [float(metric.reduce(values[torch.randint(n, (n,), generator=generator)])) for _ in range(draws)]

@@ -1,11 +1,20 @@
-"""Metrics against hand-computed values."""
+"""Metrics against hand-computed values, and against the published definitions written out once more."""
 
+import ast
+import functools
 import math
+import operator
+import random
+import re
+import warnings
+from fractions import Fraction
 
 import pytest
 import torch
 from gold_lightning.errors import ConfigError
+from gold_lightning.formula import FormulaError, parse_equation
 from gold_lightning.metrics import METRICS, Accuracy, MacroF1, bootstrap_interval, make_metric
+from torchmetrics.functional.text import squad
 
 
 def value(metric, predictions, targets, ids=None):
@@ -101,3 +110,423 @@ def test_bootstrap_depends_on_its_seed_alone():
     assert bootstrap_interval(metric, *rows, draws=100, seed=4) != first
     assert metric.ids == []  # its state is not touched
     assert first[0] <= value(metric, *rows) <= first[1]
+
+
+# Several texts that count as right
+
+
+def test_the_best_target_counts():
+    assert value(Accuracy(), ["b", "c"], [("a", "b"), ("a", "b")]) == 0.5
+    assert value(make_metric("squad_f1", []), ["red kite"], [("a kite", "the red kites", "blue")]) == pytest.approx(
+        2 / 3
+    )
+    assert value(make_metric("rouge_l", []), ["red kite"], [["blue", "red kite now"]]) == pytest.approx(0.8)
+    assert value(make_metric("equation_value", []), ["6 / 2"], [("4", "1 + 2", "1 / 0")]) == 1.0
+    assert value(MacroF1(["A", "B"]), ["A", "B"], [("A",), ("B",)]) == 1.0
+
+
+ROWS = {  # prediction, targets, and whether the metric calls it right
+    "squad_em": [("The Kite", ("kite",), 1), ("kite", ("sail", "a kite!"), 1), ("kites", ("kite",), 0)],
+    "squad_f1": [("The Kite", ("kite",), 1), ("kite", ("sail", "a kite!"), 1), ("boat", ("kite", ""), 0)],
+    "equation_value": [("1 + 2", ("3",), 1), ("2 / 4", ("7", "0.5"), 1), ("1 / 0", ("1 / 0",), 0)],
+    "rouge_l": [("a b", ("A, b.",), 1), ("a b", ("c", "a b"), 1), ("a b", ("c",), 0)],
+    "lp_equal": [
+        (
+            f"Variables: x: a Objective: max x Constraints: {p}",
+            (f"Variables: x: a Objective: max x Constraints: {t}",),
+            r,
+        )
+        for p, t, r in [("2x <= 6", "x <= 3", 1), ("x <= 3", "3 >= x", 1), ("x <= 3", "x >= 3", 0)]
+    ],
+    "accuracy": [("a", ("a",), 1), ("a", ("b", "a"), 1), ("a", ("A",), 0)],
+    "exact_match": [("a", ("a",), 1), ("a", ("b", "a"), 1), ("a", ("A",), 0)],
+}
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_two_processes_give_what_one_gives(name):
+    predictions, targets, right = zip(*(ROWS[name] * 3), strict=True)
+    ids = torch.arange(9)
+    other = make_metric(name, [])
+    other.update(predictions[1::2] + predictions[:1], targets[1::2] + targets[:1], torch.cat([ids[1::2], ids[:1]]))
+    states = {s: torch.cat(getattr(other, s)) for s in ("ids", "values")}
+    mine = make_metric(name, [])
+    mine.update(predictions[::2], targets[::2], ids[::2])
+    # What torch.distributed would give: each state of every process, in the order in which they are asked for.
+    asked = iter(("ids", "values"))
+    mine.distributed_available_fn = lambda: True
+    mine.dist_sync_fn = lambda x, group=None: [x, states[next(asked)]]
+    assert float(mine.compute()) == pytest.approx(sum(right) / 9)
+    assert float(mine.compute()) == pytest.approx(value(make_metric(name, []), predictions, targets))
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_bootstrap_of_several_targets(name):
+    predictions, targets, right = zip(*(ROWS[name] * 20), strict=True)
+    metric = make_metric(name, [])
+    low, high = bootstrap_interval(metric, predictions, targets, draws=300)
+    assert low < sum(right) / 60 < high
+    assert high - low == pytest.approx(2 * 1.96 * math.sqrt(2 / 9 / 60), abs=0.06)
+
+
+# SQuAD v1.1: lower-case, strip punctuation, articles and white space; Rajpurkar et al. (2016), section 6.1
+
+
+def reference_words(text):
+    kept = [c for c in text.lower() if c not in "!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~"]
+    out, run = [], []
+    for c in [*kept, " "]:
+        if c.isalnum():
+            run.append(c)
+            continue
+        out.append(" " if "".join(run) in ("a", "an", "the") else "".join(run))
+        out.append(c)
+        run = []
+    return "".join(out).split()
+
+
+def reference_em(prediction, targets):
+    return max(float(" ".join(reference_words(prediction)) == " ".join(reference_words(t))) for t in targets)
+
+
+def reference_f1(prediction, targets):
+    best = 0.0
+    for target in targets:
+        left, same = reference_words(target), 0
+        found = reference_words(prediction)
+        wanted = len(left)
+        for word in found:
+            if word in left:
+                left.remove(word)
+                same += 1
+        if same:
+            precision, recall = same / len(found), same / wanted
+            best = max(best, 2 * precision * recall / (precision + recall))
+    return best
+
+
+TEXTS = [
+    "", " ", "the", "The a an", "a", "A.", "An apple", "apple", "apples", "the Apple!", "U.S.", "us", "U S",
+    "don't", "dont",
+    "24\u201310", "24-10", "2410", "caf\u00e9", "cafe\u0301", "CAF\u00c9", "na\u00efve a\u0301 the",
+    "a\u2013b", "the\u2014end",
+    "\u201cthe\u201d", "\u0130stanbul", "stra\u00dfe", "\u5317\u4eac", "\u5317 \u4eac", "\ufb01sh", "\U0001f600",
+    "the\u00a0end", "the\nend", "\tend ", "end", "theend", "an_other", "a_the", "other", "$1,000.50",
+    "1000.50", "100050",
+    "\u22125", "-5", "5", "\u0967", "x\u200by", "the the cat", "cat cat the cat", "cat", "cat dog",
+    "dog cat", "\u2019s", "'s",
+]  # fmt: skip
+
+
+def squad_rows(rng):
+    for text in TEXTS:
+        for other in TEXTS:
+            yield text, (other,)
+    for _ in range(2000):
+
+        def some():
+            return rng.choice([" ", "  ", "\n", "-", ""]).join(rng.choice(TEXTS) for _ in range(rng.randrange(5)))
+
+        targets = tuple(some() for _ in range(rng.randrange(1, 6)))
+        yield (rng.choice(targets).title() if rng.random() < 0.3 else some()), targets
+
+
+def test_squad_is_what_is_published():
+    em, f1 = make_metric("squad_em", []), make_metric("squad_f1", [])
+    seen = {"rows": 0, "exact": 0, "partial": 0, "torchmetrics": 0}
+    for i, (prediction, targets) in enumerate(squad_rows(random.Random(0))):
+        wanted = reference_em(prediction, targets), reference_f1(prediction, targets)
+        assert em.row(prediction, targets) == [wanted[0]], (prediction, targets)
+        assert f1.row(prediction, targets) == pytest.approx([wanted[1]], abs=1e-12), (prediction, targets)
+        seen["rows"] += 1
+        seen["exact"] += wanted[0] == 1
+        seen["partial"] += 0 < wanted[1] < 1
+        # torchmetrics follows v2 where both come to nothing, and v1.1 elsewhere.
+        if i % 5 == 0 and reference_words(prediction) and all(reference_words(t) for t in targets):
+            theirs = squad(
+                {"prediction_text": prediction, "id": "1"},
+                {"answers": {"text": list(targets), "answer_start": [0] * len(targets)}, "id": "1"},
+            )
+            assert float(theirs["exact_match"]) == pytest.approx(100 * wanted[0])
+            assert float(theirs["f1"]) == pytest.approx(100 * wanted[1], abs=1e-3)
+            seen["torchmetrics"] += 1
+    assert seen["rows"] > 4000
+    assert min(seen["exact"], seen["partial"], seen["torchmetrics"]) > 200
+
+
+def test_squad_by_hand():
+    em, f1 = make_metric("squad_em", []), make_metric("squad_f1", [])
+    for prediction, targets, exact, overlap in [
+        ("", ("",), 1, 0),
+        ("the", ("",), 1, 0),  # both come to nothing: equal, and without a word in common
+        ("", ("cat",), 0, 0),
+        ("Carolina Panthers", ("the carolina panthers.",), 1, 1),
+        ("Panthers", ("Denver", "Carolina Panthers"), 0, 2 / 3),
+        ("cat cat", ("cat",), 0, 2 / 3),
+        ("24\u201310", ("2410",), 0, 0),  # a dash that is not ASCII stays
+        ("24-10", ("2410",), 1, 1),
+    ]:
+        assert em.row(prediction, targets) == [exact]
+        assert f1.row(prediction, targets) == pytest.approx([overlap])
+
+
+# Values of equations: Python's own grammar reads them, fractions compute them
+
+
+def reference_value(text):
+    """The value of an expression, or None where it has none."""
+    for sign, plain in zip("\u2212\u2013\u00d7\u00f7", "--*/", strict=True):
+        text = text.replace(sign, plain)
+    if "," in text or "\u202f" in text:  # only well set thousands come here
+        text = text.replace(",", "").replace("\u202f", "")
+    text = re.sub(r"(?<![0-9.])0+(?=[0-9])", "", text)  # Python takes no 007
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return reference_node(ast.parse(text.strip(), mode="eval").body, text.strip())
+    except (SyntaxError, ValueError, ZeroDivisionError):
+        return None
+
+
+def reference_node(node, source):
+    kinds = {ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv}
+    if isinstance(node, ast.Constant) and type(node.value) in (int, float):
+        return Fraction(ast.get_source_segment(source, node))
+    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
+        return -reference_node(node.operand, source)
+    if isinstance(node, ast.BinOp) and type(node.op) in kinds:
+        return kinds[type(node.op)](reference_node(node.left, source), reference_node(node.right, source))
+    raise ValueError("not arithmetic")
+
+
+SIGNS = ["+", "-", "*", "/", "\u2212", "\u2013", "\u00d7", "\u00f7", " - -", " - ", "(", ")", "((", "))", " ", ""]
+NUMBERS = ["0", "1", "2", "3", "7", "10", "0.5", "1.25", ".5", "1,250", "12,345.5", "1\u202f000", "100000", "99999"]
+
+
+def equation_text(rng):
+    if rng.random() < 0.3:  # anything
+        return "".join(rng.choice(SIGNS + NUMBERS[:5]) for _ in range(rng.randrange(8)))
+    text = rng.choice(NUMBERS)
+    for _ in range(rng.randrange(4)):
+        sign, other = rng.choice(SIGNS[:10]), rng.choice(NUMBERS)
+        if rng.random() < 0.4:
+            other = f"({other}{rng.choice(SIGNS[:8])}{rng.choice(NUMBERS)})"
+        text = f"({text}){sign}{other}" if rng.random() < 0.3 else f"{text} {sign} {other}"
+    return f"-({text})" if rng.random() < 0.1 else text
+
+
+def equation_rows(rng):
+    for prediction in EQUATIONS:
+        for target in EQUATIONS:
+            yield prediction, (target,)
+    for _ in range(3000):
+        targets = tuple(equation_text(rng) for _ in range(rng.randrange(1, 4)))
+        value = next((v for v in map(reference_value, targets) if v is not None), None)
+        kind = rng.random()
+        if kind < 0.3 or value is None:
+            yield equation_text(rng), targets
+        elif kind < 0.6:  # the value itself, written as a quotient
+            yield f"{value.numerator} / {value.denominator}".replace("-", "\u2212"), targets
+        else:  # just inside or outside of the tolerance
+            near = value * (1 + Fraction(rng.choice([99, 100, 101, -99, -100, -101]), 1_000_000))
+            yield f"{near.numerator} / {near.denominator}", targets
+
+
+EQUATIONS = [
+    "", " ", "0", "-0", "0.0", "0 / 5", "5 / 0", "0 / 0", "1 / (2 - 2)", "3 - -3", "3--3",
+    "3 \u2212 \u22123", "6", "6.0", "x",
+    "x - -3", "1,000", "1000", "1\u202f000", "10,00", "( 8.0 - 2.0 )", "(6", "6)", "2 * 3", "2 \u00d7 3",
+    "12 \u00f7 2", "1 / 3",
+    "0.3333", "0.33333", "0.33334", "6.0006", "6.0007", "-6", "\u22126", "6 = 6", "2 ** 3", "8", "12 // 2",
+    "1e3", "six", "6 .",
+]  # fmt: skip
+
+
+def test_equation_value_is_what_is_defined():
+    metric = make_metric("equation_value", [])
+    seen = {"rows": 0, "right": 0, "no value": 0}
+    for prediction, targets in equation_rows(random.Random(0)):
+        plain = [t for t in (prediction, *targets) if t not in ("10,00", "1e3")]  # the reference knows neither
+        if len(plain) < 1 + len(targets):
+            continue
+        for text in plain:
+            try:
+                value = parse_equation(text).value
+            except FormulaError:
+                value = None
+            assert value == reference_value(text), text
+        found = reference_value(prediction)
+        wanted = [v for v in map(reference_value, targets) if v is not None]
+        right = found is not None and any(abs(found - v) <= Fraction("0.0001") * abs(v) for v in wanted)
+        assert metric.row(prediction, targets) == [float(right)], (prediction, targets)
+        seen["rows"] += 1
+        seen["right"] += right
+        seen["no value"] += found is None or not wanted
+    assert seen["rows"] > 4000
+    assert min(seen["right"], seen["no value"]) > 500
+
+
+def test_equation_value_by_hand():
+    metric = make_metric("equation_value", [])
+    for prediction, target, right in [
+        ("10,00", "1000", 0),
+        ("1e3", "1000", 0),
+        ("1,000", "1000", 1),
+        ("0.33333", "1 / 3", 1),
+        ("0.333", "1 / 3", 0),
+        ("0.00001", "0", 0),  # a share of nothing is nothing
+        ("0 / 7", "0.0", 1),
+        ("5 / 0", "5 / 0", 0),
+        ("", "", 0),
+        ("x - -3", "x - -3", 0),
+    ]:
+        assert metric.row(prediction, (target,)) == [right], (prediction, target)
+
+
+# ROUGE-L: F of the longest common subsequence of words, Lin (2004), section 3.1, with beta = 1
+
+
+def reference_rouge_l(prediction, targets):
+    def split(text):
+        plain = "".join(c if "a" <= c <= "z" or "0" <= c <= "9" else " " for c in text.lower())
+        return tuple(plain.split())
+
+    def one(x, y):
+        @functools.cache
+        def longest(i, j):
+            if i == len(x) or j == len(y):
+                return 0
+            if x[i] == y[j]:
+                return 1 + longest(i + 1, j + 1)
+            return max(longest(i + 1, j), longest(i, j + 1))
+
+        common = longest(0, 0)
+        if not common:
+            return 0.0
+        recall, precision = common / len(x), common / len(y)
+        return 2 * recall * precision / (recall + precision)
+
+    return max(one(split(t), split(prediction)) for t in targets)
+
+
+def rouge_rows(rng):
+    pieces = [*TEXTS, "x", "y", "z", "1.00", "2.00", "*", "+", "\u2264", "\u2265", "Constraints:", "\n", "max", "MAX"]
+    for text in TEXTS:
+        yield text, ("the cat \u2264 1.00", text)
+        yield text, (rng.choice(TEXTS),)
+    for _ in range(1000):
+        yield (
+            " ".join(rng.choice(pieces) for _ in range(rng.randrange(25))),
+            tuple(" ".join(rng.choice(pieces) for _ in range(rng.randrange(25))) for _ in range(rng.randrange(1, 4))),
+        )
+
+
+def test_rouge_l_is_what_is_published():
+    metric = make_metric("rouge_l", [])
+    seen = {"rows": 0, "partial": 0, "none": 0}
+    for prediction, targets in rouge_rows(random.Random(0)):
+        wanted = reference_rouge_l(prediction, targets)
+        assert metric.row(prediction, targets) == pytest.approx([wanted], abs=1e-6), (prediction, targets)
+        seen["rows"] += 1
+        seen["partial"] += 0 < wanted < 1
+        seen["none"] += wanted == 0
+    assert seen["rows"] > 1000
+    assert seen["partial"] > 500
+    assert seen["none"] > 20
+
+
+def test_rouge_l_by_hand():
+    metric = make_metric("rouge_l", [])
+    # The longest common subsequence of a b c d and a c e is a c: precision 2/4, recall 2/3.
+    assert metric.row("a b c d", ("a c e",)) == pytest.approx([2 * 0.5 * 2 / 3 / (0.5 + 2 / 3)])
+    assert metric.row("", ("a",)) == metric.row("a", ("",)) == metric.row("", ("",)) == [0.0]
+    assert metric.row("\u2264 \u00e9", ("\u2264 \u00e9",)) == [0.0]  # no a-z, no digit: no words
+
+
+# Linear programmes: built as numbers, written down in many ways, compared as numbers
+
+
+def programme(rng):
+    """Direction, objective by description, and rows (coefficients by description, bound), each a x <= b."""
+    names = rng.sample(["oak chairs", "pine tables", "stools", "small desks"], rng.randrange(1, 4))
+    rows = [
+        ({n: rng.choice([0, 0, 1, -1, 2, 5, Fraction("0.33")]) for n in names}, rng.choice([0, 3, -40, 100]))
+        for _ in range(rng.randrange(1, 5))
+    ]
+    return rng.choice(["maximize", "minimize"]), {n: rng.choice([1, 2, 45, Fraction("7.5")]) for n in names}, rows
+
+
+def written(rng, made):
+    """A programme as text: declarations and rows in any order, rows scaled and turned round."""
+    direction, objective, rows = made
+    names = rng.sample(list(objective), len(objective))
+    letters = dict(zip(names, rng.sample("xyzw", len(names)), strict=True))
+
+    def terms(form):
+        return " + ".join(f"{number(c)} * {letters[n]}" for n, c in form.items() if c) or "0"
+
+    def number(c):
+        text = f"{c.numerator}" if Fraction(c).denominator == 1 else f"{float(c)}"
+        return f"({text})" if c < 0 else text
+
+    lines = []
+    for form, bound in rng.sample(rows, len(rows)):
+        by = rng.choice([1, 1, 2, 10, Fraction("0.5"), -1, -4])
+        left, right = terms({n: c * by for n, c in form.items()}), number(Fraction(bound) * by)
+        sign = rng.choice(["\u2264", "<=", "<"] if by > 0 else ["\u2265", ">=", ">"])
+        if rng.random() < 0.3:
+            left, right, sign = right, left, {"\u2264": "\u2265", "<=": ">=", "<": ">"}.get(sign, "<=")
+        elif rng.random() < 0.3:
+            left, right = f"{left} - {right}", "0"
+        lines.append(f"{left} {sign} {right}")
+    heads = ", ".join(f"{letters[n]}: {rng.choice([n, n.title(), n.removesuffix('s')])}" for n in names)
+    text = f"Variables:\n {heads}\nObjective Function:\n{direction}\n{terms(objective)}\nConstraints:\n" + "\n".join(
+        lines
+    )
+    return text if rng.random() < 0.5 else " ".join(text.split())
+
+
+def changed(rng, made):
+    """The programme with one thing in it another."""
+    direction, objective, rows = made[0], dict(made[1]), [(dict(f), b) for f, b in made[2]]
+    at, name = rng.randrange(len(rows)), rng.choice(list(objective))
+    kind = rng.randrange(6)
+    if kind == 0:
+        direction = {"maximize": "minimize", "minimize": "maximize"}[direction]
+    elif kind == 1:
+        objective[name] += 1
+    elif kind == 2:
+        rows[at] = rows[at][0], rows[at][1] + Fraction("0.01")
+    elif kind == 3:
+        rows[at][0][name] += 3
+    elif kind == 4:
+        rows.append(rows[at])
+    else:
+        rows[at] = {n: -c for n, c in rows[at][0].items()}, -rows[at][1]
+    return direction, objective, rows
+
+
+def reference_programme(made):
+    """Floats, each row divided by its norm, sorted: another way to one form."""
+    direction, objective, rows = made
+    names = sorted(objective)
+    found = []
+    for form, bound in rows:
+        row = [float(form[n]) for n in names] + [float(bound)]
+        norm = math.hypot(*row) or 1.0
+        found.append([round(v / norm, 9) + 0.0 for v in row])
+    return direction, [float(objective[n]) for n in names], sorted(found)
+
+
+def test_lp_equal_is_equality_up_to_form():
+    rng, metric = random.Random(0), make_metric("lp_equal", [])
+    seen = {"same": 0, "other": 0}
+    for _ in range(1500):
+        made = programme(rng)
+        other = changed(rng, made) if rng.random() < 0.5 else made
+        right = reference_programme(made) == reference_programme(other)
+        prediction, target = written(rng, other), written(rng, made)
+        assert metric.row(prediction, (target,)) == [float(right)], (prediction, target)
+        seen["same" if right else "other"] += 1
+    assert min(seen.values()) > 500
+    assert metric.row("none", ("none",)) == [0.0]
