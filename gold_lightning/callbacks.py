@@ -20,7 +20,7 @@ from torchmetrics.functional.classification import binary_auroc
 
 from gold_lightning.data import GoldDataModule
 from gold_lightning.errors import ConfigError
-from gold_lightning.metrics import bootstrap_interval, make_metric
+from gold_lightning.metrics import Targets, bootstrap_interval, make_metric
 from gold_lightning.ood import EnergyScore, OODScore, select_band
 from gold_lightning.pool import PoolEntry
 from gold_lightning.store import read_lines, write_lines
@@ -228,21 +228,22 @@ class TestTable(Callback):
         data, student = _data(trainer), _student(pl_module)
         rows = {int(i): (float(e), p) for ids, es, ps in self._rows for i, e, p in zip(ids, es, ps, strict=True)}
         order = sorted(rows)
-        targets = [data.test_rows()[i].target for i in order]
+        targets = [data.test_rows()[i].targets for i in order]
         predictions = [rows[i][1] for i in order]
         self.results[self.name] = evaluate(student.metric_names, student.task.label_names, predictions, targets)
         if self.name == "student":
             write_lines(
                 data.run_dir / "predictions.jsonl",
                 (
-                    {"row": i, "prediction": rows[i][1], "target": t, "energy": round(rows[i][0], 4)}
+                    {"row": i, "prediction": rows[i][1], "target": t[0], "energy": round(rows[i][0], 4)}
+                    | ({"targets": t} if len(t) > 1 else {})
                     for i, t in zip(order, targets, strict=True)
                 ),
             )
 
 
 def evaluate(
-    metrics: Sequence[str], labels: Sequence[str], predictions: Sequence[str], targets: Sequence[str]
+    metrics: Sequence[str], labels: Sequence[str], predictions: Sequence[str], targets: Sequence[Targets]
 ) -> dict[str, Any]:
     """Each metric with its 95 % bootstrap interval, and the number of rows."""
     found: dict[str, Any] = {"n": len(targets)}

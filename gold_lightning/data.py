@@ -6,7 +6,7 @@ import json
 import logging
 import random
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,7 +22,7 @@ from gold_lightning.losses import IGNORE_INDEX
 from gold_lightning.pool import FeedbackPool
 from gold_lightning.store import RoundStore, StoredSample
 from gold_lightning.synthesis import Plan, Progress, Synthesizer
-from gold_lightning.task import Sample, Task, load_task
+from gold_lightning.task import Sample, Task, TestRow, load_task
 
 __all__ = ["GoldDataModule", "load_test_rows"]
 
@@ -99,7 +99,7 @@ class GoldDataModule(LightningDataModule):
         self.synthesizer = Synthesizer(self.task, generator, self.run_dir, plan, seed, self._show)
         self.tokenizer = load_tokenizer(student)
         self._bar: tqdm[Any] | None = None
-        self._test_rows: list[Sample] | None = None
+        self._test_rows: list[TestRow] | None = None
 
     # Rounds
 
@@ -147,7 +147,7 @@ class GoldDataModule(LightningDataModule):
         chosen = rng.sample(range(len(own)), min(count, len(own)))
         return self._loader(own, self.eval_batch_size, sorted(chosen))
 
-    def test_rows(self) -> list[Sample]:
+    def test_rows(self) -> list[TestRow]:
         """The test set, read once."""
         if self._test_rows is None:
             self._test_rows = load_test_rows(self.task, self.test_file)
@@ -184,7 +184,7 @@ class GoldDataModule(LightningDataModule):
             "input_ids": inputs.input_ids,
             "attention_mask": inputs.attention_mask,
             "labels": labels.input_ids.masked_fill(labels.attention_mask == 0, IGNORE_INDEX),
-            "targets": [r["sample"].target for r in rows],
+            "targets": [r["sample"].targets for r in rows],
         }
 
     def _loader(
@@ -221,15 +221,15 @@ class GoldDataModule(LightningDataModule):
             self._bar = None
 
 
-def load_test_rows(task: Task, test_file: str | None = None) -> list[Sample]:
+def load_test_rows(task: Task, test_file: str | None = None) -> list[TestRow]:
     """Labelled rows: from a file, the task's own file, or its data set on the hub.
 
     Columns are named as the task's fields and target, or as its ``test.columns`` says. Values of the target
     are looked up in ``test.label_names`` where that is given, and must then be, or already be, a label's name:
-    names are compared, never positions.
+    names are compared, never positions. A list of targets is all that counts as right.
 
     Raises:
-        GoldError: No rows, a column is missing, or a label is none of the task's.
+        GoldError: No rows, a column is missing, a row has no target, or a label is none of the task's.
     """
     spec = task.test
     rows: list[dict[str, Any]]
@@ -265,15 +265,44 @@ def load_test_rows(task: Task, test_file: str | None = None) -> list[Sample]:
     columns = {name: spec.columns.get(name, name) for name in names}
     samples = []
     for i, row in enumerate(rows):
-        missing = [c for c in columns.values() if c not in row]
-        if missing:
-            raise GoldError(f"test data {where}: row {i} has no column {missing[0]!r}; it has {sorted(row)}")
-        target = str(row[columns[task.target.name]])
-        target = spec.label_names.get(target, target)
-        if task.labels and target not in task.label_names:
-            raise GoldError(
-                f"test data {where}: row {i} has the label {target!r}, none of {list(task.label_names)}; "
-                "name it in the task's test.label_names"
-            )
-        samples.append(Sample({f.name: str(row[columns[f.name]]) for f in task.fields}, target))
+        try:
+            values = {name: _value(row, column) for name, column in columns.items()}
+        except KeyError as e:
+            raise GoldError(f"test data {where}: row {i} has no column {e}; it has {sorted(row)}") from None
+        target, *others = _targets(values.pop(task.target.name), f"test data {where}: row {i}", task)
+        samples.append(TestRow({name: str(value) for name, value in values.items()}, target, tuple(others)))
     return samples
+
+
+def _value(row: Mapping[str, Any], column: str) -> Any:
+    """What stands in a column; ``answers.text`` is the key ``text`` of what stands in ``answers``.
+
+    Raises:
+        KeyError: There is no such column or key.
+    """
+    if column in row:
+        return row[column]
+    name, dot, rest = column.partition(".")
+    try:
+        return _value(row[name], rest) if dot else row[column]
+    except (KeyError, TypeError):
+        raise KeyError(column) from None
+
+
+def _targets(value: Any, where: str, task: Task) -> list[str]:
+    """All texts that count as right, each once; labels by their own name."""
+    if isinstance(value, Mapping):
+        raise GoldError(
+            f"{where} has in place of a target the keys {sorted(value)}; name one in the task's test.columns, "
+            f"with a dot: COLUMN.{min(value, default='KEY')}"
+        )
+    texts = [str(v) for v in value] if isinstance(value, list | tuple) else [str(value)]
+    found = list(dict.fromkeys(task.test.label_names.get(text, text) for text in texts))
+    if not found or (task.labels and len(found) > 1):
+        raise GoldError(f"{where} has {len(found)} different targets; expected one{'' if task.labels else ' or more'}")
+    if task.labels and found[0] not in task.label_names:
+        raise GoldError(
+            f"{where} has the label {found[0]!r}, none of {list(task.label_names)}; "
+            "name it in the task's test.label_names"
+        )
+    return found

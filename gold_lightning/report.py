@@ -25,8 +25,8 @@ def results_table(results: Mapping[str, Mapping[str, Any]], data: GoldDataModule
         data: Whose test rows they are.
         student: Whose metrics they are.
     """
-    targets = [row.target for row in data.test_rows()]
-    common = Counter(targets).most_common(1)[0][0]
+    targets = [row.targets for row in data.test_rows()]
+    common = Counter(first for first, *_ in targets).most_common(1)[0][0]
     majority = evaluate(student.metric_names, student.task.label_names, [common] * len(targets), targets)
     rows = {_NAMES[k]: results[k] for k in ("student", "untrained") if k in results}
     rows[f"always {common!r}"[:40]] = majority

@@ -5,7 +5,8 @@ The batch is the contract with :mod:`gold_lightning.data`; the two do not import
 - ``id``: (batch,) int64, position of the row in its data set;
 - ``input_ids``, ``attention_mask``: (batch, input_len) int64;
 - ``labels``: (batch, target_len) int64, -100 on padding;
-- ``targets``: list of batch texts, what the student should write, as the task has it.
+- ``targets``: list of batch tuples, all texts that count as right, as the task has them; ``labels`` hold
+  the first.
 """
 
 from __future__ import annotations
@@ -210,7 +211,7 @@ class T5Student(LightningModule):
 
     def _update(self, stage: str, predictions: list[str], batch: dict[str, Any]) -> None:
         labels = set(self.task.label_names)
-        targets = [t if t in labels else self._decode_text(t) for t in batch["targets"]]
+        targets = [tuple(t if t in labels else self._decode_text(t) for t in row) for row in batch["targets"]]
         for _, metric in self._stage_metrics(stage):
             metric.update(predictions, targets, batch["id"])
 

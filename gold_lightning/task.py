@@ -17,7 +17,7 @@ import yaml
 
 from gold_lightning.errors import ConfigError, GoldError
 
-__all__ = ["Check", "Field", "Hints", "Label", "Sample", "StudentFormat", "Task", "TestData", "load_task"]
+__all__ = ["Check", "Field", "Hints", "Label", "Sample", "StudentFormat", "Task", "TestData", "TestRow", "load_task"]
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,28 @@ class Sample:
     def text(self) -> str:
         """The fields in one string, for what compares texts (duplicates, overlaps)."""
         return "\n".join(self.fields.values())
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """All texts that count as right; the target is the first."""
+        return (self.target,)
+
+
+@dataclass(frozen=True)
+class TestRow(Sample):
+    """A sample of a test set, whose question may have several right answers.
+
+    Args:
+        others: What counts as right beside the target.
+    """
+
+    __test__ = False  # not for pytest
+
+    others: tuple[str, ...] = ()
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        return (self.target, *self.others)
 
 
 @dataclass(frozen=True)
@@ -136,7 +158,9 @@ class TestData:
         hub: Data set id on the hub.
         config: Configuration of that data set.
         split: Its split.
-        columns: Column of the data set for each field and for the target. Left out: the same names.
+        columns: Column of the data set for each field and for the target; ``answers.text`` is the key
+            ``text`` in the column ``answers``. Left out: the same names. A list in the target's column
+            holds all texts that count as right.
         label_names: The task's label for each value that the column holds (numbers as text), so that
             no label order is ever assumed.
     """

@@ -1,5 +1,6 @@
 """Test rows: from a file or a data set of the hub, and what is said where there are none."""
 
+import json
 from dataclasses import replace
 
 import datasets
@@ -7,7 +8,7 @@ import pytest
 from datasets.exceptions import DatasetNotFoundError
 from gold_lightning.data import load_test_rows
 from gold_lightning.errors import GoldError
-from gold_lightning.task import Sample, TestData, load_task
+from gold_lightning.task import Field, Sample, StudentFormat, Task, TestData, TestRow, load_task
 
 NEWS = load_task("news_topics")
 HUB = TestData(
@@ -62,7 +63,8 @@ def test_rows_of_the_hub_are_read_by_column_and_label_name(monkeypatch):
     rows = [{"headline": "Goal!", "label": 1}, {"headline": "Shares fell.", "label": 2}]
     monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: datasets.Dataset.from_list(rows))
     found = load_test_rows(replace(NEWS, test=HUB))
-    assert found == [Sample({"text": "Goal!"}, "Sports"), Sample({"text": "Shares fell."}, "Business")]
+    assert found == [TestRow({"text": "Goal!"}, "Sports"), TestRow({"text": "Shares fell."}, "Business")]
+    assert found[0].targets == ("Sports",)
 
 
 @pytest.mark.parametrize(
@@ -70,6 +72,9 @@ def test_rows_of_the_hub_are_read_by_column_and_label_name(monkeypatch):
     [
         ([], "no rows"),
         ([{"headline": "Goal!"}], "row 0 has no column 'label'; it has ['headline']"),
+        ([{"headline": "Goal!", "label": [1, 2]}], "row 0 has 2 different targets; expected one"),
+        ([{"headline": "Goal!", "label": []}], "row 0 has 0 different targets; expected one"),
+        ([{"headline": "Goal!", "label": {"id": 1}}], "row 0 has in place of a target the keys ['id']; name one"),
         ([{"headline": "Goal!", "label": 4}], "row 0 has the label '4', none of ['World', "),
     ],
 )
@@ -87,3 +92,58 @@ def test_a_file_that_is_not_there_or_no_json_lines(tmp_path):
 
 def test_a_task_that_names_no_test_data():
     assert refusal(replace(NEWS, test=TestData())).endswith("names no test data; give --data.test_file FILE")
+
+
+ANSWERS = Task(
+    name="answers",
+    description="Questions about a text.",
+    fields=(Field("text", "a text"), Field("question", "a question")),
+    target=Field("answer", "words of the text"),
+    demos=(Sample({"text": "Mara lives in Oslo.", "question": "Where?"}, "Oslo"),),
+    student=StudentFormat("{text} {question}", "{answer}"),
+    test=TestData(columns={"text": "context", "answer": "answers.text"}),
+)
+ROW = {"context": "Ann has 3 of them.", "question": "How many?"}
+
+
+def rows_of(tmp_path, rows, task=ANSWERS):
+    path = tmp_path / "test.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return load_test_rows(task, str(path))
+
+
+def test_several_answers_of_a_row(tmp_path):
+    rows = [
+        ROW | {"answers": {"text": ["3", "3 of them", "3"], "answer_start": [8, 8, 8]}},
+        ROW | {"answers.text": 3},  # a column of that very name
+    ]
+    first, second = rows_of(tmp_path, rows)
+    assert first == TestRow({"text": "Ann has 3 of them.", "question": "How many?"}, "3", ("3 of them",))
+    assert first.targets == ("3", "3 of them")
+    assert second.targets == ("3",)
+
+
+@pytest.mark.parametrize(
+    ("row", "told"),
+    [
+        ({"answers": {"text": []}}, "row 0 has 0 different targets; expected one or more"),
+        (
+            {"answers": {"texts": ["3"]}},
+            "row 0 has no column 'answers.text'; it has ['answers', 'context', 'question']",
+        ),
+        ({"answers": "3"}, "row 0 has no column 'answers.text'"),
+        ({"answers": None}, "row 0 has no column 'answers.text'"),
+        ({"answers": "a text"}, "row 0 has no column 'answers.text'"),
+        ({"answers": ["3"]}, "row 0 has no column 'answers.text'"),
+    ],
+)
+def test_answers_that_are_not_there(tmp_path, row, told):
+    with pytest.raises(GoldError) as caught:
+        rows_of(tmp_path, [ROW | row])
+    assert told in str(caught.value)
+
+
+def test_the_keys_of_a_target_are_told(tmp_path):
+    task = replace(ANSWERS, test=TestData(columns={"text": "context", "answer": "answers"}))
+    with pytest.raises(GoldError, match=r"the keys \['answer_start', 'text'\]; name one .* COLUMN\.answer_start"):
+        rows_of(tmp_path, [ROW | {"answers": {"text": ["3"], "answer_start": [8]}}], task)

@@ -521,12 +521,12 @@ def reference_programme(made):
 def test_lp_equal_is_equality_up_to_form():
     rng, metric = random.Random(0), make_metric("lp_equal", [])
     seen = {"same": 0, "other": 0}
-    for _ in range(1500):
+    for _ in range(700):
         made = programme(rng)
         other = changed(rng, made) if rng.random() < 0.5 else made
         right = reference_programme(made) == reference_programme(other)
         prediction, target = written(rng, other), written(rng, made)
         assert metric.row(prediction, (target,)) == [float(right)], (prediction, target)
         seen["same" if right else "other"] += 1
-    assert min(seen.values()) > 500
+    assert min(seen.values()) > 250
     assert metric.row("none", ("none",)) == [0.0]

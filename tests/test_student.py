@@ -8,6 +8,7 @@ import pytest
 import torch
 import yaml
 from gold_lightning.backbone import load_tokenizer
+from gold_lightning.data import GoldDataModule
 from gold_lightning.errors import ConfigError, GoldError
 from gold_lightning.losses import (
     IGNORE_INDEX,
@@ -18,6 +19,7 @@ from gold_lightning.losses import (
 )
 from gold_lightning.ood import EnergyScore, EntropyScore
 from gold_lightning.student import T5Student
+from gold_lightning.task import Sample, TestRow
 
 PAD, END = 0, 1
 ROWS = [("short", "A"), ("a text that is a good deal longer", "a longer label"), ("", "A"), ("middling text", "B b")]
@@ -77,7 +79,7 @@ def collate(student, rows):
         "input_ids": inputs.input_ids,
         "attention_mask": inputs.attention_mask,
         "labels": labels.input_ids.masked_fill(labels.attention_mask == 0, IGNORE_INDEX),
-        "targets": [y for _, y in rows],
+        "targets": [(y,) for _, y in rows],
     }
 
 
@@ -255,8 +257,25 @@ def test_weight_decay_is_for_matrices_alone(places):
 
 def test_reading_gives_labels_by_their_name(student):
     batch = collate(student, ROWS)
-    assert student.read(batch["labels"]) == batch["targets"]
+    assert [(text,) for text in student.read(batch["labels"])] == batch["targets"]
     assert student.read(torch.tensor([[END, IGNORE_INDEX]])) == [""]
+
+
+def test_the_data_module_gives_the_batch_that_is_documented(student):
+    holder = SimpleNamespace(task=student.task, tokenizer=student.tokenizer)
+    samples = [Sample({"text": "short"}, "A"), TestRow({"text": "longer"}, "A", ("B b",))]
+    batch = GoldDataModule.collate(holder, [{"id": i, "sample": s} for i, s in enumerate(samples)])
+    assert batch["targets"] == [("A",), ("A", "B b")]
+    wanted = collate(student, [("short", "A"), ("longer", "A")])
+    assert all(torch.equal(batch[k], wanted[k]) for k in ("id", "input_ids", "attention_mask", "labels"))
+
+
+def test_all_targets_of_a_row_count(student):
+    batch = collate(student, ROWS) | {"targets": [("A",), ("no", "B b"), ("no", "nor"), ("A", "no  matter")]}
+    for metric in (metric for _, metric in student._stage_metrics("val")):
+        metric.reset()
+    student._update("val", ["A", "B b", "A", "no matter"], batch)
+    assert [float(m.compute()) for _, m in student._stage_metrics("val")] == [0.5]  # two spaces are not one
 
 
 def test_export_loads_in_transformers_and_computes_the_same(student, tmp_path):
