@@ -24,17 +24,40 @@ def fails(capsys, *args):
     return line
 
 
-def test_there_are_configs():
-    assert {"quickstart.yaml", "anli.yaml"} <= {p.name for p in SHIPPED}
+PAPER = "anli mnli qnli rte wnli mrpc squad adversarial_qa svamp nl4opt".split()
+HUB = [f"{folder}{task}.yaml" for folder in ("", "paper/") for task in PAPER]
 
 
-@pytest.mark.parametrize("name", ["anli.yaml", "paper/anli.yaml"])
+def test_no_config_is_left_untested():
+    # quickstart.yaml is what test_loop runs; overlays and hub configs have tests of their own below.
+    assert {p.relative_to(_CONFIGS).as_posix() for p in SHIPPED if p.parent.name != "overlays"} == {
+        "quickstart.yaml",
+        *HUB,
+    }
+
+
+@pytest.mark.parametrize("name", HUB)
 def test_a_hub_config_is_made_whole_and_then_says_what_it_misses(name, tmp_path, tiny_student, capsys):
-    # quickstart.yaml is what test_loop runs. These two stop at the first request: no hub is in reach here.
+    # These stop at the first request: no hub is in reach here.
     model = yaml.safe_load((_CONFIGS / name).read_text())["data"]["generator"]["init_args"]["model"]
     args = ["--config", name, "--model.student", tiny_student, "--run.root", str(tmp_path)]
     line = fails(capsys, "fit", *args, "--trainer.accelerator", "cpu", "--trainer.precision", "32-true")
     assert model in line and "the hub did not give it" in line and "EmbeddedGenerator" in line
+
+
+@pytest.mark.parametrize("task", PAPER)
+def test_a_paper_config_has_the_papers_settings(task):
+    given = yaml.safe_load((_CONFIGS / "paper" / f"{task}.yaml").read_text())
+    data, model, feedback = given["data"], given["model"], given["feedback"]
+    assert data["task"] == yaml.safe_load((_CONFIGS / f"{task}.yaml").read_text())["data"]["task"] == task
+    assert data["generator"]["init_args"]["model"] == "meta-llama/Llama-2-7b-chat-hf"
+    assert data["plan"]["samples_per_round"] * given["trainer"]["max_epochs"] == (17000 if task == "anli" else 3000)
+    assert given["early_stopping"]["patience"] >= given["trainer"]["max_epochs"]  # all samples are made
+    assert data["batch_size"] == 8
+    assert (model["student"], model["num_beams"]) == ("google-t5/t5-base", 4)
+    assert (model["optimizer"], model["lr"]) == ("adamw", 1e-5 if task == "qnli" else 5e-5)
+    assert model["loss"]["init_args"] == {"sigma": 0.1, "lambda_": 1.0}
+    assert (feedback["rate"], feedback["alpha"], feedback["beta"]) == (0.5, 0.5, 0.8)
 
 
 @pytest.mark.parametrize("overlay", ["debug", "offline", "wandb", "ddp"])
