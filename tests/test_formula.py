@@ -146,9 +146,9 @@ PIECES = [
 
 def test_hostile_text_is_answered_at_once():
     rng = random.Random(1)
-    texts = ["".join(rng.choice(PIECES) for _ in range(rng.randrange(60))) for _ in range(2000)]
+    texts = ["".join(rng.choice(PIECES) for _ in range(rng.randrange(60))) for _ in range(1000)]
     shape = "Variables: x: a, y: b Objective: max {} Constraints: {}"
-    texts += [shape.format(a, b) for a, b in zip(texts[:1000], texts[1000:], strict=True)]
+    texts += [shape.format(a, b) for a, b in zip(texts[:500], texts[500:], strict=True)]
     for piece in [
         "(",
         "((1)",
@@ -175,11 +175,11 @@ def test_hostile_text_is_answered_at_once():
     primes = [p for p in range(1000, 3000) if all(p % d for d in range(2, 55))]
     texts.append(shape.format("x", "x < " + "+".join(f"1/{p}" for p in primes))[:MAX_PROGRAMME])
     for text in texts:
-        begun = time.perf_counter()
+        begun = time.process_time()
         for parse in (parse_equation, parse_programme):
             assert reason(parse, text) in ("", "unparsable", "not_finite", "undeclared", "not_linear")
         numbers_in(text[:MAX_PROGRAMME])
-        assert time.perf_counter() - begun < 2, text[:80]
+        assert time.process_time() - begun < 2, text[:80]
 
 
 # Numbers in prose

@@ -319,7 +319,7 @@ def equation_rows(rng):
     for prediction in EQUATIONS:
         for target in EQUATIONS:
             yield prediction, (target,)
-    for _ in range(3000):
+    for _ in range(1500):
         targets = tuple(equation_text(rng) for _ in range(rng.randrange(1, 4)))
         value = next((v for v in map(reference_value, targets) if v is not None), None)
         kind = rng.random()
@@ -362,8 +362,8 @@ def test_equation_value_is_what_is_defined():
         seen["rows"] += 1
         seen["right"] += right
         seen["no value"] += found is None or not wanted
-    assert seen["rows"] > 4000
-    assert min(seen["right"], seen["no value"]) > 500
+    assert seen["rows"] > 2500
+    assert min(seen["right"], seen["no value"]) > 400
 
 
 def test_equation_value_by_hand():
