@@ -1,4 +1,4 @@
-"""How a checkpoint gets onto the disk: whole or not at all."""
+"""Which checkpoints are kept, and how they get onto the disk: whole or not at all."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
+from torch import Tensor
 
-__all__ = ["WholeCheckpointIO", "save_whole"]
+__all__ = ["BestCheckpoint", "WholeCheckpointIO", "save_whole"]
 
 
 class WholeCheckpointIO(TorchCheckpointIO):
@@ -37,6 +39,19 @@ class WholeCheckpointIO(TorchCheckpointIO):
         except BaseException:  # Ctrl-C too
             part.unlink(missing_ok=True)
             raise
+
+
+class BestCheckpoint(ModelCheckpoint):
+    """Lightning's, but of equally good rounds it keeps the latest: that one has learnt from more samples.
+
+    Lightning keeps the first. A probe set is small, so its metric takes few values, and ties are common.
+    """
+
+    def check_monitor_top_k(self, trainer: Trainer, current: Tensor | None = None) -> bool:
+        if super().check_monitor_top_k(trainer, current):
+            return True
+        tied = current is not None and bool(current == self.best_k_models[self.kth_best_model_path])
+        return trainer.strategy.reduce_boolean_decision(tied)
 
 
 def save_whole(trainer: Trainer) -> None:

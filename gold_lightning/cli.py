@@ -23,7 +23,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from gold_lightning.callbacks import OODFeedback, RunCSVLogger, SeedSteps, TestTable
-from gold_lightning.checkpoint import save_whole
+from gold_lightning.checkpoint import BestCheckpoint, save_whole
 from gold_lightning.data import GoldDataModule
 from gold_lightning.errors import ConfigError, GoldError
 from gold_lightning.export import export_best
@@ -79,7 +79,7 @@ class GoldCLI(LightningCLI):
         )
         parser.add_lightning_class_args(OODFeedback, "feedback")
         parser.add_lightning_class_args(EarlyStopping, "early_stopping")
-        parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
+        parser.add_lightning_class_args(BestCheckpoint, "checkpoint")
         parser.set_defaults(
             {
                 "early_stopping.monitor": "val/metric",

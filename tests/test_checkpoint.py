@@ -1,12 +1,12 @@
-"""Checkpoints: whatever breaks a save off, the old file is whole."""
+"""Checkpoints: which are kept, and that whatever breaks a save off, the old file is whole."""
 
 import errno
 import os
 
 import pytest
 import torch
-from gold_lightning.checkpoint import WholeCheckpointIO, save_whole
-from lightning.pytorch import Trainer
+from gold_lightning.checkpoint import BestCheckpoint, WholeCheckpointIO, save_whole
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from tests.fakes import other_file_system
@@ -85,3 +85,35 @@ def test_a_trainer_saves_whole_unless_its_user_chose_otherwise(strategy):
     own = Trainer(accelerator="cpu", devices=1, strategy=strategy, plugins=[Own()], logger=False)
     save_whole(own)
     assert type(own.strategy.checkpoint_io) is Own
+
+
+class Scores(LightningModule):
+    """Learns nothing, and reaches one of the given scores after each epoch."""
+
+    def __init__(self, scores):
+        super().__init__()
+        self.scores, self.layer = scores, torch.nn.Linear(1, 1)
+
+    def train_dataloader(self):
+        return torch.utils.data.DataLoader(torch.ones(1, 1))
+
+    def training_step(self, batch, batch_idx):
+        return self.layer(batch).sum()
+
+    def on_train_epoch_end(self):
+        self.log("val/metric", self.scores[self.current_epoch])
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+@pytest.mark.parametrize(
+    ("scores", "best"), [((0.5, 0.7, 0.7, 0.6), 2), ((0.5, 0.6, 0.7), 2), ((0.7, 0.5, 0.6), 0), ((0.4, 0.4, 0.4), 2)]
+)
+def test_of_equally_good_rounds_the_latest_is_kept(tmp_path, scores, best):
+    names = {"monitor": "val/metric", "mode": "max", "filename": "best", "enable_version_counter": False}
+    keeper = BestCheckpoint(tmp_path, save_on_train_epoch_end=True, **names)
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+    Trainer(accelerator="cpu", max_epochs=len(scores), callbacks=[keeper], **quiet).fit(Scores(scores))
+    assert torch.load(tmp_path / "best.ckpt", weights_only=True)["epoch"] == best
+    assert [p.name for p in tmp_path.iterdir()] == ["best.ckpt"]

@@ -20,6 +20,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import gold_lightning
 import torch
 from gold_lightning.backbone import load_model, load_tokenizer
 from gold_lightning.generators.embedded import embedded_folder
@@ -48,10 +49,8 @@ def _jsonl(path: Path) -> list[dict]:
 
 def trials(news: Path, data: Path) -> dict[str, Trial]:
     """The four tasks."""
-    from gold_lightning.task import TASKS
-
     made = [row for part in sorted((news / "data").glob("round_*/train.jsonl")) for row in _jsonl(part)]
-    hand = _jsonl(TASKS / "news_topics.test.jsonl")
+    hand = _jsonl(Path(gold_lightning.__file__).parent / "tasks" / "news_topics.test.jsonl")
     mrpc, nli = ("different", "equivalent"), ("entailment", "neutral", "contradiction")
 
     def svamp(row: dict) -> Pair:
@@ -139,7 +138,7 @@ def main() -> None:
     parser.add_argument("--tasks", nargs="+", default=["news", "svamp", "mrpc", "anli"])
     parser.add_argument("--starts", nargs="+", default=["random", "generator", "shipped"])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--lr", type=float, default=3e-4)
+    parser.add_argument("--lr", type=float, default=5e-4)
     args = parser.parse_args()
     done = _jsonl(args.out) if args.out.exists() else []
     for name, trial in trials(args.news, args.data).items():
