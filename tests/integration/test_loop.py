@@ -50,6 +50,8 @@ def log_records(data, block=32768):
             at += block - at % block
             continue
         size, kind = int.from_bytes(data[at + 4 : at + 6], "little"), data[at + 6]
+        if at + 7 + size > len(data):  # not written to its end yet
+            return
         record += data[at + 7 : at + 7 + size]
         at += 7 + size
         if kind in (1, 4):  # the whole of a record, or its last part
@@ -271,10 +273,16 @@ def test_wandb_offline_history_has_a_histogram_for_every_round(tmp_path, tiny_st
     wandb.finish()
     files = list(tmp_path.rglob("*.wandb"))
     assert len(files) == 1
-    found = []
-    for data in log_records(files[0].read_bytes()):
-        record = wandb_internal_pb2.Record()
-        record.ParseFromString(data)
+    records, found, ended, deadline = [], [], False, time.monotonic() + 30
+    while not ended and time.monotonic() < deadline:  # the service writes the file's end after finish() is back
+        time.sleep(0.1)
+        records = []
+        for data in log_records(files[0].read_bytes()):
+            record = wandb_internal_pb2.Record()
+            record.ParseFromString(data)
+            records.append(record)
+        ended = bool(records) and records[-1].HasField("exit")
+    for record in records:
         items = {"/".join([i.key, *i.nested_key]).strip("/"): i.value_json for i in record.history.item}
         found += [items] if "probe/energy/values" in items else []
     assert len(found) == 2
