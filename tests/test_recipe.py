@@ -25,6 +25,7 @@ def _module(name):
 
 
 text = _module("text")
+start = _module("start")
 pretrain = _module("pretrain")
 
 ROW = "the quick brown fox jumps over the lazy dog while nine other animals look on"
@@ -140,7 +141,7 @@ def _run(teacher, work, *callbacks):
         work=work,
         teacher=teacher,
         sources=[],
-        shape=pretrain.Shape(vocab_size=3 + 256 + 20 + 100, encoder_layers=1, d_ff=32, heads=2),
+        shape=pretrain.Shape(vocab_size=3 + 256 + 20 + 100, layers=(0,)),
         batch_tokens=256,
         heldout=64,
         save_every=1,
@@ -167,3 +168,132 @@ def test_a_stopped_pretraining_goes_on_as_if_it_had_not(teacher, bpe_source, tmp
     exported = load_file(tmp_path / "halves" / "student" / "model.safetensors")
     assert exported["shared.weight"].dtype == torch.bfloat16
     assert torch.equal(exported["shared.weight"], first["model.shared.weight"].bfloat16())
+
+
+@pytest.fixture
+def bert():
+    """Three layers with biases, gains and positions that matter, and states with a large mean, as trained ones have."""
+    from transformers import BertConfig, BertModel
+
+    torch.manual_seed(1)
+    config = BertConfig(
+        vocab_size=90,
+        hidden_size=48,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        intermediate_size=96,
+        hidden_dropout_prob=0.0,
+        attention_probs_dropout_prob=0.0,
+        initializer_range=0.15,
+    )
+    model = BertModel(config).eval().requires_grad_(False)
+    for name, weight in model.named_parameters():
+        if name.endswith("LayerNorm.weight"):
+            weight.copy_(0.5 + torch.rand(48))
+        elif name.endswith("LayerNorm.bias"):
+            weight.copy_(torch.randn(48))
+        elif name.endswith("bias"):
+            weight.copy_(0.3 * torch.randn(len(weight)))
+        elif "position_embeddings" in name:
+            weight.zero_()
+    return model
+
+
+def _tokenizers(count):
+    """The same words for both: a BERT's tokenizer, and one with T5's special tokens around them."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    words = [a + b for a in "bcdfgklm" for b in ("an", "et", "ip", "os", "ul", "ay", "ee", "oo")][:count]
+
+    def made(special, template, end):
+        vocab = {w: i for i, w in enumerate([*special, *words, *end])}
+        inner = Tokenizer(models.WordLevel(vocab, unk_token=special[1]))
+        inner.pre_tokenizer = pre_tokenizers.Whitespace()
+        inner.post_processor = processors.TemplateProcessing(
+            single=template, special_tokens=[(t, vocab[t]) for t in template.split() if t != "$A"]
+        )
+        return inner
+
+    theirs = PreTrainedTokenizerFast(
+        tokenizer_object=made(["[PAD]", "[UNK]", "[CLS]", "[SEP]"], "[CLS] $A [SEP]", []),
+        pad_token="[PAD]",
+        unk_token="[UNK]",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+    )
+    sentinels = [f"<extra_id_{i}>" for i in range(100)]
+    ours = PreTrainedTokenizerFast(
+        tokenizer_object=made(["<pad>", "<unk>", "</s>"], "$A", sentinels), pad_token="<pad>", unk_token="<unk>"
+    )
+    return words, theirs, ours
+
+
+def test_a_teachers_layers_become_the_students(bert):
+    words, theirs, ours = _tokenizers(60)
+    luck = random.Random(0)
+    texts = [" ".join(luck.choices(words, k=luck.randint(4, 16))) for _ in range(300)]
+    known, new = texts[:200], texts[200:]
+
+    def agreement(layers, change=lambda model: None):
+        torch.manual_seed(0)
+        model = start.T5ForConditionalGeneration(start.student_config(bert.config, 3 + 60 + 100, len(layers), 1)).eval()
+        both, ones = [], []
+        with torch.no_grad():
+            one = start.copy_encoder(model, bert, theirs, ours, known, layers)
+            change(model)
+            for piece in new:
+                wanted = bert(**theirs([piece], return_tensors="pt")).last_hidden_state[0, 1:-1]
+                given = model.encoder(input_ids=ours([piece], return_tensors="pt").input_ids).last_hidden_state[0]
+                both.append((given, wanted))
+                ones.append(given @ one)
+        given, wanted = (torch.cat(x) for x in zip(*both, strict=True))
+        mean = wanted.mean(0)  # without it, two random states would agree already
+        return float(torch.cosine_similarity(given - mean, wanted - mean).mean()), torch.cat(ones)
+
+    whole, ones = agreement([0, 1, 2])
+    assert whole > 0.75
+    assert abs(float(ones.mean()) - 1) < 0.05 and float(ones.std()) < 0.15
+
+    def without_queries(model):
+        for block in model.encoder.block:
+            block.layer[0].SelfAttention.q.weight.zero_()
+
+    def without_attention(model):
+        for block in model.encoder.block:
+            block.layer[0].SelfAttention.o.weight.zero_()
+
+    assert agreement([0, 1, 2], without_queries)[0] < whole - 0.05
+    assert agreement([0, 1, 2], without_attention)[0] < whole - 0.1
+    assert agreement([0, 2])[0] < whole - 0.1  # each layer counts
+
+
+def test_heads_are_put_in_the_order_in_which_their_positions_agree():
+    torch.manual_seed(0)
+    first = torch.randn(4, 32)
+    order = torch.tensor([2, 0, 3, 1])
+    table, orders = start._shared_positions(torch.stack([first, first[order]]))
+    assert torch.equal(first[orders[0]], first[order][orders[1]])
+    assert torch.allclose(table.T, first[orders[0]])
+
+
+def test_logits_of_a_distance_are_those_of_heads_that_look_there(bert):
+    """A head whose query and key know positions alone: the largest bucket is that of the token before."""
+    _, theirs, _ = _tokenizers(60)
+    config = start.student_config(bert.config, 163, 3, 1)
+    attention = bert.encoder.layer[0].attention.self
+    places = bert.embeddings.position_embeddings.weight
+    turn = torch.arange(len(places))[:, None] * torch.tensor([0.9, 0.4, 0.15])
+    places[:, :6] = 30 * torch.cat([turn.cos(), turn.sin()], 1)
+    for part in (attention.query, attention.key):
+        part.weight.zero_()
+        part.bias.zero_()
+    bert.embeddings.LayerNorm.weight.fill_(1)
+    bert.embeddings.LayerNorm.bias.zero_()
+    attention.key.weight[:6, :6] = 0.3 * torch.eye(6)
+    step = torch.tensor([0.9, 0.4, 0.15])
+    attention.query.weight[:3, :3], attention.query.weight[3:6, 3:6] = torch.diag(step.cos()), torch.diag(step.cos())
+    attention.query.weight[:3, 3:6], attention.query.weight[3:6, :3] = torch.diag(step.sin()), -torch.diag(step.sin())
+    # Rows that all look alike but for their places.
+    logits = start._positions(bert, theirs, ["ban " * 12] * 2, config)
+    assert int(logits[0, 0].argmax()) == 1  # bucket 1: the key stands one before the query

@@ -111,17 +111,24 @@ def fine_tune(model: PreTrainedModel, folder: Path, trial: Trial, lr: float, see
         labels = labels.masked_fill(labels == 0, -100)
         for group in optimizer.param_groups:
             group["lr"] = lr * min(1.0, (step + 1) / math.ceil(0.1 * trial.steps)) * (1 - step / trial.steps)
-        loss(model(**read, labels=labels).logits, labels).backward()
+        with _half():
+            logits = model(**read, labels=labels).logits
+        loss(logits, labels).backward()
         optimizer.step()
         optimizer.zero_grad()
     written: list[str] = []
     model.eval()
     for at in range(0, len(trial.test), 64):
         read = _read(tokenizer, [r[0] for r in trial.test[at : at + 64]], trial.max_input)
-        with torch.inference_mode():
+        with torch.inference_mode(), _half():
             out = model.generate(**read, max_new_tokens=trial.max_target, do_sample=False)
         written += [text.strip() for text in tokenizer.batch_decode(out, skip_special_tokens=True)]
     return written
+
+
+def _half() -> torch.autocast:
+    """bfloat16 where it is safe, which CPUs multiply several times faster."""
+    return torch.autocast("cpu", torch.bfloat16)
 
 
 def _read(tokenizer, texts: list[str], limit: int) -> dict[str, Tensor]:

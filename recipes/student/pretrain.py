@@ -2,10 +2,11 @@
 
     python recipes/student/pretrain.py --config recipes/student/config.yaml
 
-A dense teacher (all-MiniLM-L6-v2) reads the same text as the student. Three things are learnt from it at every
-piece: the encoder's state of each word; the decoder's first state, which becomes the teacher's sentence vector; and
-the decoder's first distribution over the vocabulary, which becomes the teacher's likeness of the text to each word.
-Every fifth batch holds text-to-text tasks instead (span corruption, going on with a text, gaps, arithmetic).
+A dense teacher (all-MiniLM-L6-v2) gives the student its layers (start.py) and reads the same text as it. Three things
+are learnt from it at every piece: the encoder's state of each word; the decoder's first state, from which the teacher's
+sentence vector can be read; and the decoder's first distribution over the vocabulary, which becomes the teacher's
+likeness of the text to each word. Every fifth batch holds text-to-text tasks instead (span corruption, going on with a
+text, gaps, arithmetic).
 README.md beside this file says why. The same command goes on where it stopped; `trainer.*` takes any Trainer
 argument, so a GPU or DDP needs nothing else.
 """
@@ -30,10 +31,11 @@ from jsonargparse import ArgumentParser
 from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
 from lightning.pytorch.callbacks import ModelCheckpoint
 from safetensors.torch import load_file, save_file
+from start import copy_encoder, read_out, student_config
 from text import Source, pieces, text_to_text
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset
-from transformers import AutoModel, AutoTokenizer, T5Config, T5ForConditionalGeneration
+from transformers import AutoModel, AutoTokenizer, T5ForConditionalGeneration
 
 _log = logging.getLogger(__name__)
 _PREFIXES = "topic subject category label classify sentence text review question what kind task about section".split()
@@ -41,13 +43,17 @@ _PREFIXES = "topic subject category label classify sentence text review question
 
 @dataclass
 class Shape:
-    """Of the student. The width is the teacher's."""
+    """Of the student. All widths are the teacher's.
+
+    Args:
+        vocab_size: Tokens, sentinels included.
+        layers: The teacher's layers that the encoder's begin as.
+        decoder_layers: How many; they begin small.
+    """
 
     vocab_size: int = 16384
-    encoder_layers: int = 4
+    layers: tuple[int, ...] = (0, 1, 2, 3, 4, 5)
     decoder_layers: int = 1
-    d_ff: int = 1024
-    heads: int = 6
 
 
 @dataclass
@@ -79,7 +85,7 @@ class Settings:
     exclude: Path | None = None
     shape: Shape = field(default_factory=Shape)
     max_words: int = 48
-    batch_tokens: int = 3072
+    batch_tokens: int = 2048
     lr: float = 5e-4
     warmup: int = 100
     tasks_every: int = 5
@@ -148,61 +154,32 @@ def word_means(states: Tensor, words: Tensor, count: int) -> tuple[Tensor, Tenso
 
 
 def init(settings: Settings, texts: list[str]) -> None:
-    """Writes ``work/init``: tokenizer, T5, and the teacher's vectors of the vocabulary's words.
-
-    The student begins as an average of static word vectors: each token's embedding is the teacher's vector of
-    that token's text, all layers add little, and cross-attention passes on the mean of the encoder's states.
-    """
+    """Writes ``work/init``: tokenizer, T5, and the teacher's vectors of the vocabulary's words. See ``start.py``."""
     folder = settings.work / "init"
     part = settings.work / "init.part"
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
-    kept = build_tokenizer(embedded_folder(), part, settings.shape.vocab_size)
+    shape = settings.shape
+    kept = build_tokenizer(embedded_folder(), part, shape.vocab_size)
     tokenizer = AutoTokenizer.from_pretrained(part)
     teacher = Teacher(settings.teacher)
     strings = [tokenizer.decode([3 + i]).strip() for i in range(len(kept))]
-    distinct = sorted({s.lower() for s in strings if s})
-    vectors = dict(zip(distinct, teacher.vectors(distinct), strict=True))
-    width = teacher.model.config.hidden_size
-    word = [s.isascii() and s.isalpha() and len(s) > 2 for s in strings]
     known = {w for t in texts for w in t.lower().split()}
-    word = [w and s.lower() in known for w, s in zip(word, strings, strict=True)]
+    word = [s.isascii() and s.isalpha() and len(s) > 2 and s.lower() in known for s in strings]
     ids = torch.tensor([3 + i for i, w in enumerate(word) if w])
+    distinct = sorted({strings[int(i) - 3].lower() for i in ids})
+    vectors = dict(zip(distinct, teacher.vectors(distinct), strict=True))
     words = torch.stack([vectors[strings[int(i) - 3].lower()] for i in ids])
-    word_mean, text_mean = words.mean(0), teacher.vectors(texts[:2048]).mean(0)
+    words = F.normalize(words - words.mean(0), dim=1)
+    means = teacher.vectors(texts[:2048])
 
-    shape = settings.shape
     torch.manual_seed(settings.seed)
-    config = T5Config(
-        vocab_size=shape.vocab_size,
-        d_model=width,
-        d_kv=width // shape.heads,
-        num_heads=shape.heads,
-        d_ff=shape.d_ff,
-        num_layers=shape.encoder_layers,
-        num_decoder_layers=shape.decoder_layers,
-        dropout_rate=0.0,
-        feed_forward_proj="relu",
-        pad_token_id=0,
-        eos_token_id=1,
-    )
-    config.decoder_start_token_id = 0
+    config = student_config(teacher.model.config, shape.vocab_size, len(shape.layers), shape.decoder_layers)
     model = T5ForConditionalGeneration(config)
-    with torch.no_grad():
-        table = model.shared.weight
-        for i, text in enumerate(strings):
-            if text:
-                row = F.normalize(vectors[text.lower()] - word_mean, dim=0) * width**0.5
-                table[3 + i] = row + 0.1 * torch.randn(width)  # upper and lower case begin nearly alike
-        table[0] *= 0.1
-        for name, weight in model.named_parameters():
-            if name.endswith((".o.weight", ".wo.weight")):
-                weight *= 0.1
-        cross = model.decoder.block[0].layer[1].EncDecAttention
-        cross.v.weight.copy_(torch.eye(width))
-        cross.o.weight.copy_(torch.eye(width))
+    one = copy_encoder(model, teacher.model, teacher.tokenizer, tokenizer, texts[:400], shape.layers)
+    project = read_out(model, words, ids, means, one)
     model.save_pretrained(part)
-    targets = {"ids": ids, "words": F.normalize(words - word_mean, dim=1), "text_mean": text_mean}
+    targets = {"ids": ids, "words": words, "text_mean": means.mean(0), "project": project}
     save_file({k: v.contiguous() for k, v in targets.items()}, part / "targets.safetensors")
     part.rename(folder)
     _log.info("%d tokens, of which %d are words that the teacher is asked about", shape.vocab_size, len(ids))
@@ -278,7 +255,12 @@ class Pretraining(LightningModule):
         folder = settings.work / "init"
         self.tokenizer = AutoTokenizer.from_pretrained(folder)
         self.model = T5ForConditionalGeneration.from_pretrained(folder, dtype=torch.float32).train()
-        for name, value in load_file(folder / "targets.safetensors").items():
+        targets = load_file(folder / "targets.safetensors")
+        # The decoder's states live among the embeddings, so that they can name words; this is what makes them the
+        # teacher's sentence vectors. It is learnt too, and does not leave with the student.
+        self.project = nn.Linear(*targets["project"].shape, bias=False)
+        self.project.weight.data.copy_(targets.pop("project"))
+        for name, value in targets.items():
             self.register_buffer(name, value, persistent=False)
         self._teacher = [Teacher(settings.teacher)]  # in a list: no part of the state
 
@@ -315,12 +297,13 @@ class Pretraining(LightningModule):
         )
         count = int(max(student_words.max(), teacher_words.max())) + 1
         wanted, has = word_means(states - self.text_mean, teacher_words, count)
-        given, had = word_means(out.encoder_last_hidden_state.float(), student_words, count)
+        given, had = word_means(out.encoder_last_hidden_state.float() - self.text_mean, student_words, count)
         state = 1 - F.cosine_similarity(given, wanted, dim=-1)[has & had].mean()
-        sentence = 1 - F.cosine_similarity(out.decoder_hidden_states[-1][:, 0].float(), vectors, dim=-1).mean()
+        sentence = self.project(out.decoder_hidden_states[-1][:, 0]).float()
+        sentence_loss = 1 - F.cosine_similarity(sentence, vectors, dim=-1).mean()
         likeness = torch.log_softmax(vectors @ self.words.T / self.settings.temperature, -1)
         log_p = torch.log_softmax(out.logits[:, 0].float(), -1)[:, self.ids]
-        return state, sentence, (likeness.exp() * (likeness - log_p)).sum(-1).mean()
+        return state, sentence_loss, (likeness.exp() * (likeness - log_p)).sum(-1).mean()
 
     def text_to_text(self, sources: list[str], targets: list[str]) -> Tensor:
         """Cross-entropy of the targets' tokens, nats."""
@@ -346,8 +329,14 @@ class Pretraining(LightningModule):
     def val_dataloader(self) -> DataLoader[Any]:
         return DataLoader(self.heldout, batch_size=64, collate_fn=list)  # type: ignore[arg-type]
 
+    def configure_gradient_clipping(self, optimizer: Any, gradient_clip_val: Any = None, **_: Any) -> None:
+        # Lightning refuses fused optimizers here, for the sake of a gradient scaler; bfloat16 has none.
+        nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val)
+
     def configure_optimizers(self) -> dict[str, Any]:
-        optimizer = torch.optim.AdamW(self.parameters(), lr=self.settings.lr, weight_decay=0.01, betas=(0.9, 0.98))
+        optimizer = torch.optim.AdamW(
+            self.parameters(), lr=self.settings.lr, weight_decay=0.01, betas=(0.9, 0.98), fused=True
+        )
         warmup, steps = self.settings.warmup, self.trainer.max_steps
 
         def factor(step: int) -> float:
