@@ -184,7 +184,8 @@ class TransformersGenerator(Generator):
                     f"({' '.join(str(e).split())[:160]}); two ways out: "
                     "--data.generator.init_args.model FOLDER, or --data.generator EmbeddedGenerator"
                 ) from None
-            self._loaded = model.to(device), tokenizer  # from_pretrained has turned dropout off
+            model.to(device)  # type: ignore[arg-type]  # transformers hides the method behind a decorator
+            self._loaded = model, tokenizer  # from_pretrained has turned dropout off
         return self._loaded
 
     def _encode(self, request: Request, tokenizer: PreTrainedTokenizerBase) -> list[int]:
