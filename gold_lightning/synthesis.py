@@ -477,7 +477,7 @@ class Synthesizer:
         if self.plan.label_agreement == "off" or not samples:
             return [None] * len(samples), []
         spent = self.calibrate()
-        prior = self._prior or ()  # calibrate() has set it
+        means = self._prior or ()  # calibrate() has set it
         shown, _ = self._label_demos()
         asked = [agreement_request(self.task, s.fields, shown) for s in samples]
         names = self.task.label_names
@@ -486,7 +486,7 @@ class Synthesizer:
             answers += self.generator.generate(asked[at : at + self.generator.batch_size])
         agrees: list[bool | None] = []
         for sample, answer in zip(samples, answers, strict=True):
-            lift = [score - prior for score, prior in zip(answer.choice_log_probs, prior, strict=True)]
+            lift = [score - mean for score, mean in zip(answer.choice_log_probs, means, strict=True)]
             agrees.append(names[max(range(len(names)), key=lambda i: lift[i])] == sample.target)
         return agrees, spent + answers
 
