@@ -7,20 +7,19 @@ shown is what a run does. Nothing is stored, and the student's weights are not n
 from __future__ import annotations
 
 import math
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from gold_lightning.console import printable, rule, table, width, wrap
 from gold_lightning.data import GoldDataModule
 from gold_lightning.errors import ConfigError
+from gold_lightning.generators import Completion
 from gold_lightning.pool import FeedbackPool, PoolEntry
 from gold_lightning.prompt import render
 from gold_lightning.store import StoredSample
-from gold_lightning.synthesis import Asked, Judged, Plan, Synthesizer
+from gold_lightning.synthesis import Answers, Asked, Judged, Plan, Synthesizer
 from gold_lightning.task import Sample, Task
 
 __all__ = ["Cost", "Measured", "PreviewSettings", "Requests", "cost", "plan_requests", "preview", "wilson_interval"]
@@ -231,60 +230,42 @@ def preview(
         rate: Share of the prompts that shows feedback demos.
         warmup_rounds: Rounds that feed nothing back.
     """
-    task, plan, generator = data.task, data.synthesizer.plan, data.generator
-    with tempfile.TemporaryDirectory() as folder:  # the run folder may hold samples, which change what is asked next
-        synthesizer = Synthesizer(task, generator, Path(folder), plan, data.seed)
-        planned = plan_requests(synthesizer, warmup_rounds, rate if rounds < 0 or rounds > warmup_rounds + 1 else 0.0)
-        handful = planned.handful(settings.count)
+    task, synthesizer, generator = data.task, data.synthesizer, data.generator
+    planned = plan_requests(synthesizer, warmup_rounds, rate if rounds < 0 or rounds > warmup_rounds + 1 else 0.0)
+    handful = planned.handful(settings.count)
+    yield from _prose(f"preview of {task.name} with {type(generator).__name__}, seed {data.seed}; nothing is stored")
+
+    yield from ["", rule("a training prompt")]
+    yield from _prompt(planned.batch[0], _ALONE, task)
+    yield from ["", rule("a feedback prompt")]
+    if planned.feedback is None:
         yield from _prose(
-            f"preview of {task.name} with {type(generator).__name__}, seed {data.seed}; nothing is stored"
+            "none: no round shows feedback demos (feedback.rate, feedback.warmup_rounds, trainer.max_epochs)"
         )
+    else:
+        told = f"a prompt of round {warmup_rounds + 1}; {rate:.0%} of the prompts from then on show such demos"
+        yield from _prompt(planned.feedback, told, task)
+    yield from ["", rule("a probe prompt")]
+    yield from _prompt(planned.probe, "a prompt of round 0's probe set, which departs from its training samples", task)
 
-        yield from ["", rule("a training prompt")]
-        yield from _prompt(planned.batch[0], _ALONE, task)
-        yield from ["", rule("a feedback prompt")]
-        if planned.feedback is None:
-            yield from _prose(
-                "none: no round shows feedback demos (feedback.rate, feedback.warmup_rounds, trainer.max_epochs)"
-            )
-        else:
-            told = f"a prompt of round {warmup_rounds + 1}; {rate:.0%} of the prompts from then on show such demos"
-            yield from _prompt(planned.feedback, told, task)
-        yield from ["", rule("a probe prompt")]
-        yield from _prompt(
-            planned.probe, "a prompt of round 0's probe set, which departs from its training samples", task
+    yield from [
+        "",
+        rule(f"what {type(generator).__name__} makes of {len(handful)} requests of round 0's first batch"),
+    ]
+    if len(handful) < settings.count:
+        yield from _prose(
+            f"preview.count is {settings.count}; the first batch has no more (the generator's batch_size)"
         )
-
-        yield from [
-            "",
-            rule(f"what {type(generator).__name__} makes of {len(handful)} requests of round 0's first batch"),
-        ]
-        if len(handful) < settings.count:
-            yield from _prose(
-                f"preview.count is {settings.count}; the first batch has no more (the generator's batch_size)"
-            )
-        started = time.perf_counter()
-        generator.load()
-        loaded = time.perf_counter()
-        calibration = synthesizer.calibrate()
-        calibrated = time.perf_counter()
-        answers = synthesizer.answer(handful, synthesizer.missing(0, "train"))
+    started = time.perf_counter()
+    generator.load()
+    loaded = time.perf_counter()
+    calibration = synthesizer.calibrate()
+    calibrated = time.perf_counter()
+    answers = synthesizer.answer(handful, synthesizer.missing(0, "train"))
 
     for judged in answers.judged:
         yield from _judged(judged, task)
-    base = len(planned.batch[0].request.text)
-    measured = Measured(
-        requests=len(handful),
-        # What is only more than was wanted is no fault of the generator's.
-        passed=sum(j.reason in ("", "surplus") for j in answers.judged),
-        prompt_tokens=sum(j.completion.prompt_tokens for j in answers.judged),
-        completion_tokens=sum(j.completion.completion_tokens for j in answers.judged),
-        label_tokens=sum(c.prompt_tokens for c in answers.scored),
-        calibration_tokens=sum(c.prompt_tokens for c in calibration),
-        seconds=answers.seconds,
-        feedback_length=len(planned.feedback.request.text) / base if planned.feedback else 1.0,
-        probe_length=len(planned.probe.request.text) / base,
-    )
+    measured = _measure(planned, answers, calibration)
     reasons = Counter(j.reason for j in answers.judged if j.reason not in ("", "surplus"))
     surplus = sum(j.reason == "surplus" for j in answers.judged)
     more = f", {surplus} of them more than the round wants" if surplus else ""
@@ -299,13 +280,29 @@ def preview(
         )
 
     yield from ["", rule("the whole run, estimated")]
-    yield from _estimate(measured, plan, settings, rounds, rate if planned.feedback else 0.0, warmup_rounds)
+    yield from _estimate(measured, synthesizer.plan, settings, rounds, rate if planned.feedback else 0.0, warmup_rounds)
     yield from _prose(
         f"The generator was ready in {_time(loaded - started)}"
         + (f", calibrated for the label checks in {_time(calibrated - loaded)}" if calibration else "")
         + f"; the {measured.requests} requests took {_time(measured.seconds)}. A run sends up to "
         f"{generator.batch_size} at once, which is faster on most engines: its time is less, often by far "
         f"(--preview.count {generator.batch_size} measures it). Training the student is not in it."
+    )
+
+
+def _measure(planned: Requests, answers: Answers, calibration: Sequence[Completion]) -> Measured:
+    base = len(planned.batch[0].request.text)
+    return Measured(
+        requests=len(answers.judged),
+        # What is only more than was wanted is no fault of the generator's.
+        passed=sum(j.reason in ("", "surplus") for j in answers.judged),
+        prompt_tokens=sum(j.completion.prompt_tokens for j in answers.judged),
+        completion_tokens=sum(j.completion.completion_tokens for j in answers.judged),
+        label_tokens=sum(c.prompt_tokens for c in answers.scored),
+        calibration_tokens=sum(c.prompt_tokens for c in calibration),
+        seconds=answers.seconds,
+        feedback_length=len(planned.feedback.request.text) / base if planned.feedback else 1.0,
+        probe_length=len(planned.probe.request.text) / base,
     )
 
 
@@ -411,9 +408,8 @@ def _estimate(
     yield from _costs(settings, measured, [run(s) for s in shares], ["expected", "from", "to"])
     if low < least:
         often = "is" if share < least else "may be"
-        yield from wrap(
-            f"The yield {often} below {least:.0%}: such a round stops (data.plan.max_attempts {plan.max_attempts:g}).",
-            width(),
+        yield from _prose(
+            f"The yield {often} below {least:.0%}: such a round stops (data.plan.max_attempts {plan.max_attempts:g})."
         )
 
 
