@@ -73,7 +73,6 @@ def test_wrong_arguments_are_one_line(args, key, capsys):
 def test_what_may_not_be_right_is_a_warning(tmp_path, capsys):
     task = load_task("news_topics")
     rows = [{**d.fields, "topic": d.target} for d in task.demos]
-    assert {d.target for d in task.demos[:1]} == {rows[0]["topic"]}
     own = [r for r in rows if r["topic"] == "World"][:1] + [r for r in rows if r["topic"] != "World"]
     own += [own[-1], own[-1] | {"text": "A chip and a robot are new in the laboratory today. " * 4}]
     path = changed(
@@ -95,10 +94,9 @@ def test_what_may_not_be_right_is_a_warning(tmp_path, capsys):
     assert "gone.jsonl" in said
     assert out.startswith("ok: ") and out.count("warning: ") == len(warnings_of(load_task(path)))
     short = changed(tmp_path, checks=[{"min_words": {"field": "text", "count": 200}}])
-    assert all(
-        f"demos[{i}]: the task's checks would reject it (too_few_words)" in w
-        for i, w in enumerate(warnings_of(load_task(short)))
-    )
+    found = warnings_of(load_task(short))
+    for i in range(len(task.demos)):
+        assert any(f"demos[{i}]: the task's checks would reject it (too_few_words)" in w for w in found)
 
 
 def test_a_target_outside_of_its_limits_is_a_warning(tmp_path):
