@@ -156,7 +156,7 @@ class GoldCLI(LightningCLI):
             if importlib.util.find_spec("tensorboard"):  # an extra
                 kwargs["logger"].append(TensorBoardLogger(run_dir, name="", version="tensorboard"))
         kwargs.setdefault("default_root_dir", run_dir)
-        trainer: GoldTrainer = super().instantiate_trainer(**kwargs)
+        trainer: GoldTrainer = super().instantiate_trainer(**kwargs)  # type: ignore[assignment]
         # Lightning's save_last copies only what was saved for being good; a run goes on from its last round.
         last = ModelCheckpoint(
             config.checkpoint.dirpath, filename="last", save_on_train_epoch_end=True, enable_version_counter=False
