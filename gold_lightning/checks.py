@@ -211,11 +211,12 @@ class Checker:
                 return None, "label_not_in_set"
             if label is not None and sample.target != label:
                 return None, "wrong_label"
-        reason = self._copied(sample, prompt, demos)
-        for check, params in self._own:
-            reason = reason or check(sample, task, **params)
-        reason = reason or self.duplicate(sample)
+        reason = self._copied(sample, prompt, demos) or self.own_reason(sample) or self.duplicate(sample)
         return (None, reason) if reason else (sample, "")
+
+    def own_reason(self, sample: Sample) -> str:
+        """The first reason of the task's own checks, or ""."""
+        return next((reason for check, params in self._own if (reason := check(sample, self.task, **params))), "")
 
     def keep(self, sample: Sample) -> None:
         """Remembers a sample as kept, so that no other like it is."""

@@ -23,24 +23,45 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from gold_lightning.callbacks import OODFeedback, RunCSVLogger, SeedSteps, TestTable
+from gold_lightning.catalogue import tasks_command
 from gold_lightning.checkpoint import BestCheckpoint, save_whole
+from gold_lightning.console import say
 from gold_lightning.data import GoldDataModule
 from gold_lightning.errors import ConfigError, GoldError
 from gold_lightning.export import export_best
+from gold_lightning.preview import PreviewSettings, preview
 from gold_lightning.report import results_table
 from gold_lightning.student import T5Student
 from gold_lightning.task import load_task
 
-__all__ = ["GoldCLI", "main"]
+__all__ = ["GoldCLI", "GoldTrainer", "main"]
 
 _HERE = Path(__file__).parent
 _CONFIGS = next((p for p in (_HERE / "configs", _HERE.parent / "configs") if p.is_dir()), _HERE / "configs")
 
 
+class GoldTrainer(Trainer):
+    """Lightning's Trainer with a method for each subcommand that Lightning does not have."""
+
+    def preview(self, model: T5Student | None, datamodule: GoldDataModule, settings: PreviewSettings) -> None:
+        """Shows prompts and a handful of samples, and estimates what the whole run takes.
+
+        Args:
+            model: Not needed; the CLI does not load it.
+            datamodule: Of the run. Its run folder is left as it is.
+            settings: How many requests to send, and what tokens cost.
+        """
+        feedback = next(c for c in self.callbacks if isinstance(c, OODFeedback))  # type: ignore[attr-defined]
+        rounds = -1 if self.max_epochs is None else self.max_epochs
+        told = preview(datamodule, settings, rounds=rounds, rate=feedback.rate, warmup_rounds=feedback.warmup_rounds)
+        for line in told:
+            say(line)
+
+
 class GoldCLI(LightningCLI):
     """LightningCLI around a T5Student and a GoldDataModule."""
 
-    trainer: Trainer
+    trainer: GoldTrainer
     datamodule: GoldDataModule
     model: T5Student
 
@@ -48,6 +69,7 @@ class GoldCLI(LightningCLI):
         super().__init__(
             T5Student,
             GoldDataModule,
+            trainer_class=GoldTrainer,
             save_config_callback=RunConfig,
             save_config_kwargs={"overwrite": True},
             trainer_defaults={
@@ -58,7 +80,10 @@ class GoldCLI(LightningCLI):
                 "enable_model_summary": False,
             },
             seed_everything_default=1,
-            parser_kwargs={"exit_on_error": False},
+            parser_kwargs={
+                "exit_on_error": False,
+                "epilog": "One more subcommand, without a config: tasks lists, shows and checks tasks (tasks --help).",
+            },
             auto_configure_optimizers=False,
             args=list(args) if args is not None else None,
         )
@@ -67,7 +92,8 @@ class GoldCLI(LightningCLI):
     def subcommands() -> dict[str, set[str]]:
         """The trainer's methods that make sense here."""
         every = LightningCLI.subcommands()
-        return {name: every[name] for name in ("fit", "validate", "test")}
+        own = {"preview": {"model", "datamodule", "settings"}}
+        return {name: every[name] for name in ("fit", "validate", "test")} | own
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_argument("--run.root", type=str, default="runs", help="Folder of all runs.")
@@ -77,6 +103,8 @@ class GoldCLI(LightningCLI):
             default="default",
             help="Name of this run. The same name goes on with what is there; another begins anew.",
         )
+        # No group of its own: the arguments of a subcommand's method are in a group of that name already.
+        parser.add_class_arguments(PreviewSettings, "preview", as_group=False)
         parser.add_lightning_class_args(OODFeedback, "feedback")
         parser.add_lightning_class_args(EarlyStopping, "early_stopping")
         parser.add_lightning_class_args(BestCheckpoint, "checkpoint")
@@ -106,7 +134,9 @@ class GoldCLI(LightningCLI):
         folder = Path(config.checkpoint.dirpath)
         if self.subcommand == "test":
             config.verbose = False  # the results table says it
-        if config.get("ckpt_path") in (None, "last", "best"):
+        if self.subcommand == "preview":  # it is about prompts and money
+            self.parser.add_instantiator(_not_loaded, T5Student, subclasses=True, prepend=True)
+        if "ckpt_path" in config and config.ckpt_path in (None, "last", "best"):
             wanted = "last" if self.subcommand == "fit" else (config.get("ckpt_path") or "best")
             path = folder / f"{wanted}.ckpt"
             if path.exists():
@@ -116,7 +146,7 @@ class GoldCLI(LightningCLI):
             else:
                 raise GoldError(f"{path}: no such checkpoint; run fit first, or give --ckpt_path FILE")
 
-    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+    def instantiate_trainer(self, **kwargs: Any) -> GoldTrainer:
         """Adds the run folder's loggers and the callbacks that every run has."""
         config = self.config[self.subcommand]
         run_dir = config.data.run_dir
@@ -126,7 +156,7 @@ class GoldCLI(LightningCLI):
             if importlib.util.find_spec("tensorboard"):  # an extra
                 kwargs["logger"].append(TensorBoardLogger(run_dir, name="", version="tensorboard"))
         kwargs.setdefault("default_root_dir", run_dir)
-        trainer: Trainer = super().instantiate_trainer(**kwargs)
+        trainer: GoldTrainer = super().instantiate_trainer(**kwargs)  # type: ignore[assignment]
         # Lightning's save_last copies only what was saved for being good; a run goes on from its last round.
         last = ModelCheckpoint(
             config.checkpoint.dirpath, filename="last", save_on_train_epoch_end=True, enable_version_counter=False
@@ -139,6 +169,10 @@ class GoldCLI(LightningCLI):
             # work does not reach for a whole round, and for other processes, which then wait for this one.
             trainer._signal_connector._sigterm_notifier_fn = _nothing  # type: ignore[method-assign, assignment]
         return trainer
+
+    def preview(self, model: T5Student | None, datamodule: GoldDataModule) -> None:
+        """Gives the trainer's method its settings, which are a section of the config and no arguments."""
+        self.trainer.preview(model, datamodule, PreviewSettings(**self._get(self.config, "preview")))
 
     def after_fit(self) -> None:
         """Leaves the best student as a folder."""
@@ -173,6 +207,10 @@ class RunConfig(SaveConfigCallback):
         part.write_text(self.parser.dump(self.config, skip_none=False), encoding="utf-8")
         part.replace(run_dir / "config.yaml")
         self.already_saved = True
+
+
+def _not_loaded(*args: Any, **kwargs: Any) -> None:
+    """Stands in for a model that a subcommand does not need."""
 
 
 def _seed(value: bool | int) -> int:
@@ -290,7 +328,10 @@ def main(args: Sequence[str] | None = None) -> int:
     argv = list(sys.argv[1:] if args is None else args)
     try:
         with _stopped_by_sigterm():
-            GoldCLI(_resolve_configs(argv))
+            if argv[:1] == ["tasks"]:  # needs no config, and no run
+                tasks_command(argv[1:])
+            else:
+                GoldCLI(_resolve_configs(argv))
     except KeyboardInterrupt:
         _say_stopped()
         return 1

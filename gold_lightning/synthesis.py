@@ -20,7 +20,7 @@ from gold_lightning.prompt import Hint, agreement_request, probe_request, traini
 from gold_lightning.store import BatchRecord, Kind, RoundStore, StoredSample, digest
 from gold_lightning.task import Sample, Task
 
-__all__ = ["Plan", "Progress", "Synthesizer"]
+__all__ = ["Answers", "Asked", "Judged", "Plan", "Progress", "Synthesizer"]
 
 _log = logging.getLogger(__name__)
 _PRIOR_YIELD = 0.7
@@ -63,6 +63,10 @@ class Plan:
         if not self.max_attempts >= 1:
             raise ConfigError("data.plan.max_attempts", self.max_attempts, "1 or more")
 
+    def quota(self, kind: Kind) -> int:
+        """Samples of a kind wanted a round."""
+        return self.samples_per_round if kind == "train" else self.probe_per_round
+
 
 @dataclass(frozen=True)
 class Progress:
@@ -79,8 +83,17 @@ class Progress:
 
 
 @dataclass(frozen=True)
-class _Asked:
-    """A request with what its answer is judged by."""
+class Asked:
+    """A request with what its answer is judged by.
+
+    Args:
+        id: Of the sample that comes of it.
+        request: What the generator gets.
+        label: The wanted label; ``None`` for a sequence-to-sequence task.
+        demos: What the prompt shows, in its order, each with its id.
+        feedback: Whether feedback demos are among them.
+        hint: What it asks for beyond the label.
+    """
 
     id: str
     request: Request
@@ -88,6 +101,40 @@ class _Asked:
     demos: tuple[tuple[str, Sample], ...]
     feedback: bool
     hint: Hint
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What became of a request.
+
+    Args:
+        asked: The request.
+        completion: What the generator gave.
+        sample: The accepted sample; ``None`` for a reject.
+        reason: Why it was rejected; "" for an accepted sample.
+        agrees: Whether the generator's own likelihoods favour the label; ``None`` when not asked.
+    """
+
+    asked: Asked
+    completion: Completion
+    sample: Sample | None
+    reason: str
+    agrees: bool | None = None
+
+
+@dataclass(frozen=True)
+class Answers:
+    """A batch, answered and judged.
+
+    Args:
+        judged: One for each request, in order.
+        scored: What the generator was asked about labels beside.
+        seconds: Wall time of it all.
+    """
+
+    judged: tuple[Judged, ...]
+    scored: tuple[Completion, ...]
+    seconds: float
 
 
 class Synthesizer:
@@ -142,17 +189,17 @@ class Synthesizer:
             QuotaError: The quota was not met within ``plan.max_attempts``.
         """
         fed = {"feedback": digest([pool.state_dict(), rate])}
-        return self._fill(round_, "train", self.plan.samples_per_round, pool, rate, fed)
+        return self._fill(round_, "train", pool, rate, fed)
 
     def probe(self, round_: int) -> Sequence[StoredSample]:
         """The probe set of a round, which departs from its training samples. Raises as :meth:`train`."""
         shown = {"training samples": digest([s.id for s in self.store(round_).accepted("train")])}
-        return self._fill(round_, "probe", self.plan.probe_per_round, FeedbackPool(), 0.0, shown)
+        return self._fill(round_, "probe", FeedbackPool(), 0.0, shown)
 
     def _fill(
-        self, round_: int, kind: Kind, quota: int, pool: FeedbackPool, rate: float, depends: dict[str, str]
+        self, round_: int, kind: Kind, pool: FeedbackPool, rate: float, depends: dict[str, str]
     ) -> Sequence[StoredSample]:
-        store = self.store(round_)
+        store, quota = self.store(round_), self.plan.quota(kind)
         # Sizes are left out: a larger quota asks for more of the same, and pays for nothing twice.
         sizes = ("samples_per_round", "probe_per_round", "max_attempts")
         how = {k: v for k, v in asdict(self.plan).items() if k not in sizes}
@@ -168,66 +215,98 @@ class Synthesizer:
         )
         self._remember_before(round_, kind)
         self._remember(store.accepted(kind))
-        missing = self._missing(store, kind, quota)
+        missing = self.missing(round_, kind, store.accepted(kind))
         tokens, seconds, found = 0, 0.0, len(store.accepted(kind))
         while missing:
             requested = sum(b.requested for b in store.batches(kind))
             if requested >= self.plan.max_attempts * quota:
                 raise QuotaError(_yield_table(store, kind, quota, requested))
-            asked, groups = self._ask(store, kind, missing, pool, rate)
-            started = time.perf_counter()
-            completions = self.generator.generate([a.request for a in asked])
-            record = self._judge(store, kind, asked, completions, missing, groups, started)
+            asked, groups = self.ask(
+                round_, kind, pool, rate, store.batches(kind), store.accepted(kind), store.accepted("train")
+            )
+            record = self._commit(store, kind, self.answer(asked, missing), groups)
             tokens += record.prompt_tokens + record.completion_tokens
             seconds += record.seconds
-            missing = self._missing(store, kind, quota)
+            missing = self.missing(round_, kind, store.accepted(kind))
             if self.report:
                 kept = len(store.accepted(kind))
                 asked_for = requested + len(asked)
                 self.report(Progress(round_, kind, kept, quota, asked_for, kept - found, tokens, seconds))
         return store.accepted(kind)
 
-    def _missing(self, store: RoundStore, kind: Kind, quota: int) -> Counter[str | None]:
-        """How many samples are still wanted, by label; labels with nothing missing are left out."""
+    def missing(self, round_: int, kind: Kind, accepted: Sequence[StoredSample] = ()) -> Counter[str | None]:
+        """How many samples are still wanted, by label; labels with nothing missing are left out.
+
+        Args:
+            round_: Number of the round.
+            kind: Training samples or the probe set.
+            accepted: What the round has of them.
+        """
+        quota = self.plan.quota(kind)
         labels: tuple[str | None, ...] = self.task.label_names or (None,)
         # The remainder goes to other labels in each round, so that no label gains over a run.
-        turn = store.round % len(labels)
+        turn = round_ % len(labels)
         order = labels[turn:] + labels[:turn]
-        have = Counter(s.sample.target if self.task.labels else None for s in store.accepted(kind))
+        have = Counter(s.sample.target if self.task.labels else None for s in accepted)
         wanted = {label: quota // len(labels) + (i < quota % len(labels)) for i, label in enumerate(order)}
         return Counter({label: wanted[label] - have[label] for label in labels if wanted[label] > have[label]})
 
-    def _ask(
-        self, store: RoundStore, kind: Kind, missing: Counter[str | None], pool: FeedbackPool, rate: float
-    ) -> tuple[list[_Asked], list[dict[str, Any]]]:
-        """The next batch of requests: a function of the store's committed batches and of seeds alone."""
-        batches = store.batches(kind)
+    def ask(
+        self,
+        round_: int,
+        kind: Kind,
+        pool: FeedbackPool,
+        rate: float,
+        batches: Sequence[BatchRecord] = (),
+        accepted: Sequence[StoredSample] = (),
+        train: Sequence[StoredSample] = (),
+    ) -> tuple[list[Asked], list[dict[str, Any]]]:
+        """Plans the next batch of requests: a function of what is committed and of seeds alone.
+
+        Args:
+            round_: Number of the round.
+            kind: Training samples or the probe set.
+            pool: Where feedback demos come from.
+            rate: Share of the prompts that shows them, in [0, 1].
+            batches: The committed batches of this round and kind; none: this is the first.
+            accepted: What they gave.
+            train: The round's training samples, from which a probe prompt departs.
+
+        Returns:
+            The requests, at most as many as the generator likes at once, and what each group of them asks for.
+        """
+        missing = self.missing(round_, kind, accepted)
         earlier = [g for b in batches for g in b.groups]
-        requested, kept = sum(b.requested for b in batches), len(store.accepted(kind))
+        requested, kept = sum(b.requested for b in batches), len(accepted)
         rate_kept = max(_LEAST_YIELD, kept / requested) if requested else _PRIOR_YIELD
         to_ask = {label: math.ceil(n / rate_kept) for label, n in missing.items()}
-        asked: list[_Asked] = []
+        asked: list[Asked] = []
         groups: list[dict[str, Any]] = []
         while len(asked) < self.generator.batch_size and any(n > 0 for n in to_ask.values()):
             label = max(to_ask, key=lambda name: to_ask[name])  # ties: the task's order
             size = min(self.plan.group_size, to_ask[label], self.generator.batch_size - len(asked))
             before = [g for g in earlier + groups if g["label"] == label]
             group = len(earlier) + len(groups)
-            rng = random.Random(f"{self.seed}/{store.round}/{kind}/{group}")
-            turn = len(before) + store.round
+            rng = random.Random(f"{self.seed}/{round_}/{kind}/{group}")
+            turn = len(before) + round_
             key = label if label is not None else ""
             feed = pool.entries(key) and math.floor((turn + 1) * rate) > math.floor(turn * rate)
-            demos = self._demos(store, kind, label, pool if feed else None, rng)
+            demos = self._demos(kind, label, pool if feed else None, train, rng)
             hinted = sum(g["size"] for g in before)
             for i in range(size):
-                hint = self._hint(store.round, kind, label, hinted + i)
-                asked.append(self._one(store, kind, requested + len(asked), label, demos, bool(feed), hint))
+                hint = self._hint(round_, kind, label, hinted + i)
+                asked.append(self._one(round_, kind, requested + len(asked), label, demos, bool(feed), hint))
             groups.append({"label": label, "feedback": bool(feed), "size": size})
             to_ask[label] -= size
         return asked, groups
 
     def _demos(
-        self, store: RoundStore, kind: Kind, label: str | None, pool: FeedbackPool | None, rng: random.Random
+        self,
+        kind: Kind,
+        label: str | None,
+        pool: FeedbackPool | None,
+        train: Sequence[StoredSample],
+        rng: random.Random,
     ) -> tuple[tuple[str, Sample], ...]:
         """What a group's prompt shows, with ids; for probe prompts the samples to depart from come last."""
         own_label = label is not None and not self.task.contrast
@@ -238,7 +317,7 @@ class Synthesizer:
             shown += [(e.id, e.sample) for e in drawn]
             rng.shuffle(shown)
         if kind == "probe":
-            made = [(s.id, s.sample) for s in store.accepted("train") if label is None or s.sample.target == label]
+            made = [(s.id, s.sample) for s in train if label is None or s.sample.target == label]
             shown += rng.sample(made, min(self.plan.depart_from, len(made)))
         return tuple(shown)
 
@@ -267,119 +346,139 @@ class Synthesizer:
 
     def _one(
         self,
-        store: RoundStore,
+        round_: int,
         kind: Kind,
         number: int,
         label: str | None,
         demos: tuple[tuple[str, Sample], ...],
         feedback: bool,
         hint: Hint,
-    ) -> _Asked:
-        seed = random.Random(f"{self.seed}/{store.round}/{kind}/request/{number}").getrandbits(31)
-        id_ = f"r{store.round:03d}-{kind}-{number:05d}"
+    ) -> Asked:
+        seed = random.Random(f"{self.seed}/{round_}/{kind}/request/{number}").getrandbits(31)
+        id_ = f"r{round_:03d}-{kind}-{number:05d}"
         if kind == "train":
             request = training_request(self.task, label, [d for _, d in demos], hint, seed)
         else:
             seeds = [d for i, d in demos if i.startswith("demo-")]
             depart = [d for i, d in demos if not i.startswith("demo-")]
             request = probe_request(self.task, label, seeds, depart, hint, seed)
-        return _Asked(id_, request, label, demos, feedback, hint)
+        return Asked(id_, request, label, demos, feedback, hint)
 
-    def _judge(
-        self,
-        store: RoundStore,
-        kind: Kind,
-        asked: Sequence[_Asked],
-        completions: Sequence[Completion],
-        missing: Counter[str | None],
-        groups: Sequence[dict[str, Any]],
-        started: float,
-    ) -> BatchRecord:
+    def answer(self, asked: Sequence[Asked], missing: Counter[str | None]) -> Answers:
+        """Has the generator answer requests, and judges what it gave. Remembers the accepted, stores nothing.
+
+        Args:
+            asked: The requests.
+            missing: How many samples are wanted, by label; what is beyond that is rejected as ``surplus``.
+        """
+        started = time.perf_counter()
+        completions = self.generator.generate([a.request for a in asked])
         if len(completions) != len(asked):
             raise RuntimeError(
                 f"{type(self.generator).__name__} gave {len(completions)} completions for {len(asked)} requests"
             )
-        index = len(store.batches(kind))
-        passed: list[tuple[_Asked, Completion, Sample]] = []
-        rejects: list[dict[str, Any]] = []
-
-        def reject(a: _Asked, completion: Completion, reason: str) -> None:
-            of = {"label": a.label, "prompt_hash": digest(a.request.text)}
-            rejects.append({"id": a.id, "reason": reason, **of, "raw": completion.text})
-
+        found: list[tuple[Asked, Completion, Sample | None, str]] = []
         for a, completion in zip(asked, completions, strict=True):
             instruction = f"{a.request.system}\n{a.request.own}\n" + "\n".join(f.description for f in self.task.fields)
             shown = [*self.task.demos, *(d for _, d in a.demos)]
-            sample, reason = self._checker.judge(completion, a.label, a.request.answer, instruction, shown)
-            if sample is None:
-                reject(a, completion, reason)
-            else:
-                passed.append((a, completion, sample))
+            found.append(
+                (a, completion, *self._checker.judge(completion, a.label, a.request.answer, instruction, shown))
+            )
 
-        agrees, scored = self._agreement([sample for _, _, sample in passed])
+        agrees, scored = self._agreement([sample for _, _, sample, _ in found if sample is not None])
+        verdicts = iter(agrees)
         left = Counter(missing)
-        accepted: list[StoredSample] = []
-        for (a, completion, sample), agree in zip(passed, agrees, strict=True):
-            if agree is False and self.plan.label_agreement == "require":
-                reject(a, completion, "label_disagreement")
-            elif left[a.label] <= 0:
-                reject(a, completion, "surplus")
-            elif twin := self._checker.duplicate(sample):
-                reject(a, completion, twin)  # of an earlier sample of this very batch
-            else:
+        judged: list[Judged] = []
+        for a, completion, sample, reason in found:
+            agree = None if sample is None else next(verdicts)
+            if sample is not None:
+                if agree is False and self.plan.label_agreement == "require":
+                    reason = "label_disagreement"
+                elif left[a.label] <= 0:
+                    reason = "surplus"
+                else:
+                    reason = self._checker.duplicate(sample)  # of an earlier sample of this very batch
+            if sample is not None and not reason:
                 # Only what is stored is remembered: a resumed run judges as this one does.
                 self._remembered.add(a.id)
                 self._checker.keep(sample)
                 left[a.label] -= 1
-                accepted.append(
-                    StoredSample(
-                        id=a.id,
-                        sample=sample,
-                        batch=index,
-                        prompt_hash=digest(a.request.text),
-                        demo_ids=tuple(i for i, _ in a.demos),
-                        feedback=a.feedback,
-                        hint={k: v for k, v in asdict(a.hint).items() if v},
-                        seed=a.request.seed,
-                        raw=completion.text,
-                        agrees=agree,
-                    )
+            judged.append(Judged(a, completion, None if reason else sample, reason, agree))
+        return Answers(tuple(judged), tuple(scored), time.perf_counter() - started)
+
+    def _commit(self, store: RoundStore, kind: Kind, answers: Answers, groups: Sequence[dict[str, Any]]) -> BatchRecord:
+        """Puts a batch into the store."""
+        index, judged = len(store.batches(kind)), answers.judged
+        accepted: list[StoredSample] = []
+        rejects: list[dict[str, Any]] = []
+        for j in judged:
+            a, prompt_hash = j.asked, digest(j.asked.request.text)
+            if j.sample is None:
+                of = {"label": a.label, "prompt_hash": prompt_hash}
+                rejects.append({"id": a.id, "reason": j.reason, **of, "raw": j.completion.text})
+                continue
+            accepted.append(
+                StoredSample(
+                    id=a.id,
+                    sample=j.sample,
+                    batch=index,
+                    prompt_hash=prompt_hash,
+                    demo_ids=tuple(i for i, _ in a.demos),
+                    feedback=a.feedback,
+                    hint={k: v for k, v in asdict(a.hint).items() if v},
+                    seed=a.request.seed,
+                    raw=j.completion.text,
+                    agrees=j.agrees,
                 )
-        spent = [*completions, *scored]
+            )
+        spent = [*(j.completion for j in judged), *answers.scored]
         record = BatchRecord(
             kind=kind,
             index=index,
-            requested=len(asked),
+            requested=len(judged),
             accepted=len(accepted),
             rejects=dict(Counter(r["reason"] for r in rejects)),
             prompt_tokens=sum(c.prompt_tokens for c in spent),
             completion_tokens=sum(c.completion_tokens for c in spent),
-            seconds=time.perf_counter() - started,
+            seconds=answers.seconds,
             groups=list(groups),
-            agreed=sum(a is True for a in agrees),
-            asked_agreement=sum(a is not None for a in agrees),
+            agreed=sum(j.agrees is True for j in judged),
+            asked_agreement=sum(j.agrees is not None for j in judged),
         )
-        prompts = {digest(a.request.text): a.request.text for a in asked}
+        prompts = {digest(j.asked.request.text): j.asked.request.text for j in judged}
         store.commit(record, accepted, rejects, prompts, {"generator": self.generator.fingerprint()})
         return record
 
-    def _agreement(self, samples: Sequence[Sample]) -> tuple[list[bool | None], list[Completion]]:
-        """Whether the generator's likelihoods favour each sample's label.
+    def calibrate(self) -> list[Completion]:
+        """Takes the mean log-likelihood of each label over seed demos, once, where labels are checked at all.
 
-        Each label's log-likelihood is taken relative to its mean over seed demos, since a small model
-        likes some labels better than others whatever it reads (calibration after Zhao et al., ICML 2021).
+        A small model likes some labels better than others whatever it reads (calibration after Zhao et al.,
+        ICML 2021). :meth:`answer` does it by itself; a caller who measures does it before.
+
+        Returns:
+            What was asked for it; nothing where it was done before, or where no label is checked.
         """
+        if self.plan.label_agreement == "off" or self._prior is not None:
+            return []
+        shown, others = self._label_demos()
+        spent = self.generator.generate([agreement_request(self.task, d.fields, shown) for d in others])
+        self._prior = tuple(sum(c) / len(spent) for c in zip(*(s.choice_log_probs for s in spent), strict=True))
+        return spent
+
+    def _label_demos(self) -> tuple[list[Sample], list[Sample]]:
+        """The demos that label checks show, one of each label, and those that they are calibrated with."""
+        order = random.Random(f"{self.seed}/agreement").sample(self.task.demos, len(self.task.demos))
+        shown = [next(d for d in order if d.target == name) for name in self.task.label_names]
+        # As many of each label, so that what the likelihoods favour on average is the model's own bias.
+        return shown, [d for d in order if d not in shown] or shown
+
+    def _agreement(self, samples: Sequence[Sample]) -> tuple[list[bool | None], list[Completion]]:
+        """Whether the generator's likelihoods favour each sample's label, relative to :meth:`calibrate`'s means."""
         if self.plan.label_agreement == "off" or not samples:
             return [None] * len(samples), []
-        rng = random.Random(f"{self.seed}/agreement")
-        order = rng.sample(self.task.demos, len(self.task.demos))
-        shown = [next(d for d in order if d.target == name) for name in self.task.label_names]
-        spent: list[Completion] = []
-        if self._prior is None:
-            # As many of each label, so that what the likelihoods favour on average is the model's own bias.
-            others = [d for d in order if d not in shown] or shown
-            spent = self.generator.generate([agreement_request(self.task, d.fields, shown) for d in others])
-            self._prior = tuple(sum(c) / len(spent) for c in zip(*(s.choice_log_probs for s in spent), strict=True))
+        spent = self.calibrate()
+        means = self._prior or ()  # calibrate() has set it
+        shown, _ = self._label_demos()
         asked = [agreement_request(self.task, s.fields, shown) for s in samples]
         names = self.task.label_names
         answers: list[Completion] = []
@@ -387,7 +486,7 @@ class Synthesizer:
             answers += self.generator.generate(asked[at : at + self.generator.batch_size])
         agrees: list[bool | None] = []
         for sample, answer in zip(samples, answers, strict=True):
-            lift = [score - prior for score, prior in zip(answer.choice_log_probs, self._prior, strict=True)]
+            lift = [score - mean for score, mean in zip(answer.choice_log_probs, means, strict=True)]
             agrees.append(names[max(range(len(names)), key=lambda i: lift[i])] == sample.target)
         return agrees, spent + answers
 

@@ -17,7 +17,20 @@ import yaml
 
 from gold_lightning.errors import ConfigError, GoldError
 
-__all__ = ["Check", "Field", "Hints", "Label", "Sample", "StudentFormat", "Task", "TestData", "TestRow", "load_task"]
+__all__ = [
+    "Check",
+    "Field",
+    "Hints",
+    "Label",
+    "Sample",
+    "StudentFormat",
+    "Task",
+    "TestData",
+    "TestRow",
+    "load_task",
+    "shipped_tasks",
+    "task_file",
+]
 
 
 @dataclass(frozen=True)
@@ -318,21 +331,37 @@ def _check_names(fields: Sequence[Field], target: Field) -> None:
         raise ConfigError("target.name", target.name, "a name that no field has, in any case")
 
 
+def shipped_tasks() -> dict[str, Path]:
+    """File of each task that comes with the package, by name, in alphabetical order."""
+    folder = Path(str(resources.files("gold_lightning"))) / "tasks"
+    return {p.stem: p for p in sorted(folder.glob("*.yaml"))}
+
+
+def task_file(name_or_path: str, key: str = "data.task") -> Path:
+    """The file of a task: a path, or the name of a shipped task.
+
+    Args:
+        name_or_path: What the user wrote.
+        key: Where it was written, for the message.
+
+    Raises:
+        ConfigError: There is neither.
+    """
+    path, known = Path(name_or_path), shipped_tasks()
+    if path.is_file():
+        return path
+    if name_or_path not in known:
+        raise ConfigError(key, name_or_path, f"the path of a task file, or a shipped task ({', '.join(known)})")
+    return known[name_or_path]
+
+
 def load_task(name_or_path: str) -> Task:
     """Reads a task: the path of a YAML file, or the name of a shipped task.
 
     Raises:
         ConfigError: The task is not found, or a key in it is wrong; the message names file and key.
     """
-    path = Path(name_or_path)
-    if not path.is_file():
-        shipped = Path(str(resources.files("gold_lightning"))) / "tasks"
-        known = sorted(p.stem for p in shipped.glob("*.yaml"))
-        if name_or_path not in known:
-            raise ConfigError(
-                "data.task", name_or_path, f"the path of a task file, or a shipped task ({', '.join(known)})"
-            )
-        path = shipped / f"{name_or_path}.yaml"
+    path = task_file(name_or_path)
     try:
         raw = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except (yaml.YAMLError, ValueError) as e:  # ValueError: not UTF-8, or a date that is none

@@ -79,6 +79,9 @@ class Generator(ABC):
     def generate(self, requests: Sequence[Request]) -> list[Completion]:
         """Answers all requests, one completion each, in their order."""
 
+    def load(self) -> None:  # noqa: B027 - most engines have nothing to do
+        """Makes ready whatever is slow, which the first :meth:`generate` does else: for a caller who measures."""
+
     def fingerprint(self) -> dict[str, Any]:
         """Plain values on which the completions depend (model, sampling), without secrets."""
         return {"class": f"{type(self).__module__}.{type(self).__qualname__}"}

@@ -135,6 +135,9 @@ class TransformersGenerator(Generator):
         sampling = {k: getattr(self, k) for k in ("form", "temperature", "top_k", "top_p", "dtype", "batch_size")}
         return super().fingerprint() | {"model": self.model} | sampling
 
+    def load(self) -> None:
+        self._load()
+
     def source(self) -> str:
         """Folder or hub id to load from. Engines that bring their own weights override this."""
         return self.model

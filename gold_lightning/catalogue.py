@@ -1,0 +1,164 @@
+"""Tasks as a person looks at them: which ones are shipped, what a file says, and whether it is right."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from jsonargparse import ArgumentParser
+
+from gold_lightning.backbone import load_tokenizer
+from gold_lightning.checks import Checker
+from gold_lightning.console import printable, say, table, width, wrap
+from gold_lightning.data import load_test_rows
+from gold_lightning.errors import ConfigError, GoldError
+from gold_lightning.metrics import make_metric
+from gold_lightning.prompt import render
+from gold_lightning.task import Task, load_task, shipped_tasks, task_file
+
+__all__ = ["shipped", "summary", "tasks_command", "warnings_of"]
+
+
+def tasks_command(args: Sequence[str]) -> None:
+    """Runs ``tasks``, ``tasks show NAME`` or ``tasks check FILE``.
+
+    Args:
+        args: Arguments after ``tasks``.
+
+    Raises:
+        GoldError: There is no such task, or its file is wrong.
+        ArgumentError: An argument is wrong.
+    """
+    parser = ArgumentParser(
+        prog="gold_lightning tasks", description="Lists the shipped tasks; or one of:", exit_on_error=False
+    )
+    commands = parser.add_subcommands(required=False, dest="command")
+    show = ArgumentParser(description="Prints the file of a shipped task, to start from.", exit_on_error=False)
+    show.add_argument("task", type=str, help="Name of a shipped task.")
+    commands.add_subcommand("show", show)
+    check = ArgumentParser(description="Says whether a task file is right, and what may not be.", exit_on_error=False)
+    check.add_argument("task", type=str, help="The path of a task file, or the name of a shipped task.")
+    check.add_argument("--student", type=str, default="embedded", help="Whose tokens to count.")
+    commands.add_subcommand("check", check)
+    given = parser.parse_args(list(args))
+    if given.command == "show":
+        if given.show.task not in shipped_tasks():
+            raise ConfigError("tasks show", given.show.task, f"one of {', '.join(shipped_tasks())}")
+        for line in shipped_tasks()[given.show.task].read_text(encoding="utf-8").splitlines():
+            say(line)  # as it is: it is the package's own, and will be a file
+    elif given.command == "check":
+        task = load_task(str(task_file(given.check.task, "tasks check")))
+        warnings = warnings_of(task, given.check.student)  # may still find an error
+        say(f"ok: {summary(task)}")
+        for warning in warnings:
+            for i, line in enumerate(wrap(printable(warning), width() - 9)):
+                say(("         " if i else "warning: ") + line)
+    else:
+        for line in shipped():
+            say(line)
+
+
+def shipped() -> Iterator[str]:
+    """Lines that list the shipped tasks: a row of facts each, and its description under it."""
+    tasks = [load_task(str(path)) for path in shipped_tasks().values()]
+    rows = [["task", "kind", "labels", "demos", "metrics", "test data"]]
+    rows += [
+        [t.name, _kind(t), str(len(t.labels) or "-"), str(len(t.demos)), ", ".join(t.metrics), _test_data(t)]
+        for t in tasks
+    ]
+    head, *lines = table(rows, right=[2, 3])
+    yield head
+    for line, task in zip(lines, tasks, strict=True):
+        yield line
+        yield from (f"    {part}" for part in wrap(task.description, width() - 4))
+    yield ""
+    yield "tasks show NAME prints one to start from, tasks check FILE says whether yours is right"
+
+
+def summary(task: Task) -> str:
+    """One printable line on what a task is."""
+    labels = f" ({', '.join(task.label_names)})" if task.labels else ""
+    parts = [
+        f"{task.name}, {_kind(task)}{labels}",
+        f"{len(task.demos)} demos",
+        f"metrics {', '.join(task.metrics)}" if task.metrics else "the usual metric",
+        f"test data {_test_data(task)}",
+    ]
+    return printable("; ".join(parts))
+
+
+def warnings_of(task: Task, student: str = "embedded") -> list[str]:
+    """What a task is allowed to be, but should rather not.
+
+    Args:
+        task: The task.
+        student: Whose tokens to count.
+
+    Raises:
+        ConfigError: The task names a check or a metric that there is not.
+    """
+    for name in task.metrics:
+        make_metric(name, task.label_names)
+    return [*_of_demos(task), *_of_lengths(task, student), *_of_test(task)]
+
+
+def _of_demos(task: Task) -> Iterator[str]:
+    counts = Counter(d.target for d in task.demos)
+    for name in task.label_names:
+        if counts[name] == 1:
+            yield f"labels: {name!r} has one demo, which all its prompts show; two or three give more varied samples"
+    checker = Checker(task)
+    for i, demo in enumerate(task.demos):
+        if reason := checker.own_reason(demo) or checker.duplicate(demo):
+            yield f"demos[{i}]: the task's checks would reject it ({reason}), and generated samples like it"
+        checker.keep(demo)
+        limits = task.target
+        if not task.labels and not limits.min_chars <= len(demo.target) <= limits.max_chars:
+            yield (
+                f"demos[{i}].{limits.name}: {len(demo.target)} characters; samples are rejected outside of "
+                f"{limits.min_chars} to {limits.max_chars}"
+            )
+
+
+def _of_lengths(task: Task, student: str) -> Iterator[str]:
+    tokenizer = load_tokenizer(student)
+
+    def tokens(text: str) -> int:
+        return len(tokenizer(text).input_ids)
+
+    form, by = task.student, f"by the tokens of the student {student}"
+    for i, demo in enumerate(task.demos):
+        for found, limit, key, then in (
+            (tokens(task.student_input(demo)), form.max_input_tokens, "student.max_input_tokens", "its input is cut"),
+            (
+                tokens(task.student_target(demo.target)),
+                form.max_target_tokens,
+                "student.max_target_tokens",
+                "its target is cut",
+            ),
+            (tokens(render(demo, task)), task.max_sample_tokens, "max_sample_tokens", "a sample like it is rejected"),
+        ):
+            if found > limit:
+                yield f"{key}: demos[{i}] takes {found} tokens of {limit}, so {then} ({by})"
+
+
+def _of_test(task: Task) -> Iterator[str]:
+    if task.test.file:
+        try:
+            load_test_rows(task)
+        except GoldError as e:
+            yield str(e)
+    elif not task.test.hub:
+        yield "test: names no test data; the test command will need --data.test_file"
+
+
+def _kind(task: Task) -> str:
+    return "labels" if task.labels else "sequence"
+
+
+def _test_data(task: Task) -> str:
+    spec = task.test
+    if spec.file:
+        return f"file {Path(spec.file).name}"
+    return " ".join(part for part in (spec.hub, spec.config, spec.split) if part) if spec.hub else "none named"

@@ -1,0 +1,444 @@
+"""Look before you pay: the prompts of a run, a handful of what comes back, and what all of it would cost.
+
+Everything is planned, parsed and judged by the run's own :class:`~gold_lightning.synthesis.Synthesizer`, so what is
+shown is what a run does. Nothing is stored, and the student's weights are not needed.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from gold_lightning.console import printable, rule, table, width, wrap
+from gold_lightning.data import GoldDataModule
+from gold_lightning.errors import ConfigError
+from gold_lightning.generators import Completion
+from gold_lightning.pool import FeedbackPool, PoolEntry
+from gold_lightning.prompt import render
+from gold_lightning.store import StoredSample
+from gold_lightning.synthesis import Answers, Asked, Judged, Plan, Synthesizer
+from gold_lightning.task import Sample, Task
+
+__all__ = ["Cost", "Measured", "PreviewSettings", "Requests", "cost", "plan_requests", "preview", "wilson_interval"]
+
+_ALONE = "as round 0 sends it, word for word"
+_WHAT_TO_CHANGE = {
+    "empty": "another data.generator, or its init_args.form",
+    "truncated": "a higher max_sample_tokens of the task, or shorter demos",
+    "unparsable": "another data.generator, its init_args.form, or simpler demos",
+    "missing_field": "another data.generator, its init_args.form, or fewer fields",
+    "too_short": "longer demos, or a lower min_chars of the field",
+    "too_long": "shorter demos, or a higher max_chars of the field",
+    "wrong_label": "meanings of the labels that are further apart, or another data.generator",
+    "label_not_in_set": "names of the labels that are common words, or another data.generator",
+    "label_disagreement": "clearer meanings and demos of the labels, another data.generator, "
+    "or data.plan.label_agreement: measure",
+    "copies_demo": "more demos that differ more, or another data.generator",
+    "copies_prompt": "another data.generator, or its init_args.form",
+    "duplicate": "more hints in the task, or a higher temperature of the generator",
+    "near_duplicate": "more hints in the task, or a higher temperature of the generator",
+}
+
+
+@dataclass(frozen=True)
+class PreviewSettings:
+    """What ``preview`` asks for, and what tokens cost.
+
+    Args:
+        count: Requests that are sent to the generator.
+        price_prompt: Dollars for a million prompt tokens; 0 on an own machine.
+        price_completion: Dollars for a million tokens written; 0 on an own machine.
+    """
+
+    count: int = 8
+    price_prompt: float = 0.0
+    price_completion: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.count < 1:
+            raise ConfigError("preview.count", self.count, "1 or more")
+        for key in ("price_prompt", "price_completion"):
+            if not (math.isfinite(getattr(self, key)) and getattr(self, key) >= 0):
+                raise ConfigError(f"preview.{key}", getattr(self, key), "dollars for a million tokens, 0 or more")
+
+
+@dataclass(frozen=True)
+class Requests:
+    """The requests that a preview shows.
+
+    Args:
+        batch: All of round 0's first batch, exactly as a run sends it.
+        feedback: A training request of the first round that shows feedback demos; ``None`` where no round does.
+        probe: A probe request of round 0.
+    """
+
+    batch: Sequence[Asked]
+    feedback: Asked | None
+    probe: Asked
+
+    def handful(self, count: int) -> list[Asked]:
+        """Some of the batch, in its order: the first of each prompt, then the second, so that each label has its share.
+
+        Args:
+            count: How many; all of the batch where it has fewer.
+        """
+        place: Counter[str] = Counter()
+        turns = []
+        for i, asked in enumerate(self.batch):
+            turns.append((place[asked.request.shared], i))
+            place[asked.request.shared] += 1
+        return [self.batch[i] for i in sorted(i for _, i in sorted(turns)[:count])]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What the handful took.
+
+    Args:
+        requests: How many there were.
+        passed: How many passed all checks.
+        prompt_tokens: Tokens of their prompts.
+        completion_tokens: Tokens written.
+        label_tokens: Tokens of the prompts that checked labels.
+        calibration_tokens: Tokens of what is asked once a run before labels are checked.
+        seconds: Wall time, loading and calibration apart.
+        feedback_length: Length of a feedback prompt as a multiple of a training prompt's.
+        probe_length: Length of a probe prompt as a multiple of a training prompt's.
+    """
+
+    requests: int
+    passed: int
+    prompt_tokens: int
+    completion_tokens: int
+    label_tokens: int = 0
+    calibration_tokens: int = 0
+    seconds: float = 0.0
+    feedback_length: float = 1.0
+    probe_length: float = 1.0
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What generation costs: of a whole run, or up to where it stops.
+
+    Args:
+        requests: Requests for samples.
+        prompt_tokens: Tokens of all prompts, label checks included.
+        completion_tokens: Tokens written.
+        seconds: Of the generator.
+    """
+
+    requests: float
+    prompt_tokens: float
+    completion_tokens: float
+    seconds: float
+
+    def dollars(self, settings: PreviewSettings) -> float:
+        """At the prices that are given for a million tokens."""
+        spent = self.prompt_tokens * settings.price_prompt + self.completion_tokens * settings.price_completion
+        return spent / 1e6
+
+
+def wilson_interval(hits: int, of: int, z: float = 1.959964) -> tuple[float, float]:
+    """Wilson's score interval of a share, 95 % by default (Wilson, 1927).
+
+    Args:
+        hits: How many did, 0 to ``of``.
+        of: Of how many, 1 or more.
+        z: Quantile of the normal distribution.
+
+    >>> low, high = wilson_interval(0, 8)
+    >>> round(low, 3), round(high, 3)
+    (0.0, 0.324)
+    """
+    share, scale = hits / of, 1 + z * z / of
+    middle = share + z * z / (2 * of)
+    half = z * math.sqrt(share * (1 - share) / of + z * z / (4 * of * of))
+    return max(0.0, (middle - half) / scale), min(1.0, (middle + half) / scale)
+
+
+def cost(train: float, feedback: float, probe: float, measured: Measured) -> Cost:
+    """What so many requests cost, each as much as one of the handful did.
+
+    Prompt tokens of feedback and probe requests go by the length of their prompts, seconds by the number of
+    requests.
+
+    Args:
+        train: Training requests without feedback demos.
+        feedback: Training requests with feedback demos.
+        probe: Probe requests.
+        measured: What the handful took.
+    """
+    n = measured.requests
+    asked = train + feedback + probe
+    prompts = train + feedback * measured.feedback_length + probe * measured.probe_length
+    return Cost(
+        requests=asked,
+        prompt_tokens=(measured.prompt_tokens * prompts + measured.label_tokens * asked) / n
+        + measured.calibration_tokens,
+        completion_tokens=measured.completion_tokens * asked / n,
+        seconds=measured.seconds * asked / n,
+    )
+
+
+def plan_requests(synthesizer: Synthesizer, warmup_rounds: int, rate: float) -> Requests:
+    """Plans the requests that a preview shows. Nothing is generated.
+
+    Samples that do not exist yet have demos standing in, whose ids begin with ``stand-in``: those of the label that
+    the prompt does not show already, if there are any.
+
+    Args:
+        synthesizer: Of the run; its store is not looked at.
+        warmup_rounds: Rounds that feed nothing back.
+        rate: Share of the prompts that shows feedback demos; 0: none does.
+    """
+    plan, task = synthesizer.plan, synthesizer.task
+    batch, _ = synthesizer.ask(0, "train", FeedbackPool(), 0.0)
+    (probe, *_), _ = synthesizer.ask(0, "probe", FeedbackPool(), 0.0)
+    train = [StoredSample(i, d, 0, "") for i, d in _stand_ins(task, probe)]
+    (probe, *_), _ = synthesizer.ask(0, "probe", FeedbackPool(), 0.0, train=train)
+    feedback = None
+    if rate and plan.feedback_demos:
+        first = warmup_rounds + 1
+        (seeds, *_), _ = synthesizer.ask(first, "train", FeedbackPool(), 0.0)
+        pool = FeedbackPool(len(task.demos))
+        pool.push((PoolEntry(i, d, 0.0, 0) for i, d in _stand_ins(task, seeds)), by_label=bool(task.labels))
+        (feedback, *_), _ = synthesizer.ask(first, "train", pool, 1.0)
+    return Requests(batch, feedback, probe)
+
+
+def _stand_ins(task: Task, asked: Asked) -> list[tuple[str, Sample]]:
+    """Demos for what does not exist yet, of the label that is asked for."""
+    shown = {i for i, _ in asked.demos}
+    own = [(i, d) for i, d in enumerate(task.demos) if asked.label is None or d.target == asked.label]
+    others = [(i, d) for i, d in own if f"demo-{i}" not in shown] or own
+    return [(f"stand-in-{i}", d) for i, d in others]
+
+
+def preview(
+    data: GoldDataModule, settings: PreviewSettings, *, rounds: int, rate: float, warmup_rounds: int
+) -> Iterator[str]:
+    """The lines of a preview. The prompts come before anything is generated.
+
+    Args:
+        data: Whose task, generator, plan and seed are those of the run.
+        settings: How many requests to send, and what tokens cost.
+        rounds: Most rounds of the run; below 0: as many as it takes.
+        rate: Share of the prompts that shows feedback demos.
+        warmup_rounds: Rounds that feed nothing back.
+    """
+    task, synthesizer, generator = data.task, data.synthesizer, data.generator
+    planned = plan_requests(synthesizer, warmup_rounds, rate if rounds < 0 or rounds > warmup_rounds + 1 else 0.0)
+    handful = planned.handful(settings.count)
+    yield from _prose(f"preview of {task.name} with {type(generator).__name__}, seed {data.seed}; nothing is stored")
+
+    yield from ["", rule("a training prompt")]
+    yield from _prompt(planned.batch[0], _ALONE, task)
+    yield from ["", rule("a feedback prompt")]
+    if planned.feedback is None:
+        yield from _prose(
+            "none: no round shows feedback demos (feedback.rate, feedback.warmup_rounds, trainer.max_epochs)"
+        )
+    else:
+        told = f"a prompt of round {warmup_rounds + 1}; {rate:.0%} of the prompts from then on show such demos"
+        yield from _prompt(planned.feedback, told, task)
+    yield from ["", rule("a probe prompt")]
+    yield from _prompt(planned.probe, "a prompt of round 0's probe set, which departs from its training samples", task)
+
+    yield from [
+        "",
+        rule(f"what {type(generator).__name__} makes of {len(handful)} requests of round 0's first batch"),
+    ]
+    if len(handful) < settings.count:
+        yield from _prose(
+            f"preview.count is {settings.count}; the first batch has no more (the generator's batch_size)"
+        )
+    started = time.perf_counter()
+    generator.load()
+    loaded = time.perf_counter()
+    calibration = synthesizer.calibrate()
+    calibrated = time.perf_counter()
+    answers = synthesizer.answer(handful, synthesizer.missing(0, "train"))
+
+    for judged in answers.judged:
+        yield from _judged(judged, task)
+    measured = _measure(planned, answers, calibration)
+    reasons = Counter(j.reason for j in answers.judged if j.reason not in ("", "surplus"))
+    surplus = sum(j.reason == "surplus" for j in answers.judged)
+    more = f", {surplus} of them more than the round wants" if surplus else ""
+    yield from ["", f"accepted {measured.passed} of {measured.requests}{more}"]
+    yield from (f"  {line}" for line in table([(printable(r), str(n)) for r, n in reasons.most_common()], right=[1]))
+    for reason, _ in reasons.most_common(2):
+        yield from _prose(f"to have fewer {reason}: {_change(reason)}")
+    cut = sum(_student_tokens(data, j.sample) > task.student.max_input_tokens for j in answers.judged if j.sample)
+    if cut:
+        yield from _prose(
+            f"the student reads {task.student.max_input_tokens} tokens of an input: {cut} of these samples are longer"
+        )
+
+    yield from ["", rule("the whole run, estimated")]
+    yield from _estimate(measured, synthesizer.plan, settings, rounds, rate if planned.feedback else 0.0, warmup_rounds)
+    yield from _prose(
+        f"The generator was ready in {_time(loaded - started)}"
+        + (f", calibrated for the label checks in {_time(calibrated - loaded)}" if calibration else "")
+        + f"; the {measured.requests} requests took {_time(measured.seconds)}. A run sends up to "
+        f"{generator.batch_size} at once, which is faster on most engines: its time is less, often by far "
+        f"(--preview.count {generator.batch_size} measures it). Training the student is not in it."
+    )
+
+
+def _measure(planned: Requests, answers: Answers, calibration: Sequence[Completion]) -> Measured:
+    base = len(planned.batch[0].request.text)
+    return Measured(
+        requests=len(answers.judged),
+        # What is only more than was wanted is no fault of the generator's.
+        passed=sum(j.reason in ("", "surplus") for j in answers.judged),
+        prompt_tokens=sum(j.completion.prompt_tokens for j in answers.judged),
+        completion_tokens=sum(j.completion.completion_tokens for j in answers.judged),
+        label_tokens=sum(c.prompt_tokens for c in answers.scored),
+        calibration_tokens=sum(c.prompt_tokens for c in calibration),
+        seconds=answers.seconds,
+        feedback_length=len(planned.feedback.request.text) / base if planned.feedback else 1.0,
+        probe_length=len(planned.probe.request.text) / base,
+    )
+
+
+def _prose(text: str) -> list[str]:
+    return wrap(printable(text), width())
+
+
+def _prompt(asked: Asked, told: str, task: Task) -> Iterator[str]:
+    """A prompt as it is sent, with a margin that marks stand-ins."""
+    text, at = asked.request.text, 0
+    marked: set[int] = set()
+    stand_ins = []
+    seeds = [d for i, d in asked.demos if i.startswith("demo-")]
+    again = any(d in seeds for i, d in asked.demos if i.startswith("stand-in"))
+    for id_, demo in asked.demos:
+        block = render(demo, task)
+        at = text.index(block, at)
+        if id_.startswith("stand-in"):
+            first = text.count("\n", 0, at)
+            marked.update(range(first, first + block.count("\n") + 1))
+            stand_ins.append(id_)
+        at += len(block)
+    yield from _prose(f"{asked.id}: {told}")
+    if stand_ins:
+        yield from _prose(
+            f"The lines marked ~ are no generated samples yet: demos of the task stand in for {len(stand_ins)} of them"
+            f"{', the same again where it has no others' if again else ''}."
+        )
+    for number, line in enumerate(text.split("\n")):
+        for part in wrap(printable(line), width() - 2):
+            yield f"{'~' if number in marked else '|'} {part}".rstrip()
+
+
+def _judged(judged: Judged, task: Task) -> Iterator[str]:
+    asked = judged.asked
+    label = f"  {printable(asked.label)}" if asked.label is not None else ""
+    verdict = f"rejected: {printable(judged.reason)}" if judged.sample is None else "accepted"
+    yield f"{asked.id}{label}  {verdict}"
+    if judged.sample is None:
+        raw = asked.request.answer + judged.completion.text
+        shown = raw if len(raw) <= _RAW else raw[:_RAW]
+        for line in shown.split("\n"):
+            yield from (f"  | {part}" for part in wrap(printable(line), width() - 4))
+        if len(raw) > _RAW:
+            yield f"  ... {len(raw) - _RAW} characters more"
+        return
+    values = (
+        dict(judged.sample.fields) if task.labels else {**judged.sample.fields, task.target.name: judged.sample.target}
+    )
+    edge = max(map(len, values)) + 1
+    for name, value in values.items():
+        first, *rest = wrap(printable(value), width() - edge - 3)
+        yield f"  {name + ':':<{edge}} {first}"
+        yield from (" " * (edge + 3) + part for part in rest)
+
+
+_RAW = 600  # characters of a reject that are shown
+
+
+def _change(reason: str) -> str:
+    return _WHAT_TO_CHANGE.get(reason, "demos that keep to the task's checks more plainly, or another data.generator")
+
+
+def _student_tokens(data: GoldDataModule, sample: Sample) -> int:
+    return len(data.tokenizer(data.task.student_input(sample)).input_ids)
+
+
+def _estimate(
+    measured: Measured, plan: Plan, settings: PreviewSettings, rounds: int, rate: float, warmup_rounds: int
+) -> Iterator[str]:
+    """The table, and what it rests on."""
+    low, high = wilson_interval(measured.passed, measured.requests)
+    least = 1 / plan.max_attempts
+    if not measured.passed:
+        stop = math.ceil(plan.max_attempts * plan.samples_per_round)
+        yield from _prose(
+            f"None of {measured.requests} accepted. With nothing accepted the run would stop in round 0 after about "
+            f"{stop:,} requests (data.plan.max_attempts {plan.max_attempts:g} for each of {plan.samples_per_round:,} "
+            "samples), with no student. It would have cost by then:"
+        )
+        yield from _costs(settings, measured, [cost(stop, 0, 0, measured)], ["until it stops"])
+        yield from _prose(
+            f"{measured.requests} requests do not rule out a yield of up to {high:.0%}; a larger --preview.count says "
+            "more. Change the demos, limits or checks of the task, or data.generator, and look again."
+        )
+        return
+
+    def run(share: float) -> Cost:
+        counted = max(1, rounds)
+        train = plan.samples_per_round * counted / share
+        fed = plan.samples_per_round * max(0, counted - 1 - warmup_rounds) * rate / share
+        return cost(train - fed, fed, plan.probe_per_round * counted / share, measured)
+
+    share = measured.passed / measured.requests
+    each = f"{plan.samples_per_round:,} training and {plan.probe_per_round:,} probe samples"
+    many = f"at most {rounds} rounds" if rounds > 0 else "each round (trainer.max_epochs sets no end)"
+    yield from _prose(
+        f"For {many} of {each}, at a yield of {share:.0%} ({low:.0%} to {high:.0%}: Wilson's 95% interval, from "
+        f"{measured.requests} samples of round 0)."
+    )
+    # A yield below the least ends the run, so no whole run costs more than one of just that yield.
+    shares = [max(share, least), max(high, least), max(low, least)]
+    yield from _costs(settings, measured, [run(s) for s in shares], ["expected", "from", "to"])
+    if low < least:
+        often = "is" if share < least else "may be"
+        yield from _prose(
+            f"The yield {often} below {least:.0%}: such a round stops (data.plan.max_attempts {plan.max_attempts:g})."
+        )
+
+
+def _costs(settings: PreviewSettings, measured: Measured, found: Sequence[Cost], head: Sequence[str]) -> Iterator[str]:
+    rows = [["", *head], ["requests", *(_count(c.requests) for c in found)]]
+    if measured.prompt_tokens:
+        rows += [["prompt tokens", *(_count(c.prompt_tokens) for c in found)]]
+        rows += [["tokens written", *(_count(c.completion_tokens) for c in found)]]
+    else:
+        rows += [["tokens", *("not counted" for _ in found)]]
+    rows += [["generator's time, at most", *(_time(c.seconds) for c in found)]]
+    priced = settings.price_prompt or settings.price_completion
+    if priced and measured.prompt_tokens:
+        rows += [["money", *(f"${c.dollars(settings):,.2f}" for c in found)]]
+    yield from (f"  {line}" for line in table(rows, right=range(1, len(head) + 1)))
+    if not priced:
+        yield "  free, on an own machine; for a paid one set preview.price_prompt and preview.price_completion"
+    elif not measured.prompt_tokens:
+        yield "  money is not known: this generator counts no tokens"
+
+
+def _count(number: float) -> str:
+    """Three digits are more than an estimate knows."""
+    places = 0 if number < 1000 else 2 - math.floor(math.log10(number))
+    return f"{round(number, places):,.0f}"
+
+
+def _time(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60:,} h {minutes % 60:02} min"

@@ -1,0 +1,109 @@
+"""tasks, tasks show and tasks check, as a user meets them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+from gold_lightning.catalogue import warnings_of
+from gold_lightning.cli import main
+from gold_lightning.task import load_task, shipped_tasks
+
+
+def changed(tmp_path, **keys):
+    """A shipped task with other values, as a file."""
+    raw = yaml.safe_load(shipped_tasks()["news_topics"].read_text(encoding="utf-8"))
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump(raw | keys), encoding="utf-8")
+    return str(path)
+
+
+def test_every_shipped_task_is_listed(capsys):
+    assert main(["tasks"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    for name in shipped_tasks():
+        task = load_task(name)
+        line = next(line for line in lines if line.split()[:1] == [name])
+        kind = ["labels", str(len(task.labels))] if task.labels else ["sequence", "-"]
+        assert line.split()[1:4] == [*kind, str(len(task.demos))]
+        assert ", ".join(task.metrics) in line and (task.test.hub or task.test.file or "none named") in line
+        assert task.description[:30] in lines[lines.index(line) + 1]
+
+
+def test_show_prints_the_file_itself(capsys):
+    assert main(["tasks", "show", "svamp"]) == 0
+    assert capsys.readouterr().out == shipped_tasks()["svamp"].read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", shipped_tasks())
+def test_no_shipped_task_is_warned_about(name):
+    expected = ["test: names no test data"] if name == "nl4opt" else []
+    assert [w[:24] for w in warnings_of(load_task(name))] == expected
+
+
+def test_check_says_ok_or_the_line_of_the_error(tmp_path, capsys):
+    path = changed(tmp_path, test={"hub": "a/b", "split": "train"}, metrics=["accuracy"])
+    assert main(["tasks", "check", path]) == 0
+    said = (
+        "ok: news_topics, labels (World, Sports, Business, Sci/Tech); 12 demos; metrics accuracy; test data a/b train\n"
+    )
+    assert capsys.readouterr().out == said
+    for wrong, key in ({"demos": []}, "demos"), ({"checks": ["magic"]}, "checks[0]"), ({"metrics": ["f7"]}, "metrics"):
+        assert main(["tasks", "check", changed(tmp_path, **wrong)]) == 2
+        out, error = capsys.readouterr()
+        assert out == "" and error.startswith("error: ") and key in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("args", "key"),
+    [
+        (["check", "gone.yaml"], "tasks check"),
+        (["show", "gone"], "tasks show"),
+        (["magic"], "magic"),
+        (["check"], "task"),
+    ],
+)
+def test_wrong_arguments_are_one_line(args, key, capsys):
+    assert main(["tasks", *args]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and key in error and error.count("\n") == 1
+
+
+def test_what_may_not_be_right_is_a_warning(tmp_path, capsys):
+    task = load_task("news_topics")
+    rows = [{**d.fields, "topic": d.target} for d in task.demos]
+    own = [r for r in rows if r["topic"] == "World"][:1] + [r for r in rows if r["topic"] != "World"]
+    own += [own[-1], own[-1] | {"text": "A chip and a robot are new in the laboratory today. " * 4}]
+    path = changed(
+        tmp_path,
+        demos=own,
+        checks=[{"min_words": {"field": "text", "count": 12}}],
+        student={"input": "news topic: {text}", "max_input_tokens": 30},
+        max_sample_tokens=32,
+        test={"file": "gone.jsonl"},
+    )
+    assert main(["tasks", "check", path]) == 0
+    out = capsys.readouterr().out
+    said = " ".join(line.removeprefix("warning:").strip() for line in out.splitlines())
+    last = len(own) - 1
+    assert "labels: 'World' has one demo" in said
+    assert f"demos[{last - 1}]: the task's checks would reject it (duplicate)" in said
+    assert f"student.max_input_tokens: demos[{last}] takes" in said
+    assert f"max_sample_tokens: demos[{last}] takes" in said
+    assert "gone.jsonl" in said
+    assert out.startswith("ok: ") and out.count("warning: ") == len(warnings_of(load_task(path)))
+    short = changed(tmp_path, checks=[{"min_words": {"field": "text", "count": 200}}])
+    found = warnings_of(load_task(short))
+    for i in range(len(task.demos)):
+        assert any(f"demos[{i}]: the task's checks would reject it (too_few_words)" in w for w in found)
+
+
+def test_a_target_outside_of_its_limits_is_a_warning(tmp_path):
+    raw = yaml.safe_load(shipped_tasks()["svamp"].read_text(encoding="utf-8"))
+    raw["target"]["max_chars"] = 6
+    path = Path(tmp_path / "mine.yaml")
+    path.write_text(yaml.safe_dump(raw), encoding="utf-8")
+    found = warnings_of(load_task(str(path)))
+    long = [i for i, d in enumerate(raw["demos"]) if len(d["equation"]) > 6]
+    assert [w.split(":")[0] for w in found] == [f"demos[{i}].equation" for i in long] and long

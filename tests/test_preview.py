@@ -1,0 +1,121 @@
+"""What a preview shows and estimates, without the command line."""
+
+import doctest
+from dataclasses import replace
+
+import pytest
+from gold_lightning import preview
+from gold_lightning.errors import ConfigError
+from gold_lightning.pool import FeedbackPool
+from gold_lightning.preview import Measured, PreviewSettings, cost, plan_requests, wilson_interval
+from gold_lightning.synthesis import Plan, Synthesizer
+from gold_lightning.task import load_task
+
+from tests.fakes import NewsWriter
+
+TASK = load_task("news_topics")
+PLAN = Plan(samples_per_round=24, probe_per_round=8, group_size=3, max_attempts=20)
+
+
+def make(tmp_path, writer=None, plan=PLAN):
+    return Synthesizer(TASK, writer or NewsWriter(), tmp_path, plan, seed=5)
+
+
+def test_the_examples_of_the_docstrings_are_right():
+    assert doctest.testmod(preview).failed == 0
+
+
+def test_the_batch_shown_is_the_first_that_a_run_sends(tmp_path):
+    writer = NewsWriter()
+    shown = plan_requests(make(tmp_path / "a"), 0, 0.5)
+    make(tmp_path / "b", writer).train(0, FeedbackPool(), 0.5)
+    assert [a.request for a in shown.batch] == writer.requests[: writer.batch_size]
+    assert not (tmp_path / "a").exists()
+
+
+def test_a_handful_has_all_labels_and_stays_in_order(tmp_path):
+    shown = plan_requests(make(tmp_path), 0, 0.5)
+    assert [a.label for a in shown.batch[:3]] == ["World"] * 3  # a group each: the first eight would be three labels
+    handful = shown.handful(8)
+    assert {a.label for a in handful} == set(TASK.label_names)
+    assert handful == sorted(handful, key=lambda a: a.id) and len(handful) == 8
+    assert shown.handful(100) == list(shown.batch)
+
+
+def test_what_does_not_exist_yet_has_other_demos_of_the_label_standing_in(tmp_path):
+    shown = plan_requests(make(tmp_path, plan=replace(PLAN, seed_demos=1, feedback_demos=2, depart_from=1)), 2, 0.5)
+    assert shown.feedback.id == "r003-train-00000" and shown.probe.id == "r000-probe-00000"
+    for asked, many in ((shown.feedback, 2), (shown.probe, 1)):
+        ids = [i for i, _ in asked.demos]
+        stand_ins = [i for i in ids if i.startswith("stand-in-")]
+        assert len(stand_ins) == many and len(ids) == many + 1
+        assert {TASK.demos[int(i.rsplit("-", 1)[1])].target for i in ids} == {asked.label}
+        assert len({i.rsplit("-", 1)[1] for i in ids}) == len(ids)
+        assert all(d.fields["text"] in asked.request.text for _, d in asked.demos)
+
+
+@pytest.mark.parametrize(("rate", "demos"), [(0.0, 2), (0.5, 0)])
+def test_without_feedback_no_feedback_prompt(rate, demos, tmp_path):
+    assert plan_requests(make(tmp_path, plan=replace(PLAN, feedback_demos=demos)), 0, rate).feedback is None
+
+
+def test_calibration_is_counted_apart_from_label_checks(tmp_path):
+    synthesizer = make(tmp_path, NewsWriter(junk=0.0), replace(PLAN, label_agreement="measure"))
+    batch = plan_requests(synthesizer, 0, 0.0).handful(5)
+    assert len(synthesizer.calibrate()) == len(TASK.demos) - len(TASK.labels)
+    assert synthesizer.calibrate() == []
+    assert len(synthesizer.answer(batch, synthesizer.missing(0, "train")).scored) == 5
+    assert make(tmp_path).calibrate() == []  # labels are not checked there
+
+
+def test_the_cost_is_what_a_hand_computes():
+    measured = Measured(
+        requests=4,
+        passed=2,
+        prompt_tokens=400,  # 100 a request
+        completion_tokens=80,  # 20
+        label_tokens=40,  # 10
+        calibration_tokens=7,
+        seconds=2.0,
+        feedback_length=1.5,
+        probe_length=2.0,
+    )
+    found = cost(60, 20, 10, measured)
+    assert found.requests == 90
+    # 100 x (60 + 20 x 1.5 + 10 x 2) + 10 x 90 + 7
+    assert found.prompt_tokens == 11_907
+    assert (found.completion_tokens, found.seconds) == (1800, 45)
+    # 11907 x 3 $ + 1800 x 10 $ for a million
+    assert found.dollars(PreviewSettings(price_prompt=3, price_completion=10)) == pytest.approx(0.053721)
+    assert found.dollars(PreviewSettings()) == 0
+
+
+@pytest.mark.parametrize(
+    ("hits", "of", "low", "high"),
+    # Newcombe, Statistics in Medicine 17 (1998), table I, method 3.
+    [(81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0.0, 0.1611), (1, 29, 0.0061, 0.1718)],
+)
+def test_wilsons_interval_is_the_published_one(hits, of, low, high):
+    assert wilson_interval(hits, of) == pytest.approx((low, high), abs=5e-5)
+    assert wilson_interval(of - hits, of) == pytest.approx((1 - high, 1 - low), abs=5e-5)
+
+
+@pytest.mark.parametrize(
+    ("settings", "key"),
+    [
+        ({"count": 0}, "preview.count"),
+        ({"price_prompt": -1.0}, "preview.price_prompt"),
+        ({"price_completion": float("nan")}, "preview.price_completion"),
+    ],
+)
+def test_wrong_settings_name_their_key(settings, key):
+    with pytest.raises(ConfigError, match=key):
+        PreviewSettings(**settings)
+
+
+def test_advice_is_given_for_reasons_that_there_are():
+    from gold_lightning.checks import Checker
+
+    # None of them is spelt otherwise than the checks do.
+    known = Checker.__doc__ + " label_disagreement "
+    assert all(f"``{r}``" in known or f" {r} " in known for r in preview._WHAT_TO_CHANGE)
