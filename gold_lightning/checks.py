@@ -17,6 +17,7 @@ from datasketch import MinHash, MinHashLSH
 from gold_lightning.errors import ConfigError
 from gold_lightning.formula import FormulaError, numbers_in, parse_equation, parse_programme
 from gold_lightning.generators.base import Completion
+from gold_lightning.json_text import read_json
 from gold_lightning.prompt import parse
 from gold_lightning.task import Sample, Task
 
@@ -99,6 +100,34 @@ def linear_programme(sample: Sample, task: Task) -> str:
     return ""
 
 
+def json_keys(sample: Sample, task: Task, *, keys: Sequence[str], field: str = "") -> str:
+    """The target must be a JSON object with these keys, in any order, and no others.
+
+    Where a field is named, each text and number in the object must stand in it, word for word; case and
+    punctuation aside. ``null`` and truth values stand for themselves.
+    """
+    if isinstance(keys, str) or not all(isinstance(key, str) for key in keys):
+        raise ValueError(f"keys is {keys!r}, and must be a list of texts")
+    source = words(sample.fields[field]) if field else []
+    try:
+        found = read_json(sample.target)
+    except ValueError:
+        return "json_unparsable"
+    if not isinstance(found, dict) or found.keys() != set(keys):
+        return "json_keys"
+    parts = (words(leaf) for leaf in _leaves(found))
+    return "json_value_not_in_field" if field and not all(p and _contains(source, p) for p in parts) else ""
+
+
+def _leaves(value: object) -> list[str]:
+    """Texts and numbers in a JSON value, at any depth."""
+    if isinstance(value, dict):
+        return [leaf for part in value.values() for leaf in _leaves(part)]
+    if isinstance(value, list):
+        return [leaf for part in value for leaf in _leaves(part)]
+    return [] if value is None or isinstance(value, bool) else [str(value)]
+
+
 def _common(first: Sequence[str], second: Sequence[str]) -> int:
     """Length of the longest common subsequence."""
     above = [0] * (len(second) + 1)
@@ -124,6 +153,7 @@ CHECKS: dict[str, Callable[..., str]] = {
         min_words,
         equation,
         linear_programme,
+        json_keys,
     )
 }
 """Checks that a task file may name.
