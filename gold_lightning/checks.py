@@ -106,11 +106,12 @@ def linear_programme(sample: Sample, task: Task) -> str:
     return ""
 
 
-def json_keys(sample: Sample, task: Task, *, keys: Sequence[str], field: str = "") -> str:
+def json_keys(sample: Sample, task: Task, *, keys: Sequence[str], field: str = "", distinct: bool = False) -> str:
     """The target must be a JSON object with these keys, in any order, and no others.
 
     Where a field is named, each text and number in the object must stand in it, word for word; case and
-    punctuation aside. ``null`` and truth values stand for themselves.
+    punctuation aside. ``null`` and truth values stand for themselves. ``distinct``: no two texts or numbers in
+    the object are the same.
     """
     if isinstance(keys, str) or not all(isinstance(key, str) for key in keys):
         raise ValueError(f"keys is {keys!r}, and must be a list of texts")
@@ -121,8 +122,10 @@ def json_keys(sample: Sample, task: Task, *, keys: Sequence[str], field: str = "
         return "json_unparsable"
     if not isinstance(found, dict) or found.keys() != set(keys):
         return "json_keys"
-    parts = (words(leaf) for leaf in _leaves(found))
-    return "json_value_not_in_field" if field and not all(p and _contains(source, p) for p in parts) else ""
+    parts = [tuple(words(leaf)) for leaf in _leaves(found)]
+    if field and not all(part and _contains(source, part) for part in parts):
+        return "json_value_not_in_field"
+    return "json_values_equal" if distinct and len(set(parts)) < len(parts) else ""
 
 
 def _leaves(value: object) -> list[str]:

@@ -328,6 +328,20 @@ def test_json_keys(target, wanted):
     assert check(sample, FREE, keys=["seats", "day"]) == free  # what stands in it is not compared
 
 
+@pytest.mark.parametrize(
+    ("target", "wanted"),
+    [
+        ('{"day": "Friday", "seats": 40, "open": true, "late": true}', ""),
+        ('{"day": "Friday", "seats": "friday!", "open": 1, "late": 2}', "json_values_equal"),
+        ('{"day": ["1", 1], "seats": null, "open": null, "late": 2}', "json_values_equal"),
+    ],
+)
+def test_json_values_that_must_differ(target, wanted):
+    how = {"keys": ["day", "seats", "open", "late"]}
+    assert CHECKS["json_keys"](Sample({"text": ""}, target), FREE, **how, distinct=True) == wanted
+    assert CHECKS["json_keys"](Sample({"text": ""}, target), FREE, **how) == ""
+
+
 def test_words():
     assert words("It's 2 STRASSE-n!") == ["it", "s", "2", "strasse", "n"]
     assert words("...") == []
