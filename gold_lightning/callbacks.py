@@ -18,12 +18,13 @@ from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 from torchmetrics.functional.classification import binary_auroc
 
+from gold_lightning.checks import count_overlaps
 from gold_lightning.data import GoldDataModule
 from gold_lightning.errors import ConfigError
 from gold_lightning.metrics import Targets, bootstrap_interval, make_metric
 from gold_lightning.ood import EnergyScore, OODScore, select_band
 from gold_lightning.pool import PoolEntry
-from gold_lightning.store import read_lines, write_lines
+from gold_lightning.store import Kind, read_lines, write_lines
 from gold_lightning.student import T5Student
 
 __all__ = ["OODFeedback", "RunCSVLogger", "SeedSteps", "TestTable"]
@@ -156,8 +157,10 @@ class OODFeedback(Callback):
 
     def _round_row(self, trainer: Trainer, data: GoldDataModule) -> dict[str, Any]:
         store = data.store()
-        both = {kind: store.batches(kind) for kind in ("train", "probe")}
+        kinds: tuple[Kind, ...] = ("train", "probe")
+        both = {kind: store.batches(kind) for kind in kinds}
         batches = [b for kind in both.values() for b in kind]
+        shared = {kind: data.overlap({s.id: s.sample for s in store.accepted(kind)}) for kind in kinds}
         metrics = {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith(("train/loss", "val/"))}
         return {
             "round": data.round,
@@ -172,6 +175,7 @@ class OODFeedback(Callback):
                 for kind, found in both.items()
             },
             "trained_on": len(data.train_samples()),
+            "overlap": {k: count_overlaps(found.values()) for k, found in shared.items() if found is not None},
             "feedback_prompts": sum(s.feedback for s in store.accepted("train")),
             "tokens": {
                 "prompt": sum(b.prompt_tokens for b in batches),
@@ -200,7 +204,10 @@ class SeedSteps(Callback):
 
 
 class TestTable(Callback):
-    """Writes each test prediction with its energy to ``predictions.jsonl``, and prints the results table."""
+    """Writes each test prediction with its energy to ``predictions.jsonl``, and prints the results table.
+
+    What samples and demos have in common with the test set goes to ``overlap.json``: counts, and the samples.
+    """
 
     __test__ = False  # not for pytest
 
@@ -208,6 +215,7 @@ class TestTable(Callback):
         self._rows: list[tuple[Tensor, Tensor, list[str]]] = []
         self.name = "student"
         self.results: dict[str, dict[str, Any]] = {}
+        self.overlap: dict[str, dict[str, int]] = {}
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._rows = []
@@ -240,6 +248,21 @@ class TestTable(Callback):
                     for i, t in zip(order, targets, strict=True)
                 ),
             )
+            if trainer.is_global_zero:
+                self._write_overlap(data)
+
+    def _write_overlap(self, data: GoldDataModule) -> None:
+        samples = {
+            "train": {s.id: s.sample for s in data.all_train_samples()},
+            "demos": {f"demo-{i}": demo for i, demo in enumerate(data.task.demos)},
+        }
+        rows: list[dict[str, Any]] = []
+        for kind, own in samples.items():
+            if (found := data.overlap(own)) is None:
+                return
+            self.overlap[kind] = count_overlaps(found.values())
+            rows += [{"id": i} | {k: sorted(v) for k, v in vars(o).items()} for i, o in found.items() if o]
+        write_lines(data.run_dir / "overlap.json", [self.overlap | {"found": rows}])
 
 
 def evaluate(
@@ -328,6 +351,7 @@ def _scalars(row: dict[str, Any]) -> dict[str, float]:
 def _line(row: dict[str, Any], data: GoldDataModule) -> str:
     train, energy = row["train"], row["energy"]
     first = next((k for k in row["metrics"] if k not in ("val/loss", "val/metric") and k.startswith("val/")), None)
+    shared = sum(found["any"] for found in row["overlap"].values())
     parts = [
         f"round {row['round']}",
         f"trained on {row['trained_on']} (+{train['accepted']}, "
@@ -335,6 +359,7 @@ def _line(row: dict[str, Any], data: GoldDataModule) -> str:
         f"{first} {row['metrics'][first]:.3f} on {row['probe']['accepted']} probes" if first else "",
         f"energy probe {energy['probe']['mean']:.2f} train {energy['train']['mean']:.2f} AUROC {row['auroc']:.2f}",
         f"fed back {len(row['fed_back'])}",
+        f"{shared} have text in common with the test set" if shared else "",
         f"{sum(row['seconds'].values()):.0f} s",
     ]
     return " | ".join(p for p in parts if p)

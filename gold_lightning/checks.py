@@ -1,4 +1,4 @@
-"""Checks of what a generator wrote: one reason for each reject, and nothing kept twice.
+"""Checks of what a generator wrote: one reason for each reject, nothing kept twice, and the overlap with a test set.
 
 The order is fixed and the first reason wins, so a yield table adds up. Checks beside those that always
 run are named in the task file; a check is a function from (sample, task, parameters) to a reason or "".
@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Mapping, Sequence
+import unicodedata
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
@@ -17,12 +19,17 @@ from datasketch import MinHash, MinHashLSH
 from gold_lightning.errors import ConfigError
 from gold_lightning.formula import FormulaError, numbers_in, parse_equation, parse_programme
 from gold_lightning.generators.base import Completion
+from gold_lightning.json_text import read_json
 from gold_lightning.prompt import parse
 from gold_lightning.task import Sample, Task
 
-__all__ = ["CHECKS", "Checker", "words"]
+__all__ = ["CHECKS", "OVERLAP_WORDS", "Checker", "Decontaminator", "Overlap", "count_overlaps", "words"]
+
+OVERLAP_WORDS = 13
+"""Words in a row that a sample and a test row must share to count (Brown et al., NeurIPS 2020, appendix C)."""
 
 _WORD = re.compile(r"\w+")
+_LETTERS_AND_DIGITS = re.compile(r"[^\W_]+")
 
 
 def words(text: str) -> list[str]:
@@ -99,6 +106,37 @@ def linear_programme(sample: Sample, task: Task) -> str:
     return ""
 
 
+def json_keys(sample: Sample, task: Task, *, keys: Sequence[str], field: str = "", distinct: bool = False) -> str:
+    """The target must be a JSON object with these keys, in any order, and no others.
+
+    Where a field is named, each text and number in the object must stand in it, word for word; case and
+    punctuation aside. ``null`` and truth values stand for themselves. ``distinct``: no two texts or numbers in
+    the object are the same.
+    """
+    if isinstance(keys, str) or not all(isinstance(key, str) for key in keys):
+        raise ValueError(f"keys is {keys!r}, and must be a list of texts")
+    source = words(sample.fields[field]) if field else []
+    try:
+        found = read_json(sample.target)
+    except ValueError:
+        return "json_unparsable"
+    if not isinstance(found, dict) or found.keys() != set(keys):
+        return "json_keys"
+    parts = [tuple(words(leaf)) for leaf in _leaves(found)]
+    if field and not all(part and _contains(source, part) for part in parts):
+        return "json_value_not_in_field"
+    return "json_values_equal" if distinct and len(set(parts)) < len(parts) else ""
+
+
+def _leaves(value: object) -> list[str]:
+    """Texts and numbers in a JSON value, at any depth."""
+    if isinstance(value, dict):
+        return [leaf for part in value.values() for leaf in _leaves(part)]
+    if isinstance(value, list):
+        return [leaf for part in value for leaf in _leaves(part)]
+    return [] if value is None or isinstance(value, bool) else [str(value)]
+
+
 def _common(first: Sequence[str], second: Sequence[str]) -> int:
     """Length of the longest common subsequence."""
     above = [0] * (len(second) + 1)
@@ -124,6 +162,7 @@ CHECKS: dict[str, Callable[..., str]] = {
         min_words,
         equation,
         linear_programme,
+        json_keys,
     )
 }
 """Checks that a task file may name.
@@ -250,3 +289,96 @@ class Checker:
         made = MinHash(num_perm=128, seed=1)
         made.update_batch([" ".join(s).encode("utf-8", "surrogatepass") for s in sorted(_shingles(sample.text, 3))])
         return made
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """The test rows that a sample has text in common with; false where there are none.
+
+    Args:
+        words: Positions of rows that share :data:`OVERLAP_WORDS` words in a row of a field.
+        full_field: Those of them with a whole field that a field of the sample equals.
+        full_row: Rows that the sample equals in all fields, however short these are.
+    """
+
+    words: frozenset[int] = frozenset()
+    full_field: frozenset[int] = frozenset()
+    full_row: frozenset[int] = frozenset()
+
+    def __bool__(self) -> bool:
+        return bool(self.words or self.full_row)
+
+
+class Decontaminator:
+    """Finds what of a test set stands in a sample, word for word.
+
+    Texts are compared as words of letters and digits in lower case, after Unicode's NFKC and case folding; all
+    else parts words and counts for nothing. A run of :data:`OVERLAP_WORDS` words counts within one field, never
+    across two, and in whichever field it stands. A row without a field of so many words is compared whole.
+    Targets are left out: formulas and JSON are alike in their form. What is said in other words, or another
+    language, is not found.
+
+    Args:
+        rows: The test set.
+    """
+
+    def __init__(self, rows: Iterable[Sample]) -> None:
+        self._rows: dict[tuple[str, ...], set[int]] = {}
+        self._fields: dict[str, set[int]] = {}
+        # Hashes, not texts: a test set of long contexts has a run for each word. By field, not by row: several
+        # questions share a context.
+        self._runs: dict[int, list[str]] = {}
+        for i, row in enumerate(rows):
+            plain = tuple(_plain(text) for text in row.fields.values())
+            if any(plain):
+                self._rows.setdefault(plain, set()).add(i)
+            for text in plain:
+                if text not in self._fields:
+                    for run in _runs(text):
+                        self._runs.setdefault(run, []).append(text)
+                self._fields.setdefault(text, set()).add(i)
+
+    def overlap(self, sample: Sample) -> Overlap:
+        """What the sample shares with the test set."""
+        plain = tuple(_plain(text) for text in sample.fields.values())
+        runs = [_runs(text) for text in plain]
+        shared = {text for found in runs for run in found for text in self._runs.get(run, ())}
+        equal = [self._fields[text] for text, found in zip(plain, runs, strict=True) if found and text in self._fields]
+        return Overlap(
+            frozenset[int]().union(*(self._fields[text] for text in shared)),
+            frozenset[int]().union(*equal),
+            frozenset(self._rows.get(plain, ())),
+        )
+
+    def fingerprint(self) -> list[str]:
+        """What the findings depend on: the rows' words, in a fixed order."""
+        return sorted(" | ".join(row) for row in self._rows)
+
+
+def count_overlaps(found: Iterable[Overlap]) -> dict[str, int]:
+    """How many samples have text in common with the test set, by what it is.
+
+    Returns:
+        ``samples``: how many there are; ``words``, ``full_field``, ``full_row``: how many have that overlap, as
+        :class:`Overlap` says; ``any``: how many have one of them; ``test_rows``: distinct rows of the test set
+        that have text in common with a sample.
+    """
+    found = list(found)
+    return {
+        "samples": len(found),
+        "words": sum(bool(o.words) for o in found),
+        "full_field": sum(bool(o.full_field) for o in found),
+        "full_row": sum(bool(o.full_row) for o in found),
+        "any": sum(map(bool, found)),
+        "test_rows": len(frozenset[int]().union(*(o.words | o.full_row for o in found))),
+    }
+
+
+def _plain(text: str) -> str:
+    return " ".join(_LETTERS_AND_DIGITS.findall(unicodedata.normalize("NFKC", text).casefold()))
+
+
+def _runs(text: str) -> set[int]:
+    """A hash of each run of words in a text that :func:`_plain` gave; none where it is shorter than one."""
+    found = text.split()
+    return {hash(" ".join(found[i : i + OVERLAP_WORDS])) for i in range(len(found) - OVERLAP_WORDS + 1)}

@@ -192,7 +192,7 @@ class GoldCLI(LightningCLI):
     def after_test(self) -> None:
         """Prints the results."""
         if self.trainer.is_global_zero:
-            print(results_table(self._table.results, self.datamodule, self.model))
+            print(results_table(self._table.results, self.datamodule, self.model, self._table.overlap))
 
 
 class RunConfig(SaveConfigCallback):

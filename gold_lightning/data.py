@@ -16,11 +16,12 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from gold_lightning.backbone import load_tokenizer
+from gold_lightning.checks import Decontaminator, Overlap
 from gold_lightning.errors import ConfigError, GoldError
 from gold_lightning.generators import EmbeddedGenerator, Generator
 from gold_lightning.losses import IGNORE_INDEX
 from gold_lightning.pool import FeedbackPool
-from gold_lightning.store import RoundStore, StoredSample
+from gold_lightning.store import RoundStore, StoredSample, rounds_in
 from gold_lightning.synthesis import Plan, Progress, Synthesizer
 from gold_lightning.task import Sample, Task, TestRow, load_task
 
@@ -96,10 +97,13 @@ class GoldDataModule(LightningDataModule):
         self.generator = generator
         self.pool = FeedbackPool(feedback_capacity)
         self.round = 0
-        self.synthesizer = Synthesizer(self.task, generator, self.run_dir, plan, seed, self._show)
+        self.decontaminate = plan.decontaminate
+        self.synthesizer = Synthesizer(self.task, generator, self.run_dir, plan, seed, self._show, self.test_index)
         self.tokenizer = load_tokenizer(student)
         self._bar: tqdm[Any] | None = None
         self._test_rows: list[TestRow] | None = None
+        self._test_index: Decontaminator | None = None
+        self._measures = plan.decontaminate != "off"
 
     # Rounds
 
@@ -152,6 +156,45 @@ class GoldDataModule(LightningDataModule):
         if self._test_rows is None:
             self._test_rows = load_test_rows(self.task, self.test_file)
         return self._test_rows
+
+    def test_index(self) -> Decontaminator:
+        """The test set's words, indexed once.
+
+        Raises:
+            GoldError: The test set is out of reach.
+        """
+        if self._test_index is None:
+            try:
+                self._test_index = Decontaminator(self.test_rows())
+            except GoldError as e:
+                if self.decontaminate != "drop":
+                    raise
+                raise GoldError(f"data.plan.decontaminate: drop needs the test set; {e}") from None
+        return self._test_index
+
+    def overlap(self, samples: Mapping[str, Sample]) -> dict[str, Overlap] | None:
+        """What samples, by id, have in common with the test set.
+
+        Returns:
+            An entry for each sample; ``None`` where that is turned off or the test set is out of reach. The
+            latter is told once: training needs no test data.
+        """
+        if not self._measures:
+            return None
+        try:
+            index = self.test_index()
+        except GoldError as e:
+            if self.decontaminate == "drop":
+                raise
+            self._measures = False
+            _log.warning("the overlap with the test set is not measured: %s", e)
+            return None
+        return {name: index.overlap(sample) for name, sample in samples.items()}
+
+    def all_train_samples(self) -> list[StoredSample]:
+        """Training samples of every round that the run folder holds."""
+        stores = (RoundStore(self.run_dir, r, read_only=True) for r in rounds_in(self.run_dir))
+        return [s for store in stores for s in store.accepted("train")]
 
     def state_dict(self) -> dict[str, Any]:
         return {"round": self.round, "pool": self.pool.state_dict()}

@@ -23,11 +23,13 @@ from torchmetrics.functional.text import rouge_score
 
 from gold_lightning.errors import ConfigError
 from gold_lightning.formula import FormulaError, parse_equation, parse_programme, same_programme
+from gold_lightning.json_text import same_json
 
 __all__ = [
     "METRICS",
     "Accuracy",
     "EquationValue",
+    "JsonEqual",
     "MacroF1",
     "ProgrammeEqual",
     "RougeL",
@@ -195,6 +197,16 @@ class ProgrammeEqual(TextMetric):
         return [float(any(same_programme(found, t) for t in wanted if t))]
 
 
+class JsonEqual(TextMetric):
+    """Share of the rows whose JSON is a target's as data: see :func:`gold_lightning.json_text.same_json`.
+
+    What does not parse is wrong.
+    """
+
+    def row(self, prediction: str, targets: Sequence[str]) -> list[float]:
+        return [float(any(same_json(prediction, t) for t in targets))]
+
+
 def _read(parse: Callable[[str], _T], text: str) -> _T | None:
     try:
         return parse(text)
@@ -222,6 +234,7 @@ METRICS: dict[str, type[TextMetric]] = {
     "squad_f1": SquadF1,
     "equation_value": EquationValue,
     "lp_equal": ProgrammeEqual,
+    "json_equal": JsonEqual,
     "rouge_l": RougeL,
 }
 """Metrics by the name that task files use. ``exact_match`` compares the strings as they are."""

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from gold_lightning.callbacks import evaluate
+from gold_lightning.checks import OVERLAP_WORDS
 
 if TYPE_CHECKING:
     from gold_lightning.data import GoldDataModule
@@ -17,13 +18,20 @@ __all__ = ["results_table"]
 _NAMES = {"student": "student", "untrained": "student before training"}
 
 
-def results_table(results: Mapping[str, Mapping[str, Any]], data: GoldDataModule, student: T5Student) -> str:
+def results_table(
+    results: Mapping[str, Mapping[str, Any]],
+    data: GoldDataModule,
+    student: T5Student,
+    overlap: Mapping[str, Mapping[str, int]] | None = None,
+) -> str:
     """The test metrics beside the baselines without which they say little.
 
     Args:
         results: Metrics by name of the row, as :func:`gold_lightning.callbacks.evaluate` gives them.
         data: Whose test rows they are.
         student: Whose metrics they are.
+        overlap: How many training samples (``train``) and ``demos`` have text in common with the test set, as
+            :func:`gold_lightning.checks.count_overlaps` gives it; nothing is said where it was not measured.
     """
     targets = [row.targets for row in data.test_rows()]
     common = Counter(first for first, *_ in targets).most_common(1)[0][0]
@@ -36,6 +44,8 @@ def results_table(results: Mapping[str, Mapping[str, Any]], data: GoldDataModule
     for name, found in rows.items():
         cells = "".join(f"{_cell(found[metric]):<24}" for metric in student.metric_names)
         lines.append(f"{name:<{len(head)}}{cells}")
+    if overlap:
+        lines.append(_overlap_line(overlap["train"], overlap["demos"], len(targets)))
     lines.append(f"run folder: {data.run_dir}")
     return "\n".join(line.rstrip() for line in lines)
 
@@ -43,3 +53,11 @@ def results_table(results: Mapping[str, Mapping[str, Any]], data: GoldDataModule
 def _cell(found: Mapping[str, Any]) -> str:
     low, high = found["interval"]
     return f"{100 * found['value']:.1f} % ({100 * low:.1f} to {100 * high:.1f})"
+
+
+def _overlap_line(train: Mapping[str, int], demos: Mapping[str, int], rows: int) -> str:
+    by = f"{train['words']} by {OVERLAP_WORDS} words in a row, {train['full_row']} by the full row"
+    return (
+        f"in the test set: {train['any']} of {train['samples']} training samples ({by}; "
+        f"{train['test_rows']} of {rows} test rows), {demos['any']} of {demos['samples']} demos"
+    )

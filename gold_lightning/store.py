@@ -20,7 +20,17 @@ from typing import Any, Literal
 from gold_lightning.errors import GoldError
 from gold_lightning.task import Sample
 
-__all__ = ["BatchRecord", "Kind", "RoundStore", "StoredSample", "append_line", "digest", "read_lines", "write_lines"]
+__all__ = [
+    "BatchRecord",
+    "Kind",
+    "RoundStore",
+    "StoredSample",
+    "append_line",
+    "digest",
+    "read_lines",
+    "rounds_in",
+    "write_lines",
+]
 
 Kind = Literal["train", "probe"]
 
@@ -137,6 +147,11 @@ def write_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
         file.flush()
         os.fsync(file.fileno())
     part.replace(path)
+
+
+def rounds_in(run_dir: Path) -> list[int]:
+    """Numbers of the rounds that a run folder holds, ascending."""
+    return sorted(int(p.name.removeprefix("round_")) for p in (Path(run_dir) / "data").glob("round_[0-9]*"))
 
 
 class RoundStore:

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from gold_lightning.checks import Checker
+from gold_lightning.checks import OVERLAP_WORDS, Checker, Decontaminator
 from gold_lightning.errors import ConfigError, QuotaError
 from gold_lightning.generators.base import Completion, Generator, Request
 from gold_lightning.pool import FeedbackPool
@@ -42,6 +42,8 @@ class Plan:
         max_attempts: A round stops with its yield table after this many requests for each wanted sample.
         label_agreement: ``off``; ``measure``: ask for the generator's own likelihood of each label given
             the text, and note whether the asked label is the highest; ``require``: keep only those.
+        decontaminate: ``off``; ``measure``: count the samples that have text in common with the test set;
+            ``drop``: keep none of them.
     """
 
     samples_per_round: int = 256
@@ -52,6 +54,7 @@ class Plan:
     depart_from: int = 3
     max_attempts: float = 8.0
     label_agreement: Literal["off", "measure", "require"] = "off"
+    decontaminate: Literal["off", "measure", "drop"] = "measure"
 
     def __post_init__(self) -> None:
         for key in ("samples_per_round", "probe_per_round", "group_size", "seed_demos"):
@@ -147,6 +150,8 @@ class Synthesizer:
         plan: How much, and how.
         seed: Everything drawn here depends on it and on indices alone, never on what ran before.
         report: Called after each batch.
+        decontaminator: Gives the index of the test set. It is asked for only where the plan drops what stands
+            there, and used for nothing else: no prompt ever shows a test row.
     """
 
     def __init__(
@@ -157,10 +162,14 @@ class Synthesizer:
         plan: Plan = Plan(),
         seed: int = 0,
         report: Callable[[Progress], None] | None = None,
+        decontaminator: Callable[[], Decontaminator] | None = None,
     ) -> None:
         if plan.label_agreement != "off" and not task.labels:
             raise ConfigError("data.plan.label_agreement", plan.label_agreement, "off for a task without labels")
+        if plan.decontaminate == "drop" and decontaminator is None:
+            raise ConfigError("data.plan.decontaminate", plan.decontaminate, "off or measure without a test set")
         self.task, self.generator, self.plan, self.seed = task, generator, plan, seed
+        self._decontaminator = decontaminator if plan.decontaminate == "drop" else None
         self.run_dir, self.report = Path(run_dir), report
         self._checker = Checker(task)
         self._remembered: set[str] = set()
@@ -201,8 +210,12 @@ class Synthesizer:
     ) -> Sequence[StoredSample]:
         store, quota = self.store(round_), self.plan.quota(kind)
         # Sizes are left out: a larger quota asks for more of the same, and pays for nothing twice.
-        sizes = ("samples_per_round", "probe_per_round", "max_attempts")
-        how = {k: v for k, v in asdict(self.plan).items() if k not in sizes}
+        # Measuring the overlap changes no sample; dropping does, and stands beside the plan with its test set.
+        apart = ("samples_per_round", "probe_per_round", "max_attempts", "decontaminate")
+        how = {k: v for k, v in asdict(self.plan).items() if k not in apart}
+        if self._decontaminator:
+            rows = self._decontaminator().fingerprint()
+            depends = depends | {"decontamination": digest([OVERLAP_WORDS, rows])}
         store.check_fingerprint(
             kind,
             {
@@ -381,9 +394,10 @@ class Synthesizer:
         for a, completion in zip(asked, completions, strict=True):
             instruction = f"{a.request.system}\n{a.request.own}\n" + "\n".join(f.description for f in self.task.fields)
             shown = [*self.task.demos, *(d for _, d in a.demos)]
-            found.append(
-                (a, completion, *self._checker.judge(completion, a.label, a.request.answer, instruction, shown))
-            )
+            sample, reason = self._checker.judge(completion, a.label, a.request.answer, instruction, shown)
+            if sample is not None and self._decontaminator and self._decontaminator().overlap(sample):
+                sample, reason = None, "in_test_set"
+            found.append((a, completion, sample, reason))
 
         agrees, scored = self._agreement([sample for _, _, sample, _ in found if sample is not None])
         verdicts = iter(agrees)

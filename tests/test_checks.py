@@ -191,6 +191,10 @@ def test_wrong_copied_share(value):
         (Check("equation", {"fields": ["premise"], "constants": ["dozen"]}), "checks[0].equation"),
         (Check("equation", {"fields": ["premise"], "constants": [float("nan")]}), "checks[0].equation"),
         (Check("linear_programme", {"field": "premise"}), "checks[0].linear_programme"),
+        (Check("json_keys"), "checks[0].json_keys"),
+        (Check("json_keys", {"keys": "day"}), "checks[0].json_keys"),
+        (Check("json_keys", {"keys": ["day", 1]}), "checks[0].json_keys"),
+        (Check("json_keys", {"keys": ["day"], "field": "text"}), "checks[0].json_keys"),
     ],
 )
 def test_wrong_checks_are_named_at_once(check, key):
@@ -292,6 +296,50 @@ def test_not_repeated_by_share():
     sample = Sample({"premise": f"{text} and more", "claim": text.replace("word7", "other")}, "holds")
     for share, wanted in ((0.95, "field_repeated"), (0.96, ""), (1.0, "")):
         assert CHECKS["not_repeated"](sample, TASK, first="premise", second="claim", share=share) == wanted
+
+
+@pytest.mark.parametrize(
+    ("target", "wanted"),
+    [
+        ('{"day": "Friday", "seats": 40}', ""),
+        ('{"seats": 40.0, "day": "friday"}', ""),
+        ('{"day": ["Friday", {"or": "9 pm"}], "seats": null}', ""),
+        ('{"day": "Friday 9 pm", "seats": true}', ""),
+        ('{"day": "Friday"}', "json_keys"),
+        ('{"day": "Friday", "seats": 40, "place": "gym"}', "json_keys"),
+        ('{"Day": "Friday", "seats": 40}', "json_keys"),
+        ('["day", "seats"]', "json_keys"),
+        ('{"day": "Friday", "seats": 40', "json_unparsable"),
+        ('{"day": "Friday", "day": "Friday", "seats": 40}', "json_unparsable"),
+        ("Friday, 40", "json_unparsable"),
+        ("[" * 100_000, "json_unparsable"),
+        ('{"day": "Monday", "seats": 40}', "json_value_not_in_field"),
+        ('{"day": "Friday", "seats": 4}', "json_value_not_in_field"),
+        ('{"day": ["Friday", ["Monday"]], "seats": 40}', "json_value_not_in_field"),
+        ('{"day": "9 pm Friday", "seats": 40}', "json_value_not_in_field"),
+        ('{"day": "", "seats": 40}', "json_value_not_in_field"),
+    ],
+)
+def test_json_keys(target, wanted):
+    sample = Sample({"text": "The quiz is on Friday, 9 p.m. and has 40 seats: Friday 9 pm!"}, target)
+    check = CHECKS["json_keys"]
+    assert check(sample, FREE, keys=["day", "seats"], field="text") == wanted
+    free = "" if wanted == "json_value_not_in_field" else wanted
+    assert check(sample, FREE, keys=["seats", "day"]) == free  # what stands in it is not compared
+
+
+@pytest.mark.parametrize(
+    ("target", "wanted"),
+    [
+        ('{"day": "Friday", "seats": 40, "open": true, "late": true}', ""),
+        ('{"day": "Friday", "seats": "friday!", "open": 1, "late": 2}', "json_values_equal"),
+        ('{"day": ["1", 1], "seats": null, "open": null, "late": 2}', "json_values_equal"),
+    ],
+)
+def test_json_values_that_must_differ(target, wanted):
+    how = {"keys": ["day", "seats", "open", "late"]}
+    assert CHECKS["json_keys"](Sample({"text": ""}, target), FREE, **how, distinct=True) == wanted
+    assert CHECKS["json_keys"](Sample({"text": ""}, target), FREE, **how) == ""
 
 
 def test_words():

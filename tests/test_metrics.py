@@ -138,6 +138,11 @@ ROWS = {  # prediction, targets, and whether the metric calls it right
         )
         for p, t, r in [("2x <= 6", "x <= 3", 1), ("x <= 3", "3 >= x", 1), ("x <= 3", "x >= 3", 0)]
     ],
+    "json_equal": [
+        ('{"a": 1, "b": "x"}', ('{"b": "x", "a": 1.0}',), 1),
+        ("[1]", ("none", "[1]"), 1),
+        ("none", ("none",), 0),
+    ],
     "accuracy": [("a", ("a",), 1), ("a", ("b", "a"), 1), ("a", ("A",), 0)],
     "exact_match": [("a", ("a",), 1), ("a", ("b", "a"), 1), ("a", ("A",), 0)],
 }

@@ -1,0 +1,111 @@
+"""The worked examples of docs/writing-a-task.md: they load, their demos and test rows are right, the page is true."""
+
+import re
+import shlex
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from gold_lightning.checks import CHECKS, Checker, Decontaminator
+from gold_lightning.cli import main
+from gold_lightning.data import load_test_rows
+from gold_lightning.generators import Completion
+from gold_lightning.json_text import read_json
+from gold_lightning.metrics import make_metric
+from gold_lightning.prompt import Hint, parse, render, training_request
+from gold_lightning.task import load_task
+
+ROOT = Path(__file__).parent.parent
+PAGE = (ROOT / "docs" / "writing-a-task.md").read_text(encoding="utf-8")
+TASKS = {path.stem: load_task(str(path)) for path in sorted((ROOT / "examples").glob("*.yaml"))}
+ROWS = {name: load_test_rows(task) for name, task in TASKS.items()}
+COMMANDS = re.findall(r"^python -m gold_lightning ((?:.*\\\n)*.*)$", PAGE, re.MULTILINE)
+each = pytest.mark.parametrize("name", TASKS)
+
+
+def test_the_three_examples_are_there():
+    assert set(TASKS) == {"intents", "notes", "events"}
+    assert len(TASKS["intents"].labels) == 20
+
+
+@each
+def test_every_demo_passes_the_tasks_own_checks(name):
+    task = TASKS[name]
+    checker = Checker(task)
+    for demo in task.demos:
+        label = demo.target if task.labels else None
+        prompt = training_request(task, label, [], Hint(), 0).text
+        others = [d for d in task.demos if d is not demo]
+        assert checker.judge(Completion(render(demo, task)), label, "", prompt, others) == (demo, "")
+        checker.keep(demo)
+        assert parse(render(demo, task), task) == {**demo.fields, task.target.name: demo.target}
+
+
+@each
+def test_every_test_row_is_what_the_task_asks_for(name):
+    task = TASKS[name]
+    assert len(ROWS[name]) >= 20
+    for row in ROWS[name]:
+        assert all(f.min_chars <= len(row.fields[f.name]) <= f.max_chars for f in task.fields)
+        assert task.labels or task.target.min_chars <= len(row.target) <= task.target.max_chars
+        assert [CHECKS[c.name](row, task, **c.params) for c in task.checks] == [""] * len(task.checks)
+    assert len({row.text for row in ROWS[name]}) == len(ROWS[name])
+    if task.labels:
+        assert set(Counter(row.target for row in ROWS[name]).values()) == {2}
+
+
+@each
+def test_demos_are_not_in_the_test_set(name):
+    index = Decontaminator(ROWS[name])
+    assert not any(index.overlap(demo) for demo in TASKS[name].demos)
+
+
+@each
+def test_gold_targets_are_right_by_the_tasks_metrics(name):
+    targets = [row.target for row in ROWS[name]]
+    for metric in TASKS[name].metrics:
+        made = make_metric(metric, TASKS[name].label_names)
+        assert made.reduce(made.rows(targets, targets)) == 1
+
+
+def test_intents_have_as_many_demos_of_each_label():
+    assert set(Counter(d.target for d in TASKS["intents"].demos).values()) == {3}
+
+
+def test_facts_keep_the_order_in_which_the_student_learns_them():
+    for sample in [*TASKS["events"].demos, *ROWS["events"]]:
+        assert list(read_json(sample.target)) == ["event", "day", "time", "place"]
+
+
+def test_names_in_notes_are_speakers_or_told_in_the_dialogue():
+    for sample in [*TASKS["notes"].demos, *ROWS["notes"]]:
+        names = re.findall(r"(?<!^)\b[A-Z][a-z]+", sample.target)
+        assert all(name in sample.fields["dialogue"] for name in names)
+
+
+def test_the_page_has_a_command_for_each_example():
+    assert {name for name in TASKS for c in COMMANDS if f"examples/{name}.yaml" in c and c.startswith("fit")} == set(
+        TASKS
+    )
+
+
+@pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith("fit")])
+def test_the_commands_of_the_page_are_understood(command, monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+    with pytest.raises(SystemExit) as done:
+        main([*shlex.split(command.replace("\\\n", " ")), "--print_config"])
+    assert done.value.code == 0
+    assert "examples/" in capsys.readouterr().out
+
+
+def test_what_the_page_quotes_of_the_examples_stands_there():
+    files = "\n".join(Path(task.source).read_text(encoding="utf-8") for task in TASKS.values())
+    have = {line.strip() for line in files.splitlines()}
+    blocks = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
+    assert blocks
+    assert [line for block in blocks for line in block.splitlines() if line.strip() not in have] == []
+
+
+def test_every_file_that_the_page_links_is_there():
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)", PAGE):
+        assert (ROOT / "docs" / target).exists(), target
