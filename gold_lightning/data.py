@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import random
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,15 +15,16 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from gold_lightning.backbone import load_tokenizer
-from gold_lightning.errors import ConfigError, GoldError
+from gold_lightning.errors import ConfigError
 from gold_lightning.generators import EmbeddedGenerator, Generator
 from gold_lightning.losses import IGNORE_INDEX
 from gold_lightning.pool import FeedbackPool
+from gold_lightning.rows import check_rows_file, load_test_rows
 from gold_lightning.store import RoundStore, StoredSample
 from gold_lightning.synthesis import Plan, Progress, Synthesizer
 from gold_lightning.task import Sample, Task, TestRow, load_task
 
-__all__ = ["GoldDataModule", "load_test_rows"]
+__all__ = ["GoldDataModule"]
 
 _log = logging.getLogger(__name__)
 
@@ -61,7 +61,7 @@ class GoldDataModule(LightningDataModule):
         replay: Train on the samples of all rounds so far, or of the last one.
         feedback_rate: Share of the prompts that shows feedback demos; the CLI links ``--feedback.rate``.
         feedback_capacity: Most feedback demos held for each label; linked to ``--feedback.capacity``.
-        test_file: JSON Lines with labelled rows, in place of the task's own test data.
+        test_file: JSON Lines, CSV or Parquet file with labelled rows, in place of the task's own test data.
         seed: Of synthesis and of the training order; linked to ``--seed_everything``.
     """
 
@@ -86,8 +86,8 @@ class GoldDataModule(LightningDataModule):
         for key, value in sizes.items():
             if value < 1:
                 raise ConfigError(f"data.{key}", value, "1 or more")
-        if test_file is not None and not Path(test_file).is_file():
-            raise ConfigError("data.test_file", test_file, "the path of a JSON Lines file")
+        if test_file is not None:
+            check_rows_file("data.test_file", test_file)
         self.task: Task = load_task(task)
         self.run_dir = Path(run_dir)
         self.student, self.batch_size, self.eval_batch_size = student, batch_size, eval_batch_size
@@ -219,90 +219,3 @@ class GoldDataModule(LightningDataModule):
         if now.accepted >= now.quota:
             self._bar.close()
             self._bar = None
-
-
-def load_test_rows(task: Task, test_file: str | None = None) -> list[TestRow]:
-    """Labelled rows: from a file, the task's own file, or its data set on the hub.
-
-    Columns are named as the task's fields and target, or as its ``test.columns`` says. Values of the target
-    are looked up in ``test.label_names`` where that is given, and must then be, or already be, a label's name:
-    names are compared, never positions. A list of targets is all that counts as right.
-
-    Raises:
-        GoldError: No rows, a column is missing, a row has no target, or a label is none of the task's.
-    """
-    spec = task.test
-    rows: list[dict[str, Any]]
-    if test_file or spec.file:
-        path = Path(test_file) if test_file else Path(task.source).parent / spec.file
-        where = str(path)
-        try:
-            rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-        except OSError as e:
-            raise GoldError(f"test data {where}: {e.strerror or e}") from None
-        except ValueError as e:
-            raise GoldError(f"test data {where}: not JSON Lines ({e})") from None
-    elif spec.hub:
-        from datasets import load_dataset
-
-        where = f"{spec.hub} ({f'{spec.config}, ' if spec.config else ''}{spec.split})"
-        try:
-            rows = list(load_dataset(spec.hub, spec.config or None, split=spec.split))
-        except Exception as e:  # the hub's client raises errors of many libraries
-            # A ValueError says that the data set is there, without that configuration or that split.
-            other = "a test.config and test.split that it has" if isinstance(e, ValueError) else ""
-            raise GoldError(
-                f"test data {where}: not in the local cache, and the hub did not give it "
-                f"({' '.join(str(e).split())[:120]}); two ways out: --data.test_file FILE, "
-                f"or {other or 'a machine that reaches the hub'}"
-            ) from None
-    else:
-        raise GoldError(f"task {task.name} names no test data; give --data.test_file FILE")
-    if not rows:
-        raise GoldError(f"test data {where}: no rows")
-
-    names = [*(f.name for f in task.fields), task.target.name]
-    columns = {name: spec.columns.get(name, name) for name in names}
-    samples = []
-    for i, row in enumerate(rows):
-        try:
-            values = {name: _value(row, column) for name, column in columns.items()}
-        except KeyError as e:
-            raise GoldError(f"test data {where}: row {i} has no column {e}; it has {sorted(row)}") from None
-        target, *others = _targets(values.pop(task.target.name), f"test data {where}: row {i}", task)
-        samples.append(TestRow({name: str(value) for name, value in values.items()}, target, tuple(others)))
-    return samples
-
-
-def _value(row: Mapping[str, Any], column: str) -> Any:
-    """What stands in a column; ``answers.text`` is the key ``text`` of what stands in ``answers``.
-
-    Raises:
-        KeyError: There is no such column or key.
-    """
-    if column in row:
-        return row[column]
-    name, dot, rest = column.partition(".")
-    try:
-        return _value(row[name], rest) if dot else row[column]
-    except (KeyError, TypeError):
-        raise KeyError(column) from None
-
-
-def _targets(value: Any, where: str, task: Task) -> list[str]:
-    """All texts that count as right, each once; labels by their own name."""
-    if isinstance(value, Mapping):
-        raise GoldError(
-            f"{where} has in place of a target the keys {sorted(value)}; name one in the task's test.columns, "
-            f"with a dot: COLUMN.{min(value, default='KEY')}"
-        )
-    texts = [str(v) for v in value] if isinstance(value, list | tuple) else [str(value)]
-    found = list(dict.fromkeys(task.test.label_names.get(text, text) for text in texts))
-    if not found or (task.labels and len(found) > 1):
-        raise GoldError(f"{where} has {len(found)} different targets; expected one{'' if task.labels else ' or more'}")
-    if task.labels and found[0] not in task.label_names:
-        raise GoldError(
-            f"{where} has the label {found[0]!r}, none of {list(task.label_names)}; "
-            "name it in the task's test.label_names"
-        )
-    return found
