@@ -22,14 +22,18 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveCon
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
-from gold_lightning.callbacks import OODFeedback, RunCSVLogger, SeedSteps, TestTable
+from gold_lightning.baselines import BaselineSettings
+from gold_lightning.callbacks import OODFeedback, RunCSVLogger, SeedSteps, TestPredictions
 from gold_lightning.checkpoint import BestCheckpoint, save_whole
 from gold_lightning.data import GoldDataModule
 from gold_lightning.errors import ConfigError, GoldError
 from gold_lightning.export import export_best
+from gold_lightning.metrics import evaluate
 from gold_lightning.report import results_table
+from gold_lightning.store import write_lines
 from gold_lightning.student import T5Student
 from gold_lightning.task import load_task
+from gold_lightning.trainer import GoldTrainer
 
 __all__ = ["GoldCLI", "main"]
 
@@ -40,7 +44,7 @@ _CONFIGS = next((p for p in (_HERE / "configs", _HERE.parent / "configs") if p.i
 class GoldCLI(LightningCLI):
     """LightningCLI around a T5Student and a GoldDataModule."""
 
-    trainer: Trainer
+    trainer: GoldTrainer
     datamodule: GoldDataModule
     model: T5Student
 
@@ -48,6 +52,7 @@ class GoldCLI(LightningCLI):
         super().__init__(
             T5Student,
             GoldDataModule,
+            trainer_class=GoldTrainer,
             save_config_callback=RunConfig,
             save_config_kwargs={"overwrite": True},
             trainer_defaults={
@@ -66,8 +71,8 @@ class GoldCLI(LightningCLI):
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
         """The trainer's methods that make sense here."""
-        every = LightningCLI.subcommands()
-        return {name: every[name] for name in ("fit", "validate", "test")}
+        every = LightningCLI.subcommands() | {"baselines": {"model", "datamodule", "settings"}}
+        return {name: every[name] for name in ("fit", "validate", "test", "baselines")}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_argument("--run.root", type=str, default="runs", help="Folder of all runs.")
@@ -77,6 +82,8 @@ class GoldCLI(LightningCLI):
             default="default",
             help="Name of this run. The same name goes on with what is there; another begins anew.",
         )
+        # No group of its own: the arguments of a subcommand's method are in a group of that name already.
+        parser.add_class_arguments(BaselineSettings, "baselines", as_group=False)
         parser.add_lightning_class_args(OODFeedback, "feedback")
         parser.add_lightning_class_args(EarlyStopping, "early_stopping")
         parser.add_lightning_class_args(BestCheckpoint, "checkpoint")
@@ -111,10 +118,14 @@ class GoldCLI(LightningCLI):
             path = folder / f"{wanted}.ckpt"
             if path.exists():
                 config.ckpt_path = str(path)
-            elif self.subcommand == "fit":
+            elif self.subcommand in ("fit", "baselines"):
                 config.ckpt_path = None
             else:
                 raise GoldError(f"{path}: no such checkpoint; run fit first, or give --ckpt_path FILE")
+        elif not Path(config.ckpt_path).is_file():
+            raise ConfigError("ckpt_path", config.ckpt_path, "the path of a checkpoint")
+        if self.subcommand == "baselines" and config.trainer.devices == "auto":
+            config.trainer.devices = 1
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Adds the run folder's loggers and the callbacks that every run has."""
@@ -149,16 +160,25 @@ class GoldCLI(LightningCLI):
 
     def before_test(self) -> None:
         """Tests the student before training too, without which a result says little."""
-        self._table = TestTable()
-        self.trainer.callbacks.append(self._table)  # type: ignore[attr-defined]
-        self._table.name = "untrained"
+        self._collected = TestPredictions()
+        self.trainer.callbacks.append(self._collected)
         self.trainer.test(self.model, datamodule=self.datamodule, verbose=False)
-        self._table.name = "student"
+        self._untrained = self._collected.rows
 
     def after_test(self) -> None:
-        """Prints the results."""
+        """Writes the predictions and prints the results."""
         if self.trainer.is_global_zero:
-            print(results_table(self._table.results, self.datamodule, self.model))
+            write_lines(self.datamodule.run_dir / "predictions.jsonl", self._collected.rows)
+            tested = {"student": self._collected.rows, "untrained": self._untrained}
+            metrics, labels = self.model.metric_names, self.model.task.label_names
+            results = {name: evaluate(metrics, labels, rows) for name, rows in tested.items()}
+            print(results_table(results, self.datamodule, self.model))
+
+    def baselines(self, **kwargs: Any) -> None:
+        """Runs the trainer's method of that name, and prints the results."""
+        settings = BaselineSettings(**self._get(self.config, "baselines"))  # a section of the config, no arguments
+        results = self.trainer.baselines(**kwargs, settings=settings)
+        print(results_table(results, self.datamodule, self.model))
 
 
 class RunConfig(SaveConfigCallback):
@@ -232,6 +252,9 @@ def _quiet() -> None:
         "Checkpoint directory",
         "logs directory",
         "LeafSpec",
+        # Of the baselines, which train without a probe set and test without the run's callbacks.
+        "You defined a `validation_step` but have no",
+        "callbacks used to create the checkpoint",
     ):
         warnings.filterwarnings("ignore", f".*{text}.*")
     # The arguments are given only where the program is called from Python, or to resolve shipped configs.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import random
 import sys
 from collections.abc import Sequence
@@ -24,7 +25,7 @@ from gold_lightning.store import RoundStore, StoredSample
 from gold_lightning.synthesis import Plan, Progress, Synthesizer
 from gold_lightning.task import Sample, Task, TestRow, load_task
 
-__all__ = ["GoldDataModule"]
+__all__ = ["GoldDataModule", "LabelledRounds"]
 
 _log = logging.getLogger(__name__)
 
@@ -100,6 +101,7 @@ class GoldDataModule(LightningDataModule):
         self.tokenizer = load_tokenizer(student)
         self._bar: tqdm[Any] | None = None
         self._test_rows: list[TestRow] | None = None
+        self._test_ids: list[int] | None = None
 
     # Rounds
 
@@ -129,29 +131,43 @@ class GoldDataModule(LightningDataModule):
         for _ in range(self.passes_per_round):
             order += rng.sample(range(len(samples)), len(samples))
         # The order is drawn here, not by a sampler: Lightning then shards it over ranks as it is.
-        return self._loader(samples, self.batch_size, order)
+        return self.loader(samples, self.batch_size, order)
 
     def val_dataloader(self) -> DataLoader[dict[str, Any]]:
         """Synthesises the round's probe set, unless it is there. Asked for before training in round 0."""
         self._on_rank_zero(lambda: self.synthesizer.probe(self.round))
-        return self._loader([s.sample for s in self.probe_samples()], self.eval_batch_size)
+        return self.loader([s.sample for s in self.probe_samples()], self.eval_batch_size)
 
     def test_dataloader(self) -> DataLoader[dict[str, Any]]:
         """Labelled rows for evaluation."""
-        return self._loader(self.test_rows(), self.eval_batch_size)
+        return self.loader(self.test_rows(), self.eval_batch_size, self.test_ids())
 
     def reference_dataloader(self, count: int) -> DataLoader[dict[str, Any]]:
         """Up to ``count`` of this round's new training samples, to compare the probe set's energies with."""
         own = [s.sample for s in self.store().accepted("train")]
         rng = random.Random(f"{self.seed}/{self.round}/reference")
         chosen = rng.sample(range(len(own)), min(count, len(own)))
-        return self._loader(own, self.eval_batch_size, sorted(chosen))
+        return self.loader(own, self.eval_batch_size, sorted(chosen))
 
     def test_rows(self) -> list[TestRow]:
         """The test set, read once."""
         if self._test_rows is None:
             self._test_rows = load_test_rows(self.task, self.test_file)
         return self._test_rows
+
+    def test_ids(self) -> list[int]:
+        """Positions of the test rows that are tested, ascending; all unless a sample was drawn."""
+        return list(range(len(self.test_rows()))) if self._test_ids is None else self._test_ids
+
+    def draw_test_rows(self, count: int | None) -> None:
+        """Tests from now on what a seeded draw without replacement gives, or all rows.
+
+        Args:
+            count: How many; ``None``, or more than there are, for all.
+        """
+        every = range(len(self.test_rows()))
+        drawn = random.Random(f"{self.seed}/test rows").sample(every, min(len(every), count or len(every)))
+        self._test_ids = sorted(drawn)
 
     def state_dict(self) -> dict[str, Any]:
         return {"round": self.round, "pool": self.pool.state_dict()}
@@ -187,9 +203,10 @@ class GoldDataModule(LightningDataModule):
             "targets": [r["sample"].targets for r in rows],
         }
 
-    def _loader(
+    def loader(
         self, samples: Sequence[Sample], batch_size: int, order: Sequence[int] | None = None
     ) -> DataLoader[dict[str, Any]]:
+        """Batches of samples as the student takes them, in their own order or in that of ``order``'s positions."""
         return DataLoader(_Rows(samples, order), batch_size=batch_size, shuffle=False, collate_fn=self.collate)
 
     def _on_rank_zero(self, synthesise: Any) -> None:
@@ -219,3 +236,36 @@ class GoldDataModule(LightningDataModule):
         if now.accepted >= now.quota:
             self._bar.close()
             self._bar = None
+
+
+class LabelledRounds(LightningDataModule):
+    """Labelled rows in place of a run's synthetic samples, in as many rounds of as many training steps.
+
+    A round of the run trains ``passes_per_round`` times on its samples so far. Here the same number of rows is
+    taken from the labelled ones, all of them in a new order before any comes again.
+
+    Args:
+        data: Whose rounds they are.
+        rows: The labelled rows.
+    """
+
+    def __init__(self, data: GoldDataModule, rows: Sequence[Sample]) -> None:
+        super().__init__()
+        self.data, self.rows = data, rows
+
+    def steps(self, round_: int) -> int:
+        """Training steps of a round on one device."""
+        return math.ceil(self._size(round_) / self.data.batch_size)
+
+    def train_dataloader(self) -> DataLoader[dict[str, Any]]:
+        """The rows of the trainer's current epoch."""
+        round_ = self.trainer.current_epoch if self.trainer else 0
+        rng = random.Random(f"{self.data.seed}/{round_}/labelled")
+        order: list[int] = []
+        while len(order) < self._size(round_):
+            order += rng.sample(range(len(self.rows)), len(self.rows))
+        return self.data.loader(self.rows, self.data.batch_size, order[: self._size(round_)])
+
+    def _size(self, round_: int) -> int:
+        rounds = round_ + 1 if self.data.replay == "all" else 1
+        return self.data.passes_per_round * rounds * self.data.synthesizer.plan.samples_per_round
