@@ -139,7 +139,8 @@ def compare(
         kept[name] = asked[name]
         # After each: what is done need not be done again, whatever ends the next one.
         write_lines(path, [{"task": task.name, "rows": len(ids), "of_rows": of_rows, "results": kept}])
-        part.unlink(missing_ok=True)
+        for stale in folder.glob(f"{name}.*.part"):
+            stale.unlink()
         _log.info("%s: %d rows, %.1f s", name, len(ids), seconds)
     return asked
 

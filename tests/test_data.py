@@ -1,0 +1,41 @@
+"""The data module's rounds and test rows, apart from a run."""
+
+from types import SimpleNamespace
+
+import torch
+from gold_lightning.data import GoldDataModule, LabelledRounds
+from gold_lightning.synthesis import Plan
+from gold_lightning.task import Sample
+
+
+def test_test_rows_are_drawn_by_seed_without_replacement(tiny_student):
+    drawn = {}
+    for seed in (1, 1, 2):
+        data = GoldDataModule(student=tiny_student, seed=seed)
+        assert data.test_ids() == list(range(240))
+        data.draw_test_rows(30)
+        ids = data.test_ids()
+        assert ids == sorted(set(ids)) and len(ids) == 30 and drawn.setdefault(seed, ids) == ids
+        assert torch.cat([batch["id"] for batch in data.test_dataloader()]).tolist() == ids
+    assert drawn[1] != drawn[2]
+    for count in (None, 240, 1000):
+        data.draw_test_rows(count)
+        assert data.test_ids() == list(range(240))
+
+
+def test_labelled_rounds_take_as_many_steps_as_the_runs_own(tiny_student):
+    rows = [Sample({"text": str(i)}, "World") for i in range(7)]
+    plan = Plan(samples_per_round=5)
+    for replay, sizes in (("all", [10, 20, 30]), ("last", [10, 10, 10])):
+        data = GoldDataModule(student=tiny_student, plan=plan, batch_size=4, passes_per_round=2, replay=replay)
+        rounds = LabelledRounds(data, rows)
+        assert [rounds.steps(r) for r in range(3)] == [-(-n // 4) for n in sizes]
+        for round_ in range(3):
+            rounds.trainer = SimpleNamespace(current_epoch=round_)
+            loader = rounds.train_dataloader()
+            assert len(loader) == rounds.steps(round_)
+            ids = torch.cat([batch["id"] for batch in loader]).tolist()
+            assert len(ids) == sizes[round_]
+            for at in range(0, len(ids) - 6, 7):  # every row once before any comes again
+                assert sorted(ids[at : at + 7]) == list(range(7))
+            assert ids[:7] != list(range(7))
