@@ -118,12 +118,13 @@ class GoldCLI(LightningCLI):
             path = folder / f"{wanted}.ckpt"
             if path.exists():
                 config.ckpt_path = str(path)
-            elif self.subcommand in ("fit", "baselines"):
+            elif self.subcommand == "fit" or (self.subcommand == "baselines" and config.ckpt_path is None):
                 config.ckpt_path = None
             else:
                 raise GoldError(f"{path}: no such checkpoint; run fit first, or give --ckpt_path FILE")
-        elif not Path(config.ckpt_path).is_file():
-            raise ConfigError("ckpt_path", config.ckpt_path, "the path of a checkpoint")
+        elif config.ckpt_path.endswith(".ckpt") and "://" not in config.ckpt_path:  # Lightning knows other kinds too
+            if not Path(config.ckpt_path).is_file():
+                raise ConfigError("ckpt_path", config.ckpt_path, "the path of a checkpoint")
         if self.subcommand == "baselines" and config.trainer.devices == "auto":
             config.trainer.devices = 1
 
