@@ -256,6 +256,7 @@ def _quiet() -> None:
         # Of the baselines, which train without a probe set and test without the run's callbacks.
         "You defined a `validation_step` but have no",
         "callbacks used to create the checkpoint",
+        "The dirpath has changed",  # of the test of another run's checkpoint
     ):
         warnings.filterwarnings("ignore", f".*{text}.*")
     # The arguments are given only where the program is called from Python, or to resolve shipped configs.
