@@ -21,13 +21,13 @@ from torchmetrics.functional.classification import binary_auroc
 from gold_lightning.checks import count_overlaps
 from gold_lightning.data import GoldDataModule
 from gold_lightning.errors import ConfigError
-from gold_lightning.metrics import Targets, bootstrap_interval, make_metric
+from gold_lightning.metrics import prediction_row
 from gold_lightning.ood import EnergyScore, OODScore, select_band
 from gold_lightning.pool import PoolEntry
 from gold_lightning.store import Kind, read_lines, write_lines
 from gold_lightning.student import T5Student
 
-__all__ = ["OODFeedback", "RunCSVLogger", "SeedSteps", "TestTable"]
+__all__ = ["OODFeedback", "RunCSVLogger", "SeedSteps", "TestPredictions"]
 
 _log = logging.getLogger("gold_lightning")
 _QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
@@ -203,22 +203,22 @@ class SeedSteps(Callback):
         torch.manual_seed(random.Random(f"{data.seed}/{data.round}/{batch_idx}/{trainer.global_rank}").getrandbits(63))
 
 
-class TestTable(Callback):
-    """Writes each test prediction with its energy to ``predictions.jsonl``, and prints the results table.
+class TestPredictions(Callback):
+    """Collects each test prediction with its energy.
 
-    What samples and demos have in common with the test set goes to ``overlap.json``: counts, and the samples.
+    Attributes:
+        rows: Lines of the last test, as :func:`gold_lightning.metrics.prediction_row` makes them, in the order
+            of the test set; the same in every process.
     """
 
     __test__ = False  # not for pytest
 
     def __init__(self) -> None:
-        self._rows: list[tuple[Tensor, Tensor, list[str]]] = []
-        self.name = "student"
-        self.results: dict[str, dict[str, Any]] = {}
-        self.overlap: dict[str, dict[str, int]] = {}
+        self._found: list[tuple[int, float, str]] = []
+        self.rows: list[dict[str, Any]] = []
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._rows = []
+        self._found = []
 
     def on_test_batch_end(
         self,
@@ -230,51 +230,20 @@ class TestTable(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         energies = _student(pl_module).score(batch, EnergyScore())
-        self._rows.append((batch["id"], energies, outputs["predictions"]))
+        self._found += zip(batch["id"].tolist(), energies.tolist(), outputs["predictions"], strict=True)
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        data, student = _data(trainer), _student(pl_module)
-        rows = {int(i): (float(e), p) for ids, es, ps in self._rows for i, e, p in zip(ids, es, ps, strict=True)}
-        order = sorted(rows)
-        targets = [data.test_rows()[i].targets for i in order]
-        predictions = [rows[i][1] for i in order]
-        self.results[self.name] = evaluate(student.metric_names, student.task.label_names, predictions, targets)
-        if self.name == "student":
-            write_lines(
-                data.run_dir / "predictions.jsonl",
-                (
-                    {"row": i, "prediction": rows[i][1], "target": t[0], "energy": round(rows[i][0], 4)}
-                    | ({"targets": t} if len(t) > 1 else {})
-                    for i, t in zip(order, targets, strict=True)
-                ),
-            )
-            if trainer.is_global_zero:
-                self._write_overlap(data)
-
-    def _write_overlap(self, data: GoldDataModule) -> None:
-        samples = {
-            "train": {s.id: s.sample for s in data.all_train_samples()},
-            "demos": {f"demo-{i}": demo for i, demo in enumerate(data.task.demos)},
-        }
-        rows: list[dict[str, Any]] = []
-        for kind, own in samples.items():
-            if (found := data.overlap(own)) is None:
-                return
-            self.overlap[kind] = count_overlaps(found.values())
-            rows += [{"id": i} | {k: sorted(v) for k, v in vars(o).items()} for i, o in found.items() if o]
-        write_lines(data.run_dir / "overlap.json", [self.overlap | {"found": rows}])
-
-
-def evaluate(
-    metrics: Sequence[str], labels: Sequence[str], predictions: Sequence[str], targets: Sequence[Targets]
-) -> dict[str, Any]:
-    """Each metric with its 95 % bootstrap interval, and the number of rows."""
-    found: dict[str, Any] = {"n": len(targets)}
-    for name in metrics:
-        metric = make_metric(name, labels)
-        metric.update(predictions, targets, torch.arange(len(targets)))
-        found[name] = {"value": float(metric.compute()), "interval": bootstrap_interval(metric, predictions, targets)}
-    return found
+        parts = [self._found]
+        if trainer.world_size > 1:
+            parts = [[] for _ in range(trainer.world_size)]
+            torch.distributed.all_gather_object(parts, self._found)
+        # A distributed sampler pads with rows that are there already.
+        found = {row: (energy, text) for part in parts for row, energy, text in part}
+        tested = _data(trainer).test_rows()
+        self.rows = [
+            prediction_row(row, text, tested[row].targets, energy=round(energy, 4))
+            for row, (energy, text) in sorted(found.items())
+        ]
 
 
 class RunCSVLogger(CSVLogger):

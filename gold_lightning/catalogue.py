@@ -11,10 +11,10 @@ from jsonargparse import ArgumentParser
 from gold_lightning.backbone import load_tokenizer
 from gold_lightning.checks import Checker
 from gold_lightning.console import printable, say, table, width, wrap
-from gold_lightning.data import load_test_rows
 from gold_lightning.errors import ConfigError, GoldError
 from gold_lightning.metrics import make_metric
 from gold_lightning.prompt import render
+from gold_lightning.rows import load_test_rows
 from gold_lightning.task import Task, load_task, shipped_tasks, task_file
 
 __all__ = ["shipped", "summary", "tasks_command", "warnings_of"]

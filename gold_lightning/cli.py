@@ -22,40 +22,25 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveCon
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
-from gold_lightning.callbacks import OODFeedback, RunCSVLogger, SeedSteps, TestTable
+from gold_lightning.baselines import BaselineSettings
+from gold_lightning.callbacks import OODFeedback, RunCSVLogger, SeedSteps, TestPredictions
 from gold_lightning.catalogue import tasks_command
 from gold_lightning.checkpoint import BestCheckpoint, save_whole
-from gold_lightning.console import say
 from gold_lightning.data import GoldDataModule
 from gold_lightning.errors import ConfigError, GoldError
 from gold_lightning.export import export_best
-from gold_lightning.preview import PreviewSettings, preview
+from gold_lightning.metrics import evaluate
+from gold_lightning.preview import PreviewSettings
 from gold_lightning.report import results_table
+from gold_lightning.store import write_lines
 from gold_lightning.student import T5Student
 from gold_lightning.task import load_task
+from gold_lightning.trainer import GoldTrainer
 
-__all__ = ["GoldCLI", "GoldTrainer", "main"]
+__all__ = ["GoldCLI", "main"]
 
 _HERE = Path(__file__).parent
 _CONFIGS = next((p for p in (_HERE / "configs", _HERE.parent / "configs") if p.is_dir()), _HERE / "configs")
-
-
-class GoldTrainer(Trainer):
-    """Lightning's Trainer with a method for each subcommand that Lightning does not have."""
-
-    def preview(self, model: T5Student | None, datamodule: GoldDataModule, settings: PreviewSettings) -> None:
-        """Shows prompts and a handful of samples, and estimates what the whole run takes.
-
-        Args:
-            model: Not needed; the CLI does not load it.
-            datamodule: Of the run. Its run folder is left as it is.
-            settings: How many requests to send, and what tokens cost.
-        """
-        feedback = next(c for c in self.callbacks if isinstance(c, OODFeedback))  # type: ignore[attr-defined]
-        rounds = -1 if self.max_epochs is None else self.max_epochs
-        told = preview(datamodule, settings, rounds=rounds, rate=feedback.rate, warmup_rounds=feedback.warmup_rounds)
-        for line in told:
-            say(line)
 
 
 class GoldCLI(LightningCLI):
@@ -91,9 +76,9 @@ class GoldCLI(LightningCLI):
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
         """The trainer's methods that make sense here."""
-        every = LightningCLI.subcommands()
-        own = {"preview": {"model", "datamodule", "settings"}}
-        return {name: every[name] for name in ("fit", "validate", "test")} | own
+        own = {name: {"model", "datamodule", "settings"} for name in ("preview", "baselines")}
+        every = LightningCLI.subcommands() | own
+        return {name: every[name] for name in ("fit", "validate", "test", "preview", "baselines")}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_argument("--run.root", type=str, default="runs", help="Folder of all runs.")
@@ -105,6 +90,7 @@ class GoldCLI(LightningCLI):
         )
         # No group of its own: the arguments of a subcommand's method are in a group of that name already.
         parser.add_class_arguments(PreviewSettings, "preview", as_group=False)
+        parser.add_class_arguments(BaselineSettings, "baselines", as_group=False)
         parser.add_lightning_class_args(OODFeedback, "feedback")
         parser.add_lightning_class_args(EarlyStopping, "early_stopping")
         parser.add_lightning_class_args(BestCheckpoint, "checkpoint")
@@ -136,15 +122,22 @@ class GoldCLI(LightningCLI):
             config.verbose = False  # the results table says it
         if self.subcommand == "preview":  # it is about prompts and money
             self.parser.add_instantiator(_not_loaded, T5Student, subclasses=True, prepend=True)
-        if "ckpt_path" in config and config.ckpt_path in (None, "last", "best"):
+        if self.subcommand == "baselines" and config.trainer.devices == "auto":
+            config.trainer.devices = 1
+        if "ckpt_path" not in config:
+            return
+        if config.ckpt_path in (None, "last", "best"):
             wanted = "last" if self.subcommand == "fit" else (config.get("ckpt_path") or "best")
             path = folder / f"{wanted}.ckpt"
             if path.exists():
                 config.ckpt_path = str(path)
-            elif self.subcommand == "fit":
+            elif self.subcommand == "fit" or (self.subcommand == "baselines" and config.ckpt_path is None):
                 config.ckpt_path = None
             else:
                 raise GoldError(f"{path}: no such checkpoint; run fit first, or give --ckpt_path FILE")
+        elif config.ckpt_path.endswith(".ckpt") and "://" not in config.ckpt_path:  # Lightning knows other kinds too
+            if not Path(config.ckpt_path).is_file():
+                raise ConfigError("ckpt_path", config.ckpt_path, "the path of a checkpoint")
 
     def instantiate_trainer(self, **kwargs: Any) -> GoldTrainer:
         """Adds the run folder's loggers and the callbacks that every run has."""
@@ -161,8 +154,8 @@ class GoldCLI(LightningCLI):
         last = ModelCheckpoint(
             config.checkpoint.dirpath, filename="last", save_on_train_epoch_end=True, enable_version_counter=False
         )
-        trainer.callbacks.append(last)  # type: ignore[attr-defined]
-        trainer.callbacks.insert(0, SeedSteps())  # type: ignore[attr-defined]
+        trainer.callbacks.append(last)
+        trainer.callbacks.insert(0, SeedSteps())
         save_whole(trainer)
         if isinstance(signal.getsignal(signal.SIGTERM), _Stop):
             # Lightning's own handler would come first. It waits for the end of a batch, which a generator at
@@ -183,16 +176,28 @@ class GoldCLI(LightningCLI):
 
     def before_test(self) -> None:
         """Tests the student before training too, without which a result says little."""
-        self._table = TestTable()
-        self.trainer.callbacks.append(self._table)  # type: ignore[attr-defined]
-        self._table.name = "untrained"
+        self._collected = TestPredictions()
+        self.trainer.callbacks.append(self._collected)
         self.trainer.test(self.model, datamodule=self.datamodule, verbose=False)
-        self._table.name = "student"
+        self._untrained = self._collected.rows
 
     def after_test(self) -> None:
-        """Prints the results."""
+        """Writes the predictions and prints the results."""
         if self.trainer.is_global_zero:
-            print(results_table(self._table.results, self.datamodule, self.model, self._table.overlap))
+            metrics, labels = self.model.metric_names, self.model.task.label_names
+            tested = {"student": self._collected.rows, "untrained": self._untrained}
+            results = {name: evaluate(metrics, labels, rows) for name, rows in tested.items()}
+            write_lines(self.datamodule.run_dir / "predictions.jsonl", self._collected.rows)
+            counts, found = self.datamodule.overlaps()
+            if counts:
+                write_lines(self.datamodule.run_dir / "overlap.json", [counts | {"found": found}])
+            print(results_table(results, self.datamodule, self.model, counts))
+
+    def baselines(self, **kwargs: Any) -> None:
+        """Runs the trainer's method of that name, and prints the results."""
+        settings = BaselineSettings(**self._get(self.config, "baselines"))  # a section of the config, no arguments
+        results = self.trainer.baselines(**kwargs, settings=settings)
+        print(results_table(results, self.datamodule, self.model))
 
 
 class RunConfig(SaveConfigCallback):
@@ -270,6 +275,10 @@ def _quiet() -> None:
         "Checkpoint directory",
         "logs directory",
         "LeafSpec",
+        # Of the baselines, which train without a probe set and test without the run's callbacks.
+        "You defined a `validation_step` but have no",
+        "callbacks used to create the checkpoint",
+        "The dirpath has changed",  # of the test of another run's checkpoint
     ):
         warnings.filterwarnings("ignore", f".*{text}.*")
     # The arguments are given only where the program is called from Python, or to resolve shipped configs.

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import logging
+import math
 import random
 import sys
 from collections.abc import Mapping, Sequence
@@ -16,16 +16,17 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from gold_lightning.backbone import load_tokenizer
-from gold_lightning.checks import Decontaminator, Overlap
+from gold_lightning.checks import Decontaminator, Overlap, count_overlaps
 from gold_lightning.errors import ConfigError, GoldError
 from gold_lightning.generators import EmbeddedGenerator, Generator
 from gold_lightning.losses import IGNORE_INDEX
 from gold_lightning.pool import FeedbackPool
+from gold_lightning.rows import check_rows_file, load_test_rows
 from gold_lightning.store import RoundStore, StoredSample, rounds_in
 from gold_lightning.synthesis import Plan, Progress, Synthesizer
 from gold_lightning.task import Sample, Task, TestRow, load_task
 
-__all__ = ["GoldDataModule", "load_test_rows"]
+__all__ = ["GoldDataModule", "LabelledRounds"]
 
 _log = logging.getLogger(__name__)
 
@@ -62,7 +63,7 @@ class GoldDataModule(LightningDataModule):
         replay: Train on the samples of all rounds so far, or of the last one.
         feedback_rate: Share of the prompts that shows feedback demos; the CLI links ``--feedback.rate``.
         feedback_capacity: Most feedback demos held for each label; linked to ``--feedback.capacity``.
-        test_file: JSON Lines with labelled rows, in place of the task's own test data.
+        test_file: JSON Lines, CSV or Parquet file with labelled rows, in place of the task's own test data.
         seed: Of synthesis and of the training order; linked to ``--seed_everything``.
     """
 
@@ -87,8 +88,8 @@ class GoldDataModule(LightningDataModule):
         for key, value in sizes.items():
             if value < 1:
                 raise ConfigError(f"data.{key}", value, "1 or more")
-        if test_file is not None and not Path(test_file).is_file():
-            raise ConfigError("data.test_file", test_file, "the path of a JSON Lines file")
+        if test_file is not None:
+            check_rows_file("data.test_file", test_file)
         self.task: Task = load_task(task)
         self.run_dir = Path(run_dir)
         self.student, self.batch_size, self.eval_batch_size = student, batch_size, eval_batch_size
@@ -104,6 +105,7 @@ class GoldDataModule(LightningDataModule):
         self._test_rows: list[TestRow] | None = None
         self._test_index: Decontaminator | None = None
         self._measures = plan.decontaminate != "off"
+        self._test_ids: list[int] | None = None
 
     # Rounds
 
@@ -133,23 +135,23 @@ class GoldDataModule(LightningDataModule):
         for _ in range(self.passes_per_round):
             order += rng.sample(range(len(samples)), len(samples))
         # The order is drawn here, not by a sampler: Lightning then shards it over ranks as it is.
-        return self._loader(samples, self.batch_size, order)
+        return self.loader(samples, self.batch_size, order)
 
     def val_dataloader(self) -> DataLoader[dict[str, Any]]:
         """Synthesises the round's probe set, unless it is there. Asked for before training in round 0."""
         self._on_rank_zero(lambda: self.synthesizer.probe(self.round))
-        return self._loader([s.sample for s in self.probe_samples()], self.eval_batch_size)
+        return self.loader([s.sample for s in self.probe_samples()], self.eval_batch_size)
 
     def test_dataloader(self) -> DataLoader[dict[str, Any]]:
         """Labelled rows for evaluation."""
-        return self._loader(self.test_rows(), self.eval_batch_size)
+        return self.loader(self.test_rows(), self.eval_batch_size, self.test_ids())
 
     def reference_dataloader(self, count: int) -> DataLoader[dict[str, Any]]:
         """Up to ``count`` of this round's new training samples, to compare the probe set's energies with."""
         own = [s.sample for s in self.store().accepted("train")]
         rng = random.Random(f"{self.seed}/{self.round}/reference")
         chosen = rng.sample(range(len(own)), min(count, len(own)))
-        return self._loader(own, self.eval_batch_size, sorted(chosen))
+        return self.loader(own, self.eval_batch_size, sorted(chosen))
 
     def test_rows(self) -> list[TestRow]:
         """The test set, read once."""
@@ -191,10 +193,40 @@ class GoldDataModule(LightningDataModule):
             return None
         return {name: index.overlap(sample) for name, sample in samples.items()}
 
-    def all_train_samples(self) -> list[StoredSample]:
-        """Training samples of every round that the run folder holds."""
+    def overlaps(self) -> tuple[dict[str, dict[str, int]], list[dict[str, Any]]]:
+        """What the run's training samples and the task's demos have in common with the test set.
+
+        Returns:
+            Counts for ``train`` and ``demos``, as :func:`gold_lightning.checks.count_overlaps` gives them, and a
+            row for each sample found: its id, and the test rows by kind. Nothing where it is not measured.
+        """
         stores = (RoundStore(self.run_dir, r, read_only=True) for r in rounds_in(self.run_dir))
-        return [s for store in stores for s in store.accepted("train")]
+        samples = {
+            "train": {s.id: s.sample for store in stores for s in store.accepted("train")},
+            "demos": {f"demo-{i}": demo for i, demo in enumerate(self.task.demos)},
+        }
+        counts: dict[str, dict[str, int]] = {}
+        rows: list[dict[str, Any]] = []
+        for kind, own in samples.items():
+            if (found := self.overlap(own)) is None:
+                return {}, []
+            counts[kind] = count_overlaps(found.values())
+            rows += [{"id": i} | {k: sorted(v) for k, v in vars(o).items()} for i, o in found.items() if o]
+        return counts, rows
+
+    def test_ids(self) -> list[int]:
+        """Positions of the test rows that are tested, ascending; all unless a sample was drawn."""
+        return list(range(len(self.test_rows()))) if self._test_ids is None else self._test_ids
+
+    def draw_test_rows(self, count: int | None) -> None:
+        """Tests from now on what a seeded draw without replacement gives, or all rows.
+
+        Args:
+            count: How many; ``None``, or more than there are, for all.
+        """
+        every = range(len(self.test_rows()))
+        drawn = random.Random(f"{self.seed}/test rows").sample(every, min(len(every), count or len(every)))
+        self._test_ids = sorted(drawn)
 
     def state_dict(self) -> dict[str, Any]:
         return {"round": self.round, "pool": self.pool.state_dict()}
@@ -230,9 +262,10 @@ class GoldDataModule(LightningDataModule):
             "targets": [r["sample"].targets for r in rows],
         }
 
-    def _loader(
+    def loader(
         self, samples: Sequence[Sample], batch_size: int, order: Sequence[int] | None = None
     ) -> DataLoader[dict[str, Any]]:
+        """Batches of samples as the student takes them, in their own order or in that of ``order``'s positions."""
         return DataLoader(_Rows(samples, order), batch_size=batch_size, shuffle=False, collate_fn=self.collate)
 
     def _on_rank_zero(self, synthesise: Any) -> None:
@@ -264,88 +297,34 @@ class GoldDataModule(LightningDataModule):
             self._bar = None
 
 
-def load_test_rows(task: Task, test_file: str | None = None) -> list[TestRow]:
-    """Labelled rows: from a file, the task's own file, or its data set on the hub.
+class LabelledRounds(LightningDataModule):
+    """Labelled rows in place of a run's synthetic samples, in as many rounds of as many training steps.
 
-    Columns are named as the task's fields and target, or as its ``test.columns`` says. Values of the target
-    are looked up in ``test.label_names`` where that is given, and must then be, or already be, a label's name:
-    names are compared, never positions. A list of targets is all that counts as right.
+    A round of the run trains ``passes_per_round`` times on its samples so far. Here the same number of rows is
+    taken from the labelled ones, all of them in a new order before any comes again.
 
-    Raises:
-        GoldError: No rows, a column is missing, a row has no target, or a label is none of the task's.
+    Args:
+        data: Whose rounds they are.
+        rows: The labelled rows.
     """
-    spec = task.test
-    rows: list[dict[str, Any]]
-    if test_file or spec.file:
-        path = Path(test_file) if test_file else Path(task.source).parent / spec.file
-        where = str(path)
-        try:
-            rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-        except OSError as e:
-            raise GoldError(f"test data {where}: {e.strerror or e}") from None
-        except ValueError as e:
-            raise GoldError(f"test data {where}: not JSON Lines ({e})") from None
-    elif spec.hub:
-        from datasets import load_dataset
 
-        where = f"{spec.hub} ({f'{spec.config}, ' if spec.config else ''}{spec.split})"
-        try:
-            rows = list(load_dataset(spec.hub, spec.config or None, split=spec.split))
-        except Exception as e:  # the hub's client raises errors of many libraries
-            # A ValueError says that the data set is there, without that configuration or that split.
-            other = "a test.config and test.split that it has" if isinstance(e, ValueError) else ""
-            raise GoldError(
-                f"test data {where}: not in the local cache, and the hub did not give it "
-                f"({' '.join(str(e).split())[:120]}); two ways out: --data.test_file FILE, "
-                f"or {other or 'a machine that reaches the hub'}"
-            ) from None
-    else:
-        raise GoldError(f"task {task.name} names no test data; give --data.test_file FILE")
-    if not rows:
-        raise GoldError(f"test data {where}: no rows")
+    def __init__(self, data: GoldDataModule, rows: Sequence[Sample]) -> None:
+        super().__init__()
+        self.data, self.rows = data, rows
 
-    names = [*(f.name for f in task.fields), task.target.name]
-    columns = {name: spec.columns.get(name, name) for name in names}
-    samples = []
-    for i, row in enumerate(rows):
-        try:
-            values = {name: _value(row, column) for name, column in columns.items()}
-        except KeyError as e:
-            raise GoldError(f"test data {where}: row {i} has no column {e}; it has {sorted(row)}") from None
-        target, *others = _targets(values.pop(task.target.name), f"test data {where}: row {i}", task)
-        samples.append(TestRow({name: str(value) for name, value in values.items()}, target, tuple(others)))
-    return samples
+    def steps(self, round_: int) -> int:
+        """Training steps of a round on one device."""
+        return math.ceil(self._size(round_) / self.data.batch_size)
 
+    def train_dataloader(self) -> DataLoader[dict[str, Any]]:
+        """The rows of the trainer's current epoch."""
+        round_ = self.trainer.current_epoch if self.trainer else 0
+        rng = random.Random(f"{self.data.seed}/{round_}/labelled")
+        order: list[int] = []
+        while len(order) < self._size(round_):
+            order += rng.sample(range(len(self.rows)), len(self.rows))
+        return self.data.loader(self.rows, self.data.batch_size, order[: self._size(round_)])
 
-def _value(row: Mapping[str, Any], column: str) -> Any:
-    """What stands in a column; ``answers.text`` is the key ``text`` of what stands in ``answers``.
-
-    Raises:
-        KeyError: There is no such column or key.
-    """
-    if column in row:
-        return row[column]
-    name, dot, rest = column.partition(".")
-    try:
-        return _value(row[name], rest) if dot else row[column]
-    except (KeyError, TypeError):
-        raise KeyError(column) from None
-
-
-def _targets(value: Any, where: str, task: Task) -> list[str]:
-    """All texts that count as right, each once; labels by their own name."""
-    if isinstance(value, Mapping):
-        raise GoldError(
-            f"{where} has in place of a target the keys {sorted(value)}; name one in the task's test.columns, "
-            f"with a dot: COLUMN.{min(value, default='KEY')}"
-        )
-    texts = [str(v) for v in value] if isinstance(value, list | tuple) else [str(value)]
-    found = list(dict.fromkeys(task.test.label_names.get(text, text) for text in texts))
-    if not found or (task.labels and len(found) > 1):
-        raise GoldError(f"{where} has {len(found)} different targets; expected one{'' if task.labels else ' or more'}")
-    if task.labels and found[0] not in task.label_names:
-        raise GoldError(
-            f"{where} has the label {found[0]!r}, none of {list(task.label_names)}; "
-            "name it in the task's test.label_names"
-        )
-    return found
+    def _size(self, round_: int) -> int:
+        rounds = round_ + 1 if self.data.replay == "all" else 1
+        return self.data.passes_per_round * rounds * self.data.synthesizer.plan.samples_per_round

@@ -11,9 +11,9 @@ import re
 import string
 from abc import abstractmethod
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -38,7 +38,9 @@ __all__ = [
     "Targets",
     "TextMetric",
     "bootstrap_interval",
+    "evaluate",
     "make_metric",
+    "prediction_row",
 ]
 
 Targets = str | Sequence[str]
@@ -269,3 +271,35 @@ def bootstrap_interval(
     drawn = [float(metric.reduce(values[torch.randint(n, (n,), generator=generator)])) for _ in range(draws)]
     low, high = torch.tensor(drawn, dtype=torch.float64).quantile(torch.tensor([0.025, 0.975], dtype=torch.float64))
     return float(low), float(high)
+
+
+def prediction_row(row: int, prediction: str, targets: Sequence[str], **more: Any) -> dict[str, Any]:
+    """A line of a predictions file.
+
+    Args:
+        row: Position of the row in its data set.
+        prediction: What was predicted.
+        targets: All texts that count as right, one or more.
+        more: What else stands in the line.
+    """
+    several = {"targets": list(targets)} if len(targets) > 1 else {}
+    return {"row": row, "prediction": prediction, "target": targets[0], **several, **more}
+
+
+def evaluate(metrics: Sequence[str], labels: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Each metric by name, with its 95 % bootstrap interval, and the number of rows as ``n``.
+
+    Args:
+        metrics: Their names.
+        labels: Names of the task's labels; empty for a sequence-to-sequence task.
+        rows: Lines as :func:`prediction_row` makes them. The interval's draws follow their order.
+    """
+    predictions = [row["prediction"] for row in rows]
+    targets = [row.get("targets", (row["target"],)) for row in rows]
+    found: dict[str, Any] = {"n": len(rows)}
+    for name in metrics:
+        metric = make_metric(name, labels)
+        metric.update(predictions, targets, torch.arange(len(rows)))
+        interval = list(bootstrap_interval(metric, predictions, targets))
+        found[name] = {"value": float(metric.compute()), "interval": interval}
+    return found

@@ -17,7 +17,16 @@ from dataclasses import dataclass
 from gold_lightning.generators.base import Request
 from gold_lightning.task import Sample, Task
 
-__all__ = ["Hint", "agreement_request", "parse", "probe_request", "render", "training_request"]
+__all__ = [
+    "Hint",
+    "agreement_request",
+    "answer_request",
+    "parse",
+    "probe_request",
+    "read_answer",
+    "render",
+    "training_request",
+]
 
 _ESCAPES = {"\\": "\\\\", "\n": "\\n", "\r": "\\r"}
 _UNESCAPE = re.compile(r"\\(\\|n|r|\"|u[0-9a-fA-F]{4})")
@@ -216,14 +225,48 @@ def agreement_request(task: Task, fields: Mapping[str, str], demos: Sequence[Sam
     Here the fields stand first and the label last, whatever the wire order.
     """
     labels = "\n".join(f"{label.name}: {label.meaning}" for label in task.labels)
-    turned = [f"{_fields_block(d.fields)}\n{task.target.name}: {d.target}" for d in demos]
     return Request(
         system=f"You say which {task.target.name} fits. {task.description}",
-        shared=f"The {task.target.name} is one of:\n{labels}\n\nExamples:\n\n" + "\n\n".join(turned) + "\n\n",
+        shared=f"The {task.target.name} is one of:\n{labels}\n\n{_answered(demos, task)}",
         own=f"Which {task.target.name} fits here?\n\n{_fields_block(fields)}",
         answer=f"{task.target.name}:",
         choices=tuple(f" {name}" for name in task.label_names),
     )
+
+
+def answer_request(task: Task, fields: Mapping[str, str], demos: Sequence[Sample] = ()) -> Request:
+    """Asks for the target of a row: for the likelihood of each label, or for text, decoded greedily.
+
+    Args:
+        task: The task.
+        fields: The fields of the row.
+        demos: What to show before; nothing for zero-shot.
+    """
+    if task.labels:
+        return agreement_request(task, fields, demos)
+    name = task.target.name
+    # Demos stand on one line each; without them a model writes a target of several lines as it is.
+    lines = not demos and any("\n" in demo.target for demo in task.demos)
+    return Request(
+        system=f"You give the {name}. {task.description}",
+        shared=f"The {name} is {task.target.description}.\n\n{_answered(demos, task)}",
+        own=f"What is the {name} here?\n\n{_fields_block(fields)}",
+        answer=f"{name}:",
+        max_tokens=task.student.max_target_tokens,
+        stop=("\n\n",) if lines else ("\n",),
+        greedy=True,
+    )
+
+
+def read_answer(text: str) -> str:
+    """The target in what a generator wrote after :func:`answer_request`."""
+    return _unescape(text)
+
+
+def _answered(demos: Sequence[Sample], task: Task) -> str:
+    """Demos with their fields first and their target last."""
+    turned = [f"{_fields_block(d.fields)}\n{task.target.name}: {_escape(d.target)}" for d in demos]
+    return "Examples:\n\n" + "\n\n".join(turned) + "\n\n" if demos else ""
 
 
 def _fields_block(fields: Mapping[str, str]) -> str:

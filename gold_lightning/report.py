@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from gold_lightning.callbacks import evaluate
+from gold_lightning.baselines import majority, most_frequent
 from gold_lightning.checks import OVERLAP_WORDS
+from gold_lightning.metrics import evaluate
+from gold_lightning.rows import labels_as_read
 
 if TYPE_CHECKING:
     from gold_lightning.data import GoldDataModule
@@ -15,7 +16,13 @@ if TYPE_CHECKING:
 
 __all__ = ["results_table"]
 
-_NAMES = {"student": "student", "untrained": "student before training"}
+_NAMES = {
+    "student": "student",
+    "untrained": "student before training",
+    "supervised": "student trained on labelled rows",
+    "few_shot": "generator, few-shot",
+    "zero_shot": "generator, zero-shot",
+}
 
 
 def results_table(
@@ -27,25 +34,33 @@ def results_table(
     """The test metrics beside the baselines without which they say little.
 
     Args:
-        results: Metrics by name of the row, as :func:`gold_lightning.callbacks.evaluate` gives them.
+        results: Metrics by name of the row, as :func:`gold_lightning.metrics.evaluate` gives them. What stands
+            in ``notes`` is said below.
         data: Whose test rows they are.
         student: Whose metrics they are.
         overlap: How many training samples (``train``) and ``demos`` have text in common with the test set, as
             :func:`gold_lightning.checks.count_overlaps` gives it; nothing is said where it was not measured.
     """
-    targets = [row.targets for row in data.test_rows()]
-    common = Counter(first for first, *_ in targets).most_common(1)[0][0]
-    majority = evaluate(student.metric_names, student.task.label_names, [common] * len(targets), targets)
-    rows = {_NAMES[k]: results[k] for k in ("student", "untrained") if k in results}
-    rows[f"always {common!r}"[:40]] = majority
-    title = f"{student.task.name}, {len(targets)} test rows"
+    every, ids = data.test_rows(), data.test_ids()
+    tested = {i: every[i] for i in ids}
+    rows = {title: results[name] for name, title in _NAMES.items() if name in results}
+    # It costs nothing, so it stands in every table.
+    always = evaluate(student.metric_names, student.task.label_names, majority(tested))
+    rows[f"always {most_frequent(tested)!r}"[:40]] = always
+    count = f"{len(ids)}" if len(ids) == len(every) else f"{len(ids)} (drawn from {len(every)})"
+    title = f"{student.task.name}, {count} test rows"
     head = title.ljust(max(map(len, [title, *rows])) + 2)
     lines = [head + "".join(f"{name:<24}" for name in student.metric_names)]
     for name, found in rows.items():
         cells = "".join(f"{_cell(found[metric]):<24}" for metric in student.metric_names)
         lines.append(f"{name:<{len(head)}}{cells}")
+    if student.task.labels and (read := labels_as_read(tested.values())):
+        lines.append(f"labels as read: {read}")
+    if student.task.labels and {"zero_shot", "few_shot"} & results.keys():
+        lines.append("generator: the label whose name it finds likeliest, uncalibrated")
+    lines += [f"{_NAMES[name]}: {note}" for name in results for note in results[name].get("notes", ())]
     if overlap:
-        lines.append(_overlap_line(overlap["train"], overlap["demos"], len(targets)))
+        lines.append(_overlap_line(overlap["train"], overlap["demos"], len(ids)))
     lines.append(f"run folder: {data.run_dir}")
     return "\n".join(line.rstrip() for line in lines)
 

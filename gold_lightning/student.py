@@ -135,6 +135,13 @@ class T5Student(LightningModule):
             return left
         return 0.5 * (1 - math.cos(math.pi * left)) if self.decay == "cosine" else 1.0
 
+    def training_settings(self) -> dict[str, Any]:
+        """Plain values on which training depends, beside data and first weights."""
+        loss = {k: v for k, v in vars(self.loss).items() if isinstance(v, bool | int | float | str)}
+        names = ("optimizer", "lr", "weight_decay", "warmup", "decay", "restart")
+        kind = f"{type(self.loss).__module__}.{type(self.loss).__qualname__}"
+        return {"loss": {"class": kind, **loss}, **{name: getattr(self, name) for name in names}}
+
     # Evaluation
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int, dataloader_idx: int = 0) -> dict[str, Any]:

@@ -62,11 +62,13 @@ class TestRow(Sample):
 
     Args:
         others: What counts as right beside the target.
+        value: What stood in the target's column, before it was named.
     """
 
     __test__ = False  # not for pytest
 
     others: tuple[str, ...] = ()
+    value: str = field(default="", compare=False)
 
     @property
     def targets(self) -> tuple[str, ...]:
@@ -167,7 +169,7 @@ class TestData:
     """Where labelled rows for evaluation come from: a file, or a data set of the hub.
 
     Args:
-        file: JSON Lines, relative to the task file.
+        file: A JSON Lines, CSV or Parquet file, relative to the task file.
         hub: Data set id on the hub.
         config: Configuration of that data set.
         split: Its split.

@@ -12,7 +12,6 @@ from gold_lightning.checks import OVERLAP_WORDS, Decontaminator, Overlap, count_
 from gold_lightning.data import GoldDataModule
 from gold_lightning.errors import ConfigError, GoldError
 from gold_lightning.pool import FeedbackPool
-from gold_lightning.prompt import render
 from gold_lightning.store import RoundStore, read_lines, rounds_in
 from gold_lightning.synthesis import Plan, Synthesizer
 from gold_lightning.task import Sample, TestRow, load_task
@@ -284,10 +283,15 @@ def test_without_a_test_set_in_reach_measuring_says_so_once_and_dropping_stops(t
         data.train_dataloader()
 
 
-def test_training_samples_of_all_rounds_are_found(tmp_path, tiny_student):
+def test_training_samples_of_all_rounds_and_demos_are_counted(tmp_path, tiny_student):
     data = module(tmp_path, tiny_student, "off")
-    assert data.all_train_samples() == [] == rounds_in(tmp_path)
+    assert rounds_in(tmp_path) == []
     made = [s for r in range(2) for s in data.synthesizer.train(r, FeedbackPool(), 0.0)]
-    assert rounds_in(tmp_path) == [0, 1]
-    assert data.all_train_samples() == made
-    assert all(render(s.sample, TASK) for s in made)
+    assert rounds_in(tmp_path) == [0, 1] and data.overlaps() == ({}, [])
+    known = [made[0].sample, made[-1].sample, TASK.demos[2]]  # of both rounds, and a demo
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps({**s.fields, "topic": s.target}) + "\n" for s in known))
+    counts, rows = module(tmp_path, tiny_student, "measure", str(path)).overlaps()
+    assert counts["train"]["samples"] == len(made) and counts["demos"]["samples"] == len(TASK.demos)
+    assert counts["train"]["full_row"] == 2 and counts["demos"]["full_row"] == 1
+    assert {r["id"]: r["full_row"] for r in rows if r["full_row"]} == {made[0].id: [0], made[-1].id: [1], "demo-2": [2]}

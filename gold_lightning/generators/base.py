@@ -26,6 +26,8 @@ class Request:
         choices: Where given, nothing is sampled: the completion holds the log-likelihood of each choice
             as the continuation of the prompt, up to the token that tells it from all other choices.
             What follows says nothing about which it is, and would make long names less likely.
+        greedy: Take the likeliest token at each step, however the engine samples else. For answers, not for
+            samples, which must differ.
     """
 
     system: str
@@ -36,6 +38,7 @@ class Request:
     max_tokens: int = 128
     stop: tuple[str, ...] = ()
     choices: tuple[str, ...] = ()
+    greedy: bool = False
 
     @property
     def text(self) -> str:
@@ -82,6 +85,13 @@ class Generator(ABC):
     def load(self) -> None:  # noqa: B027 - most engines have nothing to do
         """Makes ready whatever is slow, which the first :meth:`generate` does else: for a caller who measures."""
 
+    def excess(self, requests: Sequence[Request]) -> list[int]:
+        """By how many tokens each request, with what it may write, is longer than the model takes; 0 where it fits.
+
+        An engine that does not know its model's limit says 0.
+        """
+        return [0] * len(requests)
+
     def fingerprint(self) -> dict[str, Any]:
         """Plain values on which the completions depend (model, sampling), without secrets."""
         return {"class": f"{type(self).__module__}.{type(self).__qualname__}"}
@@ -95,6 +105,7 @@ class ScriptedGenerator(Generator):
         log_probs: A function from request to the log-likelihood of each of its choices. Left out: the
             first choice is the likeliest.
         batch_size: How many requests it likes to get at once.
+        limit: Most words of a prompt and what it may write; 0 for no limit.
     """
 
     def __init__(
@@ -102,12 +113,19 @@ class ScriptedGenerator(Generator):
         replies: Callable[[Request], str] | Sequence[str] = ("",),
         log_probs: Callable[[Request], Sequence[float]] | None = None,
         batch_size: int = 8,
+        limit: int = 0,
     ) -> None:
-        self.replies, self.log_probs, self.batch_size = replies, log_probs, batch_size
+        self.replies, self.log_probs, self.batch_size, self.limit = replies, log_probs, batch_size, limit
         self.requests: list[Request] = []
 
     def generate(self, requests: Sequence[Request]) -> list[Completion]:
         return [self._answer(request) for request in requests]
+
+    def excess(self, requests: Sequence[Request]) -> list[int]:
+        if not self.limit:
+            return super().excess(requests)
+        written = [max((len(c.split()) for c in r.choices), default=r.max_tokens) for r in requests]
+        return [max(0, len(r.text.split()) + w - self.limit) for r, w in zip(requests, written, strict=True)]
 
     def _answer(self, request: Request) -> Completion:
         at = len(self.requests)

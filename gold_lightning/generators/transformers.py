@@ -148,14 +148,10 @@ class TransformersGenerator(Generator):
         model, tokenizer = self._load()
         with torch.inference_mode():
             prompts = [self._encode(r, tokenizer) for r in requests]
-            limit = getattr(model.config, "max_position_embeddings", None)
-            for request, ids in zip(requests, prompts, strict=True):
-                # A request with choices writes nothing; what is scored are the choices themselves.
-                lengths = [len(tokenizer(c, add_special_tokens=False).input_ids) for c in request.choices]
-                more = max(lengths, default=request.max_tokens)
-                if limit is not None and len(ids) + more > limit:
+            for ids, over, more in zip(prompts, *self._lengths(requests, prompts), strict=True):
+                if over:
                     raise GoldError(
-                        f"a prompt of {len(ids)} tokens and {more} to write are more than the {limit} "
+                        f"a prompt of {len(ids)} tokens and {more} to write are more than the {len(ids) + more - over} "
                         f"tokens of {self.model}: show fewer or shorter demos (--data.plan.seed_demos)"
                     )
             done: list[Completion | None] = [None] * len(requests)
@@ -168,6 +164,22 @@ class TransformersGenerator(Generator):
                     for i, completion in zip(part, made, strict=True):
                         done[i] = completion
         return [c for c in done if c is not None]
+
+    def excess(self, requests: Sequence[Request]) -> list[int]:
+        _, tokenizer = self._load()
+        return self._lengths(requests, [self._encode(r, tokenizer) for r in requests])[0]
+
+    def _lengths(self, requests: Sequence[Request], prompts: Sequence[list[int]]) -> tuple[list[int], list[int]]:
+        """Of each request, by how many tokens it is too long, and how many tokens may follow the prompt."""
+        model, tokenizer = self._load()
+        limit = getattr(model.config, "max_position_embeddings", None)
+        more = []
+        for request in requests:
+            # A request with choices writes nothing; what is scored are the choices themselves.
+            sizes = [len(tokenizer(c, add_special_tokens=False).input_ids) for c in request.choices]
+            more.append(max(sizes, default=request.max_tokens))
+        over = [max(0, len(ids) + m - limit) if limit else 0 for ids, m in zip(prompts, more, strict=True)]
+        return over, more
 
     def _load(self) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
         if self._loaded is None:
@@ -260,13 +272,14 @@ class TransformersGenerator(Generator):
         longest = max(r.max_tokens for r in requests)
         # One number a row and step, drawn before anything runs: no batch-mate can change a row's luck.
         luck = torch.stack([torch.rand(longest, generator=torch.Generator().manual_seed(r.seed)) for r in requests])
+        greedy = torch.tensor([r.greedy or self.temperature == 0 for r in requests])
         ends = _end_tokens(model, tokenizer)
         alive = list(range(len(requests)))
         written: list[list[int]] = [[] for _ in requests]
         texts = [""] * len(requests)
         finish: list[Literal["stop", "length"]] = ["length"] * len(requests)
         for step in range(longest):
-            chosen = self._choose(rows.logits.float(), luck[alive, step].to(rows.logits.device)).tolist()
+            chosen = self._choose(rows.logits.float(), luck[alive, step], greedy[alive]).tolist()
             keep = []
             for at, (i, token) in enumerate(zip(alive, chosen, strict=True)):
                 if token in ends:
@@ -289,10 +302,18 @@ class TransformersGenerator(Generator):
             rows.logits = rows.step(tokens, torch.ones_like(tokens))[:, -1]
         return [Completion(texts[i], len(prompts[i]), len(written[i]), finish[i]) for i in range(len(requests))]
 
-    def _choose(self, logits: Tensor, luck: Tensor) -> Tensor:
-        """The next token of each row, by inverting its cumulative distribution at ``luck``."""
-        if self.temperature == 0:
-            return logits.argmax(-1)
+    def _choose(self, logits: Tensor, luck: Tensor, greedy: Tensor) -> Tensor:
+        """The next token of each row: the likeliest, or by inverting its cumulative distribution at ``luck``.
+
+        Args:
+            logits: (rows, vocab) float32.
+            luck: (rows,) in [0, 1).
+            greedy: (rows,) bool.
+        """
+        likeliest = logits.argmax(-1)
+        if bool(greedy.all()):
+            return likeliest
+        luck, greedy = luck.to(logits.device), greedy.to(logits.device)
         k = min(self.top_k, logits.shape[-1]) or logits.shape[-1]
         values, tokens = logits.topk(k)  # descending
         probs = torch.softmax(values / self.temperature, -1)
@@ -301,7 +322,7 @@ class TransformersGenerator(Generator):
         probs = probs.masked_fill(cumulative - probs >= self.top_p, 0.0)
         cumulative = probs.cumsum(-1)
         at = torch.searchsorted(cumulative, (luck[:, None] * cumulative[:, -1:]), right=True)
-        return tokens.gather(-1, at.clamp(max=k - 1)).squeeze(-1)
+        return torch.where(greedy, likeliest, tokens.gather(-1, at.clamp(max=k - 1)).squeeze(-1))
 
     def _score(
         self,

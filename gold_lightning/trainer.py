@@ -1,0 +1,137 @@
+"""Lightning's Trainer, with a method for each subcommand that is ours."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Callback, Trainer, seed_everything
+from lightning.pytorch.callbacks import ProgressBar
+
+from gold_lightning.baselines import (
+    Baseline,
+    BaselineName,
+    BaselineSettings,
+    GeneratorAnswers,
+    compare,
+    majority,
+    seed_demos,
+)
+from gold_lightning.callbacks import OODFeedback, TestPredictions
+from gold_lightning.console import say
+from gold_lightning.data import GoldDataModule, LabelledRounds
+from gold_lightning.errors import ConfigError
+from gold_lightning.preview import PreviewSettings, preview
+from gold_lightning.rows import load_rows
+from gold_lightning.store import digest
+from gold_lightning.student import T5Student
+
+__all__ = ["GoldTrainer"]
+
+
+class GoldTrainer(Trainer):
+    """Lightning's Trainer, with a method for each subcommand that is ours."""
+
+    callbacks: list[Callback]
+
+    def preview(self, model: T5Student | None, datamodule: GoldDataModule, settings: PreviewSettings) -> None:
+        """Shows prompts and a handful of samples, and estimates what the whole run takes.
+
+        Args:
+            model: Not needed; the CLI does not load it.
+            datamodule: Of the run. Its run folder is left as it is.
+            settings: How many requests to send, and what tokens cost.
+        """
+        feedback = next(c for c in self.callbacks if isinstance(c, OODFeedback))
+        rounds = -1 if self.max_epochs is None else self.max_epochs
+        told = preview(datamodule, settings, rounds=rounds, rate=feedback.rate, warmup_rounds=feedback.warmup_rounds)
+        for line in told:
+            say(line)
+
+    def baselines(
+        self,
+        model: T5Student,
+        datamodule: GoldDataModule,
+        settings: BaselineSettings,
+        ckpt_path: str | None = None,
+    ) -> dict[str, dict[str, Any]]:
+        """Compare the student with a constant answer, the generator itself and training on labelled rows.
+
+        Args:
+            model: The student, not trained yet.
+            datamodule: Whose test rows they are all tested on.
+            settings: What to compare, and on which rows.
+            ckpt_path: Checkpoint of the trained student; by default the run's best, where there is one.
+
+        Returns:
+            What :func:`gold_lightning.baselines.compare` gives.
+
+        Raises:
+            ConfigError: There are several devices, the trained student is wanted and there is none, or supervised
+                training would have no end.
+        """
+        if self.world_size > 1:
+            raise ConfigError("trainer.devices", self.world_size, "1 for this subcommand")
+        names = settings.names(trained=ckpt_path is not None)
+        if "student" in names and ckpt_path is None:
+            raise ConfigError("baselines.only", settings.only, "no student where none is trained", "run fit first")
+        # The run's callbacks keep its checkpoints and its pool; nothing that is tested or trained here is theirs.
+        collected = TestPredictions()
+        self.callbacks = [*(c for c in self.callbacks if isinstance(c, ProgressBar)), collected]
+        self.loggers = []
+        datamodule.draw_test_rows(settings.rows)
+        rows = {i: datamodule.test_rows()[i] for i in datamodule.test_ids()}
+
+        def test(checkpoint: str | None = None) -> list[dict[str, Any]]:
+            self.test(model, datamodule=datamodule, ckpt_path=checkpoint, verbose=False)
+            return collected.rows
+
+        def train(labelled: LabelledRounds) -> list[dict[str, Any]]:
+            seed_everything(datamodule.seed, verbose=False)
+            self.fit(model, datamodule=labelled)
+            return test()
+
+        def make(name: BaselineName) -> Baseline:
+            if name == "majority":
+                return Baseline({}, lambda _: majority(rows))
+            if name in ("zero_shot", "few_shot"):
+                demos = seed_demos(model.task) if name == "few_shot" else []
+                answers = GeneratorAnswers(model.task, datamodule.generator, rows, demos, name)
+                return Baseline(answers.depends(), answers.predict)
+            tested = {"form": asdict(model.task.student), "num_beams": model.num_beams, "precision": self.precision}
+            if name == "student":
+                return Baseline({**tested, "checkpoint": _file_digest(str(ckpt_path))}, lambda _: test(ckpt_path))
+            if name == "untrained":
+                return Baseline({**tested, "weights": _weights_digest(model)}, lambda _: test())
+            if self.max_epochs is None or self.max_epochs < 0:
+                raise ConfigError("trainer.max_epochs", self.max_epochs, "0 or more for the supervised baseline")
+            given = load_rows(model.task, Path(str(settings.train_file)), "training data")
+            labelled = LabelledRounds(datamodule, given)
+            learnt = {
+                "rows": digest([(dict(row.fields), row.target) for row in given]),
+                "steps": [labelled.steps(round_) for round_ in range(self.max_epochs)],
+                "batch_size": datamodule.batch_size,
+                "seed": datamodule.seed,
+                "weights": _weights_digest(model),
+                "training": model.training_settings(),
+            }
+            return Baseline({**tested, **learnt}, lambda _: train(labelled))
+
+        # All are made before the first one runs: training changes the weights.
+        made = {name: make(name) for name in names}
+        return compare(model.task, model.metric_names, rows, datamodule.run_dir / "baselines", made)
+
+
+def _weights_digest(student: T5Student) -> str:
+    found = hashlib.sha256()
+    for name, tensor in student.model.state_dict().items():
+        found.update(name.encode())
+        found.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return found.hexdigest()[:16]
+
+
+def _file_digest(path: str) -> str:
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]

@@ -1,0 +1,32 @@
+"""The small callbacks, apart from a run."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from gold_lightning.callbacks import TestPredictions
+from gold_lightning.data import GoldDataModule
+
+
+@pytest.mark.parametrize("world_size", [1, 2])
+def test_predictions_of_all_processes_come_once_and_in_order(world_size, tmp_path, tiny_student, monkeypatch):
+    file = tmp_path / "test.csv"
+    file.write_text("text,topic\na,World\nb,Sports\nc,World\n")
+    data = GoldDataModule(student=tiny_student, test_file=str(file))
+    # A distributed sampler gives every other row to each process, and the first one again where rows run out.
+    own, other = [(0, -1.0, "World"), (2, -2.00004, "Sports")], [(1, -3.0, "World"), (0, -1.0, "World")]
+
+    def gather(parts, mine):
+        assert mine == own
+        parts[:] = [own, other]
+
+    monkeypatch.setattr(torch.distributed, "all_gather_object", gather)
+    callback = TestPredictions()
+    callback._found = own
+    callback.on_test_end(SimpleNamespace(world_size=world_size, datamodule=data), None)
+    rows = [
+        {"row": 0, "prediction": "World", "target": "World", "energy": -1.0},
+        {"row": 1, "prediction": "World", "target": "Sports", "energy": -3.0},
+        {"row": 2, "prediction": "Sports", "target": "World", "energy": -2.0},
+    ]
+    assert callback.rows == (rows if world_size == 2 else rows[::2])
