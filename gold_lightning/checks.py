@@ -50,9 +50,22 @@ def fields_differ(sample: Sample, task: Task, *, first: str, second: str) -> str
     return "fields_equal" if same else ""
 
 
-def target_in_field(sample: Sample, task: Task, *, field: str) -> str:
-    """The target must stand in a field, word for word."""
-    return "" if sample.target and sample.target in sample.fields[field] else "target_not_in_field"
+def target_in_field(sample: Sample, task: Task, *, field: str, whole_words: bool = True) -> str:
+    """The target must stand in a field, letter by letter, and not as a part of longer words.
+
+    ``whole_words: false`` is for languages that put no spaces between words.
+    """
+    before, after = (
+        r"(?<!\w)" if whole_words and re.match(r"\w", sample.target) else "",
+        r"(?!\w)" if whole_words and re.search(r"\w\Z", sample.target) else "",
+    )
+    found = sample.target and re.search(before + re.escape(sample.target) + after, sample.fields[field])
+    return "" if found else "target_not_in_field"
+
+
+def is_question(sample: Sample, task: Task, *, field: str) -> str:
+    """A field must end with a question mark."""
+    return "" if sample.fields[field].rstrip().endswith("?") else "not_a_question"
 
 
 def label_not_in_text(sample: Sample, task: Task) -> str:
@@ -65,15 +78,16 @@ def min_words(sample: Sample, task: Task, *, field: str, count: int = 3) -> str:
     return "too_few_words" if len(words(sample.fields[field])) < count else ""
 
 
-def not_repeated(sample: Sample, task: Task, *, first: str, second: str, share: float = 0.95) -> str:
+def not_repeated(sample: Sample, task: Task, *, first: str, second: str, share: float | None = 0.95) -> str:
     """The second field must not repeat the first: not stand in it, and not take nearly all its words from it.
 
-    ``share`` of the second's words, in (0, 1], standing in the first in the same order are a repetition.
+    ``share`` of the second's words, in (0, 1], standing in the first in the same order are a repetition; with
+    ``share: null`` it may take all of them from there, but not as one piece.
     """
-    if not 0 < share <= 1:
+    if share is not None and not 0 < share <= 1:
         raise ValueError(f"share is {share!r}, and must be above 0, at most 1")
     source, found = words(sample.fields[first]), words(sample.fields[second])
-    repeated = _contains(source, found) or _common(source, found) >= share * len(found)
+    repeated = _contains(source, found) or (share is not None and _common(source, found) >= share * len(found))
     return "field_repeated" if found and repeated else ""
 
 
@@ -86,15 +100,18 @@ def equation(
 ) -> str:
     """The target must be arithmetic that comes to a number, and its numbers must be those of the fields.
 
-    ``constants`` may stand in it as well: a half, days, months, hours, minutes, per cent by default. A number
-    of the fields counts as digits (``1,250``) or as words (``twenty-five``).
+    ``constants`` may stand beside them: a half, days, months, hours, minutes, per cent by default. A number
+    of the fields counts as digits (``1,250``) or as words (``twenty-five``). A number alone is no arithmetic.
     """
-    told = {Fraction(str(c)) for c in constants}.union(*(numbers_in(sample.fields[f]) for f in fields))
+    beside = {Fraction(str(c)) for c in constants}
+    told = set[Fraction]().union(*(numbers_in(sample.fields[f]) for f in fields))
     try:
         found = parse_equation(sample.target)
     except FormulaError as e:
         return f"equation_{e.reason}"
-    return "" if told.issuperset(found.numbers) else "equation_number_not_in_text"
+    if told.isdisjoint(found.numbers) or not (told | beside).issuperset(found.numbers):
+        return "equation_number_not_in_text"
+    return "" if len(found.numbers) > 1 else "equation_of_one_number"
 
 
 def linear_programme(sample: Sample, task: Task) -> str:
@@ -158,6 +175,7 @@ CHECKS: dict[str, Callable[..., str]] = {
         fields_differ,
         not_repeated,
         target_in_field,
+        is_question,
         label_not_in_text,
         min_words,
         equation,

@@ -166,10 +166,11 @@ def _of(task: Task, label: str | None) -> str:
 
 def _request(task: Task, label: str | None, shared: str, own: str, seed: int) -> Request:
     names = _names(task)
-    if label is None:
-        answer, to_write = f"{names[0]}:", len(names)
-    else:
-        answer, to_write = f"{names[0]}: {label}\n{names[1]}:", len(names) - 1
+    answer, rest = f"{names[0]}:", names[1:]
+    if label is not None:
+        answer, rest = f"{names[0]}: {label}\n{rest[0]}:", rest[1:]
+    # Models break the lines of a text that has some in the demos, escaped or not: then no engine may end it there.
+    one_line = not any("\n" in value for d in task.demos for value in (*d.fields.values(), d.target))
     return Request(
         system=f"You write realistic samples for a data set. {task.description}",
         shared=shared,
@@ -177,7 +178,8 @@ def _request(task: Task, label: str | None, shared: str, own: str, seed: int) ->
         answer=answer,
         seed=seed,
         max_tokens=task.max_sample_tokens,
-        stop=("\n",) if to_write == 1 else ("\n\n",),
+        stop=("\n\n",) if rest else ("\n",),
+        lines=tuple(f"{name}:" for name in rest) if one_line else (),
     )
 
 

@@ -39,7 +39,8 @@ class Plan:
         seed_demos: Most seed demos in a prompt, of the wanted label alone unless the task is about contrast.
         feedback_demos: Feedback demos in a feedback prompt, beside the seed demos.
         depart_from: Samples of the round shown in a probe prompt as what to depart from.
-        max_attempts: A round stops with its yield table after this many requests for each wanted sample.
+        max_attempts: A round stops with its yield table after this many requests for each wanted sample, or
+            as soon as its yield says that they would not do.
         label_agreement: ``off``; ``measure``: ask for the generator's own likelihood of each label given
             the text, and note whether the asked label is the highest; ``require``: keep only those.
         decontaminate: ``off``; ``measure``: count the samples that have text in common with the test set;
@@ -232,8 +233,10 @@ class Synthesizer:
         tokens, seconds, found = 0, 0.0, len(store.accepted(kind))
         while missing:
             requested = sum(b.requested for b in store.batches(kind))
-            if requested >= self.plan.max_attempts * quota:
-                raise QuotaError(_yield_table(store, kind, quota, requested))
+            limit = math.ceil(self.plan.max_attempts * quota)
+            kept = len(store.accepted(kind))
+            if _most_accepted(kept, requested, limit - requested) < missing.total():
+                raise QuotaError(_yield_table(store, kind, quota, missing, requested, limit))
             asked, groups = self.ask(
                 round_, kind, pool, rate, store.batches(kind), store.accepted(kind), store.accepted("train")
             )
@@ -518,10 +521,31 @@ class Synthesizer:
                 self._checker.keep(stored.sample)
 
 
-def _yield_table(store: RoundStore, kind: Kind, quota: int, requested: int) -> str:
+def _most_accepted(accepted: int, requested: int, more: int) -> float:
+    """How many samples more requests may give at the very best, judged by the requests so far.
+
+    At the very best is Wilson's upper bound of the yield, three standard errors up (Wilson, 1927): a round that
+    could still meet its quota is hardly ever given up, and a hopeless one costs little.
+    """
+    if not requested or more <= 0:
+        return max(0, more)
+    z = 3.0
+    share = accepted / requested
+    spread = z * math.sqrt(share * (1 - share) / requested + (z / (2 * requested)) ** 2)
+    return more * (share + z * z / (2 * requested) + spread) / (1 + z * z / requested)
+
+
+def _yield_table(
+    store: RoundStore, kind: Kind, quota: int, missing: Counter[str | None], requested: int, limit: int
+) -> str:
     kept = len(store.accepted(kind))
-    rows = [f"round {store.round}: {kept} of {quota} {kind} samples after {requested} requests; rejects by reason:"]
+    name = "training" if kind == "train" else "probe"
+    rows = [f"round {store.round}: {kept} of {quota} {name} samples after {requested} requests; rejects by reason:"]
     rows += [f"  {reason:<20} {count}" for reason, count in store.rejects(kind).most_common()]
+    if None not in missing:
+        rows.append("missing by label: " + ", ".join(f"{label} {count}" for label, count in missing.items()))
+    if requested < limit:
+        rows.append(f"stopped early: at this yield {limit} requests (data.plan.max_attempts) would not do")
     rows.append("raw texts: " + str(store.folder / "rejects.jsonl"))
     rows.append("change: demos, limits or checks of the task, --data.generator, or a higher --data.plan.max_attempts")
     return "\n".join(rows)

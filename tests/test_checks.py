@@ -233,6 +233,9 @@ SUM = Task(
         ("1250 * 61", "equation_number_not_in_text"),
         ("1247", "equation_number_not_in_text"),
         ("1250 / (3 - 3)", "equation_not_finite"),
+        ("1250", "equation_of_one_number"),
+        ("-(3)", "equation_of_one_number"),
+        ("60 / 12", "equation_number_not_in_text"),  # constants alone
         ("1250 - 3 = 1247", "equation_unparsable"),
         ("x - -3", "equation_unparsable"),
         ("__import__('os').system('ls')", "equation_unparsable"),
@@ -340,6 +343,43 @@ def test_json_values_that_must_differ(target, wanted):
     how = {"keys": ["day", "seats", "open", "late"]}
     assert CHECKS["json_keys"](Sample({"text": ""}, target), FREE, **how, distinct=True) == wanted
     assert CHECKS["json_keys"](Sample({"text": ""}, target), FREE, **how) == ""
+
+
+def test_not_repeated_without_a_share_is_about_one_piece():
+    sample = Sample({"premise": "The lorry stood at the bridge because it was too low.", "claim": ""}, "holds")
+    for second, wanted in (("The lorry was too low.", ""), ("It was too low!", "field_repeated")):
+        sample = replace(sample, fields={**sample.fields, "claim": second})
+        assert CHECKS["not_repeated"](sample, TASK, first="premise", second="claim", share=None) == wanted
+
+
+@pytest.mark.parametrize(
+    ("target", "wanted"),
+    [
+        ("May 1702", ""),
+        ("$5", ""),  # a sign is no part of a word
+        ("5 shillings.", ""),
+        ("he", "target_not_in_field"),  # in "the"
+        ("17", "target_not_in_field"),
+        ("may 1702", "target_not_in_field"),
+        ("", "target_not_in_field"),
+    ],
+)
+def test_target_in_field_is_about_whole_words(target, wanted):
+    sample = Sample({"text": "In May 1702 the toll was US$5, or 5 shillings."}, target)
+    assert CHECKS["target_in_field"](sample, FREE, field="text") == wanted
+
+
+def test_target_in_field_where_no_spaces_part_words():
+    sample = Sample({"text": "\u6761\u7ea6\u5728\u8c37\u4ed3\u91cc\u7b7e\u8ba2"}, "\u8c37\u4ed3")
+    assert CHECKS["target_in_field"](sample, FREE, field="text") == "target_not_in_field"
+    assert CHECKS["target_in_field"](sample, FREE, field="text", whole_words=False) == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"), [("Who came? ", ""), ("He came.", "not_a_question"), ("", "not_a_question")]
+)
+def test_is_question(text, wanted):
+    assert CHECKS["is_question"](Sample({"text": text}, "x"), FREE, field="text") == wanted
 
 
 def test_words():

@@ -1,12 +1,15 @@
 """The scripted generator, and decoding with shared prefixes against plain transformers."""
 
 import json
+import re
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
 from gold_lightning.errors import ConfigError, GoldError
 from gold_lightning.generators import Completion, Request, ScriptedGenerator, TransformersGenerator
+from gold_lightning.generators.transformers import _Text
 
 # Scripted
 
@@ -251,6 +254,62 @@ def test_a_stop_string_at_the_last_token_is_a_stop(folder):
     at = next(i for i in range(3, 28) if text.find(text[i]) == i)
     made = generator(folder).generate([Request("s", "x", "y", max_tokens=at + 1, stop=(text[at],))])[0]
     assert (made.text, made.finish) == (text[:at], "stop")
+
+
+def test_the_engine_begins_further_lines(folder, reference, monkeypatch):
+    tokenizer = reference[1]
+    line_end, end = tokenizer("\n").input_ids[0], tokenizer.eos_token_id
+    choose = TransformersGenerator._choose
+
+    def ends_often(self, logits, luck, greedy):
+        tokens = choose(self, logits, luck, greedy)
+        tokens[luck < 0.1] = line_end
+        tokens[luck > 0.95] = end
+        return tokens
+
+    monkeypatch.setattr(TransformersGenerator, "_choose", ends_often)
+    request = Request("s", "x", "y", answer="a:", max_tokens=40, stop=("\n\n",), lines=("bc:", "d:"))
+    made = generator(folder).generate([replace(request, seed=i) for i in range(40)])
+    whole = [c for c in made if c.finish == "stop"]
+    assert 10 < len(whole) < 40
+    assert all(re.fullmatch(r"[^\n]*\nbc:[^\n]*\nd:[^\n]*", c.text) for c in whole)
+    assert {c.completion_tokens for c in made if c.finish == "length"} == {40}
+    plain = generator(folder).generate([replace(request, seed=i, lines=()) for i in range(40)])
+    for ours, other in zip(made, plain, strict=True):  # nothing is different up to the end of the first line
+        assert ours.text.split("\n")[0] == other.text.split("\n")[0]
+
+
+def test_what_follows_a_line_that_was_begun_is_what_the_model_would_write_there(folder, reference):
+    tokenizer = reference[1]
+    end = tokenizer.eos_token_id
+    text = _Text(Request("s", "x", "y", answer="a:", lines=("b:",), max_tokens=40), tokenizer, {end})
+    for token in tokenizer("one").input_ids:
+        text.add(token)
+    for _ in "\nb:":  # the model would end the text, and is not asked while the line is begun
+        text.add(end)
+    assert tokenizer.decode(text.tokens) == "one\nb:"
+    assert not text.ended
+    for token in tokenizer(" two\nb: three").input_ids:
+        if not text.ended:
+            text.add(token)
+    assert (text.completion(3).text, text.completion(3).finish) == ("one\nb: two", "stop")
+
+
+def test_letters_before_a_line_end_in_the_same_token_are_kept():
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    (line_end,) = (pre for pre, _ in pre_tokenizers.ByteLevel(add_prefix_space=False).pre_tokenize_str("\n"))
+    vocab = {t: i for i, t in enumerate([*alphabet, f".{line_end}"])}
+    made = Tokenizer(models.BPE(vocab=vocab, merges=[(".", line_end)]))
+    made.pre_tokenizer, made.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    text = _Text(
+        Request("s", "x", "y", lines=("b:",), max_tokens=9), PreTrainedTokenizerFast(tokenizer_object=made), set()
+    )
+    for letter in ["A", f".{line_end}", *"AAAAAAA"]:
+        text.add(vocab[letter])
+    assert text.completion(0).text == "A.\nb:AAAA"
 
 
 def test_max_tokens_give_the_finish_length(folder):

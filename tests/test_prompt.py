@@ -1,6 +1,7 @@
 """The wire format, both ways, and the prompts made of it."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from gold_lightning.prompt import Hint, agreement_request, parse, probe_request, render, training_request
@@ -194,6 +195,7 @@ def test_training_request_of_a_label():
     request = training_request(LABELLED, "yes", LABELLED.demos[:1], Hint("trains", "a child", "verse"), 7)
     assert request.answer == "verdict: yes\npremise:"
     assert request.stop == ("\n\n",)
+    assert request.lines == ("claim:",)
     assert request.seed == 7
     assert request.max_tokens == LABELLED.max_sample_tokens
     assert "it follows" in request.shared
@@ -213,6 +215,13 @@ def test_training_request_without_labels():
 
 def test_one_line_to_write_ends_at_its_end():
     assert training_request(ONE_FIELD, "Sports", [], Hint(), 0).stop == ("\n",)
+
+
+def test_lines_are_named_in_wire_order_unless_a_demo_has_line_breaks():
+    assert training_request(FREE, None, FREE.demos, Hint(), 0).lines == ("text_2:", "summary:")
+    assert training_request(ONE_FIELD, "Sports", [], Hint(), 0).lines == ()
+    broken = replace(FREE, demos=(replace(FREE.demos[0], target="A\nstory."),))
+    assert training_request(broken, None, broken.demos, Hint(), 0).lines == ()
 
 
 def test_the_answer_and_a_perfect_completion_make_a_sample():

@@ -139,13 +139,30 @@ def test_quota_error_lists_the_reasons(tmp_path):
     with pytest.raises(QuotaError) as e:
         make(tmp_path, writer, replace(PLAN, max_attempts=2)).train(0, FeedbackPool(), 0.0)
     message = str(e.value)
-    assert "0 of 24 train samples after 48 requests" in message
+    assert "0 of 24 training samples after 16 requests" in message
     store = RoundStore(tmp_path, 0)
     for reason, count in store.rejects("train").items():
         assert any(line.split() == [reason, str(count)] for line in message.splitlines())
     assert set(store.rejects("train")) == {"empty", "too_short"}
     assert str(store.folder / "rejects.jsonl") in message
     assert "max_attempts" in message
+
+
+def test_a_hopeless_round_stops_early_and_says_so(tmp_path):
+    writer = ScriptedGenerator([" short."], batch_size=16)
+    with pytest.raises(QuotaError) as e:
+        make(tmp_path, writer, replace(PLAN, max_attempts=8)).train(0, FeedbackPool(), 0.0)
+    # 192 are allowed. Three standard errors above 0 of 48 are 9/57, and 144 more requests give 22.7 of 24.
+    assert len(writer.requests) == 48
+    assert "0 of 24 training samples after 48 requests" in str(e.value)
+    assert "missing by label: " + ", ".join(f"{label} 6" for label in LABELS) in str(e.value)
+    assert "stopped early: at this yield 192 requests (data.plan.max_attempts) would not do" in str(e.value)
+
+
+def test_a_low_yield_that_may_do_goes_on_to_the_end(tmp_path):
+    writer = NewsWriter(0.85)  # about 160 of the 192 requests that are allowed
+    assert len(make(tmp_path, writer, replace(PLAN, max_attempts=8)).train(0, FeedbackPool(), 0.0)) == 24
+    assert len(writer.requests) > 96
 
 
 def test_after_a_quota_error_more_attempts_go_on(tmp_path):

@@ -23,6 +23,9 @@ class Request:
         seed: Seed of this request alone, so that it gives the same text in any batch.
         max_tokens: Most tokens to write.
         stop: Texts that end the completion; they are not part of it.
+        lines: How each line after the first begins. An engine that decodes token by token writes these
+            beginnings itself where the model ends a line, and ends with the last line: then no line can be
+            missing, and nothing is written past them. Other engines leave it to the instruction and the demos.
         choices: Where given, nothing is sampled: the completion holds the log-likelihood of each choice
             as the continuation of the prompt, up to the token that tells it from all other choices.
             What follows says nothing about which it is, and would make long names less likely.
@@ -37,6 +40,7 @@ class Request:
     seed: int = 0
     max_tokens: int = 128
     stop: tuple[str, ...] = ()
+    lines: tuple[str, ...] = ()
     choices: tuple[str, ...] = ()
     greedy: bool = False
 

@@ -89,6 +89,60 @@ class _Rows:
         return logits
 
 
+class _Text:
+    """What one row writes: the model's tokens and, where a line of the request ends, the beginning of the next."""
+
+    def __init__(self, request: Request, tokenizer: PreTrainedTokenizerBase, ends: set[int]) -> None:
+        self.tokens: list[int] = []
+        self.ended = False
+        self._request, self._tokenizer, self._ends = request, tokenizer, ends
+        self._text = ""
+        self._finish: Literal["stop", "length"] = "length"
+        self._lines = list(request.lines)  # beginnings that are still to come
+        self._due: list[int] = []  # tokens that come next, whatever the model likes
+        self._value_at = 0  # where in the text the model goes on after the last beginning
+
+    def add(self, token: int) -> None:
+        """Takes the token that the model likes next; what was written is the last of :attr:`tokens`."""
+        if self._due:
+            self._write(self._due.pop(0))
+            if not self._due:
+                self._value_at = len(self._text)
+            return
+        over = token in self._ends
+        text = self._text if over else self._decode([*self.tokens, token])
+        line_end = text.find("\n", self._value_at) if self._request.lines else -1
+        if self._lines and (over or line_end >= 0):
+            # One token may hold a line's last letters as well as its end.
+            rest = "" if over else text[:line_end].removeprefix(self._text)
+            begin = f"{rest}\n{self._lines.pop(0)}"
+            self._due = list(self._tokenizer(begin, add_special_tokens=False).input_ids)
+            self._write(self._due.pop(0))
+        elif over:
+            self._end()
+        else:
+            self._write(token)
+            stops = [at for at in (line_end, *(text.find(stop) for stop in self._request.stop)) if at >= 0]
+            if stops:
+                self._text = text[: min(stops)]
+                self._end()
+
+    def completion(self, prompt_tokens: int) -> Completion:
+        """What has come of it."""
+        return Completion(self._text, prompt_tokens, len(self.tokens), self._finish)
+
+    def _write(self, token: int) -> None:
+        self.tokens.append(token)
+        self._text = self._decode(self.tokens)
+        self.ended = len(self.tokens) >= self._request.max_tokens
+
+    def _end(self) -> None:
+        self.ended, self._finish = True, "stop"
+
+    def _decode(self, tokens: list[int]) -> str:
+        return str(self._tokenizer.decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False))
+
+
 class TransformersGenerator(Generator):
     """A causal language model of transformers, from the hub or a folder.
 
@@ -274,33 +328,21 @@ class TransformersGenerator(Generator):
         luck = torch.stack([torch.rand(longest, generator=torch.Generator().manual_seed(r.seed)) for r in requests])
         greedy = torch.tensor([r.greedy or self.temperature == 0 for r in requests])
         ends = _end_tokens(model, tokenizer)
+        texts = [_Text(request, tokenizer, ends) for request in requests]
         alive = list(range(len(requests)))
-        written: list[list[int]] = [[] for _ in requests]
-        texts = [""] * len(requests)
-        finish: list[Literal["stop", "length"]] = ["length"] * len(requests)
         for step in range(longest):
             chosen = self._choose(rows.logits.float(), luck[alive, step], greedy[alive]).tolist()
-            keep = []
-            for at, (i, token) in enumerate(zip(alive, chosen, strict=True)):
-                if token in ends:
-                    finish[i] = "stop"
-                    continue
-                written[i].append(token)
-                text = str(tokenizer.decode(written[i], skip_special_tokens=True, clean_up_tokenization_spaces=False))
-                stops = [at for at in (text.find(stop) for stop in requests[i].stop) if at >= 0]
-                texts[i] = text[: min(stops)] if stops else text
-                if stops:
-                    finish[i] = "stop"
-                elif len(written[i]) < requests[i].max_tokens:
-                    keep.append(at)
+            for i, token in zip(alive, chosen, strict=True):
+                texts[i].add(token)
+            keep = [at for at, i in enumerate(alive) if not texts[i].ended]
             if not keep:
                 break
             if len(keep) < len(alive):
                 rows.select(keep)
                 alive = [alive[at] for at in keep]
-            tokens = torch.tensor([[chosen[at]] for at in keep], device=rows.mask.device)
+            tokens = torch.tensor([[texts[i].tokens[-1]] for i in alive], device=rows.mask.device)
             rows.logits = rows.step(tokens, torch.ones_like(tokens))[:, -1]
-        return [Completion(texts[i], len(prompts[i]), len(written[i]), finish[i]) for i in range(len(requests))]
+        return [text.completion(len(ids)) for text, ids in zip(texts, prompts, strict=True)]
 
     def _choose(self, logits: Tensor, luck: Tensor, greedy: Tensor) -> Tensor:
         """The next token of each row: the likeliest, or by inverting its cumulative distribution at ``luck``.

@@ -29,9 +29,10 @@ HUB = [f"{folder}{task}.yaml" for folder in ("", "paper/") for task in PAPER]
 
 
 def test_no_config_is_left_untested():
-    # quickstart.yaml is what test_loop runs; overlays and hub configs have tests of their own below.
+    # quickstart.yaml is what test_loop runs; overlays, embedded.yaml and hub configs have tests of their own below.
     assert {p.relative_to(_CONFIGS).as_posix() for p in SHIPPED if p.parent.name != "overlays"} == {
         "quickstart.yaml",
+        "embedded.yaml",
         *HUB,
     }
 
@@ -70,6 +71,33 @@ def test_overlays_go_with_a_config(overlay, capsys):
     for section, values in given.items():
         for key in values:
             assert shown[section][key] is not None
+
+
+@pytest.mark.parametrize("task", PAPER)
+def test_embedded_settings_go_with_every_task(task, tmp_path, monkeypatch):
+    """The whole program is made, up to the first request."""
+
+    class Asked(Exception):
+        pass
+
+    def generate(self, requests):
+        raise Asked(self, len(requests))
+
+    monkeypatch.setattr("gold_lightning.generators.EmbeddedGenerator.generate", generate)
+    args = ["--config", f"{task}.yaml", "--config", "embedded.yaml", "--run.root", str(tmp_path)]
+    with pytest.raises(Asked) as asked:
+        main(["fit", *args])
+    generator, requests = asked.value.args
+    given = yaml.safe_load((_CONFIGS / "embedded.yaml").read_text())
+    sampling = given["data"]["generator"]["init_args"]
+    assert {key: getattr(generator, key) for key in sampling} == sampling
+    assert 0 < requests <= sampling["batch_size"]
+    (config,) = tmp_path.rglob("config.yaml")
+    made = yaml.safe_load(config.read_text())
+    assert made["data"]["task"] == task
+    assert made["data"]["plan"].items() >= given["data"]["plan"].items()
+    assert made["model"]["student"] == "embedded"
+    assert (made["trainer"]["accelerator"], made["trainer"]["precision"]) == ("cpu", "32-true")
 
 
 def test_shipped_configs_are_found_from_any_folder(tmp_path, monkeypatch):
