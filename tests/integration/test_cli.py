@@ -29,10 +29,9 @@ HUB = [f"{folder}{task}.yaml" for folder in ("", "paper/") for task in PAPER]
 
 
 def test_no_config_is_left_untested():
-    # quickstart.yaml is what test_loop runs; overlays, embedded.yaml and hub configs have tests of their own below.
+    # quickstart.yaml is what test_loop runs; overlays and hub configs have tests of their own below.
     assert {p.relative_to(_CONFIGS).as_posix() for p in SHIPPED if p.parent.name != "overlays"} == {
         "quickstart.yaml",
-        "embedded.yaml",
         *HUB,
     }
 
@@ -61,7 +60,7 @@ def test_a_paper_config_has_the_papers_settings(task):
     assert (feedback["rate"], feedback["alpha"], feedback["beta"]) == (0.5, 0.5, 0.8)
 
 
-@pytest.mark.parametrize("overlay", ["debug", "offline", "wandb", "ddp"])
+@pytest.mark.parametrize("overlay", ["debug", "embedded", "wandb", "ddp"])
 def test_overlays_go_with_a_config(overlay, capsys):
     with pytest.raises(SystemExit) as done:
         main(["fit", "--config", "anli.yaml", "--config", f"overlays/{overlay}.yaml", "--print_config"])
@@ -84,11 +83,11 @@ def test_embedded_settings_go_with_every_task(task, tmp_path, monkeypatch):
         raise Asked(self, len(requests))
 
     monkeypatch.setattr("gold_lightning.generators.EmbeddedGenerator.generate", generate)
-    args = ["--config", f"{task}.yaml", "--config", "embedded.yaml", "--run.root", str(tmp_path)]
+    args = ["--config", f"{task}.yaml", "--config", "overlays/embedded.yaml", "--run.root", str(tmp_path)]
     with pytest.raises(Asked) as asked:
         main(["fit", *args])
     generator, requests = asked.value.args
-    given = yaml.safe_load((_CONFIGS / "embedded.yaml").read_text())
+    given = yaml.safe_load((_CONFIGS / "overlays/embedded.yaml").read_text())
     sampling = given["data"]["generator"]["init_args"]
     assert {key: getattr(generator, key) for key in sampling} == sampling
     assert 0 < requests <= sampling["batch_size"]
