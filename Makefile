@@ -5,13 +5,15 @@ VENV ?= .venv
 RUNS ?= runs
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+# A processor that multiplies bfloat16 trains the student about twice as fast in it; any other would be slower.
+PRECISION ?= $(shell grep -qsw avx512_bf16 /proc/cpuinfo && echo bf16-mixed || echo 32-true)
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .PHONY: quickstart test lint types unit bench clean
 
 quickstart: $(INSTALLED)
-	$(BIN)/python -m gold_lightning fit --config quickstart.yaml --run.root $(RUNS)
-	$(BIN)/python -m gold_lightning test --config quickstart.yaml --run.root $(RUNS)
+	$(BIN)/python -m gold_lightning fit --config quickstart.yaml --run.root $(RUNS) --trainer.precision $(PRECISION)
+	$(BIN)/python -m gold_lightning test --config quickstart.yaml --run.root $(RUNS) --trainer.precision $(PRECISION)
 
 test: lint types unit
 
