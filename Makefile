@@ -5,7 +5,7 @@ VENV ?= .venv
 RUNS ?= runs
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
-# A processor that multiplies bfloat16 trains the student about twice as fast in it; any other would be slower.
+# A processor that multiplies bfloat16 trains the student faster in it; any other would be slower.
 PRECISION ?= $(shell grep -qsw avx512_bf16 /proc/cpuinfo && echo bf16-mixed || echo 32-true)
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
