@@ -1,4 +1,4 @@
-"""Stand-ins that need no download: a scripted news writer, and a machine with two file systems."""
+"""What several tests need: a scripted news writer, a machine with two file systems, and a look at a task's demos."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ import random
 import shutil
 import time
 
-from gold_lightning.generators import Request, ScriptedGenerator
+from gold_lightning.checks import Checker
+from gold_lightning.generators import Completion, Request, ScriptedGenerator
+from gold_lightning.prompt import Hint, parse, render, training_request
+from gold_lightning.task import Task
 
 _WORDS = {
     "World": "election embassy troops minister treaty border refugees parliament ceasefire summit protest".split(),
@@ -67,3 +70,15 @@ def other_file_system(monkeypatch):
     real = os.rename
     monkeypatch.setattr(os, "rename", rename)
     monkeypatch.setattr(shutil, "copyfile", copy)
+
+
+def assert_demos_pass(task: Task) -> None:
+    """Each demo passes all checks beside the others, none is like another, and each is read back as it stands."""
+    checker = Checker(task)
+    for demo in task.demos:
+        label = demo.target if task.labels else None
+        prompt = training_request(task, label, [], Hint(), 0).text
+        others = [d for d in task.demos if d is not demo]
+        assert checker.judge(Completion(render(demo, task)), label, "", prompt, others) == (demo, "")
+        checker.keep(demo)
+        assert parse(render(demo, task), task) == {**demo.fields, task.target.name: demo.target}

@@ -6,14 +6,14 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from gold_lightning.checks import CHECKS, Checker, Decontaminator
+from gold_lightning.checks import CHECKS, Decontaminator
 from gold_lightning.cli import main
 from gold_lightning.data import load_test_rows
-from gold_lightning.generators import Completion
 from gold_lightning.json_text import read_json
 from gold_lightning.metrics import make_metric
-from gold_lightning.prompt import Hint, parse, render, training_request
 from gold_lightning.task import load_task
+
+from tests.fakes import assert_demos_pass
 
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs" / "writing-a-task.md").read_text(encoding="utf-8")
@@ -30,15 +30,7 @@ def test_the_three_examples_are_there():
 
 @each
 def test_every_demo_passes_the_tasks_own_checks(name):
-    task = TASKS[name]
-    checker = Checker(task)
-    for demo in task.demos:
-        label = demo.target if task.labels else None
-        prompt = training_request(task, label, [], Hint(), 0).text
-        others = [d for d in task.demos if d is not demo]
-        assert checker.judge(Completion(render(demo, task)), label, "", prompt, others) == (demo, "")
-        checker.keep(demo)
-        assert parse(render(demo, task), task) == {**demo.fields, task.target.name: demo.target}
+    assert_demos_pass(TASKS[name])
 
 
 @each

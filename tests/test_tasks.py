@@ -7,13 +7,14 @@ from dataclasses import replace
 from itertools import combinations
 
 import pytest
-from gold_lightning.checks import Checker, words
+from gold_lightning.checks import words
 from gold_lightning.formula import numbers_in, parse_equation, parse_programme
-from gold_lightning.generators import Completion
 from gold_lightning.metrics import make_metric
-from gold_lightning.prompt import Hint, parse, render, training_request
+from gold_lightning.prompt import parse, render
 from gold_lightning.rows import load_test_rows
 from gold_lightning.task import load_task
+
+from tests.fakes import assert_demos_pass
 
 NLI = {"0": "entailment", "1": "neutral", "2": "contradiction"}
 TWO = {"0": "entailment", "1": "not_entailment"}
@@ -56,14 +57,7 @@ def tokens(text):
 
 @each
 def test_every_demo_passes_the_tasks_own_checks(name):
-    task = TASKS[name]
-    checker = Checker(task)
-    for demo in task.demos:
-        label = demo.target if task.labels else None
-        prompt = training_request(task, label, [], Hint(), 0).text
-        others = [d for d in task.demos if d is not demo]
-        assert checker.judge(Completion(render(demo, task)), label, "", prompt, others) == (demo, "")
-        checker.keep(demo)
+    assert_demos_pass(TASKS[name])
 
 
 @each
