@@ -180,7 +180,17 @@ def _request(task: Task, label: str | None, shared: str, own: str, seed: int) ->
         max_tokens=task.max_sample_tokens,
         stop=("\n\n",) if rest else ("\n",),
         lines=tuple(f"{name}:" for name in rest) if one_line else (),
+        schema=_schema(task, label),
     )
+
+
+def _schema(task: Task, label: str | None) -> str:
+    """A sample as a JSON schema: :func:`parse` reads the object as it reads a block."""
+    kinds: dict[str, dict[str, object]] = {name: {"type": "string"} for name in _names(task)}
+    if label is not None:
+        kinds[task.target.name]["enum"] = [label]
+    whole = {"type": "object", "properties": kinds, "required": [*kinds], "additionalProperties": False}
+    return json.dumps(whole, ensure_ascii=False)
 
 
 def training_request(task: Task, label: str | None, demos: Sequence[Sample], hint: Hint, seed: int) -> Request:

@@ -53,6 +53,13 @@ def test_scripted_tells_how_much_is_too_much():
     assert ScriptedGenerator().excess(asked) == [0, 0, 0]
 
 
+def test_an_engine_that_cannot_stream_gives_all_at_the_end():
+    generator = ScriptedGenerator(["one", "two", "three"])
+    found = dict(generator.stream([ask(str(i)) for i in range(3)]))
+    assert {at: c.text for at, c in found.items()} == {0: "one", 1: "two", 2: "three"}
+    generator.rest()  # gives back nothing
+
+
 def test_fingerprint_tells_what_completions_depend_on():
     assert ScriptedGenerator(batch_size=3).fingerprint() != ScriptedGenerator(batch_size=4).fingerprint()
     one, two = TransformersGenerator("m", temperature=0.5), TransformersGenerator("m", temperature=0.6)

@@ -267,3 +267,16 @@ def test_agreement_request_puts_the_label_last():
 )
 def test_hint_sentence(hint, words):
     assert hint.sentence() == words
+
+
+@pytest.mark.parametrize(("task", "label"), [(LABELLED, "no"), (FREE, None), (ONE_FIELD, "Sports")])
+def test_the_schema_asks_for_what_parse_reads(task, label):
+    request = training_request(task, label, task.demos, Hint(), seed=1)
+    schema = json.loads(request.schema)
+    names = [f.name for f in task.fields] + [task.target.name]
+    assert sorted(schema["required"]) == sorted(schema["properties"]) == sorted(names)
+    assert schema["additionalProperties"] is False
+    if label is not None:
+        assert schema["properties"][task.target.name]["enum"] == [label]
+    written = {name: label if name == task.target.name and label else f"a {name} with {{braces}}" for name in names}
+    assert parse(json.dumps(written), task, request.answer) == written

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -31,6 +31,8 @@ class Request:
             What follows says nothing about which it is, and would make long names less likely.
         greedy: Take the likeliest token at each step, however the engine samples else. For answers, not for
             samples, which must differ.
+        schema: The answer as a JSON schema, written as JSON; "" where there is none. An engine that is set to
+            follow schemas writes a whole object in place of what ``answer`` begins.
     """
 
     system: str
@@ -43,6 +45,7 @@ class Request:
     lines: tuple[str, ...] = ()
     choices: tuple[str, ...] = ()
     greedy: bool = False
+    schema: str = ""
 
     @property
     def text(self) -> str:
@@ -85,6 +88,21 @@ class Generator(ABC):
     @abstractmethod
     def generate(self, requests: Sequence[Request]) -> list[Completion]:
         """Answers all requests, one completion each, in their order."""
+
+    def stream(self, requests: Sequence[Request]) -> Iterator[tuple[int, Completion]]:
+        """Answers all requests as :meth:`generate` does, and gives each completion as soon as it is there.
+
+        What has been given is stored at once: where a run stops in between, it is not asked for again. An engine
+        whose requests end one by one overrides this; the others give all at the end. Closing the iterator gives
+        up what is left.
+
+        Yields:
+            Position of the request, and its completion; each position once, in any order.
+        """
+        yield from enumerate(self.generate(requests))
+
+    def rest(self) -> None:  # noqa: B027 - most engines have nothing to do
+        """Gives back what the student needs while it trains, as memory of a shared GPU; the next request wakes it."""
 
     def load(self) -> None:  # noqa: B027 - most engines have nothing to do
         """Makes ready whatever is slow, which the first :meth:`generate` does else: for a caller who measures."""
