@@ -27,7 +27,7 @@ from gold_lightning.pool import PoolEntry
 from gold_lightning.store import Kind, read_lines, write_lines
 from gold_lightning.student import T5Student
 
-__all__ = ["OODFeedback", "RunCSVLogger", "SeedSteps", "TestPredictions"]
+__all__ = ["OODFeedback", "RunCSVLogger", "SeedSteps", "StopInOrder", "TestPredictions"]
 
 _log = logging.getLogger("gold_lightning")
 _QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
@@ -177,10 +177,8 @@ class OODFeedback(Callback):
             "trained_on": len(data.train_samples()),
             "overlap": {k: count_overlaps(found.values()) for k, found in shared.items() if found is not None},
             "feedback_prompts": sum(s.feedback for s in store.accepted("train")),
-            "tokens": {
-                "prompt": sum(b.prompt_tokens for b in batches),
-                "completion": sum(b.completion_tokens for b in batches),
-            },
+            "tokens": data.budget.as_row(data.synthesizer.spent(data.round, data.round)),
+            "tokens_so_far": data.budget.as_row(data.synthesizer.spent(0, data.round)),
             "seconds": {"generation": round(sum(b.seconds for b in batches), 3)}
             | {k: round(v, 3) for k, v in self._times.items()},
             **self._row,
@@ -189,6 +187,30 @@ class OODFeedback(Callback):
             "pool": len(data.pool),
             "metrics": metrics,
         }
+
+
+class StopInOrder(Callback):
+    """Ends a run after the training step or the validation batch in which somebody pressed Ctrl-C."""
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        self._look(trainer)
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        self._look(trainer)
+
+    def _look(self, trainer: Trainer) -> None:
+        if _data(trainer).stopping.wanted:
+            raise KeyboardInterrupt
 
 
 class SeedSteps(Callback):

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import zipfile
+import zlib
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +16,9 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch import Tensor
 
-__all__ = ["BestCheckpoint", "WholeCheckpointIO", "save_whole"]
+__all__ = ["BestCheckpoint", "WholeCheckpointIO", "save_whole", "set_aside_damaged"]
+
+_log = logging.getLogger(__name__)
 
 
 class WholeCheckpointIO(TorchCheckpointIO):
@@ -36,9 +42,34 @@ class WholeCheckpointIO(TorchCheckpointIO):
                 file.flush()
                 os.fsync(file.fileno())
             part.replace(whole)
-        except BaseException:  # Ctrl-C too
+        except BaseException as e:  # Ctrl-C too
             part.unlink(missing_ok=True)
+            if isinstance(e, RuntimeError) and isinstance(e.__context__, OSError):
+                raise e.__context__ from None  # torch hides why: a full disk, mostly
             raise
+
+
+def set_aside_damaged(path: Path) -> bool:
+    """Whether a checkpoint is damaged; then it is renamed, so that the run can do without it.
+
+    What is looked at is the archive's own checksums, not what stands in it.
+
+    Args:
+        path: The checkpoint.
+    """
+    if path.is_dir():  # a sharded one
+        return False
+    try:
+        with zipfile.ZipFile(path) as held:
+            damaged = held.testzip() is not None
+    except (zipfile.BadZipFile, EOFError, zlib.error):
+        damaged = True
+    if damaged:
+        kept = path.with_name(path.name + ".damaged")
+        with suppress(FileNotFoundError):  # another process was first
+            path.replace(kept)
+        _log.warning("%s is damaged and kept as %s; its rounds are trained again on the stored samples", path, kept)
+    return damaged
 
 
 class BestCheckpoint(ModelCheckpoint):

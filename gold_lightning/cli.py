@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.util
 import logging
 import os
@@ -23,14 +24,15 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from gold_lightning.baselines import BaselineSettings
-from gold_lightning.callbacks import OODFeedback, RunCSVLogger, SeedSteps, TestPredictions
+from gold_lightning.callbacks import OODFeedback, RunCSVLogger, SeedSteps, StopInOrder, TestPredictions
 from gold_lightning.catalogue import tasks_command
-from gold_lightning.checkpoint import BestCheckpoint, save_whole
+from gold_lightning.checkpoint import BestCheckpoint, save_whole, set_aside_damaged
 from gold_lightning.data import GoldDataModule
 from gold_lightning.errors import ConfigError, GoldError
 from gold_lightning.export import export_best
 from gold_lightning.metrics import evaluate
 from gold_lightning.preview import PreviewSettings
+from gold_lightning.ranks import SharedError
 from gold_lightning.report import results_table
 from gold_lightning.store import write_lines
 from gold_lightning.student import T5Student
@@ -39,6 +41,7 @@ from gold_lightning.trainer import GoldTrainer
 
 __all__ = ["GoldCLI", "main"]
 
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
 _HERE = Path(__file__).parent
 _CONFIGS = next((p for p in (_HERE / "configs", _HERE.parent / "configs") if p.is_dir()), _HERE / "configs")
 
@@ -129,7 +132,7 @@ class GoldCLI(LightningCLI):
         if config.ckpt_path in (None, "last", "best"):
             wanted = "last" if self.subcommand == "fit" else (config.get("ckpt_path") or "best")
             path = folder / f"{wanted}.ckpt"
-            if path.exists():
+            if path.exists() and not (self.subcommand == "fit" and set_aside_damaged(path)):
                 config.ckpt_path = str(path)
             elif self.subcommand == "fit" or (self.subcommand == "baselines" and config.ckpt_path is None):
                 config.ckpt_path = None
@@ -155,7 +158,7 @@ class GoldCLI(LightningCLI):
             config.checkpoint.dirpath, filename="last", save_on_train_epoch_end=True, enable_version_counter=False
         )
         trainer.callbacks.append(last)
-        trainer.callbacks.insert(0, SeedSteps())
+        trainer.callbacks[:0] = [SeedSteps(), StopInOrder()]
         save_whole(trainer)
         if isinstance(signal.getsignal(signal.SIGTERM), _Stop):
             # Lightning's own handler would come first. It waits for the end of a batch, which a generator at
@@ -169,10 +172,18 @@ class GoldCLI(LightningCLI):
 
     def after_fit(self) -> None:
         """Leaves the best student as a folder."""
-        best = self.datamodule.run_dir / "checkpoints" / "best.ckpt"
-        if self.trainer.is_global_zero and not self.trainer.interrupted and best.exists():
-            folder = export_best(self.model, self.datamodule.run_dir)
-            logging.getLogger("gold_lightning").info("best student: %s", folder)
+        data, log = self.datamodule, logging.getLogger("gold_lightning")
+        if not self.trainer.is_global_zero or self.trainer.interrupted:
+            return
+        if ended_by := self.trainer.ended_by:
+            kept = len(data.store().accepted("train"))
+            log.info(
+                "%s; round %d has %d samples. More of it, and the same command goes on", ended_by, data.round, kept
+            )
+        if (data.run_dir / "checkpoints" / "best.ckpt").exists():
+            log.info("best student: %s", export_best(self.model, data.run_dir))
+        elif ended_by:
+            log.info("no round is whole yet, so there is no student")
 
     def before_test(self) -> None:
         """Tests the student before training too, without which a result says little."""
@@ -348,9 +359,16 @@ def main(args: Sequence[str] | None = None) -> int:
         if isinstance(e.__context__, KeyboardInterrupt):  # Lightning has shut down in order
             _say_stopped()
         raise
+    except SharedError:  # the process that failed tells it
+        return 2
     except GoldError as e:
         print(f"error: {e}", file=sys.stderr)
         return 2
+    except OSError as e:  # a full disk, a folder that must not be written to
+        if e.errno not in _DISK:
+            raise
+        print(f"error: {_one_line(e)}; what is stored is whole, and the same command goes on from it", file=sys.stderr)
+        return 1
     except ArgumentError as e:
         cause = _gold_cause(e)
         print(f"error: {cause if cause is not None else _one_line(e)}", file=sys.stderr)

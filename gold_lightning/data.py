@@ -6,23 +6,27 @@ import logging
 import math
 import random
 import sys
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from lightning.pytorch import LightningDataModule
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, DistributedSampler
 from tqdm import tqdm
 
 from gold_lightning.backbone import load_tokenizer
 from gold_lightning.checks import Decontaminator, Overlap, count_overlaps
 from gold_lightning.errors import ConfigError, GoldError
 from gold_lightning.generators import EmbeddedGenerator, Generator
+from gold_lightning.ledger import Budget
 from gold_lightning.losses import IGNORE_INDEX
 from gold_lightning.pool import FeedbackPool
+from gold_lightning.ranks import Fleet
 from gold_lightning.rows import check_rows_file, load_test_rows
-from gold_lightning.store import RoundStore, StoredSample, rounds_in
+from gold_lightning.stopping import Stopping
+from gold_lightning.store import RoundStore, StoredSample, copy_round, read_lines, rounds_in
 from gold_lightning.synthesis import Plan, Progress, Synthesizer
 from gold_lightning.task import Sample, Task, TestRow, load_task
 
@@ -64,6 +68,10 @@ class GoldDataModule(LightningDataModule):
         feedback_rate: Share of the prompts that shows feedback demos; the CLI links ``--feedback.rate``.
         feedback_capacity: Most feedback demos held for each label; linked to ``--feedback.capacity``.
         test_file: JSON Lines, CSV or Parquet file with labelled rows, in place of the task's own test data.
+        budget: What the run may spend, and what tokens cost.
+        reuse_completions: Take what other runs of the task, in the folder beside this one, were given for the
+            very same request, in place of asking again.
+        replay_from: A run folder whose samples to train on, round by round, in place of asking a generator.
         seed: Of synthesis and of the training order; linked to ``--seed_everything``.
     """
 
@@ -81,6 +89,9 @@ class GoldDataModule(LightningDataModule):
         feedback_rate: float = 0.5,
         feedback_capacity: int = 64,
         test_file: str | None = None,
+        budget: Budget = Budget(),  # noqa: B008 - frozen
+        reuse_completions: bool = True,
+        replay_from: str | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -99,7 +110,24 @@ class GoldDataModule(LightningDataModule):
         self.pool = FeedbackPool(feedback_capacity)
         self.round = 0
         self.decontaminate = plan.decontaminate
-        self.synthesizer = Synthesizer(self.task, generator, self.run_dir, plan, seed, self._show, self.test_index)
+        self.budget, self.stopping = budget, Stopping()
+        self.replay_from = None if replay_from is None else _replayed(replay_from, self.run_dir)
+        beside = sorted(self.run_dir.parent.glob("*/data/completions.jsonl")) if reuse_completions else []
+        self.synthesizer = Synthesizer(
+            self.task,
+            generator,
+            self.run_dir,
+            plan,
+            seed,
+            self._show,
+            self.test_index,
+            budget,
+            self.seconds,
+            lambda: self.stopping.wanted,
+            [path for path in beside if path.parent.parent.name != self.run_dir.name],
+        )
+        self._sitting: tuple[int, float, float] | None = None
+        self._fleet: Fleet | None = None
         self.tokenizer = load_tokenizer(student)
         self._bar: tqdm[Any] | None = None
         self._test_rows: list[TestRow] | None = None
@@ -128,18 +156,17 @@ class GoldDataModule(LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[dict[str, Any]]:
         """Synthesises the round's training samples, unless they are there, and gives them in a seeded order."""
-        self._on_rank_zero(lambda: self.synthesizer.train(self.round, self.pool, self.feedback_rate))
+        self._synthesise(lambda: self.synthesizer.train(self.round, self.pool, self.feedback_rate))
         samples = [s.sample for s in self.train_samples()]
         rng = random.Random(f"{self.seed}/{self.round}/order")
         order: list[int] = []
         for _ in range(self.passes_per_round):
             order += rng.sample(range(len(samples)), len(samples))
-        # The order is drawn here, not by a sampler: Lightning then shards it over ranks as it is.
-        return self.loader(samples, self.batch_size, order)
+        return self.loader(samples, self.batch_size, order, shard=True)
 
     def val_dataloader(self) -> DataLoader[dict[str, Any]]:
         """Synthesises the round's probe set, unless it is there. Asked for before training in round 0."""
-        self._on_rank_zero(lambda: self.synthesizer.probe(self.round))
+        self._synthesise(lambda: self.synthesizer.probe(self.round))
         return self.loader([s.sample for s in self.probe_samples()], self.eval_batch_size)
 
     def test_dataloader(self) -> DataLoader[dict[str, Any]]:
@@ -263,22 +290,63 @@ class GoldDataModule(LightningDataModule):
         }
 
     def loader(
-        self, samples: Sequence[Sample], batch_size: int, order: Sequence[int] | None = None
+        self, samples: Sequence[Sample], batch_size: int, order: Sequence[int] | None = None, *, shard: bool = False
     ) -> DataLoader[dict[str, Any]]:
-        """Batches of samples as the student takes them, in their own order or in that of ``order``'s positions."""
-        return DataLoader(_Rows(samples, order), batch_size=batch_size, shuffle=False, collate_fn=self.collate)
+        """Batches of samples as the student takes them, in their own order or in that of ``order``'s positions.
 
-    def _on_rank_zero(self, synthesise: Any) -> None:
-        """One process writes the store; the others wait, then read it."""
+        Args:
+            samples: The samples.
+            batch_size: Of each process.
+            order: Positions in ``samples``.
+            shard: Give each process its share, so that the step of all of them is the step of one process with
+                as many times the batch size. Lightning's own sampler for training would shuffle.
+        """
+        rows = _Rows(samples, order)
+        sampler: DistributedSampler[dict[str, Any]] | None = None
+        if shard and self.trainer is not None and self.trainer.world_size > 1:
+            sampler = DistributedSampler(rows, self.trainer.world_size, self.trainer.global_rank, shuffle=False)
+        return DataLoader(rows, batch_size=batch_size, shuffle=False, sampler=sampler, collate_fn=self.collate)
+
+    def _synthesise(self, work: Callable[[], object]) -> None:
+        """Has the round's samples made, by all processes together; one of them writes, the others read it then."""
+        self.seconds()  # counts from here, at the latest
         trainer = self.trainer
         if trainer is None or trainer.world_size == 1:
-            synthesise()
+            self._make(work)
+            self.generator.rest()
             return
-        if trainer.is_global_zero:
-            synthesise()
-        trainer.strategy.barrier("synthesis")
+        if self._fleet is None:
+            self._fleet = Fleet(self.generator)
+            self.synthesizer.generator = self.synthesizer.completions.generator = self._fleet
+        self._fleet.run(lambda: self._make(work))
         if not trainer.is_global_zero:
             self.synthesizer.reopen(self.round)
+        self.generator.rest()
+
+    def _make(self, work: Callable[[], object]) -> None:
+        if self.replay_from is None:
+            work()
+            return
+        copy_round(self.replay_from, self.run_dir, self.round)
+        names, labels = {f.name for f in self.task.fields}, self.task.label_names
+        for stored in (*self.store().accepted("train"), *self.store().accepted("probe")):
+            if stored.sample.fields.keys() != names or (labels and stored.sample.target not in labels):
+                raise GoldError(f"data.replay_from: {self.replay_from}: {stored.id} is no sample of {self.task.name}")
+
+    def replayed_rounds(self) -> int | None:
+        """How many whole rounds there are to replay; ``None`` where a generator writes them."""
+        return None if self.replay_from is None else len(read_lines(self.replay_from / "rounds.jsonl"))
+
+    def seconds(self) -> float:
+        """Seconds that the run has taken so far, training included, in all its sittings."""
+        now = time.perf_counter()
+        if self._sitting is None or self._sitting[0] != self.round:
+            rows = read_lines(self.run_dir / "rounds.jsonl")
+            before = sum(sum(row["seconds"].values()) for row in rows if row["round"] < self.round)
+            kept = RoundStore(self.run_dir, self.round, read_only=True)
+            before += sum(b.seconds for kind in ("train", "probe") for b in kept.batches(kind))  # of an earlier sitting
+            self._sitting = self.round, now, before
+        return self._sitting[2] + now - self._sitting[1]
 
     def _show(self, now: Progress) -> None:
         """Progress of the synthesis: accepted / quota, yield, tokens a second, time left."""
@@ -295,6 +363,16 @@ class GoldDataModule(LightningDataModule):
         if now.accepted >= now.quota:
             self._bar.close()
             self._bar = None
+
+
+def _replayed(folder: str, run_dir: Path) -> Path:
+    """The run folder to replay, looked at."""
+    path = Path(folder)
+    if not read_lines(path / "rounds.jsonl"):
+        raise ConfigError("data.replay_from", folder, "the folder of a run with at least one whole round")
+    if path.resolve() == run_dir.resolve():
+        raise ConfigError("data.replay_from", folder, "the folder of another run", "take another --run.name")
+    return path
 
 
 class LabelledRounds(LightningDataModule):
@@ -323,7 +401,7 @@ class LabelledRounds(LightningDataModule):
         order: list[int] = []
         while len(order) < self._size(round_):
             order += rng.sample(range(len(self.rows)), len(self.rows))
-        return self.data.loader(self.rows, self.data.batch_size, order[: self._size(round_)])
+        return self.data.loader(self.rows, self.data.batch_size, order[: self._size(round_)], shard=True)
 
     def _size(self, round_: int) -> int:
         rounds = round_ + 1 if self.data.replay == "all" else 1

@@ -33,3 +33,11 @@ class MissingDependencyError(GoldError):
 
 class QuotaError(GoldError):
     """A round could not reach its quota within its attempts. The message holds the yield table."""
+
+
+class BudgetSpentError(GoldError):
+    """The budget is spent: the run ends in order."""
+
+
+class BusyError(GoldError):
+    """Another process is at work on the run folder."""

@@ -16,6 +16,7 @@ from gold_lightning.console import printable, rule, table, width, wrap
 from gold_lightning.data import GoldDataModule
 from gold_lightning.errors import ConfigError
 from gold_lightning.generators import Completion
+from gold_lightning.ledger import Budget
 from gold_lightning.pool import FeedbackPool, PoolEntry
 from gold_lightning.prompt import render
 from gold_lightning.store import StoredSample
@@ -45,24 +46,17 @@ _WHAT_TO_CHANGE = {
 
 @dataclass(frozen=True)
 class PreviewSettings:
-    """What ``preview`` asks for, and what tokens cost.
+    """What ``preview`` asks for.
 
     Args:
         count: Requests that are sent to the generator.
-        price_prompt: Dollars for a million prompt tokens; 0 on an own machine.
-        price_completion: Dollars for a million tokens written; 0 on an own machine.
     """
 
     count: int = 8
-    price_prompt: float = 0.0
-    price_completion: float = 0.0
 
     def __post_init__(self) -> None:
         if self.count < 1:
             raise ConfigError("preview.count", self.count, "1 or more")
-        for key in ("price_prompt", "price_completion"):
-            if not (math.isfinite(getattr(self, key)) and getattr(self, key) >= 0):
-                raise ConfigError(f"preview.{key}", getattr(self, key), "dollars for a million tokens, 0 or more")
 
 
 @dataclass(frozen=True)
@@ -135,11 +129,6 @@ class Cost:
     prompt_tokens: float
     completion_tokens: float
     seconds: float
-
-    def dollars(self, settings: PreviewSettings) -> float:
-        """At the prices that are given for a million tokens."""
-        spent = self.prompt_tokens * settings.price_prompt + self.completion_tokens * settings.price_completion
-        return spent / 1e6
 
 
 def wilson_interval(hits: int, of: int, z: float = 1.959964) -> tuple[float, float]:
@@ -280,7 +269,8 @@ def preview(
         )
 
     yield from ["", rule("the whole run, estimated")]
-    yield from _estimate(measured, synthesizer.plan, settings, rounds, rate if planned.feedback else 0.0, warmup_rounds)
+    rate = rate if planned.feedback else 0.0
+    yield from _estimate(measured, synthesizer.plan, data.budget, rounds, rate, warmup_rounds)
     yield from _prose(
         f"The generator was ready in {_time(loaded - started)}"
         + (f", calibrated for the label checks in {_time(calibrated - loaded)}" if calibration else "")
@@ -371,7 +361,7 @@ def _student_tokens(data: GoldDataModule, sample: Sample) -> int:
 
 
 def _estimate(
-    measured: Measured, plan: Plan, settings: PreviewSettings, rounds: int, rate: float, warmup_rounds: int
+    measured: Measured, plan: Plan, budget: Budget, rounds: int, rate: float, warmup_rounds: int
 ) -> Iterator[str]:
     """The table, and what it rests on."""
     low, high = wilson_interval(measured.passed, measured.requests)
@@ -383,7 +373,7 @@ def _estimate(
             f"{stop:,} requests (data.plan.max_attempts {plan.max_attempts:g} for each of {plan.samples_per_round:,} "
             "samples), with no student. It would have cost by then:"
         )
-        yield from _costs(settings, measured, [cost(stop, 0, 0, measured)], ["until it stops"])
+        yield from _costs(budget, measured, [cost(stop, 0, 0, measured)], ["until it stops"])
         yield from _prose(
             f"{measured.requests} requests do not rule out a yield of up to {high:.0%}; a larger --preview.count says "
             "more. Change the demos, limits or checks of the task, or data.generator, and look again."
@@ -405,7 +395,7 @@ def _estimate(
     )
     # A yield below the least ends the run, so no whole run costs more than one of just that yield.
     shares = [max(share, least), max(high, least), max(low, least)]
-    yield from _costs(settings, measured, [run(s) for s in shares], ["expected", "from", "to"])
+    yield from _costs(budget, measured, [run(s) for s in shares], ["expected", "from", "to"])
     if low < least:
         often = "is" if share < least else "may be"
         yield from _prose(
@@ -413,7 +403,7 @@ def _estimate(
         )
 
 
-def _costs(settings: PreviewSettings, measured: Measured, found: Sequence[Cost], head: Sequence[str]) -> Iterator[str]:
+def _costs(budget: Budget, measured: Measured, found: Sequence[Cost], head: Sequence[str]) -> Iterator[str]:
     rows = [["", *head], ["requests", *(_count(c.requests) for c in found)]]
     if measured.prompt_tokens:
         rows += [["prompt tokens", *(_count(c.prompt_tokens) for c in found)]]
@@ -421,12 +411,11 @@ def _costs(settings: PreviewSettings, measured: Measured, found: Sequence[Cost],
     else:
         rows += [["tokens", *("not counted" for _ in found)]]
     rows += [["generator's time, at most", *(_time(c.seconds) for c in found)]]
-    priced = settings.price_prompt or settings.price_completion
-    if priced and measured.prompt_tokens:
-        rows += [["money", *(f"${c.dollars(settings):,.2f}" for c in found)]]
+    if budget.priced and measured.prompt_tokens:
+        rows += [["money", *(f"${budget.cost(c):,.2f}" for c in found)]]
     yield from (f"  {line}" for line in table(rows, right=range(1, len(head) + 1)))
-    if not priced:
-        yield "  free, on an own machine; for a paid one set preview.price_prompt and preview.price_completion"
+    if not budget.priced:
+        yield "  free, on an own machine; for a paid one set data.budget.price_prompt and price_completion"
     elif not measured.prompt_tokens:
         yield "  money is not known: this generator counts no tokens"
 

@@ -3,21 +3,25 @@
 A round lives in ``data/round_NNN``. A batch of completions is appended to ``train.jsonl`` or
 ``probe.jsonl`` (accepted), ``rejects.jsonl`` and ``prompts.jsonl``, each fsynced, and last a line in
 ``batches.jsonl`` commits it. Opening a round cuts off whatever was not committed, so a killed run finds
-exactly the batches that were whole, and asks for the next one by its index.
+exactly the batches that were whole, and asks for the next one by its index. A committed batch whose rows are
+not all there any more is made again, with all that follow it; the damaged files are kept aside.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
+import shutil
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
-from gold_lightning.errors import GoldError
+from gold_lightning.errors import BusyError, GoldError
 from gold_lightning.task import Sample
 
 __all__ = [
@@ -26,13 +30,19 @@ __all__ = [
     "RoundStore",
     "StoredSample",
     "append_line",
+    "copy_round",
     "digest",
+    "only_writer",
     "read_lines",
     "rounds_in",
+    "whole_rows",
     "write_lines",
 ]
 
+_log = logging.getLogger(__name__)
+
 Kind = Literal["train", "probe"]
+_FILES = ("batches", "train", "probe", "rejects", "prompts")  # prompts last: what they are for is read before
 
 
 @dataclass(frozen=True)
@@ -74,7 +84,7 @@ class BatchRecord:
         requested: Completions asked for.
         accepted: How many were accepted.
         rejects: Rejects by reason.
-        prompt_tokens: Tokens of all prompts, scoring included.
+        prompt_tokens: Tokens of all prompts, label checks included.
         completion_tokens: Tokens written.
         seconds: Wall time of the generator.
         groups: What each group of requests asked for: label, feedback, size.
@@ -102,22 +112,32 @@ def digest(value: object, length: int = 16) -> str:
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """Rows of a JSON Lines file up to the first line that is torn; none when there is no file."""
-    rows: list[dict[str, Any]] = []
+    """Rows of a JSON Lines file; none when there is no file. What is torn or damaged is no row."""
+    return [row for _, row in whole_rows(path)]
+
+
+def whole_rows(path: Path, start: int = 0) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Rows of a JSON Lines file with the position of each in bytes, read as they are asked for.
+
+    Args:
+        path: The file; it need not be there.
+        start: Position of a row to begin with.
+    """
     if not path.exists():
-        return rows
+        return
     with path.open("rb") as file:
+        file.seek(start)
+        at = start
         for line in file:
+            here, at = at, at + len(line)
             if not line.endswith(b"\n"):
-                break
+                return
             try:
                 row = json.loads(line)
-            except ValueError:
-                break
-            if not isinstance(row, dict):
-                break
-            rows.append(row)
-    return rows
+            except (ValueError, RecursionError):
+                continue
+            if isinstance(row, dict):
+                yield here, row
 
 
 def _dump(row: Mapping[str, Any]) -> bytes:
@@ -151,7 +171,50 @@ def write_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
 
 def rounds_in(run_dir: Path) -> list[int]:
     """Numbers of the rounds that a run folder holds, ascending."""
-    return sorted(int(p.name.removeprefix("round_")) for p in (Path(run_dir) / "data").glob("round_[0-9]*"))
+    found = (p.name.removeprefix("round_") for p in (Path(run_dir) / "data").glob("round_[0-9]*"))
+    return sorted(int(number) for number in found if number.isdigit())
+
+
+def copy_round(source: Path, target: Path, round_: int) -> None:
+    """Copies a round of one run folder to another, whole or not at all; what is there already stays.
+
+    Args:
+        source: The run folder to copy from, which is left as it is.
+        target: The run folder to copy to.
+        round_: Number of the round.
+    """
+    name = f"round_{round_:03d}"
+    folder = Path(target) / "data" / name
+    if folder.exists():
+        return
+    part = folder.with_name(name + ".part")
+    shutil.rmtree(part, ignore_errors=True)
+    shutil.copytree(Path(source) / "data" / name, part)
+    part.rename(folder)
+
+
+@contextmanager
+def only_writer(run_dir: Path) -> Iterator[None]:
+    """Makes this process the only one that writes to a run folder. A kill ends that too.
+
+    Raises:
+        BusyError: Another process does.
+    """
+    from filelock import FileLock, Timeout
+
+    Path(run_dir).mkdir(parents=True, exist_ok=True)
+    path = Path(run_dir) / ".lock"
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise BusyError(
+            f"{run_dir}: another process is at work on this run; wait for it, or take another --run.name"
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 class RoundStore:
@@ -172,45 +235,122 @@ class RoundStore:
         self._open(read_only)
 
     def _open(self, read_only: bool) -> None:
-        for row in read_lines(self.folder / "batches.jsonl"):
-            self._batches[row["kind"]].append(BatchRecord(**row))
+        rows = {name: read_lines(self.folder / f"{name}.jsonl") for name in _FILES}
+        self._prompts = {row["hash"] for row in rows["prompts"] if isinstance(row.get("hash"), str)}
+        damaged = 0
+        for kind in get_args(Kind):
+            records = [_record(row) for row in rows["batches"] if row.get("kind") == kind]
+            whole = self._leading(kind, records, rows)
+            damaged += len(records) - len(whole)
+            self._batches[kind] = whole
         committed = {(kind, record.index) for kind, records in self._batches.items() for record in records}
-        for name in ("batches", "train", "probe", "rejects", "prompts"):
+        shown: set[str] = set()
+        for name in _FILES:
+            at = "index" if name == "batches" else "batch"
+            # A prompt stands by the first batch that showed it. Where that one is gone, others may need it.
+            rows[name] = [
+                row for row in rows[name] if (row.get("kind"), row.get(at)) in committed or row.get("hash") in shown
+            ]
+            shown |= {row["prompt_hash"] for row in rows[name] if isinstance(row.get("prompt_hash"), str)}
+        self._prompts = {row["hash"] for row in rows["prompts"]}
+        for kind in get_args(Kind):
+            self._accepted[kind] = [_stored(row) for row in rows[kind]]
+        if read_only:
+            return
+        if damaged:
+            kept = self._set_aside("damaged")
+            _log.warning(
+                "%s: %d batches are damaged and made again; the files are kept in %s", *(self.folder, damaged, kept)
+            )
+        for name in _FILES:
             path = self.folder / f"{name}.jsonl"
-            rows = read_lines(path)
-            if name != "batches":
-                rows = [row for row in rows if (row["kind"], row["batch"]) in committed]
-            if not read_only and path.exists() and b"".join(map(_dump, rows)) != path.read_bytes():
-                write_lines(path, rows)
-            if name == "prompts":
-                self._prompts = {row["hash"] for row in rows}
-            elif name in self._accepted:
-                self._accepted[name] = [_stored(row) for row in rows]
+            if path.exists() and b"".join(map(_dump, rows[name])) != path.read_bytes():
+                write_lines(path, rows[name])
 
-    def check_fingerprint(self, kind: Kind, parts: Mapping[str, str]) -> None:
-        """Refuses to mix samples that were asked for in different ways.
+    def _leading(
+        self, kind: Kind, records: Sequence[BatchRecord | None], rows: Mapping[str, Sequence[Mapping[str, Any]]]
+    ) -> list[BatchRecord]:
+        """The committed batches up to the first one of which something is missing."""
+        kept: dict[int, list[str]] = {}
+        for row in rows[kind]:
+            if isinstance(row.get("id"), str) and row.get("prompt_hash") in self._prompts:
+                kept.setdefault(row["batch"], []).append(row["id"])
+        refused = Counter(row.get("batch") for row in rows["rejects"] if row.get("kind") == kind)
+        found: list[BatchRecord] = []
+        for record in records:
+            if record is None or record.index != len(found) or len(kept.get(record.index, ())) != record.accepted:
+                break
+            if refused[record.index] != sum(record.rejects.values()):
+                break
+            found.append(record)
+        return found
+
+    def _set_aside(self, why: str) -> Path:
+        """Copies the round's files to a folder of their own, whole or not at all."""
+        number = 1
+        while (kept := self.folder.parent / f"{why}_{self.folder.name}_{number}").exists():
+            number += 1
+        part = kept.with_name(kept.name + ".part")
+        shutil.rmtree(part, ignore_errors=True)
+        shutil.copytree(self.folder, part)
+        part.rename(kept)
+        return kept
+
+    def take_over(self, kind: Kind, parts: Mapping[str, str]) -> None:
+        """Notes what samples are asked for with. Where they were asked for in another way, they are set aside.
 
         Args:
             kind: Training samples or the probe set.
             parts: Hash of everything the samples depend on, by a name that a person understands.
 
         Raises:
-            GoldError: The round was begun with other parts; they are named.
+            GoldError: They are samples of another task; one run does not mix them.
         """
         path = self.folder / f"fingerprint_{kind}.json"
-        if path.exists() and self._batches[kind]:
-            held = json.loads(path.read_text())
-            if other := sorted(k for k in parts.keys() | held.keys() if parts.get(k) != held.get(k)):
-                raise GoldError(
-                    f"{self.folder}: its {kind} samples were asked for with another {', '.join(other)}; "
-                    f"take another --run.name, or delete the run folder to begin anew"
-                )
+        held = self._fingerprint(kind)
+        if self._batches[kind] and held != parts:
+            other = sorted(k for k in parts.keys() | held.keys() if parts.get(k) != held.get(k))
+            self._refuse_task(other)
+            kept = self._set_aside("replaced")
+            _log.warning(
+                "round %d: its %s were asked for with another %s; they are kept in %s, and asked for anew "
+                "(what is asked in the same way is not paid for again)",
+                self.round,
+                "training samples" if kind == "train" else "probe samples",
+                ", ".join(other),
+                kept,
+            )
+            self._drop(kind)
+        elif not self._batches[kind] and self.round and kind == "train":
+            # A new round of a run: what changes with every round is no news.
+            before = self.folder.with_name(f"round_{self.round - 1:03d}") / path.name
+            was = _read_json(before)
+            steady = [k for k in was.keys() & parts.keys() if k not in ("feedback", "training samples")]
+            if other := sorted(k for k in steady if parts[k] != was[k]):
+                self._refuse_task(other)
+                _log.warning("from round %d on samples are asked for with another %s", self.round, ", ".join(other))
         self.folder.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(parts, indent=1, sort_keys=True) + "\n"
-        if not path.exists() or path.read_text() != text:
+        if held != parts:
             part = path.with_name(path.name + ".part")
-            part.write_text(text)
+            part.write_text(json.dumps(parts, indent=1, sort_keys=True) + "\n")
             part.replace(path)  # whole or not at all: a kill may come at any time
+
+    def _fingerprint(self, kind: Kind) -> dict[str, str]:
+        return _read_json(self.folder / f"fingerprint_{kind}.json")
+
+    def _refuse_task(self, other: Sequence[str]) -> None:
+        if "task" in other:
+            raise GoldError(
+                f"{self.folder.parent.parent}: its samples were asked for with another {', '.join(other)}; "
+                "take another --run.name, or delete the run folder to begin anew"
+            )
+
+    def _drop(self, kind: Kind) -> None:
+        """Forgets the batches of a kind; the commits go first, so that a kill leaves nothing that seems committed."""
+        self._batches[kind], self._accepted[kind] = [], []
+        for name in ("batches", kind, "rejects"):
+            path = self.folder / f"{name}.jsonl"
+            write_lines(path, [row for row in read_lines(path) if row.get("kind") != kind])
 
     def batches(self, kind: Kind) -> Sequence[BatchRecord]:
         """Committed batches, in order."""
@@ -252,6 +392,22 @@ class RoundStore:
         self._prompts |= new.keys()
         self._accepted[record.kind] += accepted
         self._batches[record.kind].append(record)
+
+
+def _read_json(path: Path) -> dict[str, str]:
+    """A small file of plain values; nothing where it is not there or damaged."""
+    try:
+        held = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return held if isinstance(held, dict) else {}
+
+
+def _record(row: Mapping[str, Any]) -> BatchRecord | None:
+    try:
+        return BatchRecord(**row)
+    except TypeError:  # a damaged row may be valid JSON
+        return None
 
 
 def _row(kind: Kind, stored: StoredSample, provenance: Mapping[str, Any]) -> dict[str, Any]:

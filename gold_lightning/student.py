@@ -89,7 +89,16 @@ class T5Student(LightningModule):
         logits = self.forward_logits(batch, batch["labels"])
         loss: Tensor = self.loss(logits, batch["labels"])
         self.log("train/loss", loss, prog_bar=True, batch_size=len(batch["id"]))
-        return loss
+        return loss * self._share_of_tokens(batch["labels"])
+
+    def _share_of_tokens(self, labels: Tensor) -> Tensor | float:
+        """What makes the mean over processes, which DDP takes of gradients, the mean over all their target tokens."""
+        trainer = getattr(self, "_trainer", None)
+        if trainer is None or trainer.world_size == 1:
+            return 1.0
+        tokens = (labels != IGNORE_INDEX).sum().float()
+        every: Tensor = self.all_gather(tokens)  # type: ignore[assignment]
+        return tokens / every.mean()
 
     def forward_logits(self, batch: dict[str, Any], labels: Tensor) -> Tensor:
         """Logits of each target token, (batch, target_len, vocab), the decoder forced on ``labels``."""

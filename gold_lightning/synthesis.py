@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from gold_lightning.checks import OVERLAP_WORDS, Checker, Decontaminator
+from gold_lightning.completions import CompletionLog, Completions
 from gold_lightning.errors import ConfigError, QuotaError
 from gold_lightning.generators.base import Completion, Generator, Request
+from gold_lightning.ledger import Budget, Spent
 from gold_lightning.pool import FeedbackPool
 from gold_lightning.prompt import Hint, agreement_request, probe_request, training_request
 from gold_lightning.store import BatchRecord, Kind, RoundStore, StoredSample, digest
@@ -153,6 +155,10 @@ class Synthesizer:
         report: Called after each batch.
         decontaminator: Gives the index of the test set. It is asked for only where the plan drops what stands
             there, and used for nothing else: no prompt ever shows a test row.
+        budget: What the run may spend.
+        seconds: Gives the seconds that the run has taken, for the budget.
+        stopping: Whether the run is to stop as soon as nothing is in flight.
+        others: Files with the completions of other runs, which are not asked for again.
     """
 
     def __init__(
@@ -164,6 +170,10 @@ class Synthesizer:
         seed: int = 0,
         report: Callable[[Progress], None] | None = None,
         decontaminator: Callable[[], Decontaminator] | None = None,
+        budget: Budget = Budget(),  # noqa: B008 - frozen
+        seconds: Callable[[], float] = lambda: 0.0,
+        stopping: Callable[[], bool] = lambda: False,
+        others: Sequence[Path] = (),
     ) -> None:
         if plan.label_agreement != "off" and not task.labels:
             raise ConfigError("data.plan.label_agreement", plan.label_agreement, "off for a task without labels")
@@ -172,6 +182,9 @@ class Synthesizer:
         self.task, self.generator, self.plan, self.seed = task, generator, plan, seed
         self._decontaminator = decontaminator if plan.decontaminate == "drop" else None
         self.run_dir, self.report = Path(run_dir), report
+        self.budget, self._seconds, self._stopping, self._others = budget, seconds, stopping, others
+        # Nothing is stored until a round is made: a preview asks too.
+        self.completions = Completions(generator, CompletionLog())
         self._checker = Checker(task)
         self._remembered: set[str] = set()
         self._rounds: dict[int, RoundStore] = {}
@@ -182,6 +195,17 @@ class Synthesizer:
         if round_ not in self._rounds:
             self._rounds[round_] = RoundStore(self.run_dir, round_)
         return self._rounds[round_]
+
+    def log(self) -> CompletionLog:
+        """What the run has been given so far; opened once."""
+        if self.completions.log.path is None:
+            log = CompletionLog(self.run_dir / "data" / "completions.jsonl", self._others)
+            self.completions = Completions(self.generator, log, self.budget, self._seconds, self._stopping)
+        return self.completions.log
+
+    def spent(self, first: int = 0, last: int | None = None) -> Spent:
+        """What the run's completions took, from a first round to a last one."""
+        return self.log().spent(first, last)
 
     def reopen(self, round_: int) -> None:
         """Forgets what was read of a round: another process has written to it since."""
@@ -197,6 +221,7 @@ class Synthesizer:
 
         Raises:
             QuotaError: The quota was not met within ``plan.max_attempts``.
+            BudgetSpentError: The budget is spent. What was asked for is stored.
         """
         fed = {"feedback": digest([pool.state_dict(), rate])}
         return self._fill(round_, "train", pool, rate, fed)
@@ -209,6 +234,7 @@ class Synthesizer:
     def _fill(
         self, round_: int, kind: Kind, pool: FeedbackPool, rate: float, depends: dict[str, str]
     ) -> Sequence[StoredSample]:
+        self.log()
         store, quota = self.store(round_), self.plan.quota(kind)
         # Sizes are left out: a larger quota asks for more of the same, and pays for nothing twice.
         # Measuring the overlap changes no sample; dropping does, and stands beside the plan with its test set.
@@ -217,7 +243,7 @@ class Synthesizer:
         if self._decontaminator:
             rows = self._decontaminator().fingerprint()
             depends = depends | {"decontamination": digest([OVERLAP_WORDS, rows])}
-        store.check_fingerprint(
+        store.take_over(
             kind,
             {
                 "task": digest(self.task.to_dict()),
@@ -240,7 +266,7 @@ class Synthesizer:
             asked, groups = self.ask(
                 round_, kind, pool, rate, store.batches(kind), store.accepted(kind), store.accepted("train")
             )
-            record = self._commit(store, kind, self.answer(asked, missing), groups)
+            record = self._commit(store, kind, self.answer(asked, missing, round_), groups)
             tokens += record.prompt_tokens + record.completion_tokens
             seconds += record.seconds
             missing = self.missing(round_, kind, store.accepted(kind))
@@ -380,19 +406,16 @@ class Synthesizer:
             request = probe_request(self.task, label, seeds, depart, hint, seed)
         return Asked(id_, request, label, demos, feedback, hint)
 
-    def answer(self, asked: Sequence[Asked], missing: Counter[str | None]) -> Answers:
-        """Has the generator answer requests, and judges what it gave. Remembers the accepted, stores nothing.
+    def answer(self, asked: Sequence[Asked], missing: Counter[str | None], round_: int = 0) -> Answers:
+        """Has the generator answer requests, and judges what it gave. Remembers the accepted, commits nothing.
 
         Args:
             asked: The requests.
             missing: How many samples are wanted, by label; what is beyond that is rejected as ``surplus``.
+            round_: The round that they are for.
         """
         started = time.perf_counter()
-        completions = self.generator.generate([a.request for a in asked])
-        if len(completions) != len(asked):
-            raise RuntimeError(
-                f"{type(self.generator).__name__} gave {len(completions)} completions for {len(asked)} requests"
-            )
+        completions = self.completions.answer([a.request for a in asked], round_)
         found: list[tuple[Asked, Completion, Sample | None, str]] = []
         for a, completion in zip(asked, completions, strict=True):
             instruction = f"{a.request.system}\n{a.request.own}\n" + "\n".join(f.description for f in self.task.fields)
@@ -402,7 +425,7 @@ class Synthesizer:
                 sample, reason = None, "in_test_set"
             found.append((a, completion, sample, reason))
 
-        agrees, scored = self._agreement([sample for _, _, sample, _ in found if sample is not None])
+        agrees, scored = self._agreement([sample for _, _, sample, _ in found if sample is not None], round_)
         verdicts = iter(agrees)
         left = Counter(missing)
         judged: list[Judged] = []
@@ -466,11 +489,14 @@ class Synthesizer:
         store.commit(record, accepted, rejects, prompts, {"generator": self.generator.fingerprint()})
         return record
 
-    def calibrate(self) -> list[Completion]:
+    def calibrate(self, round_: int = 0) -> list[Completion]:
         """Takes the mean log-likelihood of each label over seed demos, once, where labels are checked at all.
 
         A small model likes some labels better than others whatever it reads (calibration after Zhao et al.,
         ICML 2021). :meth:`answer` does it by itself; a caller who measures does it before.
+
+        Args:
+            round_: The round that it is for.
 
         Returns:
             What was asked for it; nothing where it was done before, or where no label is checked.
@@ -478,7 +504,8 @@ class Synthesizer:
         if self.plan.label_agreement == "off" or self._prior is not None:
             return []
         shown, others = self._label_demos()
-        spent = self.generator.generate([agreement_request(self.task, d.fields, shown) for d in others])
+        asked = [agreement_request(self.task, d.fields, shown) for d in others]
+        spent = self.completions.answer(asked, round_)
         self._prior = tuple(sum(c) / len(spent) for c in zip(*(s.choice_log_probs for s in spent), strict=True))
         return spent
 
@@ -489,23 +516,23 @@ class Synthesizer:
         # As many of each label, so that what the likelihoods favour on average is the model's own bias.
         return shown, [d for d in order if d not in shown] or shown
 
-    def _agreement(self, samples: Sequence[Sample]) -> tuple[list[bool | None], list[Completion]]:
+    def _agreement(self, samples: Sequence[Sample], round_: int) -> tuple[list[bool | None], list[Completion]]:
         """Whether the generator's likelihoods favour each sample's label, relative to :meth:`calibrate`'s means."""
         if self.plan.label_agreement == "off" or not samples:
             return [None] * len(samples), []
-        spent = self.calibrate()
+        self.calibrate(round_)
         means = self._prior or ()  # calibrate() has set it
         shown, _ = self._label_demos()
         asked = [agreement_request(self.task, s.fields, shown) for s in samples]
         names = self.task.label_names
         answers: list[Completion] = []
         for at in range(0, len(asked), self.generator.batch_size):
-            answers += self.generator.generate(asked[at : at + self.generator.batch_size])
+            answers += self.completions.answer(asked[at : at + self.generator.batch_size], round_)
         agrees: list[bool | None] = []
         for sample, answer in zip(samples, answers, strict=True):
             lift = [score - mean for score, mean in zip(answer.choice_log_probs, means, strict=True)]
             agrees.append(names[max(range(len(names)), key=lambda i: lift[i])] == sample.target)
-        return agrees, spent + answers
+        return agrees, answers
 
     def _remember_before(self, round_: int, kind: Kind) -> None:
         """What was kept before this round and kind: a duplicate of any of it is none of this round's."""

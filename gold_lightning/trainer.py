@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import logging
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch import Callback, Trainer, seed_everything
+from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer, seed_everything
 from lightning.pytorch.callbacks import ProgressBar
+from lightning.pytorch.trainer.states import TrainerStatus
 
 from gold_lightning.baselines import (
     Baseline,
@@ -22,19 +25,61 @@ from gold_lightning.baselines import (
 from gold_lightning.callbacks import OODFeedback, TestPredictions
 from gold_lightning.console import say
 from gold_lightning.data import GoldDataModule, LabelledRounds
-from gold_lightning.errors import ConfigError
+from gold_lightning.errors import BudgetSpentError, ConfigError
 from gold_lightning.preview import PreviewSettings, preview
 from gold_lightning.rows import load_rows
-from gold_lightning.store import digest
+from gold_lightning.store import digest, only_writer
 from gold_lightning.student import T5Student
 
 __all__ = ["GoldTrainer"]
+
+_log = logging.getLogger("gold_lightning")
 
 
 class GoldTrainer(Trainer):
     """Lightning's Trainer, with a method for each subcommand that is ours."""
 
     callbacks: list[Callback]
+    ended_by: str = ""
+    """Why :meth:`fit` ended before its last round, in words; "" where it did not."""
+
+    def fit(
+        self,
+        model: LightningModule,
+        train_dataloaders: Any = None,
+        val_dataloaders: Any = None,
+        datamodule: LightningDataModule | None = None,
+        ckpt_path: str | Path | None = None,
+        weights_only: bool | None = None,
+    ) -> None:
+        """Trains, round after round; ends in order where the budget is spent.
+
+        Args:
+            model: The student.
+            train_dataloaders: Not used with a data module.
+            val_dataloaders: Not used with a data module.
+            datamodule: Where rounds come from. No other process may be at work on its run folder.
+            ckpt_path: Checkpoint to go on from; the run's last one by default.
+            weights_only: Load nothing but plain values and tensors from it, as is the default.
+
+        Raises:
+            BusyError: Another process is at work on the run folder.
+        """
+        if not isinstance(datamodule, GoldDataModule):
+            super().fit(model, train_dataloaders, val_dataloaders, datamodule, ckpt_path, weights_only)
+            return
+        rounds = datamodule.replayed_rounds()
+        if rounds is not None and (self.max_epochs is None or not 0 <= self.max_epochs <= rounds):
+            _log.info("%s has %d rounds, so this run has no more", datamodule.replay_from, rounds)
+            self.fit_loop.max_epochs = rounds
+        self.ended_by = ""
+        writer = only_writer(datamodule.run_dir) if self.is_global_zero else nullcontext()
+        with writer, datamodule.stopping.listening():
+            try:
+                super().fit(model, datamodule=datamodule, ckpt_path=ckpt_path, weights_only=weights_only)
+            except BudgetSpentError as e:
+                self.ended_by = str(e)
+                self.state.status = TrainerStatus.FINISHED
 
     def preview(self, model: T5Student | None, datamodule: GoldDataModule, settings: PreviewSettings) -> None:
         """Shows prompts and a handful of samples, and estimates what the whole run takes.

@@ -6,9 +6,12 @@ import errno
 import os
 import random
 import shutil
+import sys
 import time
 
+import torch
 from gold_lightning.checks import Checker
+from gold_lightning.errors import GoldError
 from gold_lightning.generators import Completion, Request, ScriptedGenerator
 from gold_lightning.prompt import Hint, parse, render, training_request
 from gold_lightning.task import Task
@@ -29,14 +32,28 @@ class NewsWriter(ScriptedGenerator):
         junk: Share of the completions that no check lets through.
         fail_after: Raises KeyboardInterrupt when asked for more than this many completions.
         hang_after: Takes minutes when asked for more than this many completions.
+        broken_process: Fails in the process of this rank.
         batch_size: How many requests it likes to get at once.
     """
 
-    def __init__(self, junk: float = 0.2, fail_after: int = -1, hang_after: int = -1, batch_size: int = 16) -> None:
+    def __init__(
+        self,
+        junk: float = 0.2,
+        fail_after: int = -1,
+        hang_after: int = -1,
+        broken_process: int = -1,
+        batch_size: int = 16,
+    ) -> None:
         super().__init__(self._write, batch_size=batch_size)
         self.junk, self.fail_after, self.hang_after = junk, fail_after, hang_after
+        self.broken_process = broken_process
 
     def generate(self, requests):
+        if torch.distributed.is_initialized():
+            rank = torch.distributed.get_rank()
+            print(f"{len(requests)} asked of process {rank}", file=sys.stderr, flush=True)
+            if rank == self.broken_process:
+                raise GoldError("no model in this process")
         asked = len(self.requests) + len(requests)
         if 0 <= self.fail_after < asked:
             raise KeyboardInterrupt

@@ -3,12 +3,26 @@
 import contextlib
 import hashlib
 import json
+import subprocess
+import sys
+import time
 from collections import Counter
 from pathlib import Path
 
 import pytest
-from gold_lightning.errors import GoldError
-from gold_lightning.store import BatchRecord, RoundStore, StoredSample, append_line, digest, read_lines, write_lines
+from gold_lightning.errors import BusyError, GoldError
+from gold_lightning.store import (
+    BatchRecord,
+    RoundStore,
+    StoredSample,
+    append_line,
+    digest,
+    only_writer,
+    read_lines,
+    rounds_in,
+    whole_rows,
+    write_lines,
+)
 from gold_lightning.task import Sample
 
 FILES = ("train", "probe", "rejects", "prompts", "batches")
@@ -19,7 +33,7 @@ def stored(number, batch=0, text="text", kind="train"):
         id=f"r000-{kind}-{number:05d}",
         sample=Sample({"text": f"{text} {number}"}, "A"),
         batch=batch,
-        prompt_hash="abc",
+        prompt_hash="hash",
         demo_ids=("demo-0",),
         hint={"topic": "x"},
         seed=number,
@@ -179,42 +193,66 @@ def test_plain_text_stays_readable(tmp_path):
 PARTS = {"task": "1", "generator": "2", "plan": "3", "seed": "4"}
 
 
-@pytest.mark.parametrize("part", [*PARTS, "feedback"])
-def test_another_fingerprint_names_the_part(tmp_path, part):
+@pytest.mark.parametrize("part", [p for p in [*PARTS, "feedback"] if p != "task"])
+def test_samples_that_were_asked_for_in_another_way_are_set_aside(tmp_path, part, caplog):
     store = RoundStore(tmp_path, 0)
-    store.check_fingerprint("train", PARTS)
+    store.take_over("train", PARTS)
     commit(store, 0)
+    probes = commit(store, 0, "probe")
     again = RoundStore(tmp_path, 0)
-    again.check_fingerprint("train", PARTS)
-    with pytest.raises(GoldError) as e:
-        again.check_fingerprint("train", {**PARTS, part: "other"})
-    assert f"its train samples were asked for with another {part};" in str(e.value)
-    assert len(str(e.value).splitlines()) == 1
-    again.check_fingerprint("train", PARTS)  # the refused one was not written down
-    again.check_fingerprint("probe", {"task": "other"})  # kinds are apart
+    again.take_over("train", PARTS)
+    assert again.accepted("train") and not caplog.records
+    before = contents(store.folder)
+    again.take_over("train", {**PARTS, part: "other"})
+    (told,) = (r.getMessage() for r in caplog.records)
+    assert f"its training samples were asked for with another {part};" in told
+    kept = tmp_path / "data" / "replaced_round_000_1"
+    assert str(kept) in told and contents(kept) == before
+    for store in (again, RoundStore(tmp_path, 0)):
+        assert not store.accepted("train") and not store.batches("train")
+        assert list(store.accepted("probe")) == probes  # kinds are apart
+    new = commit(again, 0, text="new")
+    caplog.clear()
+    last = RoundStore(tmp_path, 0)
+    last.take_over("train", {**PARTS, part: "other"})
+    assert list(last.accepted("train")) == new and not caplog.records
 
 
-def test_all_parts_that_differ_are_named(tmp_path):
+def test_another_task_is_refused(tmp_path):
     store = RoundStore(tmp_path, 0)
-    store.check_fingerprint("train", PARTS)
-    commit(store, 0)
-    with pytest.raises(GoldError, match="with another plan, task;"):
-        store.check_fingerprint("train", {**PARTS, "task": "x", "plan": "y"})
+    store.take_over("train", PARTS)
+    made = commit(store, 0)
+    with pytest.raises(GoldError, match="with another plan, task;") as e:
+        RoundStore(tmp_path, 0).take_over("train", {**PARTS, "task": "x", "plan": "y"})
+    assert len(str(e.value).splitlines()) == 1 and "--run.name" in str(e.value)
+    again = RoundStore(tmp_path, 0)
+    again.take_over("train", PARTS)  # the refused one was not written down
+    assert list(again.accepted("train")) == made
+    with pytest.raises(GoldError, match="another task"):  # of an earlier round too
+        RoundStore(tmp_path, 1).take_over("train", {**PARTS, "task": "x"})
 
 
-def test_a_round_without_batches_takes_another_fingerprint(tmp_path):
+def test_a_change_from_one_round_to_the_next_is_told(tmp_path, caplog):
+    RoundStore(tmp_path, 0).take_over("train", PARTS | {"feedback": "a"})
+    RoundStore(tmp_path, 1).take_over("train", PARTS | {"feedback": "b"})
+    assert not caplog.records
+    RoundStore(tmp_path, 2).take_over("train", PARTS | {"generator": "other", "feedback": "c"})
+    (told,) = (r.getMessage() for r in caplog.records)
+    assert told == "from round 2 on samples are asked for with another generator"
+
+
+def test_a_round_without_batches_takes_another_fingerprint(tmp_path, caplog):
     store = RoundStore(tmp_path, 0)
-    store.check_fingerprint("train", PARTS)
-    store.check_fingerprint("train", {**PARTS, "task": "x"})
+    store.take_over("train", PARTS)
+    store.take_over("train", {**PARTS, "task": "x"})
     commit(store, 0)
     with pytest.raises(GoldError, match="another task"):
-        store.check_fingerprint("train", PARTS)
+        store.take_over("train", PARTS)
 
 
-def test_a_kill_while_the_fingerprint_is_checked_leaves_the_round_usable(tmp_path, monkeypatch):
+def test_a_kill_while_the_fingerprint_is_written_leaves_the_round_usable(tmp_path, monkeypatch):
     store = RoundStore(tmp_path, 0)
-    store.check_fingerprint("train", PARTS)
-    commit(store, 0)
+    store.take_over("train", PARTS)
 
     def torn(path, text, *_, **__):
         path.write_bytes(text.encode()[:7])
@@ -222,11 +260,52 @@ def test_a_kill_while_the_fingerprint_is_checked_leaves_the_round_usable(tmp_pat
 
     with monkeypatch.context() as patched, contextlib.suppress(KeyboardInterrupt):
         patched.setattr(Path, "write_text", torn)
-        RoundStore(tmp_path, 0).check_fingerprint("train", PARTS)
+        RoundStore(tmp_path, 0).take_over("train", {**PARTS, "plan": "other"})
+    made = commit(RoundStore(tmp_path, 0), 0)
     again = RoundStore(tmp_path, 0)
-    again.check_fingerprint("train", PARTS)
+    again.take_over("train", PARTS)
+    assert list(again.accepted("train")) == made
     with pytest.raises(GoldError, match="another task"):
-        again.check_fingerprint("train", {**PARTS, "task": "x"})
+        again.take_over("train", {**PARTS, "task": "x"})
+
+
+def test_a_damaged_fingerprint_is_another_one(tmp_path, caplog):
+    store = RoundStore(tmp_path, 0)
+    store.take_over("train", {k: v for k, v in PARTS.items() if k != "task"})
+    commit(store, 0)
+    (store.folder / "fingerprint_train.json").write_text("{torn")
+    again = RoundStore(tmp_path, 0)
+    with pytest.raises(GoldError, match="another"):  # whose task it was, nobody can tell
+        again.take_over("train", PARTS)
+
+
+@pytest.mark.parametrize("name", ["train", "rejects", "prompts", "batches"])
+def test_a_damaged_row_of_a_committed_batch_has_it_made_again(tmp_path, name, caplog):
+    store = RoundStore(tmp_path, 0)
+    first = commit(store, 0)
+    commit(store, 1)
+    probes = commit(store, 0, "probe")
+    path = store.folder / f"{name}.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    # The second batch's: prompts have one row of both beside one of each.
+    at = {"train": 3, "rejects": 1, "prompts": 2, "batches": 1}[name]
+    if name == "prompts":  # its samples point to the prompt that both have: give one of them its own
+        rows = [json.loads(line) for line in (store.folder / "train.jsonl").read_bytes().splitlines()]
+        rows[3]["prompt_hash"] = "hash-train-1"
+        write_lines(store.folder / "train.jsonl", rows)
+    lines[at] = lines[at][: len(lines[at]) // 2] + b"\xff\n"
+    path.write_bytes(b"".join(lines))
+    damaged = contents(store.folder)
+    seen = RoundStore(tmp_path, 0, read_only=True)
+    assert list(seen.accepted("train")) == first and contents(store.folder) == damaged
+    again = RoundStore(tmp_path, 0)
+    assert list(again.accepted("train")) == first and len(again.batches("train")) == 1
+    assert list(again.accepted("probe")) == probes
+    if name != "batches":  # without its line a batch was not committed, for all that anybody can tell
+        assert contents(tmp_path / "data" / "damaged_round_000_1") == damaged
+        assert "1 batches are damaged" in caplog.text
+    commit(again, 1, text="new")
+    assert len(RoundStore(tmp_path, 0).accepted("train")) == 4
 
 
 def test_digest_is_about_values():
@@ -236,11 +315,14 @@ def test_digest_is_about_values():
     assert digest("x") == hashlib.sha256(b'"x"').hexdigest()[:16]  # the same in every process
 
 
-def test_read_lines_stops_at_the_first_torn_line(tmp_path):
+def test_read_lines_leaves_out_what_is_no_whole_row(tmp_path):
     path = tmp_path / "x.jsonl"
     assert read_lines(path) == []
-    path.write_bytes(b'{"a": 1}\n{"b"\n{"a": 3}\n')
-    assert read_lines(path) == [{"a": 1}]
+    path.write_bytes(b'{"a": 1}\n{"b"\n[2]\n\xff\n{"a": 3}\n{"a": 4}')
+    assert read_lines(path) == [{"a": 1}, {"a": 3}]
+    places = list(whole_rows(path))
+    assert [row for _, row in places] == [{"a": 1}, {"a": 3}]
+    assert next(whole_rows(path, places[1][0])) == places[1]
 
 
 def test_write_lines_replaces_as_a_whole(tmp_path):
@@ -249,3 +331,28 @@ def test_write_lines_replaces_as_a_whole(tmp_path):
     write_lines(path, [{"a": 2}, {"a": float(3)}])
     assert [json.loads(line) for line in path.read_text().splitlines()] == [{"a": 2}, {"a": 3.0}]
     assert [p.name for p in path.parent.iterdir()] == ["x.jsonl"]
+
+
+def test_rounds_in_a_folder_are_told_from_what_was_set_aside(tmp_path):
+    for name in ("round_000", "round_002", "replaced_round_001_1", "round_003.part"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+    assert rounds_in(tmp_path) == [0, 2]
+
+
+def test_one_process_at_a_time(tmp_path):
+    code = "import sys; from gold_lightning.store import only_writer\nwith only_writer(sys.argv[1]): input()"
+    command = [sys.executable, "-c", code, str(tmp_path / "run")]
+    other = subprocess.Popen(command, stdin=subprocess.PIPE, text=True)
+    try:
+        while not (tmp_path / "run" / ".lock").exists():
+            assert other.poll() is None
+            time.sleep(0.05)
+        time.sleep(0.3)
+        with pytest.raises(BusyError, match=r"another process is at work on this run; .*--run\.name"):
+            with only_writer(tmp_path / "run"):
+                pass
+    finally:
+        other.kill()
+        other.wait()
+    with only_writer(tmp_path / "run"):  # the kill has ended it
+        pass

@@ -419,7 +419,7 @@ def test_many_kills_are_as_good_as_none(tmp_path, whole):
     assert [r for w in writers for r in w.requests] == full.requests
 
 
-def test_a_kill_between_generating_and_committing_repeats_that_batch_alone(tmp_path, whole, monkeypatch):
+def test_a_kill_between_generating_and_committing_asks_for_nothing_twice(tmp_path, whole, monkeypatch):
     _, wanted, full = whole
     commit = RoundStore.commit
 
@@ -434,26 +434,59 @@ def test_a_kill_between_generating_and_committing_repeats_that_batch_alone(tmp_p
         make(tmp_path / "cut", first).train(0, FeedbackPool(), 0.5)
     found, (second,) = whole_run(tmp_path / "cut", lambda _: NewsWriter(0.3))
     assert found == wanted
-    assert len(first.requests) + len(second.requests) == len(full.requests) + len(first.requests) // 2
+    assert len(first.requests) + len(second.requests) == len(full.requests)
 
 
 @pytest.mark.parametrize(
     ("change", "part"),
     [
-        ({"task": replace(TASK, description="Something else.")}, "task"),
         ({"plan": replace(PLAN, group_size=3)}, "plan"),
         ({"seed": 2}, "seed"),
         ({"generator": NewsWriter(batch_size=4)}, "generator"),
         ({"rate": 0.25}, "feedback"),
         ({"pool": filled_pool(3)}, "feedback"),
     ],
-    ids=["task", "plan", "seed", "generator", "rate", "pool"],
+    ids=["plan", "seed", "generator", "rate", "pool"],
 )
-def test_what_was_asked_for_otherwise_is_not_mixed(tmp_path, change, part):
-    make(tmp_path).train(0, filled_pool(), 0.5)
+def test_what_was_asked_for_otherwise_is_not_mixed(tmp_path, change, part, caplog):
+    make(tmp_path / "changed").train(0, filled_pool(), 0.5)
     how = {k: v for k, v in change.items() if k not in ("rate", "pool")}
-    with pytest.raises(GoldError, match=f"another {part};"):
-        make(tmp_path, **how).train(0, change.get("pool", filled_pool()), change.get("rate", 0.5))
+    pool, rate = change.get("pool", filled_pool()), change.get("rate", 0.5)
+    made = make(tmp_path / "changed", **how).train(0, pool, rate)
+    assert f"asked for with another {part};" in caplog.text
+    assert made == make(tmp_path / "fresh", **how).train(0, pool, rate)
+
+
+def test_samples_of_another_task_are_refused(tmp_path):
+    make(tmp_path).train(0, filled_pool(), 0.5)
+    with pytest.raises(GoldError, match="another task;"):
+        make(tmp_path, task=replace(TASK, description="Something else.")).train(0, filled_pool(), 0.5)
+
+
+def test_what_is_asked_in_the_same_way_is_not_paid_for_again(tmp_path):
+    first, second, third = NewsWriter(), NewsWriter(), NewsWriter()
+    make(tmp_path, first).train(0, filled_pool(), 0.5)
+    # Half of the prompts show feedback demos: with others in the pool these are asked anew, the rest is there.
+    make(tmp_path, second).train(0, filled_pool(3), 0.5)
+    assert 0 < len(second.requests) < len(first.requests)
+    assert not {r.text + str(r.seed) for r in second.requests} & {r.text + str(r.seed) for r in first.requests}
+    larger = replace(PLAN, samples_per_round=32)
+    whole = make(tmp_path / "at once", third, larger)
+    fourth = NewsWriter()
+    make(tmp_path / "in two", fourth).train(0, FeedbackPool(), 0.0)
+    more = make(tmp_path / "in two", fourth, larger).train(0, FeedbackPool(), 0.0)
+    assert len(more) == len(whole.train(0, FeedbackPool(), 0.0)) == 32
+    assert len({(r.text, r.seed) for r in fourth.requests}) == len(fourth.requests)
+
+
+def test_a_damaged_batch_is_made_again_without_asking(tmp_path):
+    made = list(make(tmp_path).train(0, FeedbackPool(), 0.0))
+    path = tmp_path / "data" / "round_000" / "train.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([*lines[:2], b"rubbish\n", *lines[3:]]))
+    again = NewsWriter()
+    assert list(make(tmp_path, again).train(0, FeedbackPool(), 0.0)) == made
+    assert again.requests == []
 
 
 def test_same_seed_same_samples_another_seed_others(tmp_path):
@@ -556,8 +589,10 @@ def test_requiring_agreement_resumes_to_the_same_samples(tmp_path):
 
 def test_agreement_requests_are_paid_for_in_the_ledger(measured):
     synthesizer, writer, _ = measured
-    spent = sum(len(r.text.split()) for r in writer.requests)
-    assert sum(b.prompt_tokens for b in synthesizer.store(0).batches("train")) == spent
+    spent = synthesizer.spent()
+    assert spent == synthesizer.spent(0, 0)
+    assert spent.calls == len(writer.requests)
+    assert spent.prompt_tokens == sum(len(r.text.split()) for r in writer.requests)
 
 
 def test_agreement_is_off_by_default(tmp_path):

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import gold_lightning
 import pytest
 import torch
+from gold_lightning import store
 from gold_lightning.cli import main
-from gold_lightning.store import RoundStore, read_lines
+from gold_lightning.store import RoundStore, only_writer, read_lines
 from gold_lightning.student import T5Student
 from lightning.pytorch.trainer.connectors.signal_connector import _SignalConnector
 
-from tests.fakes import other_file_system
+from tests.fakes import NewsWriter, other_file_system
 
 SMALL = ["--data.plan.samples_per_round=16", "--data.plan.probe_per_round=12", "--data.plan.group_size=2"]
 SMALL += ["--data.plan.label_agreement=off"]
@@ -216,13 +220,154 @@ def test_the_same_command_again_adds_nothing(whole, tiny_student):
     assert rounds(whole) == before
 
 
-def test_another_task_setting_in_the_same_folder_is_refused(tmp_path, tiny_student, capsys):
+def test_another_plan_for_the_same_round_sets_its_samples_aside_and_says_so(tmp_path, tiny_student, caplog):
+    one = ["--trainer.max_epochs", "1"]
+    assert run("fit", tmp_path, tiny_student, *one) == 0
+    folder = tmp_path / "news_topics" / "t"
+    (folder / "checkpoints" / "last.ckpt").unlink()
+    caplog.clear()
+    assert run("fit", tmp_path, tiny_student, *one, "--data.plan.seed_demos", "1") == 0
+    assert "round 0: its training samples were asked for with another plan;" in caplog.text
+    assert sorted(p.name for p in (folder / "data").iterdir() if p.is_dir()) == [
+        "replaced_round_000_1",
+        "replaced_round_000_2",
+        "round_000",
+    ]
+
+
+def test_a_task_that_changed_is_refused(whole, tmp_path, tiny_student, capsys):
     assert run("fit", tmp_path, tiny_student, "--trainer.max_epochs", "1") == 0
+    text = (Path(gold_lightning.__file__).parent / "tasks" / "news_topics.yaml").read_text()
+    changed = tmp_path / "news_topics.yaml"
+    changed.write_text(text.replace("description: ", "description: Now ", 1))
     capsys.readouterr()
-    (tmp_path / "news_topics" / "t" / "checkpoints" / "last.ckpt").unlink()
-    status = run("fit", tmp_path, tiny_student, "--data.plan.seed_demos", "1")
-    error = capsys.readouterr().err.strip().splitlines()[-1]
-    assert status == 2 and "plan" in error and "--run.name" in error
+    assert run("fit", tmp_path, tiny_student, "--data.task", str(changed)) == 2
+    (error,) = (line for line in capsys.readouterr().err.splitlines() if line.startswith("error: "))
+    assert "another task" in error and "--run.name" in error
+
+
+def test_a_run_that_is_at_work_is_left_alone(tmp_path, tiny_student, capsys):
+    with only_writer(tmp_path / "news_topics" / "t"):
+        assert run("fit", tmp_path, tiny_student) == 2
+    (error,) = (line for line in capsys.readouterr().err.splitlines() if line.startswith("error: "))
+    assert "another process is at work" in error
+    assert [p.name for p in (tmp_path / "news_topics" / "t").iterdir()] == [".lock"]
+
+
+def test_another_run_with_another_learning_rate_asks_for_nothing_it_finds(whole, tmp_path, tiny_student):
+    shutil.copytree(whole, tmp_path / "runs")
+    more = ["--trainer.max_epochs", "1", "--model.lr", "1e-3", "--data.generator.init_args.fail_after", "0"]
+    assert run("fit", tmp_path / "runs", tiny_student, *more, name="other") == 0
+    (row,) = rounds(tmp_path / "runs", "other")
+    first = rounds(whole)[0]
+    assert row["train"] == first["train"] and row["probe"] == first["probe"]
+    assert row["tokens"]["calls"] == 0 and row["tokens"]["reused_calls"] == first["tokens"]["calls"] > 0
+    with pytest.raises((KeyboardInterrupt, SystemExit)):  # its generator would have been asked
+        run("fit", tmp_path / "runs", tiny_student, *more, "--data.reuse_completions", "false", name="alone")
+
+
+def test_a_stored_run_is_replayed_without_a_generator(whole, tmp_path, tiny_student, capsys):
+    source = str(whole / "news_topics" / "t")
+    more = ["--data.replay_from", source, "--data.generator.init_args.fail_after", "0", "--model.lr", "1e-3"]
+    assert run("fit", tmp_path, tiny_student, *more, "--trainer.max_epochs", "9") == 0
+    assert [r["train"] for r in rounds(tmp_path)] == [r["train"] for r in rounds(whole)]
+    for r in range(3):
+        one, two = (RoundStore(root / "news_topics" / "t", r, read_only=True) for root in (whole, tmp_path))
+        assert list(one.accepted("train")) == list(two.accepted("train"))
+        assert list(one.accepted("probe")) == list(two.accepted("probe"))
+    one, two = (weights(root)["state_dict"] for root in (whole, tmp_path))
+    assert any(not torch.equal(one[name], two[name]) for name in one)
+    capsys.readouterr()
+    assert run("fit", tmp_path, tiny_student, "--data.replay_from", str(tmp_path), name="u") == 2
+    assert "data.replay_from" in capsys.readouterr().err
+
+
+def test_a_budget_ends_the_run_in_order_and_a_higher_one_goes_on(whole, tmp_path, tiny_student, caplog):
+    spent = [r["tokens_so_far"] for r in rounds(whole)]
+    limit = spent[0]["prompt"] + spent[0]["completion"] + 1
+    assert run("fit", tmp_path, tiny_student, "--data.budget.max_tokens", str(limit)) == 0
+    folder = tmp_path / "news_topics" / "t"
+    assert [r["train"] for r in rounds(tmp_path)] == [rounds(whole)[0]["train"]]
+    told = caplog.text
+    assert f"data.budget.max_tokens ({limit:,}) is spent" in told and "round 1 has" in told and "best student" in told
+    assert (folder / "student" / "config.json").is_file() and weights(tmp_path)["GoldDataModule"]["round"] == 1
+    # The batch during which the budget ended is there; it was not one more than that.
+    assert len(RoundStore(folder, 1, read_only=True).batches("train")) == 1
+    assert run("fit", tmp_path, tiny_student) == 0
+    timeless = [{k: v for k, v in r.items() if k != "seconds"} for r in rounds(whole)]
+    assert timeless == [{k: v for k, v in r.items() if k != "seconds"} for r in rounds(tmp_path)]
+    a, b = weights(whole), weights(tmp_path)
+    assert all(torch.equal(a["state_dict"][k], b["state_dict"][k]) for k in a["state_dict"])
+
+
+def test_a_budget_for_less_than_a_round_says_so(tmp_path, tiny_student, caplog):
+    price = ["--data.budget.price_completion", "100", "--data.budget.max_cost", "0.0001"]
+    assert run("fit", tmp_path, tiny_student, *price) == 0
+    assert "data.budget.max_cost (0.0001) is spent: $" in caplog.text
+    assert "no round is whole yet, so there is no student" in caplog.text
+    assert rounds(tmp_path) == []
+
+
+def test_ctrl_c_once_finishes_what_is_in_flight_and_twice_does_not(tmp_path, tiny_student, monkeypatch, capsys):
+    told = []
+
+    def interrupted(times):
+        def write(self, request):
+            if len(self.requests) == 25 and not told:  # the first of the second batch
+                told.append(times)
+                for _ in range(times):
+                    os.kill(os.getpid(), signal.SIGINT)
+                    time.sleep(0.01)
+            return real(self, request)
+
+        return write
+
+    real = NewsWriter._write
+    batches = tmp_path / "news_topics" / "t" / "data" / "round_000" / "batches.jsonl"
+    completions = tmp_path / "news_topics" / "t" / "data" / "completions.jsonl"
+    for times, stored in ((2, 24), (1, 26)):
+        told.clear()
+        shutil.rmtree(tmp_path / "news_topics", ignore_errors=True)
+        monkeypatch.setattr(NewsWriter, "_write", interrupted(times))
+        with pytest.raises(SystemExit) as ended:
+            run("fit", tmp_path, tiny_student)
+        assert ended.value.code == 1
+        lines = capsys.readouterr().err.splitlines()
+        assert "finishing what is in flight; Ctrl-C again stops at once" in lines
+        assert lines[-1] == "stopped; the same command goes on from here"
+        assert len(read_lines(completions)) == stored and len(read_lines(batches)) == 1
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_damaged_checkpoint_costs_time_and_nothing_else(whole, tmp_path, tiny_student, caplog):
+    shutil.copytree(whole, tmp_path / "runs")
+    path = tmp_path / "runs" / "news_topics" / "t" / "checkpoints" / "last.ckpt"
+    held = bytearray(path.read_bytes())
+    held[len(held) // 2 : len(held) // 2 + 64] = bytes(64)
+    path.write_bytes(held)
+    assert run("fit", tmp_path / "runs", tiny_student, "--data.generator.init_args.fail_after", "0") == 0
+    assert f"{path} is damaged and kept as {path}.damaged" in caplog.text
+    timeless = [{k: v for k, v in r.items() if k != "seconds"} for r in rounds(whole)]
+    assert timeless == [{k: v for k, v in r.items() if k != "seconds"} for r in rounds(tmp_path / "runs")]
+    a, b = weights(whole), weights(tmp_path / "runs")
+    assert all(torch.equal(a["state_dict"][k], b["state_dict"][k]) for k in a["state_dict"])
+
+
+def test_a_full_disk_is_one_line_and_the_same_command_goes_on(whole, tmp_path, tiny_student, monkeypatch, capsys):
+    def full(path, *rows):
+        if len(appended) == 3:
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        appended.append(path)
+        real(path, *rows)
+
+    real, appended = store.append_line, []
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "append_line", full)
+        assert run("fit", tmp_path, tiny_student) == 1
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("error: ") and "No space left on device" in error and "goes on" in error
+    assert run("fit", tmp_path, tiny_student, "--trainer.max_epochs", "1") == 0
+    assert rounds(tmp_path)[0]["train"] == rounds(whole)[0]["train"]
 
 
 def test_test_prints_the_table_and_writes_predictions(whole, tiny_student, capsys):
@@ -245,20 +390,38 @@ def test_early_stopping_ends_a_plateau(tmp_path, tiny_student):
     assert (tmp_path / "news_topics" / "t" / "student" / "config.json").is_file()
 
 
-def test_two_processes_make_the_same_data_pool_and_metrics_as_one(whole, tmp_path, tiny_student):
-    args = ["fit", "--config", "quickstart.yaml", "--run.root", str(tmp_path), "--run.name", "t"]
-    args += ["--model.student", tiny_student, "--data.generator", "tests.fakes.NewsWriter", *SMALL]
-    args += ["--data.passes_per_round", "1", "--data.batch_size", "8", "--trainer.devices", "2"]
-    args += ["--trainer.strategy", "ddp", "--trainer.max_epochs", "2"]
+def test_two_processes_make_the_same_data_pool_and_metrics_as_one(tmp_path, tiny_student):
+    # Without dropout, whose masks are each process's own.
+    student = shutil.copytree(tiny_student, tmp_path / "student")
+    config = json.loads((student / "config.json").read_text())
+    (student / "config.json").write_text(json.dumps(config | {"dropout_rate": 0.0}))
+    assert run("fit", tmp_path / "one", str(student), "--trainer.max_epochs", "2") == 0
+    args = arguments("fit", tmp_path / "two", str(student), "--trainer.max_epochs", "2", "--data.batch_size", "8")
+    args += ["--trainer.devices", "2", "--trainer.strategy", "ddp"]
     done = subprocess.run([sys.executable, "-m", "gold_lightning", *args], capture_output=True, text=True, timeout=280)
     assert done.returncode == 0, done.stderr[-2000:]
-    one, two = rounds(whole)[:2], rounds(tmp_path)
+    one, two = rounds(tmp_path / "one"), rounds(tmp_path / "two")
     assert [r["train"] for r in one] == [r["train"] for r in two]
     # Later rounds: sums in another order, so neighbours in energy may change places at the band's edge.
     assert one[0]["fed_back"] == two[0]["fed_back"]
     for a, b in zip(one, two, strict=True):
+        assert a["tokens"] == b["tokens"]
         assert a["metrics"]["val/accuracy"] == pytest.approx(b["metrics"]["val/accuracy"], abs=1e-4)
-        assert a["energy"]["probe"]["mean"] == pytest.approx(b["energy"]["probe"]["mean"], abs=1e-2)
+        assert a["energy"]["probe"]["mean"] == pytest.approx(b["energy"]["probe"]["mean"], abs=1e-4)
+        assert a["auroc"] == pytest.approx(b["auroc"], abs=1e-2)  # one pair of neighbours is 1 of 192
+    # Each process wrote a share of each batch.
+    log = done.stderr.split("asked of process ")
+    assert len(log) > 1 and {part[0] for part in log[1:]} == {"0", "1"}
+
+
+def test_a_failure_in_one_process_ends_all_with_its_own_words(tmp_path, tiny_student):
+    args = arguments("fit", tmp_path, tiny_student, "--trainer.devices", "2", "--trainer.strategy", "ddp")
+    args += ["--data.generator.init_args.broken_process", "1"]
+    since = time.monotonic()
+    done = subprocess.run([sys.executable, "-m", "gold_lightning", *args], capture_output=True, text=True, timeout=200)
+    assert done.returncode == 2 and time.monotonic() - since < 120
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert errors == ["error: process 1: no model in this process"]
 
 
 def test_wandb_offline_history_has_a_histogram_for_every_round(tmp_path, tiny_student, monkeypatch):

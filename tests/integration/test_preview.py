@@ -148,7 +148,7 @@ def test_nothing_is_written_and_the_student_not_loaded(capsys, tiny_student, tmp
 
 
 def test_the_estimate_is_what_a_hand_computes(capsys, tiny_student, sent):
-    prices = ["--preview.price_prompt", "1000", "--preview.price_completion", "3000", "--feedback.rate", "0"]
+    prices = ["--data.budget.price_prompt", "1000", "--data.budget.price_completion", "3000", "--feedback.rate", "0"]
     shown = show(capsys, tiny_student, "--data.plan.depart_from", "0", *prices).out
     # 3 rounds of 16 + 12 samples; all of 8 accepted, whose Wilson interval begins at 8 / (8 + 1.96 squared).
     assert "at a yield of 100% (68% to 100%:" in " ".join(shown.split())
@@ -175,7 +175,7 @@ def prompt_text(shown, title):
 
 def test_own_machines_are_free_and_unknown_tokens_are_not(capsys, tiny_student):
     assert "free, on an own machine" in show(capsys, tiny_student).out
-    shown = show(capsys, tiny_student, "--preview.price_prompt", "1", generator="Uncounted").out
+    shown = show(capsys, tiny_student, "--data.budget.price_prompt", "1", generator="Uncounted").out
     assert "not counted" in shown and "money is not known" in shown and "$" not in shown
 
 
@@ -197,7 +197,7 @@ def test_no_generated_character_acts_on_the_terminal(capsys, tiny_student):
 
 
 @pytest.mark.parametrize(
-    "args", [["--preview.count", "0"], ["--preview.price_prompt", "-1"], ["--preview.price_completion", "much"]]
+    "args", [["--preview.count", "0"], ["--data.budget.price_prompt", "-1"], ["--data.budget.price_completion", "much"]]
 )
 def test_a_wrong_setting_is_one_line_before_anything_is_asked(args, capsys, tiny_student):
     out, error = show(capsys, tiny_student, *args, generator="NoSample", status=2)
@@ -206,8 +206,8 @@ def test_a_wrong_setting_is_one_line_before_anything_is_asked(args, capsys, tiny
 
 
 def test_prices_may_stand_in_the_config_of_every_subcommand(capsys, tmp_path):
-    Path("prices.yaml").write_text("preview: {price_prompt: 0.15}")
+    Path("prices.yaml").write_text("data: {budget: {price_prompt: 0.15}}")
     with pytest.raises(SystemExit) as done:
         main(["fit", "--config", "quickstart.yaml", "--config", "prices.yaml", "--print_config"])
     assert done.value.code == 0
-    assert yaml.safe_load(capsys.readouterr().out)["preview"]["price_prompt"] == 0.15
+    assert yaml.safe_load(capsys.readouterr().out)["data"]["budget"]["price_prompt"] == 0.15

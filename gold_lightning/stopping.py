@@ -1,0 +1,45 @@
+"""Ctrl-C once ends a run in order, twice at once."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+__all__ = ["Stopping"]
+
+
+class Stopping:
+    """Whether somebody wants the run to stop.
+
+    Attributes:
+        wanted: Looked at where the run can stop without losing anything: when the generator has answered what it
+            was asked and all of it is stored, and after a training step.
+    """
+
+    def __init__(self) -> None:
+        self.wanted = False
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Notes the first Ctrl-C; the second raises KeyboardInterrupt, as the first does outside of this."""
+        # Other threads may not set handlers, and a program around this one may have its own.
+        own = signal.default_int_handler
+        if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGINT) is not own:
+            yield
+            return
+        self.wanted = False
+        signal.signal(signal.SIGINT, self._note)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, own)
+
+    def _note(self, signum: int, frame: FrameType | None) -> None:
+        if self.wanted:
+            raise KeyboardInterrupt
+        self.wanted = True
+        print("\nfinishing what is in flight; Ctrl-C again stops at once", file=sys.stderr, flush=True)
