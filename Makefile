@@ -9,7 +9,7 @@ INSTALLED := $(VENV)/.installed
 PRECISION ?= $(shell grep -qsw avx512_bf16 /proc/cpuinfo && echo bf16-mixed || echo 32-true)
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
-.PHONY: quickstart test lint types unit bench clean
+.PHONY: quickstart test lint types unit bench kill clean
 
 quickstart: $(INSTALLED)
 	$(BIN)/python -m gold_lightning fit --config quickstart.yaml --run.root $(RUNS) --trainer.precision $(PRECISION)
@@ -29,6 +29,10 @@ unit: $(INSTALLED)
 
 bench: $(INSTALLED)
 	$(BIN)/python benchmarks/losses.py
+
+# Runs are killed at random moments and must end as if they had not been; minutes.
+kill: $(INSTALLED)
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.kill --kills 60 --embedded 9 --hostile
 
 # Wheels only: nothing is compiled. torch comes first and alone, so that what else asks for it takes this one.
 $(INSTALLED): pyproject.toml requirements.txt

@@ -9,8 +9,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer, seed_everything
-from lightning.pytorch.callbacks import ProgressBar
+from lightning.pytorch.callbacks import EarlyStopping, ProgressBar
 from lightning.pytorch.trainer.states import TrainerStatus
 
 from gold_lightning.baselines import (
@@ -73,6 +74,9 @@ class GoldTrainer(Trainer):
             _log.info("%s has %d rounds, so this run has no more", datamodule.replay_from, rounds)
             self.fit_loop.max_epochs = rounds
         self.ended_by = ""
+        if self._is_over(ckpt_path):
+            self.state.status = TrainerStatus.FINISHED
+            return
         writer = only_writer(datamodule.run_dir) if self.is_global_zero else nullcontext()
         with writer, datamodule.stopping.listening():
             try:
@@ -80,6 +84,18 @@ class GoldTrainer(Trainer):
             except BudgetSpentError as e:
                 self.ended_by = str(e)
                 self.state.status = TrainerStatus.FINISHED
+
+    def _is_over(self, ckpt_path: str | Path | None) -> bool:
+        """Whether a checkpoint is of the run's end: Lightning would ask for one more round's data, or train on it."""
+        if ckpt_path is None or not Path(ckpt_path).is_file():
+            return False
+        held = torch.load(ckpt_path, map_location="cpu", weights_only=True, mmap=True)
+        round_ = held.get("GoldDataModule", {}).get("round", 0)
+        if self.max_epochs is not None and 0 <= self.max_epochs <= round_:
+            return True
+        states = held.get("callbacks", {})
+        stopping = [c for c in self.callbacks if isinstance(c, EarlyStopping)]
+        return any(states.get(c.state_key, {}).get("wait_count", 0) >= c.patience for c in stopping)
 
     def preview(self, model: T5Student | None, datamodule: GoldDataModule, settings: PreviewSettings) -> None:
         """Shows prompts and a handful of samples, and estimates what the whole run takes.

@@ -71,6 +71,42 @@ class NewsWriter(ScriptedGenerator):
         return " " + " ".join(words).capitalize() + "."
 
 
+def make_tiny_student(folder):
+    """Writes a one-layer random T5 with a byte-level tokenizer into a folder, and gives its path."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from tokenizers.processors import TemplateProcessing
+    from transformers import PreTrainedTokenizerFast, T5Config, T5ForConditionalGeneration
+
+    special = ["<pad>", "</s>", "<unk>"]
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = Tokenizer(models.BPE(vocab={t: i for i, t in enumerate([*special, *alphabet])}, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.post_processor = TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token="<pad>",
+        eos_token="</s>",
+        unk_token="<unk>",
+        clean_up_tokenization_spaces=False,
+    ).save_pretrained(folder)
+    torch.manual_seed(0)
+    config = T5Config(
+        vocab_size=len(special) + len(alphabet),
+        d_model=32,
+        d_kv=16,
+        num_heads=2,
+        d_ff=64,
+        num_layers=1,
+        num_decoder_layers=1,
+        pad_token_id=0,
+        eos_token_id=1,
+    )
+    config.decoder_start_token_id = 0
+    T5ForConditionalGeneration(config).save_pretrained(folder)
+    return str(folder)
+
+
 def other_file_system(monkeypatch):
     """The system's temporary folder on a file system of its own, and a kill in the middle of a copy from it."""
 
