@@ -222,7 +222,7 @@ class OpenAIGenerator(Generator):
         self.max_context, self.max_tokens_field = max_context, max_tokens_field
         self._requests, self._tokens = _Pace(requests_per_minute), _Pace(tokens_per_minute)
         self._luck = random.Random()  # of waits alone: what is drawn here must not change what others draw
-        self._counts_missing = False
+        self._counts_missing, self._schema_ignored = False, False
 
     def fingerprint(self) -> dict[str, Any]:
         names = ("model", "form", "temperature", "top_p", "schema", "continue_answer", "extra", "batch_size")
@@ -244,13 +244,12 @@ class OpenAIGenerator(Generator):
     def stream(self, requests: Sequence[Request]) -> Iterator[tuple[int, Completion]]:
         if not requests:
             return
-        for request, over in zip(requests, self.excess(requests), strict=True):
-            if over:
-                raise GoldError(
-                    f"a prompt of about {_estimate(request.text)} tokens and {request.max_tokens} to write are more "
-                    f"than the {self.max_context} tokens of {self.model} ({_KEY}max_context): show fewer or shorter "
-                    "demos (--data.plan.seed_demos)"
-                )
+        if over := max(self.excess(requests)):
+            raise GoldError(
+                f"a prompt and what may follow are about {self.max_context + over} tokens, more than the "
+                f"{self.max_context} tokens of {self.model} ({_KEY}max_context): show fewer or shorter demos "
+                "(--data.plan.seed_demos)"
+            )
         try:
             import httpx
         except ImportError:
@@ -329,7 +328,11 @@ class OpenAIGenerator(Generator):
         if repeats:
             text = _without_beginning(text, request.answer)
         finish: Literal["stop", "length"] = "length" if _finish(reply, counts[1], request) == "length" else "stop"
-        if not _is_object(text):
+        whole = _is_object(text)
+        if follows and not whole and finish == "stop" and not self._schema_ignored:
+            self._schema_ignored = True
+            _log.warning("an answer of %s is no JSON object: does its server follow %sschema?", self.model, _KEY)
+        if not whole:
             begin = len(text) - len(text.lstrip()) if repeats else 0
             ends = [at for at in (text.find(s, begin) for s in request.stop) if at >= 0]
             if ends:
@@ -566,9 +569,10 @@ class OpenAIGenerator(Generator):
             return f"set {_KEY}base_url to where it points"
         if status in (404, 405):
             return f"look at {_KEY}model, form and base_url (most end in /v1)"
+        advice = f"look at {_KEY}model, and at the setting that sends what it names (schema, extra, form, ...)"
         if request.choices:
-            return "set data.plan.label_agreement to off, or take a server that gives likelihoods of labels"
-        return f"look at {_KEY}model, and at the setting that sends what it names (schema, extra, form, ...)"
+            advice += "; where it gives no likelihoods of labels, set data.plan.label_agreement to off"
+        return advice
 
     def _say(self, text: str, key: str) -> str:
         """What a server said: one short line, without the key."""
@@ -597,6 +601,7 @@ def _drive(loop: asyncio.AbstractEventLoop, task: asyncio.Task[None], give: Call
     except BaseException as e:
         give(e)  # a cancelled one has nobody who waits
     finally:
+        loop.run_until_complete(asyncio.sleep(0))  # connections that were closed are let go of in the next turn
         # The threads that look up names are not waited for: one may hang, and it holds nothing of ours.
         loop.close()
 
