@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import email.utils
+import functools
 import json
 import logging
 import math
@@ -17,6 +18,7 @@ import os
 import queue
 import random
 import re
+import ssl
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
@@ -257,7 +259,7 @@ class OpenAIGenerator(Generator):
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=self.concurrency)
         patience = httpx.Timeout(None, connect=self.connect_timeout)
         key = self._read_key()
-        client = httpx.AsyncClient(timeout=patience, limits=limits)
+        client = httpx.AsyncClient(timeout=patience, limits=limits, verify=_certificates())
         # A thread for each batch: nothing outlives it, so that forked and pickled generators work as any other.
         given: queue.SimpleQueue[tuple[int, Completion] | BaseException] = queue.SimpleQueue()
         loop = asyncio.new_event_loop()
@@ -592,6 +594,14 @@ class OpenAIGenerator(Generator):
                 _BYTES_PER_TOKEN,
             )
         return prompt, completion
+
+
+@functools.cache
+def _certificates() -> ssl.SSLContext:
+    """Whom to trust. Read once: it takes longer than a batch of calls to a server nearby."""
+    import httpx
+
+    return httpx.create_ssl_context()
 
 
 def _drive(loop: asyncio.AbstractEventLoop, task: asyncio.Task[None], give: Callable[[BaseException], None]) -> None:
