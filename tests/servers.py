@@ -159,7 +159,7 @@ class FakeServer:
                         return
                 finally:
                     self.busy -= 1
-        except (asyncio.IncompleteReadError, ConnectionError):
+        except (asyncio.IncompleteReadError, asyncio.CancelledError, ConnectionError):
             return
         finally:
             with contextlib.suppress(Exception):
