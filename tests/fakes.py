@@ -16,6 +16,7 @@ from gold_lightning.generators import Completion, Request, ScriptedGenerator
 from gold_lightning.prompt import Hint, parse, render, training_request
 from gold_lightning.task import Task
 
+LLAMA_TOKENS = 320  # that the tiny Llama takes
 _WORDS = {
     "World": "election embassy troops minister treaty border refugees parliament ceasefire summit protest".split(),
     "Sports": "goal coach league striker tournament innings medal championship referee playoff racket".split(),

@@ -11,6 +11,8 @@ from gold_lightning.errors import ConfigError, GoldError
 from gold_lightning.generators import Completion, Request, ScriptedGenerator, TransformersGenerator
 from gold_lightning.generators.transformers import _Text
 
+from tests.fakes import LLAMA_TOKENS
+
 # Scripted
 
 
@@ -70,44 +72,12 @@ def test_fingerprint_tells_what_completions_depend_on():
 
 # Transformers
 
-LIMIT = 320
+LIMIT = LLAMA_TOKENS
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """A one-layer Llama of random weights that likes ASCII, with one token a byte."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
-
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    vocab = {t: i for i, t in enumerate(["<pad>", "</s>", *alphabet])}
-    made = Tokenizer(models.BPE(vocab=vocab, merges=[]))
-    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    made.decoder = decoders.ByteLevel()
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=made, pad_token="<pad>", eos_token="</s>")
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=len(vocab),
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=1,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=LIMIT,
-        initializer_range=0.4,
-        bos_token_id=None,
-        eos_token_id=1,
-        pad_token_id=0,
-        tie_word_embeddings=False,
-    )
-    model = LlamaForCausalLM(config)
-    with torch.no_grad():  # a logit of 0 is never the highest: greedy text is ASCII, so it tells every token
-        ascii_ids = {vocab[t] for t in alphabet if len(tokenizer.decode([vocab[t]]).encode()) == 1}
-        model.lm_head.weight[[i for i in range(len(vocab)) if i not in ascii_ids]] = 0.0
-    path = tmp_path_factory.mktemp("llama")
-    model.save_pretrained(path)
-    tokenizer.save_pretrained(path)
-    return path
+def folder(tiny_llama):
+    return tiny_llama
 
 
 def generator(folder, **how):

@@ -2,6 +2,15 @@
 
 from gold_lightning.generators.base import Completion, Generator, Request, ScriptedGenerator
 from gold_lightning.generators.embedded import EmbeddedGenerator
+from gold_lightning.generators.openai import OpenAIGenerator
 from gold_lightning.generators.transformers import TransformersGenerator
 
-__all__ = ["Completion", "EmbeddedGenerator", "Generator", "Request", "ScriptedGenerator", "TransformersGenerator"]
+__all__ = [
+    "Completion",
+    "EmbeddedGenerator",
+    "Generator",
+    "OpenAIGenerator",
+    "Request",
+    "ScriptedGenerator",
+    "TransformersGenerator",
+]

@@ -1,0 +1,740 @@
+"""The OpenAI-compatible engine against a real HTTP server that counts, and misbehaves on demand."""
+
+from __future__ import annotations
+
+import asyncio
+import email.utils
+import itertools
+import json
+import logging
+import random
+import re
+import sys
+import threading
+import time
+from dataclasses import replace
+
+import pytest
+from gold_lightning.errors import ConfigError, GoldError, MissingDependencyError
+from gold_lightning.generators import OpenAIGenerator, Request
+from gold_lightning.generators.openai import _printable, _retry_after, _without_beginning
+
+from tests.servers import FakeServer, Fault, chosen, tokens_of
+
+pytest.importorskip("httpx", reason="the extra openai is not installed")
+
+KEY = "sk-test-1234567890abcdef"
+ASKED = Request("You write.", "Demos.\n\n", "Write one.", "topic: World\ntext:", seed=1, max_tokens=60)
+
+
+@pytest.fixture(autouse=True)
+def no_proxy(monkeypatch):
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
+
+
+@pytest.fixture
+def server():
+    with FakeServer() as running:
+        yield running
+
+
+def engine(*servers, **how):
+    return OpenAIGenerator("toy", [s.url for s in servers], **{"backoff": 0.01, "cooldown": 0.2, **how})
+
+
+def many(count, **how):
+    return [replace(ASKED, own=f"Write number {i}.", seed=i, **how) for i in range(count)]
+
+
+def message_of(generator, request=ASKED):
+    """What the engine says where it gives up: one line, and nothing that a terminal would act on."""
+    with pytest.raises(GoldError) as e:
+        generator.generate([request])
+    text = str(e.value)
+    assert text.isprintable()
+    assert len(text) < 500
+    return text
+
+
+def first_attempt(fault):
+    """The fault befalls the first call of each kind, and no other."""
+    return lambda call: None if call.attempt else fault
+
+
+# What is asked and given
+
+
+def test_a_chat_is_asked_and_what_follows_the_beginning_is_given(server):
+    server.replies = lambda body: "TOPIC:  world\n**Text:** a river\n\nand more"
+    made = engine(server, temperature=0.7, top_p=0.9).generate([replace(ASKED, stop=("\n\n",))])[0]
+    body = server.calls[0].body
+    assert server.calls[0].path == "/v1/chat/completions"
+    assert body["messages"] == [
+        {"role": "system", "content": "You write."},
+        {"role": "user", "content": "Demos.\n\nWrite one.\n\nBegin your answer with:\ntopic: World\ntext:"},
+    ]
+    sent = {k: v for k, v in body.items() if k != "messages"}
+    assert sent == {
+        "model": "toy",
+        "temperature": 0.7,
+        "top_p": 0.9,
+        "seed": 1,
+        "max_tokens": 60,
+        "stop": ["\n\n"],
+    }
+    assert (made.text, made.finish) == (" a river", "stop")
+    assert made.prompt_tokens == len(tokens_of(server._template(body["messages"])))
+    assert "authorization" not in server.calls[0].headers
+
+
+def test_a_completion_goes_on_from_the_prompt(server):
+    made = engine(server, form="completion").generate([ASKED])[0]
+    assert server.calls[0].path == "/v1/completions"
+    assert server.calls[0].body["prompt"] == ASKED.text
+    assert made.text == server._text(server.calls[0].body, ASKED.text)
+    assert (made.prompt_tokens, made.finish) == (len(tokens_of(ASKED.text)), "stop")
+
+
+def test_a_server_that_goes_on_gets_the_beginning_as_a_message(server):
+    server.continues = True
+    made = engine(server, continue_answer=True).generate([replace(ASKED, stop=("\n",))])[0]
+    body = server.calls[0].body
+    assert body["messages"][-1] == {"role": "assistant", "content": ASKED.answer}
+    assert body["messages"][-2]["content"] == "Demos.\n\nWrite one."
+    assert (body["continue_final_message"], body["add_generation_prompt"]) == (True, False)
+    assert body["stop"] == ["\n"]
+    assert made.text == server._text(body, server._template(body["messages"]))
+
+
+def test_a_stop_within_the_beginning_is_not_sent_but_holds_after_it(server):
+    server.replies = lambda body: "topic: World\ntext: one line\nanother line"
+    made = engine(server).generate([replace(ASKED, stop=("\n", ";"))])[0]
+    assert server.calls[0].body["stop"] == [";"]
+    assert (made.text, made.finish) == (" one line", "stop")
+
+
+def test_stops_are_cut_off_where_a_server_leaves_them_in_the_text(server):
+    server.replies = lambda body: " one two; three. four"
+    server.faults = lambda call: call.body.pop("stop") and None
+    asked = replace(ASKED, stop=(".", ";"))
+    made = engine(server, form="completion").generate([asked])[0]
+    assert (made.text, made.finish) == (" one two", "stop")
+
+
+def test_greedy_is_temperature_zero(server):
+    sampled = engine(server, top_p=0.5)
+    made = [sampled.generate([replace(ASKED, greedy=True, seed=i)])[0] for i in range(2)]
+    assert made[0] == made[1]
+    assert [c.body["temperature"] for c in server.calls] == [0.0, 0.0]
+    assert "top_p" not in server.calls[0].body
+
+
+def test_a_schema_is_sent_and_the_object_is_left_as_it_is(server):
+    shape = {"type": "object", "properties": {"topic": {"enum": ["World"]}, "text": {"type": "string"}}}
+    asked = replace(ASKED, schema=json.dumps(shape), stop=("\n",), max_tokens=99)
+    for form in ("chat", "completion"):
+        made = engine(server, schema="json_schema", form=form).generate([asked])[0]
+        body = server.calls[-1].body
+        assert body["response_format"]["json_schema"]["schema"] == shape
+        assert "stop" not in body
+        assert "topic: World\ntext:" not in json.dumps(body, ensure_ascii=False)
+        assert json.loads(made.text).keys() == {"topic", "text"}
+    engine(server).generate([asked])
+    assert "response_format" not in server.calls[-1].body
+
+
+def test_a_schema_that_is_not_followed_is_said_once(server, caplog):
+    server.replies = lambda body: "topic: World"
+    generator = engine(server, schema="json_schema")
+    made = generator.generate([replace(r, schema='{"properties": {}}') for r in many(3)])
+    assert {c.text for c in made} == {"topic: World"}
+    assert [r.message.split(":")[0] for r in caplog.records] == ["an answer of toy is no JSON object"]
+
+
+def test_an_object_that_nobody_asked_for_is_left_as_it_is(server):
+    whole = '{"topic": "World",\n\n"text": "a river"}'
+    server.replies = lambda body: whole
+    server.faults = lambda call: call.body.pop("stop", None) and None
+    assert engine(server).generate([replace(ASKED, stop=("\n\n",))])[0].text == whole
+
+
+def test_extra_members_are_sent_and_null_takes_one_out(server):
+    engine(server, extra={"top_k": 5, "seed": None}).generate([ASKED])
+    assert server.calls[0].body["top_k"] == 5
+    assert "seed" not in server.calls[0].body
+
+
+def test_the_most_tokens_have_the_name_that_the_server_knows(server):
+    server.faults = lambda call: call.body.update(max_tokens=call.body.pop("max_completion_tokens"))
+    made = engine(server, max_tokens_field="max_completion_tokens").generate([replace(ASKED, max_tokens=3)])[0]
+    assert "max_tokens" in server.calls[0].body
+    assert made.finish == "length"
+
+
+@pytest.mark.parametrize(
+    ("reply", "text"),
+    [
+        ("topic: World\ntext: a", " a"),
+        ("  TOPIC : world TEXT:\ta", "\ta"),
+        ("**topic:** World\n**text:** a", " a"),
+        ("text: a", " a"),
+        ("\n\na text: b", "a text: b"),
+        ("topic: Sports\ntext: a", "topic: Sports\ntext: a"),
+        ('{"text": "a"}', '{"text": "a"}'),
+        ('{"text": torn', '{"text": torn'),
+        ("", ""),
+    ],
+)
+def test_what_follows_the_beginning(reply, text):
+    assert _without_beginning(reply, "topic: World\ntext:") == text
+
+
+def test_what_cannot_be_encoded_is_replaced(server):
+    server.replies = lambda body: "half a pair \ud83d."
+    made = engine(server, form="completion").generate([replace(ASKED, own="asked \ud83d")])[0]
+    assert made.text == "half a pair ?."
+
+
+def test_no_text_is_an_empty_text(server):
+    server.faults = lambda call: Fault(
+        "body", body=json.dumps({"choices": [{"message": {"content": None}, "finish_reason": "content_filter"}]})
+    )
+    made = engine(server).generate([ASKED])[0]
+    assert (made.text, made.finish) == ("", "stop")
+
+
+def test_missing_counts_are_estimated_and_that_is_said_once(server, caplog):
+    server.usage = False
+    generator = engine(server, form="completion")
+    with caplog.at_level(logging.WARNING):
+        made = [*generator.generate(many(3)), *generator.generate(many(2))]
+    assert [c.prompt_tokens for c in made[:1]] == [-(-len(many(1)[0].text) // 4)]
+    assert all(c.completion_tokens == -(-len(c.text.encode()) // 4) > 0 for c in made)
+    assert len([r for r in caplog.records if "estimated" in r.message]) == 1
+
+
+# Likelihoods of labels
+
+LABELS = replace(ASKED, answer="topic:", choices=(" World news", " World cup", " Sports"))
+
+
+@pytest.mark.parametrize("bos", [False, True])
+@pytest.mark.parametrize("usage", [False, True])
+def test_choices_by_echo(server, bos, usage):
+    server.bos, server.usage = bos, usage
+    made = engine(server, form="completion").generate([LABELS])[0]
+    wanted = [chosen(server, LABELS.text, c) for c in (" World news", " World cup", " Sports")]
+    assert made.choice_log_probs == pytest.approx(wanted)
+    assert made.text == ""
+    if usage:
+        assert made.prompt_tokens + made.completion_tokens == server.tokens
+
+
+def test_choices_by_echo_count_up_to_what_tells_them_apart(server):
+    made = engine(server, form="completion").generate([replace(LABELS, choices=(" one long name", " two"))])[0]
+    assert made.choice_log_probs == pytest.approx([chosen(server, LABELS.text, c) for c in (" one", " two")])
+
+
+def test_choices_by_prompt_logprobs(server):
+    server.continues = True
+    made = engine(server, continue_answer=True).generate([LABELS])[0]
+    prompt = server._template([*server.calls[0].body["messages"][:-1], {"role": "assistant", "content": "topic:"}])
+    assert made.choice_log_probs == pytest.approx([chosen(server, prompt, c) for c in LABELS.choices])
+
+
+def test_choices_by_the_first_token_of_an_answer(server):
+    asked = replace(LABELS, choices=(" World", " Sports", " Sci/Tech"))
+    made = engine(server).generate([asked])[0]
+    body = server.calls[0].body
+    assert body["messages"][-1]["content"].endswith(
+        "Answer with one of these and nothing else: World, Sports, Sci/Tech"
+    )
+    prompt = server._template(body["messages"])
+    assert made.choice_log_probs == pytest.approx([server.log_prob(prompt, t) for t in ("World", "Sports", "Sci")])
+    assert len(server.calls) == 1
+
+
+def test_labels_that_begin_alike_are_not_told_apart_by_a_first_token(server):
+    said = message_of(engine(server), LABELS)
+    assert "does not tell World news from World cup" in said
+    assert "data.plan.label_agreement to off" in said
+
+
+@pytest.mark.parametrize("how", [{"form": "completion"}, {"continue_answer": True}, {}], ids=str)
+def test_a_server_without_likelihoods_is_told_in_one_line(server, how):
+    server.scores, server.continues = frozenset(), True
+    said = message_of(engine(server, **how), replace(LABELS, choices=(" World", " Sports")))
+    assert "no likelihoods of labels" in said
+    assert "data.plan.label_agreement to off" in said
+
+
+# In order, at once, in time
+
+
+def test_completions_keep_their_order_whatever_takes_how_long(server):
+    requests = many(40)
+    server.delay = lambda call: 0.05 * random.Random(call.number).random()
+    together = engine(server, concurrency=8).generate(requests)
+    alone = [engine(server).generate([r])[0] for r in requests[::7]]
+    assert together[::7] == alone
+    assert len({c.text for c in together}) == 40
+
+
+@pytest.mark.parametrize("concurrency", [1, 5])
+def test_no_more_calls_at_once_than_told(server, concurrency):
+    server.delay = 0.03
+    engine(server, concurrency=concurrency).generate(many(25))
+    assert server.most_busy == concurrency
+
+
+def test_choices_count_as_calls_too(server):
+    server.delay = 0.03
+    engine(server, form="completion", concurrency=2).generate([replace(LABELS, seed=i) for i in range(5)])
+    assert server.most_busy == 2
+    assert len(server.calls) == 15
+
+
+def test_completions_come_as_soon_as_they_are_there(server):
+    server.faults = lambda call: Fault("hang") if "number 3." in str(call.body) else None
+    stream = engine(server, timeout=60).stream(many(6))
+    found = dict(next(stream) for _ in range(5))
+    assert set(found) == {0, 1, 2, 4, 5}
+    began = time.monotonic()
+    stream.close()
+    assert time.monotonic() - began < 10
+    while not server.abandoned and time.monotonic() - began < 10:
+        time.sleep(0.01)
+    assert server.abandoned == 1
+    assert not [t for t in threading.enumerate() if t.name == "openai"]
+
+
+def test_closing_gives_up_calls_that_were_not_begun(server):
+    server.delay = 0.05
+    stream = engine(server, concurrency=1).stream(many(20))
+    next(stream)
+    stream.close()
+    time.sleep(0.3)
+    assert len(server.calls) <= 3
+
+
+def test_within_a_running_loop_and_in_threads(server):
+    async def inside():
+        return engine(server).generate([ASKED])[0]
+
+    generator = engine(server)
+    found = [asyncio.run(inside())]
+    threads = [threading.Thread(target=lambda: found.extend(generator.generate([ASKED]))) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == [generator.generate([ASKED])[0]] * 4
+
+
+def test_nothing_is_asked_for_nothing():
+    assert OpenAIGenerator("toy", "http://127.0.0.1:9/v1", api_key_env="NOT_SET").generate([]) == []
+
+
+def test_no_more_requests_a_minute_than_told(server):
+    generator = engine(server, requests_per_minute=1200)  # 20 a second
+    generator.generate(many(11))
+    generator.generate(many(10))  # the share is the engine's, not the batch's
+    times = sorted(c.began for c in server.calls)
+    assert 0.9 < times[-1] - times[0] < 10
+    assert all(late - early > 0.7 for early, late in zip(times, times[20:], strict=False))
+
+
+def test_no_more_tokens_a_minute_than_told(server):
+    asked = many(12, max_tokens=2000)
+    server.limit = 5000
+    generator = engine(server, form="completion", tokens_per_minute=60 * 200)
+    began = time.monotonic()
+    generator.generate(asked)
+    took = time.monotonic() - began
+    # Estimates are of 2,000 tokens each: two minutes. What was used, about 50 each, comes to 2 to 4 seconds.
+    assert server.tokens / 200 * 0.6 < took < 30
+
+
+# What goes wrong and heals
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault(status=429),
+        Fault(status=500),
+        Fault(status=503),
+        Fault(status=408),
+        Fault("reset"),
+        Fault("half"),
+        Fault("hang"),
+        Fault("drip"),
+        Fault("body", body="<html>busy</html>"),
+        Fault("body", body="[1, 2]"),
+        Fault("body", body='{"choices": []}'),
+        Fault("body", body='{"choices": [{"message": "no"}]}'),
+        Fault("body", body='{"error": {"message": "provider is down", "code": 502}}'),
+        Fault("body", body="[" * 100_000),
+    ],
+    ids=lambda f: f"{f.kind} {f.status if f.kind == 'status' else f.body[:20]}",
+)
+def test_a_call_that_fails_once_is_answered_the_second_time(server, fault, caplog):
+    wanted = engine(server).generate(many(3))
+    server.faults, server._seen = first_attempt(fault), type(server._seen)()
+    server.calls.clear()
+    timeout = 3.0 if fault.kind in ("hang", "drip") else 60.0
+    assert engine(server, timeout=timeout).generate(many(3)) == wanted
+    assert len(server.calls) == 6
+    assert len([r for r in caplog.records if "are tried up to" in r.message]) == 1
+
+
+@pytest.mark.parametrize("kind", ["seconds", "date"])
+def test_a_server_that_asks_to_wait_is_waited_for(server, kind):
+    wait = {"seconds": lambda: "0.6", "date": lambda: email.utils.formatdate(time.time() + 2, usegmt=True)}[kind]
+    server.faults = lambda call: None if call.number else Fault(status=429, headers=(("Retry-After", wait()),))
+    engine(server, concurrency=1).generate(many(3))
+    first, second = (c.began for c in server.calls[:2])
+    assert 0.6 <= second - first < 10
+    assert len(server.calls) == 4
+
+
+def test_nobody_calls_a_server_that_asked_to_wait(server):
+    server.faults = lambda call: None if call.number else Fault(status=503, headers=(("Retry-After", "0.5"),))
+    server.delay = 0.02
+    engine(server, concurrency=4).generate(many(12))
+    begun = [c.began - server.calls[0].began for c in server.calls]
+    assert sum(at < 0.4 for at in begun) <= 5  # those that were in flight, and one that began as the answer came
+    assert len(server.calls) == 13
+
+
+def test_a_wait_that_is_too_long_ends_at_once(server):
+    server.faults = lambda call: Fault(status=429, headers=(("Retry-After", "3600"),))
+    said = message_of(engine(server))
+    assert "it asks to wait 3600 s" in said
+    assert "max_wait (now 300)" in said
+    assert len(server.calls) == 1
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [("3", 3.0), ("0", 0.0), ("-1", 0.0), ("nan", None), ("inf", None), ("soon", None), (None, None)],
+)
+def test_how_long_to_wait(value, seconds):
+    assert _retry_after(value) == seconds
+
+
+def test_a_date_that_has_passed_is_no_wait():
+    assert _retry_after("Wed, 21 Oct 2015 07:28:00 GMT") == 0.0
+
+
+def test_waits_double_without_a_header(server):
+    server.faults = lambda call: Fault(status=500) if call.attempt < 3 else None
+    engine(server, backoff=0.1).generate([ASKED])
+    times = [c.began for c in server.calls]
+    waits = [late - early for early, late in itertools.pairwise(times)]
+    for wait, most in zip(waits, (0.1, 0.2, 0.4), strict=True):
+        assert 0.5 * most <= wait < most + 2  # the machine may be slow, never fast
+
+
+def test_a_batch_of_which_nearly_a_third_fails_is_whole_and_in_order(server):
+    requests = many(200)
+    wanted = engine(server).generate(requests)
+    server.calls.clear()
+    server._seen.clear()
+    kinds = [Fault(status=429), Fault(status=500), Fault(status=503), Fault("reset"), Fault("half")]
+    kinds += [Fault("body", body="{"), Fault("body", body='{"choices": []}')]
+
+    def faults(call):
+        rng = random.Random(f"{call.body['seed']}/{call.attempt}")
+        return rng.choice(kinds) if rng.random() < 0.3 else None
+
+    server.faults = faults
+    generator = engine(server)
+    given = list(generator.stream(requests))
+    assert sorted(at for at, _ in given) == list(range(200))
+    assert [c for _, c in sorted(given, key=lambda pair: pair[0])] == wanted
+    failed = sum(c.fault is not None for c in server.calls)
+    assert len(server.calls) == 200 + failed  # what was answered is not asked again
+    assert 0.25 < failed / len(server.calls) < 0.35
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        (Fault(status=500), "HTTP 500: told to fail?[31m with a second line, after 3 tries; is the server well?"),
+        (Fault(status=429), "requests_per_minute"),
+        (Fault("reset"), "after 3 tries; is it up"),
+        (Fault("hang"), "no whole answer within 0.3 s, after 3 tries"),
+        (Fault("drip"), "no whole answer within 0.3 s, after 3 tries"),
+        (Fault("body", body="{"), "no JSON object, after 3 tries"),
+        (Fault("body", body='{"choices": []}'), "without choices, after 3 tries"),
+    ],
+    ids=lambda v: v if isinstance(v, str) else v.kind,
+)
+def test_tries_that_are_spent_are_told_in_one_line(server, fault, said):
+    server.faults = lambda call: fault
+    text = message_of(engine(server, retries=2, timeout=0.3 if fault.kind in ("hang", "drip") else 60))
+    assert text.startswith(f"generator 'toy' at {server.url}: ")
+    assert said in text
+    assert len(server.calls) == 3
+
+
+def test_nobody_listens():
+    with FakeServer() as gone:
+        pass
+    said = message_of(engine(gone, retries=1))
+    assert gone.url in said
+    assert "after 2 tries; is it up, and is data.generator.init_args.base_url right?" in said
+
+
+def test_what_was_given_before_an_error_stays_given(server):
+    server.faults = lambda call: Fault(status=500) if call.body["seed"] == 3 else None
+    found = []
+    with pytest.raises(GoldError):
+        for at, _ in engine(server, retries=1, concurrency=1).stream(many(6)):
+            found.append(at)
+    assert {0, 1, 2} <= set(found)
+    assert 3 not in found
+
+
+# What goes wrong for good
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"model": "none"}, "HTTP 404: The model `none` does not exist.; look at data.generator.init_args.model"),
+        ({"temperature": 3.0}, "HTTP 400: temperature must lie in [0, 2]; look at "),
+        ({"continue_answer": True}, "HTTP 400: Unrecognized request argument: continue_final_message; look at "),
+    ],
+    ids=str,
+)
+def test_what_cannot_heal_stops_at_once(server, change, said):
+    generator = OpenAIGenerator(**{"model": "toy", "base_url": server.url, **change})
+    text = message_of(generator)
+    assert said in text
+    assert server.url in text
+    assert len(server.calls) == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "said"),
+    [
+        (301, "base_url to where it points"),
+        (403, "name the environment variable"),
+        (405, "most end in /v1"),
+        (413, "the prompt is too long"),
+        (422, "the setting that sends what it names"),
+        (501, "the setting that sends what it names"),
+    ],
+)
+def test_other_statuses_that_cannot_heal(server, status, said):
+    server.faults = lambda call: Fault(status=status)
+    text = message_of(engine(server))
+    assert f"HTTP {status}: told to fail" in text
+    assert said in text
+    assert len(server.calls) == 1
+
+
+def test_a_server_that_refuses_likelihoods_is_told_in_one_line(server):
+    server.faults = lambda call: Fault(status=400)
+    assert "data.plan.label_agreement to off" in message_of(engine(server, form="completion"), LABELS)
+    assert "label_agreement" not in message_of(engine(server, form="completion"))
+
+
+def test_an_account_without_credit_is_not_asked_again(server):
+    body = json.dumps({"error": {"message": "You exceeded your current quota", "code": "insufficient_quota"}})
+    server.faults = lambda call: Fault(status=429, body=body)
+    assert "no credit left" in message_of(engine(server))
+    assert len(server.calls) == 1
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "This model's maximum context length is 8 tokens. However, you requested 9.",
+        "The decoder prompt (length 9) is longer than the maximum model length of 8.",
+        "the request exceeds the available context size, try increasing it",
+        "Input validation error: `inputs` must have less than 8 tokens. Given: 9",
+        "Please reduce the length: prompt is too long: 9 tokens > 8 maximum",
+    ],
+)
+def test_a_prompt_that_is_too_long_for_the_server_is_told(server, said):
+    server.faults = lambda call: Fault(status=400, body=json.dumps({"error": {"message": said}}))
+    text = message_of(engine(server))
+    assert said in text
+    assert "the prompt is too long: show fewer or shorter demos (--data.plan.seed_demos)" in text
+
+
+def test_with_a_limit_of_ours_a_long_prompt_is_not_sent(server):
+    generator = engine(server, max_context=100)
+    fits = replace(ASKED, shared="", own="x" * (4 * 40 - len(replace(ASKED, shared="", own="").text)))
+    asked = [fits, replace(fits, own=fits.own + "x" * 28), replace(LABELS, own="x" * 400)]
+    assert generator.excess(asked)[:2] == [0, 7]
+    assert generator.excess(asked)[2] > 0
+    assert "about 107 tokens, more than the 100 tokens of toy" in message_of(generator, asked[1])
+    assert not server.calls
+    assert engine(server).excess(asked) == [0, 0, 0]
+
+
+# Several servers
+
+
+def test_load_is_spread_over_servers(server):
+    with FakeServer(delay=0.01) as other:
+        server.delay = 0.01
+        engine(server, other, concurrency=6).generate(many(60))
+        assert len(server.calls) + len(other.calls) == 60
+        assert 20 <= len(server.calls) <= 40
+        assert max(server.most_busy, other.most_busy) <= 4
+
+
+def test_others_take_over_from_a_server_that_fails_and_it_rests(server):
+    with FakeServer(faults=lambda call: Fault("reset")) as bad:
+        generator = engine(bad, server, cooldown=30, concurrency=4, retries=1)
+        wanted = engine(server).generate(many(30))
+        assert generator.generate(many(30)) == wanted
+        assert generator.generate(many(30)) == wanted  # it rests between batches too
+        assert 1 <= len(bad.calls) <= 4
+
+
+def test_a_server_that_is_well_again_is_taken_again(server):
+    with FakeServer(faults=lambda call: None if call.number else Fault(status=500), delay=0.01) as other:
+        server.delay = 0.01
+        generator = engine(server, other, cooldown=0.1, concurrency=2)
+        generator.generate(many(40))
+        assert len(other.calls) > 5
+
+
+def test_a_server_that_asks_to_wait_is_passed_over(server):
+    fault = Fault(status=429, headers=(("Retry-After", "3600"),))
+    with FakeServer(faults=lambda call: fault) as other:
+        assert len(engine(server, other, concurrency=1).generate(many(8))) == 8
+        assert len(other.calls) == 1
+
+
+# The key
+
+
+@pytest.fixture
+def key(monkeypatch):
+    monkeypatch.setenv("GOLD_KEY", KEY)
+
+
+def test_the_key_is_sent_and_shown_nowhere(key, caplog):
+    with FakeServer(key=KEY) as server, caplog.at_level(logging.DEBUG):
+        generator = engine(server, api_key_env="GOLD_KEY", retries=0)
+        server.faults = lambda call: None if call.number else Fault(status=500, body=json.dumps({"detail": KEY * 3}))
+        said = message_of(generator)
+        generator.generate([ASKED])
+    assert server.calls[1].headers["authorization"] == f"Bearer {KEY}"
+    shown = [repr(generator), str(vars(generator)), json.dumps(generator.fingerprint()), said, caplog.text]
+    assert not [text for text in shown if KEY in text]
+    assert "***" in said
+
+
+def test_a_wrong_key_is_told_once_without_the_key(monkeypatch, caplog):
+    monkeypatch.setenv("GOLD_KEY", KEY + "-wrong")
+    with FakeServer(key=KEY) as server:
+        said = message_of(engine(server, api_key_env="GOLD_KEY"))
+        assert (
+            "HTTP 401: Incorrect API key provided: Bearer ***; look at the key in the environment variable GOLD_KEY"
+            in said
+        )
+        assert KEY not in said + caplog.text
+        assert "name the environment variable that holds the key" in message_of(engine(server))
+        assert len(server.calls) == 2
+
+
+@pytest.mark.parametrize(("value", "said"), [(None, "is not set"), ("  ", "is not set"), ("kéy", "no key has")])
+def test_a_key_that_is_none(server, monkeypatch, value, said):
+    if value is not None:
+        monkeypatch.setenv("GOLD_KEY", value)
+    text = message_of(engine(server, api_key_env="GOLD_KEY"))
+    assert "GOLD_KEY" in text
+    assert said in text
+    assert "kéy" not in text
+    assert not server.calls
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"api_key_env": KEY},
+        {"api_key_env": "hf_abcdefgh"},
+        {"base_url": f"http://user:{KEY}@localhost/v1"},
+        {"base_url": f"http://localhost/v1?key={KEY}"},
+    ],
+    ids=str,
+)
+def test_a_key_in_the_config_is_refused_and_not_shown(change):
+    with pytest.raises(ConfigError) as e:
+        OpenAIGenerator(**{"model": "m", "base_url": "http://localhost/v1", **change})
+    assert "environment" in str(e.value)
+    assert KEY not in str(e.value)
+    assert "hf_" not in str(e.value)
+
+
+# Settings
+
+
+def test_the_fingerprint_is_of_what_is_asked():
+    def of(**how):
+        return OpenAIGenerator(**{"model": "m", "base_url": "http://a/v1", **how}).fingerprint()
+
+    same = [{"base_url": ["http://b/v1"]}, {"api_key_env": "KEY"}, {"concurrency": 2}, {"timeout": 3.0}, {"retries": 1}]
+    other = [{"model": "n"}, {"temperature": 0.1}, {"top_p": 0.5}, {"form": "completion"}, {"schema": "json_schema"}]
+    other += [{"continue_answer": True}, {"extra": {"top_k": 3}}]
+    assert all(of(**how) == of() for how in same)
+    assert all(of(**how) != of() for how in other)
+    json.dumps(of())
+
+
+@pytest.mark.parametrize(
+    ("change", "key"),
+    [
+        ({"model": ""}, "model"),
+        ({"base_url": []}, "base_url"),
+        ({"base_url": "localhost:8000/v1"}, "base_url"),
+        ({"base_url": "ftp://localhost/v1"}, "base_url"),
+        ({"base_url": "http://localhost:99999/v1"}, "base_url"),
+        ({"base_url": "http://[::1/v1"}, "base_url"),
+        ({"base_url": ["http://a/v1", "http:///v1"]}, "base_url"),
+        ({"form": "auto"}, "form"),
+        ({"temperature": -1.0}, "temperature"),
+        ({"temperature": float("nan")}, "temperature"),
+        ({"top_p": 0.0}, "top_p"),
+        ({"schema": "json"}, "schema"),
+        ({"continue_answer": True, "form": "completion"}, "continue_answer"),
+        ({"batch_size": 0}, "batch_size"),
+        ({"concurrency": 0}, "concurrency"),
+        ({"connect_timeout": 0.0}, "connect_timeout"),
+        ({"timeout": float("inf")}, "timeout"),
+        ({"retries": -1}, "retries"),
+        ({"backoff": -0.1}, "backoff"),
+        ({"max_wait": -1.0}, "max_wait"),
+        ({"cooldown": float("nan")}, "cooldown"),
+        ({"requests_per_minute": -1.0}, "requests_per_minute"),
+        ({"tokens_per_minute": float("inf")}, "tokens_per_minute"),
+        ({"max_context": -1}, "max_context"),
+        ({"max_tokens_field": "length"}, "max_tokens_field"),
+    ],
+    ids=str,
+)
+def test_wrong_settings_name_their_key(change, key):
+    with pytest.raises(ConfigError) as e:
+        OpenAIGenerator(**{"model": "m", "base_url": "http://localhost/v1", **change})
+    assert str(e.value).startswith(f"data.generator.init_args.{key}: got ")
+
+
+def test_without_httpx_the_extra_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "httpx", None)
+    with pytest.raises(MissingDependencyError, match=re.escape("gold-lightning[openai]")):
+        OpenAIGenerator("m", "http://localhost/v1").generate([ASKED])
+
+
+def test_what_a_server_says_is_cut_and_printable():
+    assert _printable("a\n\x1b[1mb\t c") == "a ?[1mb c"
+    assert len(_printable("x" * 1000)) == 200
