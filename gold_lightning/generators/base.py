@@ -5,9 +5,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
-__all__ = ["Completion", "Generator", "Request", "ScriptedGenerator"]
+__all__ = ["Completion", "Generator", "Request", "ScriptedGenerator", "telling"]
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -166,6 +168,16 @@ class ScriptedGenerator(Generator):
 
     def fingerprint(self) -> dict[str, Any]:
         return super().fingerprint() | {"batch_size": self.batch_size}
+
+
+def telling(choices: Sequence[Sequence[_T]]) -> list[Sequence[_T]]:
+    """Each choice, as tokens, cut after the first token that tells it from all others."""
+    cut = []
+    for i, c in enumerate(choices):
+        others = [o for j, o in enumerate(choices) if j != i] or [c]
+        size = next((n for n in range(1, len(c)) if all(o[:n] != c[:n] for o in others)), len(c))
+        cut.append(c[:size])
+    return cut
 
 
 def request_dict(request: Request) -> dict[str, Any]:

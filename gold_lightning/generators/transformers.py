@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from gold_lightning.errors import ConfigError, GoldError
-from gold_lightning.generators.base import Completion, Generator, Request
+from gold_lightning.generators.base import Completion, Generator, Request, telling
 from gold_lightning.generators.shared_prefix import NAME, PrefixGroup, register
 
 if TYPE_CHECKING:
@@ -379,7 +379,7 @@ class TransformersGenerator(Generator):
         """
         rows = self._prefill(requests, prompts, model)
         first = torch.log_softmax(rows.logits.float(), -1)
-        choices = [_telling([tokenizer(c, add_special_tokens=False).input_ids for c in r.choices]) for r in requests]
+        choices = [telling([tokenizer(c, add_special_tokens=False).input_ids for c in r.choices]) for r in requests]
         scores = [[float(first[i, c[0]]) for c in cs] for i, cs in enumerate(choices)]
         longer = [(i, at, c) for i, cs in enumerate(choices) for at, c in enumerate(cs) if len(c) > 1]
         if longer:
@@ -394,16 +394,6 @@ class TransformersGenerator(Generator):
             for row, (i, at, c) in enumerate(longer):
                 scores[i][at] += sum(float(log_p[row, j, token]) for j, token in enumerate(c[1:]))
         return [Completion("", len(ids), choice_log_probs=tuple(s)) for ids, s in zip(prompts, scores, strict=True)]
-
-
-def _telling(choices: Sequence[list[int]]) -> list[list[int]]:
-    """Each choice cut after the first token that tells it from all others."""
-    cut = []
-    for i, c in enumerate(choices):
-        others = [o for j, o in enumerate(choices) if j != i] or [c]
-        size = next((n for n in range(1, len(c)) if all(o[:n] != c[:n] for o in others)), len(c))
-        cut.append(c[:size])
-    return cut
 
 
 def _shares(model: PreTrainedModel) -> bool:
