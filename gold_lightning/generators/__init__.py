@@ -3,5 +3,14 @@
 from gold_lightning.generators.base import Completion, Generator, Request, ScriptedGenerator
 from gold_lightning.generators.embedded import EmbeddedGenerator
 from gold_lightning.generators.transformers import TransformersGenerator
+from gold_lightning.generators.vllm import VLLMGenerator
 
-__all__ = ["Completion", "EmbeddedGenerator", "Generator", "Request", "ScriptedGenerator", "TransformersGenerator"]
+__all__ = [
+    "Completion",
+    "EmbeddedGenerator",
+    "Generator",
+    "Request",
+    "ScriptedGenerator",
+    "TransformersGenerator",
+    "VLLMGenerator",
+]
