@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import importlib.util
 import json
 import os
@@ -550,21 +552,21 @@ def mark(test):
     return test
 
 
+@contextlib.contextmanager
+def started(model, **how):
+    """The engine, for as long as it is needed. Without compilation it starts sooner."""
+    how = {"form": "completion", "dtype": "float32", "gpu_memory_utilization": 0.3, **how}
+    generator = VLLMGenerator(model, engine_args={"enforce_eager": True}, **how)
+    generator.load()
+    yield generator
+    generator._llm = None
+    gc.collect()  # ends its processes while there is a log to write to
+
+
 @pytest.fixture(scope="module")
 def running():
-    # Without compilation it starts in half the time.
-    engine_args = {"enforce_eager": True}
-    generator = VLLMGenerator(
-        str(embedded_folder()),
-        batch_size=16,
-        form="completion",
-        schema="json",
-        dtype="float32",
-        max_model_len=REAL_LIMIT,
-        engine_args=engine_args,
-    )
-    generator.load()
-    return generator
+    with started(str(embedded_folder()), batch_size=16, schema="json", max_model_len=REAL_LIMIT) as generator:
+        yield generator
 
 
 @pytest.fixture(scope="module")
@@ -608,7 +610,7 @@ def test_real_same_seed_same_text_and_another_seed_another(running):
 
 @mark
 def test_real_stream_gives_short_ones_first_and_may_be_closed(running):
-    requests = [sea(greedy=True, max_tokens=n) for n in (20, 2, 10)]
+    requests = [sea(greedy=True, max_tokens=n) for n in (20, 2, 6)]
     wanted = running.generate(requests)
     stream = running.stream(requests)
     assert next(stream) == (1, wanted[1])
@@ -706,13 +708,33 @@ def test_real_round_of_synthesis(running, monkeypatch, tmp_path, schema):
 
 
 @mark
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU can sleep")
+def test_real_sleep_without_a_gpu_is_refused_in_one_line():
+    with pytest.raises(GoldError) as e:
+        VLLMGenerator(str(embedded_folder()), sleep=True).load()
+    assert len(str(e.value).splitlines()) == 1
+    assert "Sleep mode is not supported" in str(e.value)
+
+
+@mark
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="only a GPU can sleep")
+def test_real_sleep_gives_the_memory_back():
+    with started(str(embedded_folder()), sleep=True, max_model_len=REAL_LIMIT) as generator:
+        before = texts(generator, [sea(greedy=True)])
+        awake = torch.cuda.mem_get_info()[0]
+        generator.rest()
+        generator.rest()
+        assert torch.cuda.mem_get_info()[0] > awake + 2**30
+        assert texts(generator, [sea(greedy=True)]) == before
+
+
+@mark
 def test_real_adapter_is_the_model_with_its_weights_merged(tmp_path):
     base, lora, merged = small_llama_with_adapter(tmp_path)
     requests = [sea(own, choices=(" a", " b", " zz")) for own in ("One.", "Two and more.")]
     settings = {"form": "completion", "dtype": "float32"}
-    engine_args = {"enforce_eager": True}
-    adapted = VLLMGenerator(base, lora=lora, max_model_len=256, engine_args=engine_args, **settings)
-    found = adapted.generate(requests)
+    with started(base, lora=lora, max_model_len=256) as adapted:
+        found = adapted.generate(requests)
     plain = TransformersGenerator(base, device="cpu", **settings).generate(requests)
     wanted = TransformersGenerator(merged, device="cpu", **settings).generate(requests)
     for ours, other, without in zip(found, wanted, plain, strict=True):
