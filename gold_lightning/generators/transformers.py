@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import itertools
 import logging
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -18,8 +17,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor
 
-from gold_lightning.errors import ConfigError, GoldError
+from gold_lightning.errors import GoldError
 from gold_lightning.generators.base import Completion, Generator, Request, telling
+from gold_lightning.generators.encoding import check_sampling, encode, excess, refuse_excess
 from gold_lightning.generators.shared_prefix import NAME, PrefixGroup, register
 
 if TYPE_CHECKING:
@@ -171,15 +171,7 @@ class TransformersGenerator(Generator):
         device: str = "auto",
         trust_remote_code: bool = False,
     ) -> None:
-        key = "data.generator.init_args."
-        if batch_size < 1:
-            raise ConfigError(key + "batch_size", batch_size, "1 or more")
-        if not (math.isfinite(temperature) and temperature >= 0):
-            raise ConfigError(key + "temperature", temperature, "a finite number, 0 or more")
-        if top_k < 0:
-            raise ConfigError(key + "top_k", top_k, "0 (all) or more")
-        if not 0 < top_p <= 1:
-            raise ConfigError(key + "top_p", top_p, "a number above 0, at most 1")
+        check_sampling(batch_size, temperature, top_k, top_p)
         self.model, self.batch_size, self.form = model, batch_size, form
         self.temperature, self.top_k, self.top_p = temperature, top_k, top_p
         self.dtype, self.device, self.trust_remote_code = dtype, device, trust_remote_code
@@ -201,13 +193,8 @@ class TransformersGenerator(Generator):
             return []
         model, tokenizer = self._load()
         with torch.inference_mode():
-            prompts = [self._encode(r, tokenizer) for r in requests]
-            for ids, over, more in zip(prompts, *self._lengths(requests, prompts), strict=True):
-                if over:
-                    raise GoldError(
-                        f"a prompt of {len(ids)} tokens and {more} to write are more than the {len(ids) + more - over} "
-                        f"tokens of {self.model}: show fewer or shorter demos (--data.plan.seed_demos)"
-                    )
+            prompts = [encode(r, tokenizer, self.form) for r in requests]
+            refuse_excess(requests, prompts, tokenizer, _limit(model), self.model)
             done: list[Completion | None] = [None] * len(requests)
             for scoring in (False, True):
                 which = [i for i, r in enumerate(requests) if bool(r.choices) is scoring]
@@ -220,20 +207,8 @@ class TransformersGenerator(Generator):
         return [c for c in done if c is not None]
 
     def excess(self, requests: Sequence[Request]) -> list[int]:
-        _, tokenizer = self._load()
-        return self._lengths(requests, [self._encode(r, tokenizer) for r in requests])[0]
-
-    def _lengths(self, requests: Sequence[Request], prompts: Sequence[list[int]]) -> tuple[list[int], list[int]]:
-        """Of each request, by how many tokens it is too long, and how many tokens may follow the prompt."""
         model, tokenizer = self._load()
-        limit = getattr(model.config, "max_position_embeddings", None)
-        more = []
-        for request in requests:
-            # A request with choices writes nothing; what is scored are the choices themselves.
-            sizes = [len(tokenizer(c, add_special_tokens=False).input_ids) for c in request.choices]
-            more.append(max(sizes, default=request.max_tokens))
-        over = [max(0, len(ids) + m - limit) if limit else 0 for ids, m in zip(prompts, more, strict=True)]
-        return over, more
+        return excess(requests, [encode(r, tokenizer, self.form) for r in requests], tokenizer, _limit(model))[0]
 
     def _load(self) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
         if self._loaded is None:
@@ -256,16 +231,6 @@ class TransformersGenerator(Generator):
             model.to(device)  # type: ignore[arg-type]  # transformers hides the method behind a decorator
             self._loaded = model, tokenizer  # from_pretrained has turned dropout off
         return self._loaded
-
-    def _encode(self, request: Request, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-        if self.form == "completion" or (self.form == "auto" and tokenizer.chat_template is None):
-            return list(tokenizer(request.text).input_ids)
-        messages = [
-            {"role": "system", "content": request.system},
-            {"role": "user", "content": (request.shared + request.own).strip()},
-        ]
-        text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-        return list(tokenizer(str(text) + request.answer, add_special_tokens=False).input_ids)
 
     def _prefill(self, requests: Sequence[Request], prompts: Sequence[list[int]], model: PreTrainedModel) -> _Rows:
         """Computes each group's common prompt once, then the rest of all rows together, up to the last token.
@@ -394,6 +359,12 @@ class TransformersGenerator(Generator):
             for row, (i, at, c) in enumerate(longer):
                 scores[i][at] += sum(float(log_p[row, j, token]) for j, token in enumerate(c[1:]))
         return [Completion("", len(ids), choice_log_probs=tuple(s)) for ids, s in zip(prompts, scores, strict=True)]
+
+
+def _limit(model: PreTrainedModel) -> int | None:
+    """How many tokens the model takes; ``None`` where its config does not say."""
+    limit: int | None = getattr(model.config, "max_position_embeddings", None)
+    return limit
 
 
 def _shares(model: PreTrainedModel) -> bool:

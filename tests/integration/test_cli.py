@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from pathlib import Path
 
 import pytest
@@ -60,7 +61,7 @@ def test_a_paper_config_has_the_papers_settings(task):
     assert (feedback["rate"], feedback["alpha"], feedback["beta"]) == (0.5, 0.5, 0.8)
 
 
-@pytest.mark.parametrize("overlay", ["debug", "embedded", "wandb", "ddp"])
+@pytest.mark.parametrize("overlay", ["debug", "embedded", "vllm", "wandb", "ddp"])
 def test_overlays_go_with_a_config(overlay, capsys):
     with pytest.raises(SystemExit) as done:
         main(["fit", "--config", "anli.yaml", "--config", f"overlays/{overlay}.yaml", "--print_config"])
@@ -97,6 +98,19 @@ def test_embedded_settings_go_with_every_task(task, tmp_path, monkeypatch):
     assert made["data"]["plan"].items() >= given["data"]["plan"].items()
     assert made["model"]["student"] == "embedded"
     assert (made["trainer"]["accelerator"], made["trainer"]["precision"]) == ("cpu", "32-true")
+
+
+def test_vllm_takes_the_model_of_the_config_before(tmp_path, tiny_student, monkeypatch, capsys):
+    """The whole program is made, up to the first request, for which the package is missing."""
+    monkeypatch.setitem(sys.modules, "vllm", None)
+    args = ["--config", "anli.yaml", "--config", "overlays/vllm.yaml", "--model.student", tiny_student]
+    args += ["--run.root", str(tmp_path), "--trainer.accelerator", "cpu", "--trainer.precision", "32-true"]
+    assert "gold-lightning[vllm]" in fails(capsys, "fit", *args)
+    (config,) = tmp_path.rglob("config.yaml")
+    made = yaml.safe_load(config.read_text())["data"]["generator"]["init_args"]
+    given = yaml.safe_load((_CONFIGS / "overlays/vllm.yaml").read_text())["data"]["generator"]["init_args"]
+    model = yaml.safe_load((_CONFIGS / "anli.yaml").read_text())["data"]["generator"]["init_args"]["model"]
+    assert made.items() >= {"model": model, **given}.items()
 
 
 def test_shipped_configs_are_found_from_any_folder(tmp_path, monkeypatch):

@@ -1,0 +1,792 @@
+"""The vLLM engine: what it asks of vLLM, by a stand-in for it, and the real one where it is installed."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import importlib.util
+import json
+import os
+import sys
+import types
+from dataclasses import replace
+
+import pytest
+import torch
+from gold_lightning.errors import ConfigError, GoldError, MissingDependencyError
+from gold_lightning.generators import Completion, Request, TransformersGenerator, VLLMGenerator
+from gold_lightning.generators.embedded import embedded_folder
+from gold_lightning.pool import FeedbackPool
+from gold_lightning.synthesis import Plan, Synthesizer
+from gold_lightning.task import load_task
+
+LIMIT = 200
+SCHEMA = json.dumps(
+    {
+        "type": "object",
+        "properties": {"topic": {"type": "string", "enum": ["World"]}, "text": {"type": "string", "maxLength": 40}},
+        "required": ["topic", "text"],
+        "additionalProperties": False,
+    }
+)
+
+# With a stand-in
+
+
+class FakeTokenizer:
+    """A token a byte, after a token that begins the text."""
+
+    chat_template = None
+
+    def __call__(self, text, add_special_tokens=True):
+        return types.SimpleNamespace(input_ids=[1] * add_special_tokens + [b + 2 for b in text.encode()])
+
+    def apply_chat_template(self, messages, tokenize, add_generation_prompt):
+        assert (tokenize, add_generation_prompt) == (False, True)
+        return "".join(f"<{m['role']}>{m['content']}" for m in messages) + "<assistant>"
+
+    def decode(self, ids):
+        return bytes(i - 2 for i in ids if i > 1).decode()
+
+
+class Values:
+    """Keeps what it is made with."""
+
+    def __init__(self, *args, **kwargs):
+        self.args, self.given = args, kwargs
+
+    def __getattr__(self, name):
+        return self.__dict__["given"][name]
+
+
+def log_prob(prompt, token):
+    """Any number that depends on all tokens before, as a model's does."""
+    return -((sum(i * t for i, t in enumerate(prompt, 1)) + 31 * token) % 97) / 7
+
+
+class FakeLLM:
+    """What ``vllm.LLM`` and its engine are to the generator. Requests end last first, one a step."""
+
+    made: list  # of those of a test
+
+    def __init__(self, **given):
+        self.given, self.calls, self.asked = given, [], []
+        self.model_config = types.SimpleNamespace(max_model_len=LIMIT)
+        self.llm_engine = self
+        self.tokenizer = FakeTokenizer()
+        self.reason = "stop"
+        self.running = []
+        self.made.append(self)
+
+    def get_tokenizer(self):
+        return self.tokenizer
+
+    def enqueue(self, prompts, params, lora_request=None, use_tqdm=True):
+        assert use_tqdm is False
+        names = []
+        for prompt, how in zip(prompts, params, strict=True):
+            name = str(len(self.asked))
+            self.asked.append((prompt["prompt_token_ids"], how.given, lora_request))
+            self.running.append((name, prompt["prompt_token_ids"], how.given))
+            names.append(f"{name}-a1b2c3d4")
+        self.calls.append("enqueue")
+        return names
+
+    def has_unfinished_requests(self):
+        return bool(self.running)
+
+    def step(self):
+        name, prompt, how = self.running.pop()
+        ids = how.get("logprob_token_ids", ())
+        out = types.SimpleNamespace(
+            text=f" text {name}",
+            token_ids=[5] * how["max_tokens"],
+            finish_reason=self.reason,
+            logprobs=[{t: types.SimpleNamespace(logprob=log_prob(prompt, t)) for t in ids}],
+        )
+        unfinished = [types.SimpleNamespace(request_id=n, finished=False) for n, _, _ in self.running]
+        done = types.SimpleNamespace(request_id=name, finished=True, prompt_token_ids=prompt, outputs=[out])
+        return [*unfinished, done]
+
+    def abort_request(self, names, internal):
+        assert internal  # the ids are those that enqueue gave
+        self.calls.append(("abort", sorted(names)))
+        self.running = [r for r in self.running if f"{r[0]}-a1b2c3d4" not in names]
+
+    def sleep(self, level):
+        self.calls.append(("sleep", level))
+
+    def wake_up(self):
+        self.calls.append("wake_up")
+
+
+@pytest.fixture
+def made(monkeypatch):
+    """Stands in for vLLM; gives the engines that were made."""
+    monkeypatch.setattr(FakeLLM, "made", [], raising=False)
+    for name, content in {
+        "vllm": {"LLM": FakeLLM, "SamplingParams": Values},
+        "vllm.sampling_params": {"StructuredOutputsParams": Values},
+        "vllm.lora": {},
+        "vllm.lora.request": {"LoRARequest": Values},
+    }.items():
+        module = types.ModuleType(name)
+        module.__dict__.update(content)
+        monkeypatch.setitem(sys.modules, name, module)
+    for name in ("VLLM_LOGGING_LEVEL", "VLLM_NO_USAGE_STATS"):
+        monkeypatch.setenv(name, "")  # so that it is put back, whatever is set
+        monkeypatch.delenv(name)
+    return FakeLLM.made
+
+
+def ask(own="Write one.", **how):
+    return Request("You write.", "Demos. ", own, "text:", **how)
+
+
+def asked(made):
+    """Prompts as text, sampling parameters and adapters of all that vLLM was asked."""
+    (llm,) = made
+    return [(llm.tokenizer.decode(prompt), how, adapter) for prompt, how, adapter in llm.asked]
+
+
+def test_completions_keep_the_order_of_their_requests(made):
+    found = VLLMGenerator("m").generate([ask(f"Write {i}.", max_tokens=i + 1) for i in range(4)])
+    size = 1 + len(ask("Write 0.").text)
+    assert found == [Completion(f" text {i}", size, i + 1, "stop") for i in range(4)]
+
+
+def test_a_stream_gives_completions_as_they_end(made):
+    stream = VLLMGenerator("m").stream([ask(f"Write {i}.") for i in range(3)])
+    assert next(stream)[0] == 2
+    assert [name for name, _, _ in made[0].running] == ["0", "1"]
+    assert [at for at, _ in stream] == [1, 0]
+
+
+def test_closing_a_stream_gives_up_what_is_left(made):
+    generator = VLLMGenerator("m")
+    stream = generator.stream([ask() for _ in range(3)])
+    next(stream)
+    stream.close()
+    assert made[0].calls[-1] == ("abort", ["0-a1b2c3d4", "1-a1b2c3d4"])
+    assert [c.text for c in generator.generate([ask()])] == [" text 3"]
+
+
+def test_outputs_of_an_open_stream_wait_for_it(made):
+    generator = VLLMGenerator("m")
+    stream = generator.stream([ask() for _ in range(2)])
+    next(stream)
+    rest = made[0].running[:]
+    made[0].enqueue = lambda *a, **k: _after(made[0], rest, *a, **k)  # the stream's request ends first
+    assert generator.generate([ask()])[0].text == " text 2"
+    assert made[0].running == []
+    assert [(at, c.text) for at, c in stream] == [(0, " text 0")]
+
+
+def _after(llm, rest, *args, **how):
+    names = FakeLLM.enqueue(llm, *args, **how)
+    llm.running = [r for r in llm.running if r not in rest] + rest
+    return names
+
+
+def test_a_request_that_is_lost_does_not_hang(made):
+    generator = VLLMGenerator("m")
+    stream = generator.stream([ask(), ask()])
+    next(stream)
+    made[0].running.clear()
+    with pytest.raises(RuntimeError, match="lost 1 request"):
+        next(stream)
+
+
+def test_a_request_that_vllm_gives_up_is_told(made):
+    generator = VLLMGenerator("m")
+    generator.load()
+    made[0].reason = "error"
+    with pytest.raises(GoldError, match="gave up"):
+        generator.generate([ask()])
+
+
+def test_an_engine_that_has_ended_does_not_hide_what_ended_it(made):
+    def fails(*_, **__):
+        raise RuntimeError("dead")
+
+    def interrupted():
+        raise KeyboardInterrupt
+
+    generator = VLLMGenerator("m")
+    generator.load()
+    made[0].step, made[0].abort_request = interrupted, fails
+    with pytest.raises(KeyboardInterrupt):
+        generator.generate([ask()])
+
+
+def test_how_a_text_ends_is_told(made):
+    generator = VLLMGenerator("m")
+    generator.load()
+    for reason, finish in (("stop", "stop"), ("length", "length")):
+        made[0].reason = reason
+        assert generator.generate([ask()])[0].finish == finish
+
+
+def test_sampling_settings_reach_vllm(made):
+    generator = VLLMGenerator("m", temperature=0.7, top_k=40, top_p=0.95)
+    generator.generate([ask(seed=5, max_tokens=9, stop=("\n", "END")), ask(seed=6, greedy=True)])
+    sampled, greedy = (how for _, how, _ in asked(made))
+    assert sampled == {
+        **{"temperature": 0.7, "top_k": 40, "top_p": 0.95},
+        **{"seed": 5, "max_tokens": 9, "stop": ["\n", "END"]},
+    }
+    assert greedy == {"temperature": 0.0, "seed": 6, "max_tokens": 128, "stop": []}
+
+
+def test_no_temperature_is_greedy(made):
+    VLLMGenerator("m", temperature=0.0).generate([ask()])
+    assert asked(made)[0][1] == {"temperature": 0.0, "seed": 0, "max_tokens": 128, "stop": []}
+
+
+@pytest.mark.parametrize("template", [None, "a template"])
+@pytest.mark.parametrize("form", ["auto", "chat", "completion"])
+def test_the_form_of_a_prompt(made, monkeypatch, form, template):
+    monkeypatch.setattr(FakeTokenizer, "chat_template", template)
+    VLLMGenerator("m", form=form).generate([ask()])
+    chat = form == "chat" or (form == "auto" and template is not None)
+    wanted = "<system>You write.<user>Demos. Write one.<assistant>text:" if chat else ask().text
+    assert asked(made)[0][0] == wanted
+    assert made[0].asked[0][0].count(1) == (0 if chat else 1)  # a template begins the text itself
+
+
+def test_a_schema_is_given_and_the_object_written_whole(made):
+    generator = VLLMGenerator("m", schema="json")
+    generator.generate([ask(schema=SCHEMA, stop=("\n",)), ask(stop=("\n",))])
+    (prompt, how, _), (plain, plainly, _) = asked(made)
+    assert prompt == replace(ask(), answer="").text
+    assert how.pop("structured_outputs").given == {"json": SCHEMA}
+    assert "stop" not in how
+    assert (plain, plainly["stop"]) == (ask().text, ["\n"])
+    assert "structured_outputs" not in plainly
+    assert made[0].given["structured_outputs_config"] == {"backend": "xgrammar", "disable_any_whitespace": True}
+
+
+def test_a_schema_is_left_alone_unless_set(made):
+    VLLMGenerator("m").generate([ask(schema=SCHEMA)])
+    ((prompt, how, _),) = asked(made)
+    assert prompt == ask().text
+    assert "structured_outputs" not in how
+    assert "structured_outputs_config" not in made[0].given
+
+
+def adapter(folder, **config):
+    folder.mkdir(exist_ok=True)
+    (folder / "adapter_config.json").write_text(json.dumps({"r": 8, **config}))
+    return str(folder)
+
+
+@pytest.mark.parametrize(
+    ("config", "rank"), [({}, 16), ({"r": 48}, 64), ({"rank_pattern": {"q_proj": 65}}, 128), ({"r": 900}, 900)], ids=str
+)
+def test_an_adapter_goes_with_each_request(made, tmp_path, config, rank):
+    folder = adapter(tmp_path / "adapter", **config)
+    VLLMGenerator("m", lora=folder).generate([ask(), ask(choices=("a", "b"))])
+    assert [a.args for _, _, a in asked(made)] == [("adapter", 1, folder)] * 2
+    assert made[0].given["enable_lora"] is True
+    assert made[0].given["max_lora_rank"] == rank
+
+
+def test_no_adapter_unless_set(made):
+    VLLMGenerator("m").generate([ask()])
+    assert asked(made)[0][2] is None
+    assert not made[0].given.keys() & {"enable_lora", "max_lora_rank"}
+
+
+def test_settings_reach_the_engine(made):
+    further = {"quantization": "awq", "max_lora_rank": 256, "structured_outputs_config": {"backend": "guidance"}}
+    generator = VLLMGenerator(
+        "org/model",
+        schema="json",
+        tensor_parallel_size=4,
+        gpu_memory_utilization=0.5,
+        max_model_len=2048,
+        sleep=True,
+        dtype="bfloat16",
+        trust_remote_code=True,
+        engine_args=further,
+    )
+    assert made == []  # nothing slow before the first request
+    generator.load()
+    generator.load()
+    assert len(made) == 1
+    assert made[0].given == {
+        "model": "org/model",
+        "dtype": "bfloat16",
+        "tensor_parallel_size": 4,
+        "gpu_memory_utilization": 0.5,
+        "max_model_len": 2048,
+        "trust_remote_code": True,
+        "enable_prefix_caching": True,
+        "enable_sleep_mode": True,
+        "use_tqdm_on_load": False,
+        **further,
+    }
+
+
+def test_foreign_code_runs_only_where_set(made):
+    VLLMGenerator("m").load()
+    assert made[0].given["trust_remote_code"] is False
+    assert made[0].given["enable_sleep_mode"] is False
+
+
+def test_it_sleeps_while_the_student_trains_and_wakes_for_the_next_request(made):
+    generator = VLLMGenerator("m", sleep=True)
+    generator.rest()
+    assert made == []  # what was never loaded needs no rest
+    generator.generate([ask()])
+    generator.rest()
+    generator.rest()
+    assert generator.excess([ask()]) == [0]  # for counting tokens nobody is woken
+    generator.generate([])
+    assert made[0].calls == ["enqueue", ("sleep", 1)]
+    generator.generate([ask()])
+    generator.generate([ask()])
+    generator.rest()
+    assert made[0].calls[2:] == ["wake_up", "enqueue", "enqueue", ("sleep", 1)]
+
+
+def test_it_does_not_sleep_unless_set(made):
+    generator = VLLMGenerator("m")
+    generator.generate([ask()])
+    generator.rest()
+    assert made[0].calls == ["enqueue"]
+
+
+@pytest.mark.parametrize("student", [True, False], ids=["student-on-gpu", "no-gpu"])
+def test_the_students_freed_memory_is_given_back_before_it_wakes(made, monkeypatch, student):
+    generator = VLLMGenerator("m", sleep=True)
+    generator.generate([ask()])
+    generator.rest()
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: student)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: made[0].calls.append("empty_cache"))
+    generator.generate([ask()])
+    assert made[0].calls[2:] == ["empty_cache"] * student + ["wake_up", "enqueue"]
+
+
+def test_choices_count_up_to_the_token_that_tells_them_apart(made):
+    request = ask(choices=(" World", " Work", " Sports"))
+    ((found,), prompt) = VLLMGenerator("m").generate([request]), made[0].tokenizer(request.text).input_ids
+    wanted = []
+    for choice in (" Worl", " Work", " S"):
+        tokens = made[0].tokenizer(choice, add_special_tokens=False).input_ids
+        wanted.append(sum(log_prob(prompt + tokens[:i], t) for i, t in enumerate(tokens)))
+    assert found.choice_log_probs == pytest.approx(wanted)
+    assert (found.text, found.prompt_tokens, found.completion_tokens) == ("", len(prompt), 0)
+    for _, how, _ in made[0].asked:
+        assert (how["max_tokens"], how["temperature"]) == (1, 0.0)
+    assert [p for p, _, _ in asked(made)] == [request.text + begin for begin in ("", " ", " W", " Wo", " Wor")]
+
+
+def test_one_question_for_each_beginning_and_no_more_than_vllm_takes(made):
+    letters = [chr(n) for n in range(0x100, 0x100 + 150)]  # two bytes each, of three first ones
+    found = VLLMGenerator("m").generate([ask(choices=tuple(letters))])[0]
+    assert len(found.choice_log_probs) == 150
+    assert sorted(len(how["logprob_token_ids"]) for _, how, _ in made[0].asked) == [3, 22, 64, 64]
+    generator = VLLMGenerator("m")
+    generator.load()
+    generator._llm.tokenizer = type("Words", (FakeTokenizer,), {"__call__": words})()
+    assert len(generator.generate([ask(choices=tuple(f"w{i}" for i in range(300)))])[0].choice_log_probs) == 300
+    assert [len(how["logprob_token_ids"]) for _, how, _ in generator._llm.asked] == [128, 128, 44]
+
+
+def words(self, text, add_special_tokens=True):
+    return types.SimpleNamespace(input_ids=[int(text[1:])] if text[0] == "w" else [7])
+
+
+def test_scoring_and_writing_in_one_call_keep_their_order(made):
+    write, score = ask(), ask(choices=(" ab", " ac"), schema=SCHEMA)
+    found = VLLMGenerator("m", schema="json").generate([score, write, score])
+    assert [bool(c.choice_log_probs) for c in found] == [True, False, True]
+    assert found[0] == found[2]
+
+
+def test_a_too_long_prompt_is_told_in_one_line_and_nothing_is_asked(made):
+    fits = LIMIT - 1 - len(ask("").text)
+    generator = VLLMGenerator("org/model")
+    assert len(generator.generate([ask("a" * (fits - 40), max_tokens=40)])) == 1
+    with pytest.raises(GoldError) as e:
+        generator.generate([ask(), ask("a" * (fits - 39), max_tokens=40)])
+    assert len(str(e.value).splitlines()) == 1
+    assert f"more than the {LIMIT} tokens of org/model" in str(e.value)
+    assert "--data.plan" in str(e.value)
+    assert len(made[0].asked) == 1
+
+
+def test_how_much_a_request_is_too_long(made):
+    fits = LIMIT - 1 - len(ask("").text)
+    requests = [ask("a" * (fits - 40 + more), max_tokens=40) for more in (0, 1, 7)]
+    requests += [ask("a" * (fits - 2), choices=(" b", " c")), ask("a" * (fits - 2), choices=(" b", " cd"))]
+    assert VLLMGenerator("m").excess(requests) == [0, 1, 7, 0, 1]
+    # What an object does without is not counted either.
+    shorter = [replace(r, schema=SCHEMA) for r in requests[:3]]
+    assert VLLMGenerator("m", schema="json").excess(shorter) == [0, 0, 7 - len("text:")]
+
+
+def test_nothing_is_loaded_for_nothing(made):
+    assert VLLMGenerator("m").generate([]) == []
+    assert list(VLLMGenerator("m").stream([])) == []
+    assert made == []
+
+
+def test_vllm_is_told_to_be_quiet_and_to_send_nothing(made, monkeypatch):
+    VLLMGenerator("m").load()
+    assert (os.environ["VLLM_LOGGING_LEVEL"], os.environ["VLLM_NO_USAGE_STATS"]) == ("WARNING", "1")
+
+
+def test_a_users_own_log_level_stays(made, monkeypatch):
+    monkeypatch.setenv("VLLM_LOGGING_LEVEL", "DEBUG")
+    VLLMGenerator("m").load()
+    assert os.environ["VLLM_LOGGING_LEVEL"] == "DEBUG"
+
+
+def test_without_the_package_the_error_names_the_extra(made, monkeypatch):
+    monkeypatch.setitem(sys.modules, "vllm", None)
+    generator = VLLMGenerator("m")  # that one may be made: it runs for --help too
+    with pytest.raises(MissingDependencyError, match=r"gold-lightning\[vllm\]"):
+        generator.generate([ask()])
+
+
+def test_a_broken_package_is_told_in_one_line(made, monkeypatch):
+    class Broken(types.ModuleType):
+        def __getattr__(self, name):
+            raise OSError("no library\nhere")
+
+    monkeypatch.setitem(sys.modules, "vllm", Broken("vllm"))
+    with pytest.raises(GoldError, match=r"cannot be imported \(no library here\)"):
+        VLLMGenerator("m").load()
+
+
+def test_an_engine_that_does_not_start_is_told_in_one_line(made, monkeypatch):
+    def fails(self, **_):
+        raise ValueError("first\n  second " + "long " * 100)
+
+    monkeypatch.setattr(FakeLLM, "__init__", fails)
+    with pytest.raises(GoldError) as e:
+        VLLMGenerator("org/model").load()
+    assert len(str(e.value).splitlines()) == 1
+    assert len(str(e.value)) < 600
+    assert "'org/model': vLLM did not start (first second long" in str(e.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "key"),
+    [
+        ({"batch_size": 0}, "batch_size"),
+        ({"temperature": -1.0}, "temperature"),
+        ({"temperature": float("inf")}, "temperature"),
+        ({"top_k": -1}, "top_k"),
+        ({"top_p": 0.0}, "top_p"),
+        ({"schema": "json_schema"}, "schema"),
+        ({"lora": "/no/such/folder"}, "lora"),
+        ({"tensor_parallel_size": 0}, "tensor_parallel_size"),
+        ({"gpu_memory_utilization": 0.0}, "gpu_memory_utilization"),
+        ({"gpu_memory_utilization": 1.1}, "gpu_memory_utilization"),
+        ({"max_model_len": 0}, "max_model_len"),
+        ({"engine_args": {"dtype": "float16"}}, "engine_args.dtype"),
+        ({"engine_args": {"enable_lora": True}}, "engine_args.enable_lora"),
+        ({"engine_args": {"enable_prefix_caching": False}}, "engine_args.enable_prefix_caching"),
+        ({"engine_args": {"hf_token": "hf_secret"}}, "engine_args.hf_token"),
+    ],
+    ids=str,
+)
+def test_wrong_settings_name_their_key(change, key):
+    with pytest.raises(ConfigError) as e:
+        VLLMGenerator("m", **change)
+    assert str(e.value).startswith(f"data.generator.init_args.{key}: got ")
+    assert "hf_secret" not in str(e.value)
+
+
+def test_a_refused_argument_names_its_setting():
+    with pytest.raises(ConfigError, match=r"set data\.generator\.init_args\.sleep$"):
+        VLLMGenerator("m", engine_args={"enable_sleep_mode": True})
+
+
+def test_the_fingerprint_tells_what_completions_depend_on(tmp_path):
+    plain = VLLMGenerator("m").fingerprint()
+    assert json.loads(json.dumps(plain)) == plain
+    for change in (
+        {"model": "other"},
+        {"lora": adapter(tmp_path / "adapter")},
+        {"form": "chat"},
+        {"temperature": 0.5},
+        {"top_k": 3},
+        {"top_p": 0.5},
+        {"schema": "json"},
+        {"dtype": "float16"},
+        {"batch_size": 7},
+        {"engine_args": {"quantization": "awq"}},
+    ):
+        assert VLLMGenerator(**{"model": "m", **change}).fingerprint() != plain, change
+
+
+def test_the_fingerprint_does_not_tell_where_it_runs():
+    elsewhere = VLLMGenerator(
+        "m",
+        tensor_parallel_size=8,
+        gpu_memory_utilization=0.3,
+        max_model_len=512,
+        sleep=True,
+        engine_args={"max_num_seqs": 4, "enforce_eager": True},
+    )
+    assert elsewhere.fingerprint() == VLLMGenerator("m").fingerprint()
+
+
+# For real: the embedded model on this machine's processor. make test-vllm runs these.
+
+real = [
+    pytest.mark.vllm,
+    pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="vLLM is not installed"),
+    pytest.mark.timeout(1800),  # it takes minutes to start
+]
+REAL_LIMIT = 2048
+
+
+def mark(test):
+    for one in real:
+        test = one(test)
+    return test
+
+
+@contextlib.contextmanager
+def started(model, **how):
+    """The engine, for as long as it is needed. Without compilation it starts sooner."""
+    how = {"form": "completion", "dtype": "float32", "gpu_memory_utilization": 0.3, **how}
+    generator = VLLMGenerator(model, engine_args={"enforce_eager": True}, **how)
+    generator.load()
+    yield generator
+    generator._llm = None
+    gc.collect()  # ends its processes while there is a log to write to
+
+
+@pytest.fixture(scope="module")
+def running():
+    with started(str(embedded_folder()), batch_size=16, schema="json", max_model_len=REAL_LIMIT) as generator:
+        yield generator
+
+
+@pytest.fixture(scope="module")
+def same_model():
+    return TransformersGenerator(str(embedded_folder()), form="completion", dtype="float32", device="cpu")
+
+
+def sea(own="Write one more.", **how):
+    return Request("You write.", "Some text about the sea.\n\n", own, "text:", **{"max_tokens": 24, **how})
+
+
+def texts(generator, requests):
+    return [c.text for c in generator.generate(requests)]
+
+
+@mark
+def test_real_order_and_token_counts(running, same_model):
+    requests = [sea("Write more. " * (1 + i * 5 % 7), max_tokens=3 + i) for i in range(6)]
+    found = running.generate(requests)
+    tokenizer = same_model._load()[1]
+    assert [c.prompt_tokens for c in found] == [len(tokenizer(r.text).input_ids) for r in requests]
+    assert all(1 <= c.completion_tokens <= 3 + i for i, c in enumerate(found))
+    assert any(c.finish == "length" for c in found)
+    for i, c in enumerate(found):
+        assert c.finish == "stop" or c.completion_tokens == 3 + i
+
+
+@mark
+def test_real_greedy_text_is_that_of_transformers(running, same_model):
+    requests = [sea(own, greedy=True) for own in ("Write one more.", "Name a fish.", "Say hello.")]
+    assert texts(running, requests) == texts(same_model, requests)
+
+
+@mark
+def test_real_same_seed_same_text_and_another_seed_another(running):
+    requests = [sea(seed=i) for i in range(6)]
+    first = texts(running, requests)
+    assert texts(running, requests) == first
+    assert len(set(first)) == 6
+
+
+@mark
+def test_real_stream_gives_short_ones_first_and_may_be_closed(running):
+    requests = [sea(greedy=True, max_tokens=n) for n in (20, 2, 6)]
+    wanted = running.generate(requests)
+    stream = running.stream(requests)
+    assert next(stream) == (1, wanted[1])
+    assert running.generate(requests[1:2]) == wanted[1:2]  # while the stream is open
+    assert next(stream) == (2, wanted[2])
+    stream.close()
+    assert not running._llm.llm_engine.has_unfinished_requests()
+    assert running.generate(requests) == wanted
+
+
+@mark
+def test_real_stop_strings(running):
+    text = texts(running, [sea(greedy=True)])[0]
+    at = next(i for i in range(4, len(text)) if text.find(text[i : i + 3]) == i and len(text[i : i + 3].strip()) == 3)
+    for stop in ((text[at : at + 3],), ("never there", text[at : at + 3], text[at:])):
+        made = running.generate([sea(greedy=True, stop=stop)])[0]
+        assert (made.text, made.finish) == (text[:at], "stop")
+
+
+@mark
+def test_real_most_tokens_cut_the_text(running):
+    short, long = running.generate([sea(greedy=True, max_tokens=n) for n in (3, 6)])
+    assert [(c.finish, c.completion_tokens) for c in (short, long)] == [("length", 3), ("length", 6)]
+    assert long.text.startswith(short.text)
+
+
+@mark
+def test_real_prompts_in_any_script(running, same_model):
+    requests = [
+        sea(own, greedy=True, max_tokens=8)
+        for own in ("naïve Öl", "北京的新闻", "🙂👩‍👩‍👧", "עברית \u202e", "tab\tand\x00nul")
+    ]
+    for ours, other in zip(running.generate(requests), same_model.generate(requests), strict=True):
+        assert ours.prompt_tokens == other.prompt_tokens
+        ours.text.encode()  # what could not be stored would raise here
+
+
+@mark
+def test_real_text_in_any_script(running, monkeypatch):
+    wanted = "naïve 北京 🙂"
+    schema = json.dumps({"type": "object", "properties": {"a": {"enum": [wanted]}}, "required": ["a"]})
+    made = running.generate([sea(schema=schema, max_tokens=60)])[0]
+    assert json.loads(made.text) == {"a": wanted}
+
+
+@mark
+def test_real_long_prompt(running):
+    long = sea("sea " * REAL_LIMIT)
+    (over,) = running.excess([long])
+    assert over > 0
+    with pytest.raises(GoldError, match=f"more than the {REAL_LIMIT} tokens"):
+        running.generate([long])
+    words = REAL_LIMIT - over  # " sea" is one token
+    fits = sea("sea " * words, max_tokens=24)
+    assert running.excess([fits, replace(fits, max_tokens=25)]) == [0, 1]
+    made = running.generate([fits])[0]
+    assert made.prompt_tokens + 24 == REAL_LIMIT
+
+
+@mark
+def test_real_schema(running):
+    requests = [sea(seed=i, schema=SCHEMA, stop=("\n",), max_tokens=80) for i in range(4)]
+    made = running.generate(requests)
+    whole = [json.loads(c.text) for c in made if c.finish == "stop"]
+    assert len(whole) == 4
+    assert all(found.keys() == {"topic", "text"} and found["topic"] == "World" for found in whole)
+    assert len({found["text"] for found in whole}) == 4
+
+
+@mark
+def test_real_choices_equal_those_of_transformers(running, same_model):
+    requests = [
+        sea("Which topic is it?", choices=(" World", " Sports", " Business", " Sci/Tech")),
+        sea("Which?", choices=(" not entailed by it", " not", " not entailed at all", " entailed")),
+        sea("Which?", choices=(" only one",)),
+        sea("x " * 300, choices=("<|endoftext|>", "a", "b")),
+    ]
+    found, wanted = running.generate(requests), same_model.generate(requests)
+    for ours, other in zip(found, wanted, strict=True):
+        assert ours.choice_log_probs == pytest.approx(other.choice_log_probs, abs=2e-3)
+        assert ours.prompt_tokens == other.prompt_tokens
+    assert len(set(found[0].choice_log_probs)) == 4
+
+
+@mark
+@pytest.mark.parametrize("schema", ["off", "json"])
+def test_real_round_of_synthesis(running, monkeypatch, tmp_path, schema):
+    monkeypatch.setattr(running, "schema", schema)
+    task = load_task("news_topics")
+    synthesizer = Synthesizer(task, running, tmp_path, Plan(samples_per_round=8, group_size=4), seed=3)
+    made = synthesizer.train(0, FeedbackPool(), 0.5)
+    assert sorted(s.sample.target for s in made) == sorted(2 * list(task.label_names))
+    assert len({s.sample.text for s in made}) == 8
+    assert all(s.raw.startswith("{") == (schema == "json") for s in made)
+
+
+@mark
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU can sleep")
+def test_real_sleep_without_a_gpu_is_refused_in_one_line():
+    with pytest.raises(GoldError) as e:
+        VLLMGenerator(str(embedded_folder()), sleep=True).load()
+    assert len(str(e.value).splitlines()) == 1
+    assert "Sleep mode is not supported" in str(e.value)
+
+
+@mark
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="only a GPU can sleep")
+def test_real_sleep_gives_the_memory_back():
+    with started(str(embedded_folder()), sleep=True, max_model_len=REAL_LIMIT) as generator:
+        before = texts(generator, [sea(greedy=True)])
+        awake = torch.cuda.mem_get_info()[0]
+        generator.rest()
+        generator.rest()
+        assert torch.cuda.mem_get_info()[0] > awake + 2**30
+        assert texts(generator, [sea(greedy=True)]) == before
+
+
+@mark
+def test_real_adapter_is_the_model_with_its_weights_merged(tmp_path):
+    base, lora, merged = small_llama_with_adapter(tmp_path)
+    requests = [sea(own, choices=(" a", " b", " zz")) for own in ("One.", "Two and more.")]
+    settings = {"form": "completion", "dtype": "float32"}
+    with started(base, lora=lora, max_model_len=256) as adapted:
+        found = adapted.generate(requests)
+    plain = TransformersGenerator(base, device="cpu", **settings).generate(requests)
+    wanted = TransformersGenerator(merged, device="cpu", **settings).generate(requests)
+    for ours, other, without in zip(found, wanted, plain, strict=True):
+        assert ours.choice_log_probs == pytest.approx(other.choice_log_probs, abs=2e-3)
+        assert ours.choice_log_probs != pytest.approx(without.choice_log_probs, abs=2e-2)
+
+
+def small_llama_with_adapter(folder):
+    """A one-layer Llama of random weights, an adapter of it, and both in one."""
+    from safetensors.torch import save_file
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocab = {t: i for i, t in enumerate(["<pad>", "</s>", *alphabet])}
+    tokenizer = Tokenizer(models.BPE(vocab=vocab, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", eos_token="</s>")
+    torch.manual_seed(0)
+    size, rank, alpha = 128, 4, 8
+    config = LlamaConfig(
+        vocab_size=len(vocab),
+        hidden_size=size,
+        intermediate_size=128,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        max_position_embeddings=512,
+        initializer_range=0.2,
+        bos_token_id=None,
+        eos_token_id=1,
+        pad_token_id=0,
+        tie_word_embeddings=False,
+    )
+    model = LlamaForCausalLM(config)
+    names = ("q_proj", "v_proj")
+    weights = {}
+    (folder / "adapter").mkdir()
+    for name, model_folder in (("base", folder / "base"), ("merged", folder / "merged")):
+        if name == "merged":
+            for part in names:
+                a, b = torch.randn(rank, size) / size**0.5, torch.randn(size, rank)
+                at = f"base_model.model.model.layers.0.self_attn.{part}"
+                weights |= {f"{at}.lora_A.weight": a, f"{at}.lora_B.weight": b}
+                with torch.no_grad():
+                    getattr(model.model.layers[0].self_attn, part).weight += alpha / rank * b @ a
+        model.save_pretrained(model_folder)
+        tokenizer.save_pretrained(model_folder)
+    save_file(weights, folder / "adapter" / "adapter_model.safetensors")
+    settings = {"peft_type": "LORA", "task_type": "CAUSAL_LM", "r": rank, "lora_alpha": alpha, "bias": "none"}
+    (folder / "adapter" / "adapter_config.json").write_text(
+        json.dumps({**settings, "target_modules": list(names), "base_model_name_or_path": str(folder / "base")})
+    )
+    return str(folder / "base"), str(folder / "adapter"), str(folder / "merged")
