@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import re
 from pathlib import Path
@@ -9,8 +10,9 @@ from pathlib import Path
 import pytest
 import yaml
 from gold_lightning.cli import main
+from gold_lightning.store import read_lines
 
-from tests.servers import FakeServer, words
+from tests.servers import FakeServer, Fault, words
 
 pytest.importorskip("httpx", reason="the extra openai is not installed")
 
@@ -42,6 +44,49 @@ def test_a_preview_over_http(capsys, tmp_path, monkeypatch, tiny_student):
         told = capsys.readouterr()
     assert "HTTP 404: The model `none` does not exist." in told.err.splitlines()[-1]
     assert KEY not in shown + told.out + told.err
+
+
+def test_a_whole_run_over_a_server_of_which_a_third_of_the_calls_fail(tmp_path, monkeypatch, tiny_student, capfd):
+    def fault(call):
+        # Not half an answer: its server has counted the tokens, and nobody else can know.
+        kinds = [Fault(status=429), Fault(status=500), Fault(status=503), Fault("reset")]
+        rng = random.Random(call.number)
+        return rng.choice([*kinds, Fault("body", 200, body="no JSON")]) if rng.random() < 0.3 else None
+
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setenv("GOLD_KEY", KEY)
+    with FakeServer(key=KEY, replies=news, limit=2000, faults=fault) as server:
+        settings = {"model": "toy", "base_url": server.url, "form": "chat", "api_key_env": "GOLD_KEY", "backoff": 0.01}
+        config = {
+            "run": {"root": str(tmp_path / "runs"), "name": "t"},
+            "data": {
+                "generator": {"class_path": "gold_lightning.generators.OpenAIGenerator", "init_args": settings},
+                "plan": {"samples_per_round": 16, "probe_per_round": 8, "label_agreement": "off"},
+                "budget": {"price_prompt": 1.0, "price_completion": 2.0},
+                "passes_per_round": 1,
+            },
+            "model": {"student": tiny_student},
+            "trainer": {"max_epochs": 2},
+        }
+        (tmp_path / "run.yaml").write_text(yaml.safe_dump(config))
+        assert main(["fit", "--config", "quickstart.yaml", "--config", str(tmp_path / "run.yaml")]) == 0
+        folder = tmp_path / "runs" / "news_topics" / "t"
+        rows = read_lines(folder / "rounds.jsonl")
+        assert [row["train"]["accepted"] for row in rows] == [16, 16]
+        assert [row["probe"]["accepted"] for row in rows] == [8, 8]
+        # The ledger is the server's own count: of calls that were answered, and of their tokens.
+        answered = [call for call in server.calls if call.fault is None]
+        spent = rows[-1]["tokens_so_far"]
+        assert spent["calls"] == len(answered) == len(read_lines(folder / "data" / "completions.jsonl"))
+        assert spent["prompt"] + spent["completion"] == server.tokens
+        assert spent["cost"] == pytest.approx((spent["prompt"] + 2 * spent["completion"]) / 1e6, abs=1e-6)
+        assert 0.15 < 1 - len(answered) / len(server.calls) < 0.45
+        # No request that was answered was sent again.
+        assert len({json.dumps(call.body, sort_keys=True) for call in answered}) == len(answered)
+    told = capfd.readouterr()
+    found = [path for path in folder.rglob("*") if path.is_file() and KEY.encode() in path.read_bytes()]
+    assert found == [] and KEY not in told.out + told.err
+    assert "GOLD_KEY" in (folder / "config.yaml").read_text()  # by name
 
 
 def test_a_wrong_setting_is_told_with_its_key(capsys, tmp_path, monkeypatch):
