@@ -290,6 +290,8 @@ def _quiet() -> None:
         "You defined a `validation_step` but have no",
         "callbacks used to create the checkpoint",
         "The dirpath has changed",  # of the test of another run's checkpoint
+        "It is recommended to use `self.log",  # metrics are the same in all processes: they gather what they count
+        "all_gather is deprecated",  # Lightning's own
     ):
         warnings.filterwarnings("ignore", f".*{text}.*")
     # The arguments are given only where the program is called from Python, or to resolve shipped configs.
@@ -364,6 +366,12 @@ def main(args: Sequence[str] | None = None) -> int:
     except GoldError as e:
         print(f"error: {e}", file=sys.stderr)
         return 2
+    except RuntimeError as e:
+        if "gloo/transport" not in str(e):
+            raise
+        # Its connection broke: it was killed, and could say nothing.
+        print("error: another process of this run is gone; the same command goes on from here", file=sys.stderr)
+        return 1
     except OSError as e:  # a full disk, a folder that must not be written to
         if e.errno not in _DISK:
             raise

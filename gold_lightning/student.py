@@ -97,8 +97,10 @@ class T5Student(LightningModule):
         if trainer is None or trainer.world_size == 1:
             return 1.0
         tokens = (labels != IGNORE_INDEX).sum().float()
-        every: Tensor = self.all_gather(tokens)  # type: ignore[assignment]
-        return tokens / every.mean()
+        every = tokens.clone()
+        torch.distributed.all_reduce(every)
+        share: Tensor = tokens * trainer.world_size / every
+        return share
 
     def forward_logits(self, batch: dict[str, Any], labels: Tensor) -> Tensor:
         """Logits of each target token, (batch, target_len, vocab), the decoder forced on ``labels``."""

@@ -437,6 +437,25 @@ def test_a_failure_in_one_process_ends_all_with_its_own_words(tmp_path, tiny_stu
     assert errors == ["error: process 1: no model in this process"]
 
 
+def test_no_process_outlives_one_that_was_killed(tmp_path, tiny_student):
+    args = arguments("fit", tmp_path, tiny_student, "--trainer.devices", "2", "--trainer.strategy", "ddp")
+    args += ["--trainer.max_epochs", "500", "--early_stopping.patience", "500"]
+    command = [sys.executable, "-m", "gold_lightning", *args]
+    first = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    try:
+        while not rounds(tmp_path):
+            assert first.poll() is None
+            time.sleep(0.1)
+        children = Path(f"/proc/{first.pid}/task/{first.pid}/children").read_text().split()
+        (second,) = (int(pid) for pid in children if b"gold_lightning" in Path(f"/proc/{pid}/cmdline").read_bytes())
+        os.kill(second, signal.SIGKILL)
+        told = first.communicate(timeout=60)[1]
+    finally:
+        first.kill()
+    assert first.returncode == 1
+    assert told.splitlines()[-1] == "error: another process of this run is gone; the same command goes on from here"
+
+
 def test_wandb_offline_history_has_a_histogram_for_every_round(tmp_path, tiny_student, monkeypatch):
     wandb = pytest.importorskip("wandb")
     from wandb.proto import wandb_internal_pb2
