@@ -234,6 +234,8 @@ def _seed(value: bool | int) -> int:
 
 
 def _run_dir(root: str, name: str, task: str) -> str:
+    if not name.isprintable() or name != Path(name).name or name in ("", "..") or "\\" in name or len(name) > 128:
+        raise ConfigError("run.name", name, "the name of a folder, without separators", "run.root says where it is")
     return str(Path(root) / load_task(task).name / name)
 
 

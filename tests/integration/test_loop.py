@@ -250,6 +250,26 @@ def test_a_task_that_changed_is_refused(whole, tmp_path, tiny_student, capsys):
     assert "another task" in error and "--run.name" in error
 
 
+@pytest.mark.parametrize("name", ["../out", "a/b", "..", ".", "", "/tmp/x", "a\nb", "a\\b", "x" * 200])
+def test_a_run_cannot_leave_its_folder(name, tmp_path, tiny_student, capsys):
+    assert run("fit", tmp_path / "runs", tiny_student, name=name) == 2
+    (error,) = capsys.readouterr().err.strip().splitlines()[-1:]
+    assert error.startswith("error: run.name: got ") and list(tmp_path.iterdir()) == []
+
+
+def test_keys_of_the_environment_are_in_no_file_and_no_line(tmp_path, tiny_student, monkeypatch, capfd):
+    key = "sk-planted-31415926535"
+    for name in ("OPENAI_API_KEY", "WANDB_API_KEY", "HF_TOKEN", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, key)
+    assert run("fit", tmp_path, tiny_student, "--trainer.max_epochs", "1") == 0
+    assert run("test", tmp_path, tiny_student, "--trainer.max_epochs", "1") == 0
+    told = capfd.readouterr()
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert len(files) > 15 and "240 test rows" in told.out
+    assert [path for path in files if key.encode() in path.read_bytes()] == []
+    assert key not in told.out + told.err
+
+
 def test_a_run_that_is_at_work_is_left_alone(tmp_path, tiny_student, capsys):
     with only_writer(tmp_path / "news_topics" / "t"):
         assert run("fit", tmp_path, tiny_student) == 2

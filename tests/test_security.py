@@ -1,0 +1,73 @@
+"""Reads the source for what could run generated text or a file's content as code."""
+
+import ast
+from pathlib import Path
+
+import gold_lightning
+import pytest
+import yaml
+
+PACKAGE = Path(gold_lightning.__file__).parent
+FILES = sorted(p for p in PACKAGE.rglob("*.py") if "__pycache__" not in p.parts)
+SAFE = {"_Loader"}  # of task.py, on top of PyYAML's safe one
+MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "marshal", "shelve", "joblib", "subprocess", "code", "pty"}
+NAMES = {"eval", "exec", "compile", "__import__", "execfile"}
+CALLS = {"os.system", "os.popen", "os.execv", "os.execvp", "os.spawnv", "yaml.unsafe_load", "yaml.full_load"}
+
+
+def found(source):
+    """What in a source could run text as code: a list of what was found, with its line."""
+    wrong = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            wrong += [(node.lineno, a.name) for a in node.names if a.name.split(".")[0] in MODULES]
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in MODULES:
+            wrong.append((node.lineno, node.module))
+        if not isinstance(node, ast.Call):
+            continue
+        name = ast.unparse(node.func)
+        given = {k.arg: ast.unparse(k.value) for k in node.keywords}
+        if name in NAMES or name in CALLS:
+            wrong.append((node.lineno, name))
+        if name == "yaml.load" and ast.unparse(node.args[1] if len(node.args) > 1 else node) not in SAFE:
+            wrong.append((node.lineno, name))
+        if name == "torch.load" and given.get("weights_only") != "True":
+            wrong.append((node.lineno, name))
+        # Weights of models; tokenizers and configs are JSON.
+        if name.startswith("AutoModel") and name.endswith(".from_pretrained"):
+            if given.get("use_safetensors") != "True" and "quantization_config" not in given:
+                wrong.append((node.lineno, name))
+        if given.get("trust_remote_code") == "True" or given.get("shell") == "True":
+            wrong.append((node.lineno, name))
+    return wrong
+
+
+@pytest.mark.parametrize("path", FILES, ids=[str(p.relative_to(PACKAGE)) for p in FILES])
+def test_nothing_runs_text_as_code(path):
+    wrong = found(path.read_text(encoding="utf-8"))
+    assert wrong == [], f"{path}: {wrong}"
+
+
+def test_our_own_loader_is_a_safe_one():
+    from gold_lightning import task
+
+    assert issubclass(task._Loader, yaml.SafeLoader | getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "eval(text)",
+        "import pickle",
+        "from subprocess import run",
+        "torch.load(path)",
+        "torch.load(path, weights_only=False)",
+        "yaml.load(text)",
+        "yaml.load(text, yaml.Loader)",
+        "os.system(text)",
+        "AutoModelForCausalLM.from_pretrained(name)",
+        "AutoModel.from_pretrained(name, use_safetensors=True, trust_remote_code=True)",
+    ],
+)
+def test_what_is_looked_for_is_found(source):
+    assert found(source)
