@@ -335,7 +335,8 @@ def _scalars(row: dict[str, Any]) -> dict[str, float]:
         "round/fed_back": len(row["fed_back"]),
         "round/pool": row["pool"],
     }
-    flat |= {f"round/tokens_{k}": v for k, v in row["tokens"].items()}
+    for name, value in row["tokens"].items():
+        flat[f"round/tokens_{name}" if name in ("prompt", "completion") else f"round/{name}"] = value
     return flat | {f"round/seconds_{k}": v for k, v in row["seconds"].items()}
 
 
