@@ -359,6 +359,7 @@ _UNITS = (
 ).split()
 _TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
 _SCALES = {"thousand": 10**3, "million": 10**6, "billion": 10**9}
+_LARGEST = 10**30
 _SINGLE = {
     "dozen": ("12",), "dozens": ("12",), "half": ("1/2", "2"), "halves": ("1/2", "2"), "twice": ("2",),
     "double": ("2",), "pair": ("2",), "pairs": ("2",), "couple": ("2",), "thrice": ("3",), "triple": ("3",),
@@ -387,8 +388,9 @@ def numbers_in(text: str) -> set[Fraction]:
         token, before, digits = match[0], digits, None
         if match["number"]:
             end()
-            digits = _number(token)
-            found.add(digits)
+            if len(token) <= MAX_EQUATION:  # a longer one stands in no equation, and Python reads none of 4,300 digits
+                digits = _number(token)
+                found.add(digits)
         elif match["percent"] or token in ("percent", "per"):
             end()
             if before is not None:
@@ -403,6 +405,8 @@ def numbers_in(text: str) -> set[Fraction]:
                 end()
             part, last = part + 10 * (_TENS.index(token) + 2), "tens"
         elif token == "hundred" or token in _SCALES:
+            if part > _LARGEST:  # "hundred hundred hundred ...", which is no number
+                end()
             size = _SCALES.get(token, 100)
             if before is not None:
                 found.add(before * size)

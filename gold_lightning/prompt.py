@@ -30,7 +30,6 @@ __all__ = [
 
 _ESCAPES = {"\\": "\\\\", "\n": "\\n", "\r": "\\r"}
 _UNESCAPE = re.compile(r"\\(\\|n|r|\"|u[0-9a-fA-F]{4})")
-_END = re.compile(r"^\s+|\s+$")
 
 
 def _names(task: Task) -> list[str]:
@@ -41,9 +40,16 @@ def _names(task: Task) -> list[str]:
 
 def _escape(value: str) -> str:
     value = re.sub(r"[\\\n\r]", lambda m: _ESCAPES[m[0]], value)
-    # Written as code points, so that stripping and a model's own spacing cannot touch them.
-    value = _END.sub(lambda m: "".join(f"\\u{ord(c):04x}" for c in m[0]), value)
+    # Spaces at the ends are written as code points, so that stripping and a model's own spacing cannot touch them.
+    inside = value.strip()
+    start = len(value) - len(value.lstrip()) if inside else len(value)
+    before, after = value[:start], value[start + len(inside) :]
+    value = _code_points(before) + inside + _code_points(after)
     return "\\" + value if len(value) > 1 and value[0] == value[-1] == '"' else value
+
+
+def _code_points(text: str) -> str:
+    return "".join(f"\\u{ord(c):04x}" for c in text)
 
 
 def _unescape(value: str) -> str:
@@ -93,24 +99,24 @@ def parse(text: str, task: Task, answer: str = "") -> dict[str, str]:
     known = "|".join(re.escape(n) for n in sorted(names, key=len, reverse=True))
     if not re.match(rf'\s*\{{\s*(?:"(?:{known})"|$)', text, re.IGNORECASE):
         text = answer + text
-    line_form = re.compile(rf"\s*(?:[-*•]|\d+[.)])?\s*\**({known})\**\s*:\**(.*)", re.IGNORECASE | re.DOTALL)
+    line_form = re.compile(rf"(?:[-*•]|\d+[.)])?\s*\**({known})\**\s*:\**(.*)", re.IGNORECASE | re.DOTALL)
     canonical = {name.casefold(): name for name in names}
-    values: dict[str, str] = {}
+    values: dict[str, list[str]] = {}
     last = ""
     # Only "\n" separates lines: str.splitlines would also break at characters that may stand in a text.
     for line in text.split("\n"):
         # IGNORECASE lets a dotted and a dotless i pass for i; such a name is none of the task's.
-        if (match := line_form.fullmatch(line)) and match[1].casefold() in canonical:
+        if (match := line_form.fullmatch(line.lstrip())) and match[1].casefold() in canonical:
             last = canonical[match[1].casefold()]
             if last in values:
                 break
-            values[last] = match[2]
+            values[last] = [match[2]]
         elif not line.strip():
             if values:
                 break
         elif last:
-            values[last] += " " + line.strip()
-    return {name: _unescape(values[name]) for name in names if name in values}
+            values[last].append(line.strip())  # joined once: there may be many
+    return {name: _unescape(" ".join(values[name])) for name in names if name in values}
 
 
 def _parse_json(text: str, names: Sequence[str]) -> dict[str, str] | None:
