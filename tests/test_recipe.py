@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import importlib.util
 import json
 import random
@@ -86,7 +87,7 @@ def test_states_are_lined_up_by_word():
     string = "tag: two  words"
     # Tokens: "tag", ":", "two", "wo", "rds", end. Words count from the first that stands after the prefix.
     offsets, special = [(0, 3), (3, 4), (4, 8), (9, 12), (12, 15), (0, 0)], [0, 0, 0, 0, 0, 1]
-    assert pretrain._words(string, offsets, special, skip=5) == [-1, -1, 0, 1, 1, -1]
+    assert pretrain._words(string, offsets, special, skip=5).tolist() == [-1, -1, 0, 1, 1, -1]
     states = torch.arange(6.0).view(1, 6, 1)
     means, found = pretrain.word_means(states, torch.tensor([[-1, -1, 0, 1, 1, -1]]), 3)
     assert means[0, :2, 0].tolist() == [2.0, 3.5] and found.tolist() == [[True, True, False]]
@@ -134,22 +135,26 @@ class StopAfter(Callback):
         trainer.should_stop = trainer.global_step >= self.steps
 
 
-def _run(teacher, work, *callbacks):
+def _sentences():
     luck = random.Random(0)
-    sentences = [" ".join(luck.choices(ROW.split(), k=luck.randint(4, 12))) for _ in range(4500)]
+    return [" ".join(luck.choices(ROW.split(), k=luck.randint(4, 12))) for _ in range(4500)]
+
+
+def _run(teacher, work, *callbacks, **changed):
     settings = pretrain.Settings(
         work=work,
         teacher=teacher,
-        sources=[],
+        sources=[text.Source(work / "a.txt", "paragraphs")],
         shape=pretrain.Shape(vocab_size=3 + 256 + 20 + 100, layers=(0,)),
         batch_tokens=256,
         heldout=64,
         save_every=1,
         warmup=2,
-        trainer={"max_steps": 12, "accelerator": "cpu", "enable_model_summary": False, "log_every_n_steps": 1},
+        **{"steps": 12, **changed},
+        trainer={"accelerator": "cpu", "enable_model_summary": False, "log_every_n_steps": 1},
     )
-    work.mkdir(parents=True, exist_ok=True)
-    (work / "pieces.json").write_text(json.dumps(sentences))
+    (work / "pieces").mkdir(parents=True, exist_ok=True)
+    (work / "pieces" / "a.txt.json").write_text(json.dumps(_sentences()))
     pretrain.run(settings, callbacks)
     return torch.load(work / "last.ckpt", weights_only=True)
 
@@ -168,6 +173,55 @@ def test_a_stopped_pretraining_goes_on_as_if_it_had_not(teacher, bpe_source, tmp
     exported = load_file(tmp_path / "halves" / "student" / "model.safetensors")
     assert exported["shared.weight"].dtype == torch.bfloat16
     assert torch.equal(exported["shared.weight"], first["model.shared.weight"].bfloat16())
+
+
+def test_batches_do_not_depend_on_who_makes_them(teacher, bpe_source, tmp_path):
+    pretrain.build_tokenizer(bpe_source, tmp_path, 3 + 256 + 20 + 100)
+    tokenizers = tuple(pretrain.AutoTokenizer.from_pretrained(folder) for folder in (tmp_path, teacher))
+    settings = pretrain.Settings(work=tmp_path, teacher=teacher, sources=[], batch_tokens=256)
+    whole = pretrain.Batches(_sentences(), settings, tokenizers)
+    loader = pretrain.DataLoader(whole, batch_size=None, num_workers=2)
+    for number, made in zip(range(7), loader, strict=False):
+        _same(made, whole.batch(number))
+    shares = [
+        iter(pretrain.Batches(_sentences(), settings, tokenizers, lambda rank=rank: (rank, 2))) for rank in (0, 1)
+    ]
+    for number in range(6):
+        _same(next(shares[number % 2]), whole.batch(number))
+
+
+def _same(given, wanted):
+    assert given.keys() == wanted.keys()
+    for name, value in wanted.items():
+        assert torch.equal(torch.as_tensor(given[name]), torch.as_tensor(value)), name
+
+
+def test_words_of_batches_are_the_same_for_student_and_teacher(teacher, bpe_source, tmp_path):
+    pretrain.build_tokenizer(bpe_source, tmp_path, 3 + 256 + 20 + 100)
+    tokenizers = tuple(pretrain.AutoTokenizer.from_pretrained(folder) for folder in (tmp_path, teacher))
+    settings = pretrain.Settings(work=tmp_path, teacher=teacher, sources=[])
+    texts = ["the quick  brown fox", "dog"]
+    made = pretrain.Batches(texts, settings, tokenizers).dense(texts, ["", "topic: "])
+    assert made["count"] == 4
+    for row, count in ((0, 4), (1, 1)):
+        for name in ("words", "teacher_words"):
+            assert set(made[name][row].tolist()) == {-1, *range(count)}
+    own = made["ids"][1][made["words"][1] == 0].tolist()
+    assert tokenizers[0].decode(own).strip() == "dog"
+    assert made["ids"].shape[1] % 8 == 0 and int(made["mask"][1].sum()) == len(tokenizers[0]("topic: dog").input_ids)
+
+
+def test_a_run_by_the_clock_counts_its_steps_out_and_goes_on_with_them(teacher, bpe_source, tmp_path, monkeypatch):
+    monkeypatch.setattr(pretrain, "embedded_folder", lambda: bpe_source)
+    monkeypatch.setattr(pretrain.Pretraining, "seconds", lambda self: self.trainer.global_step / 10)
+    # Four fifths of five seconds are over at step 40, which the next look at step 50 sees: 50 of 63 steps.
+    first = _run(teacher, tmp_path / "a", StopAfter(55), minutes=5 / 60)
+    assert first["schedule"]["steps"] == 63
+    assert _run(teacher, tmp_path / "a", minutes=5 / 60)["global_step"] == 63
+    rows = csv.DictReader((tmp_path / "a" / "metrics.csv").open(newline=""))
+    rates = [float(row["train/lr"]) for row in rows if row["train/lr"]]
+    assert rates[10] == rates[49] == max(rates) == pytest.approx(5e-4)
+    assert 0 < rates[62] < rates[55] < rates[51] < rates[49]
 
 
 @pytest.fixture

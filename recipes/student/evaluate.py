@@ -3,7 +3,7 @@
     python recipes/student/evaluate.py --student gold_lightning/assets/student --news RUN --data data --out table.jsonl
 
 Starts: ``random`` (the shape of the student, T5's own random weights), ``generator`` (the same, embeddings of the
-embedded generator projected to the width), ``shipped``. Steps, batches, seeds and learning rate are the same for
+embedded generator projected to the width), ``pretrained``. Steps, batches, seeds and learning rate are the same for
 all three. Data: the samples that a quickstart RUN made, tested on the task's hand-written items; SVAMP's train and
 test; MRPC's test file for training and its validation file for testing; ANLI's dev_r1 for training and test_r1 for
 testing. What is trained here is thrown away. A second call goes on where the first one stopped.
@@ -30,6 +30,7 @@ from torch import Tensor
 from transformers import AutoConfig, PreTrainedModel, T5ForConditionalGeneration
 
 Pair = tuple[str, str]
+_DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 
 @dataclass(frozen=True)
@@ -47,8 +48,8 @@ def _jsonl(path: Path) -> list[dict]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
-def trials(news: Path, data: Path) -> dict[str, Trial]:
-    """The four tasks."""
+def trials(news: Path, data: Path, real: Path | None = None) -> dict[str, Trial]:
+    """The four tasks, and news tested on real items where there are any."""
     made = [row for part in sorted((news / "data").glob("round_*/train.jsonl")) for row in _jsonl(part)]
     hand = _jsonl(Path(gold_lightning.__file__).parent / "tasks" / "news_topics.test.jsonl")
     mrpc, nli = ("different", "equivalent"), ("entailment", "neutral", "contradiction")
@@ -69,8 +70,10 @@ def trials(news: Path, data: Path) -> dict[str, Trial]:
         [("news topic: " + r["fields"]["text"], r["target"]) for r in made],
         [("news topic: " + r["text"], r["topic"]) for r in hand],
     )
+    items = [("news topic: " + r["text"], r["topic"]) for r in _jsonl(real)] if real else []
     return {
         "news": Trial(*news_rows, 150, 72, 8),
+        **({"real_news": Trial(news_rows[0], items, 150, 72, 8)} if real else {}),
         "svamp": Trial(*files("svamp", "train.jsonl", "test.jsonl", svamp), 250, 96, 24),
         "mrpc": Trial(*files("mrpc", "test.jsonl", "validation.jsonl", pair), 150, 96, 6),
         "anli": Trial(*files("anli", "dev_r1.jsonl", "test_r1.jsonl", anli), 120, 128, 6),
@@ -79,7 +82,7 @@ def trials(news: Path, data: Path) -> dict[str, Trial]:
 
 def begin(start: str, student: Path, seed: int) -> PreTrainedModel:
     """The model of one start; its random part drawn from the seed."""
-    if start == "shipped":
+    if start == "pretrained":
         return load_model(str(student))
     torch.manual_seed(seed)
     model = T5ForConditionalGeneration(AutoConfig.from_pretrained(student))
@@ -100,7 +103,7 @@ def begin(start: str, student: Path, seed: int) -> PreTrainedModel:
 def fine_tune(model: PreTrainedModel, folder: Path, trial: Trial, lr: float, seed: int) -> list[str]:
     """Trains with cross-entropy, batches of 16, warm-up and linear decay; gives the greedy predictions."""
     tokenizer, luck, loss = load_tokenizer(str(folder)), random.Random(seed), CrossEntropy()
-    optimizer = torch.optim.AdamW(model.train().parameters(), lr=lr, weight_decay=0.01)
+    optimizer = torch.optim.AdamW(model.to(_DEVICE).train().parameters(), lr=lr, weight_decay=0.01)
     order: list[int] = []
     for step in range(trial.steps):
         if len(order) < 16:
@@ -127,13 +130,13 @@ def fine_tune(model: PreTrainedModel, folder: Path, trial: Trial, lr: float, see
 
 
 def _half() -> torch.autocast:
-    """bfloat16 where it is safe, which CPUs multiply several times faster."""
-    return torch.autocast("cpu", torch.bfloat16)
+    """bfloat16 where it is safe, which GPUs and some processors multiply several times faster."""
+    return torch.autocast(_DEVICE, torch.bfloat16)
 
 
 def _read(tokenizer, texts: list[str], limit: int) -> dict[str, Tensor]:
     read = tokenizer(texts, padding=True, truncation=True, max_length=limit, return_tensors="pt")
-    return {"input_ids": read.input_ids, "attention_mask": read.attention_mask}
+    return {"input_ids": read.input_ids.to(_DEVICE), "attention_mask": read.attention_mask.to(_DEVICE)}
 
 
 def main() -> None:
@@ -142,13 +145,14 @@ def main() -> None:
     parser.add_argument("--news", type=Path, required=True)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--tasks", nargs="+", default=["news", "svamp", "mrpc", "anli"])
-    parser.add_argument("--starts", nargs="+", default=["random", "generator", "shipped"])
+    parser.add_argument("--real", type=Path, help="real news, JSON Lines of text and topic, to test on")
+    parser.add_argument("--tasks", nargs="+", default=["news", "real_news", "svamp", "mrpc", "anli"])
+    parser.add_argument("--starts", nargs="+", default=["random", "generator", "pretrained"])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--lr", type=float, default=5e-4)
     args = parser.parse_args()
     done = _jsonl(args.out) if args.out.exists() else []
-    for name, trial in trials(args.news, args.data).items():
+    for name, trial in trials(args.news, args.data, args.real).items():
         for seed in args.seeds:
             for start in args.starts:
                 key = {"task": name, "start": start, "seed": seed, "lr": args.lr}

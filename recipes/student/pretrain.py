@@ -15,13 +15,16 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import random
 import shutil
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from gold_lightning.backbone import build_tokenizer
@@ -32,10 +35,10 @@ from lightning.pytorch import Callback, LightningModule, Trainer, seed_everythin
 from lightning.pytorch.callbacks import ModelCheckpoint
 from safetensors.torch import load_file, save_file
 from start import copy_encoder, read_out, student_config
-from text import Source, pieces, text_to_text
+from text import Example, Source, pieces, text_to_text
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, IterableDataset
-from transformers import AutoModel, AutoTokenizer, T5ForConditionalGeneration
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+from transformers import AutoModel, AutoTokenizer, PreTrainedTokenizerBase, T5ForConditionalGeneration
 
 _log = logging.getLogger(__name__)
 _PREFIXES = "topic subject category label classify sentence text review question what kind task about section".split()
@@ -67,9 +70,14 @@ class Settings:
         exclude: Folder of evaluation rows to keep out of the text.
         shape: Of the student.
         max_words: Longest piece of text.
-        batch_tokens: Student tokens in a batch, roughly.
+        batch_tokens: Student tokens in a batch of each process, roughly.
+        batch_texts: Most texts in a batch.
         lr: Peak learning rate.
-        warmup: Steps.
+        warmup: Steps over which it rises. It falls over the last fifth of all steps.
+        steps: How many in all; ``trainer.max_steps`` may end a run earlier, on the same schedule.
+        minutes: In place of ``steps``: how long training takes in all its sittings. The steps are counted out when
+            four fifths of it are over, and told, so that ``steps`` gives the same run again.
+        workers: Processes of each training process that make batches; 0 makes them between the steps.
         tasks_every: Every how many batches one holds text-to-text tasks.
         temperature: Of the teacher's likeness of text and word.
         weights: Of the losses: word states, sentence vector, words, text to text.
@@ -86,8 +94,12 @@ class Settings:
     shape: Shape = field(default_factory=Shape)
     max_words: int = 48
     batch_tokens: int = 2048
+    batch_texts: int = 256
     lr: float = 5e-4
     warmup: int = 100
+    steps: int = 1400
+    minutes: float | None = None
+    workers: int = 0
     tasks_every: int = 5
     temperature: float = 0.05
     weights: tuple[float, float, float, float] = (2.0, 4.0, 1.0, 0.25)
@@ -105,42 +117,57 @@ class Teacher:
         self.model = AutoModel.from_pretrained(folder, dtype=torch.float32).eval().requires_grad_(False)
 
     @torch.no_grad()
-    def read(self, texts: list[str]) -> tuple[Tensor, Tensor, Tensor]:
-        """States (batch, tokens, width), word of each token or -1 (batch, tokens), mean states (batch, width)."""
-        read = self.tokenizer(texts, padding=True, return_offsets_mapping=True, return_special_tokens_mask=True)
-        ids, mask = torch.tensor(read["input_ids"]), torch.tensor(read["attention_mask"])
-        device = self.model.device
-        with torch.autocast(device.type, torch.bfloat16):
-            out = self.model(input_ids=ids.to(device), attention_mask=mask.to(device))
-        states = out.last_hidden_state.float()
-        where = mask.to(states.device)[..., None]
-        words = [
-            _words(t, o, s) for t, o, s in zip(texts, read["offset_mapping"], read["special_tokens_mask"], strict=True)
-        ]
-        return states, torch.tensor(words, device=states.device), (states * where).sum(1) / where.sum(1)
+    def read(self, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """States (batch, tokens, width) and mean states (batch, width) of tokens, float32."""
+        with torch.autocast(ids.device.type, torch.bfloat16):
+            states = self.model(input_ids=ids, attention_mask=mask).last_hidden_state.float()
+        where = mask[..., None]
+        return states, (states * where).sum(1) / where.sum(1)
 
     def vectors(self, texts: list[str], batch: int = 256) -> Tensor:
         order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
         out = torch.zeros(len(texts), self.model.config.hidden_size)
         for at in range(0, len(order), batch):
             part = order[at : at + batch]
-            out[part] = self.read([texts[i] for i in part])[2].cpu()
+            read = self.tokenizer([texts[i] for i in part], padding=True, return_tensors="pt").to(self.model.device)
+            out[part] = self.read(read.input_ids, read.attention_mask)[1].cpu()
         return out
 
 
-def _words(text: str, offsets: list[tuple[int, int]], special: list[int], skip: int = 0) -> list[int]:
+def encode_words(
+    tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], skips: Sequence[int] | None = None
+) -> dict[str, Tensor]:
+    """Tokens of texts, and the words that they are part of.
+
+    Args:
+        tokenizer: A fast one.
+        texts: The texts.
+        skips: How many characters at each text's start belong to no word.
+
+    Returns:
+        ``ids``, ``mask`` and ``words``, (batch, tokens) int64, a multiple of 8 wide. A word is a run of characters
+        between spaces; the one that a token ends in counts. It is -1 for special tokens and skipped text.
+    """
+    fast = tokenizer.backend_tokenizer  # the wrapper around it costs more than it does
+    fast.no_padding()
+    fast.no_truncation()
+    read = fast.encode_batch(list(texts))
+    width = -(-max(len(e) for e in read) // 8) * 8
+    made = {name: np.full((len(read), width), empty) for name, empty in (("ids", 0), ("mask", 0), ("words", -1))}
+    for row, (text, e) in enumerate(zip(texts, read, strict=True)):
+        made["ids"][row, : len(e)] = e.ids
+        made["mask"][row, : len(e)] = 1
+        made["words"][row, : len(e)] = _words(text, e.offsets, e.special_tokens_mask, skips[row] if skips else 0)
+    return {name: torch.from_numpy(array) for name, array in made.items()}
+
+
+def _words(text: str, offsets: Any, special: Any, skip: int = 0) -> np.ndarray:
     """The word (between spaces) that each token ends in; -1 for special tokens and the first ``skip`` characters."""
-    at, word_of = -1, []
-    before = " "
-    for char in text:
-        at += before == " " and char != " "
-        word_of.append(at)
-        before = char
+    spaces = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32) == 32
+    word_of = np.cumsum(np.diff(spaces.astype(np.int8), prepend=1) < 0) - 1
+    start, end = np.array(offsets).T
     first = word_of[skip] if skip < len(word_of) else 0
-    return [
-        -1 if s or end == start or end <= skip else word_of[end - 1] - first
-        for (start, end), s in zip(offsets, special, strict=True)
-    ]
+    return np.where((np.array(special) > 0) | (end == start) | (end <= skip), -1, word_of[end - 1] - first)
 
 
 def word_means(states: Tensor, words: Tensor, count: int) -> tuple[Tensor, Tensor]:
@@ -189,29 +216,63 @@ def init(settings: Settings, texts: list[str]) -> None:
 
 
 class Batches(IterableDataset):
-    """Batches without end. Each is a function of its number, so that a stopped run goes on with the next one."""
+    """Batches without end. Each is a function of its number, so that a stopped run goes on with the next one.
 
-    def __init__(self, texts: list[str], settings: Settings, module: Pretraining) -> None:
-        self.texts, self.settings, self.module = texts, settings, module
+    Args:
+        texts: What they are made of.
+        settings: Of the run.
+        tokenizers: The student's and the teacher's.
+        first: Gives the number of the first batch of this process, and how far the next one is.
+    """
+
+    def __init__(
+        self,
+        texts: list[str],
+        settings: Settings,
+        tokenizers: tuple[PreTrainedTokenizerBase, PreTrainedTokenizerBase],
+        first: Callable[[], tuple[int, int]] = lambda: (0, 1),
+    ) -> None:
+        self.texts, self.settings, self.tokenizers, self.first = texts, settings, tokenizers, first
         self._epoch: tuple[int, list[list[int]]] = (-1, [])
+        self._per_epoch: int | None = None
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        trainer = self.module.trainer
-        step = trainer.global_step
+        number, step = self.first()
+        if worker := get_worker_info():  # the loader takes from the workers in turn
+            number, step = number + step * worker.id, step * worker.num_workers
         while True:
-            yield self.batch(step * trainer.world_size + trainer.global_rank)
-            step += 1
+            yield self.batch(number)
+            number += step
 
     def batch(self, number: int) -> dict[str, Any]:
-        chunks = self._chunks(0)
-        epoch, at = divmod(number, len(chunks))
-        texts = [self.texts[i] for i in self._chunks(epoch)[at]]
+        if self._per_epoch is None:
+            self._per_epoch = len(self._chunks(0))
+        epoch, at = divmod(number, self._per_epoch)
+        chunks = self._chunks(epoch)
+        texts = [self.texts[i] for i in chunks[at % len(chunks)]]
         luck = random.Random(f"{self.settings.seed} {number}")
         if number % self.settings.tasks_every == self.settings.tasks_every - 1:
             # Half as many texts: these batches are wider, and pay for logits at every target token.
-            made = [text_to_text(luck, t, luck.choice(texts)) for t in texts[::2]]
-            return {"sources": [m.source for m in made], "targets": [m.target for m in made]}
-        return {"texts": texts, "prefixes": [_prefix(luck) for _ in texts]}
+            return self.tasks([text_to_text(luck, t, luck.choice(texts)) for t in texts[::2]])
+        return self.dense(texts, [_prefix(luck) for _ in texts])
+
+    def dense(self, texts: Sequence[str], prefixes: Sequence[str]) -> dict[str, Any]:
+        """What the student reads (``ids``, ``mask``, ``words``) and what the teacher does (``teacher_...``)."""
+        own = [p + t for p, t in zip(prefixes, texts, strict=True)]
+        student = encode_words(self.tokenizers[0], own, [len(p) for p in prefixes])
+        teacher = encode_words(self.tokenizers[1], texts)
+        count = 1 + int(max(student["words"].max(), teacher["words"].max()))
+        return student | {f"teacher_{k}": v for k, v in teacher.items()} | {"count": count}
+
+    def tasks(self, made: Sequence[Example]) -> dict[str, Any]:
+        """Sources and targets as tokens; ``labels`` have -100 on padding."""
+        tokenizer = self.tokenizers[0]
+        read, asked = (
+            tokenizer(texts, padding=True, truncation=True, max_length=limit, pad_to_multiple_of=8, return_tensors="pt")
+            for texts, limit in (([m.source for m in made], 192), ([m.target for m in made], 40))
+        )
+        labels = asked.input_ids.masked_fill(asked.input_ids == 0, -100)
+        return {"ids": read.input_ids, "mask": read.attention_mask, "labels": labels}
 
     def _chunks(self, epoch: int) -> list[list[int]]:
         """Batches of about ``batch_tokens`` tokens, of texts of about one length."""
@@ -228,13 +289,10 @@ class Batches(IterableDataset):
                         if longest * (size + 1) > self.settings.batch_tokens:
                             break
                         size += 1
-                    size = max(1, min(size, 256))
+                    size = max(1, min(size, self.settings.batch_texts))
                     made.append(window[:size])
                     window = window[size:]
             random.Random(f"{self.settings.seed} {epoch} order").shuffle(made)
-            if epoch:  # every epoch has as many batches as the first
-                first = len(Batches(self.texts, self.settings, self.module)._chunks(0))
-                made = (made * 2)[:first]
             self._epoch = (epoch, made)
         return self._epoch[1]
 
@@ -263,71 +321,104 @@ class Pretraining(LightningModule):
         for name, value in targets.items():
             self.register_buffer(name, value, persistent=False)
         self._teacher = [Teacher(settings.teacher)]  # in a list: no part of the state
+        self.steps = settings.steps if settings.minutes is None else None  # not known yet
+        self._seconds, self._since = 0.0, 0.0
+
+    @property
+    def tokenizers(self) -> tuple[PreTrainedTokenizerBase, PreTrainedTokenizerBase]:
+        return self.tokenizer, self._teacher[0].tokenizer
 
     def setup(self, stage: str) -> None:
         self._teacher[0].model.to(self.device)
 
+    # How long
+
+    def on_train_start(self) -> None:
+        self._since = time.perf_counter()
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        step = self.trainer.global_step
+        if self.steps is None and step and step % 25 == 0:
+            late = self.seconds() > 48 * (self.settings.minutes or 0)
+            if self.trainer.strategy.broadcast(late):
+                self.steps = math.ceil(step / 0.8)
+                _log.info("step %d: the learning rate falls from here; steps: %d", step, self.steps)
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        if self.steps is not None and self.trainer.global_step >= self.steps:
+            self.trainer.should_stop = True
+
+    def seconds(self) -> float:
+        """Of training so far."""
+        return self._seconds + time.perf_counter() - self._since
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["schedule"] = {"steps": self.steps, "seconds": self.seconds()}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self._seconds = checkpoint["schedule"]["seconds"]
+        if self.settings.minutes is not None:
+            self.steps = checkpoint["schedule"]["steps"]
+
+    # Losses
+
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
-        if "sources" in batch:
-            loss = self.settings.weights[3] * (made := self.text_to_text(batch["sources"], batch["targets"]))
+        self.log("train/lr", self.optimizers().param_groups[0]["lr"], batch_size=1)
+        if "labels" in batch:
+            made = self.text_to_text(batch)
             self.log("train/text_to_text", made, batch_size=1)
-            return loss
-        state, sentence, words = self.dense(batch["texts"], batch["prefixes"])
+            return self.settings.weights[3] * made
+        state, sentence, words = self.dense(batch)
         self.log_dict({"train/state": state, "train/sentence": sentence, "train/words": words}, batch_size=1)
         a, b, c, _ = self.settings.weights
         return a * state + b * sentence + c * words
 
-    def dense(self, texts: list[str], prefixes: list[str]) -> tuple[Tensor, Tensor, Tensor]:
+    def dense(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor, Tensor]:
         """What the teacher says about each text: 1 - cosine of states and of vectors, divergence of words (nats)."""
-        states, teacher_words, vectors = self._teacher[0].read(texts)
+        states, vectors = self._teacher[0].read(batch["teacher_ids"], batch["teacher_mask"])
         vectors = F.normalize(vectors - self.text_mean, dim=-1)
-        sources = [p + t for p, t in zip(prefixes, texts, strict=True)]
-        read = self.tokenizer(sources, padding=True, return_offsets_mapping=True, return_special_tokens_mask=True)
-        own = [
-            _words(s, o, m, len(p))
-            for s, o, m, p in zip(sources, read["offset_mapping"], read["special_tokens_mask"], prefixes, strict=True)
-        ]
-        student_words = torch.tensor(own, device=self.device)
         out = self.model(
-            input_ids=torch.tensor(read["input_ids"], device=self.device),
-            attention_mask=torch.tensor(read["attention_mask"], device=self.device),
-            decoder_input_ids=torch.zeros(len(texts), 1, dtype=torch.long, device=self.device),
+            input_ids=batch["ids"],
+            attention_mask=batch["mask"],
+            decoder_input_ids=torch.zeros_like(batch["ids"][:, :1]),
             output_hidden_states=True,
             use_cache=False,
         )
-        count = int(max(student_words.max(), teacher_words.max())) + 1
-        wanted, has = word_means(states - self.text_mean, teacher_words, count)
-        given, had = word_means(out.encoder_last_hidden_state.float() - self.text_mean, student_words, count)
-        state = 1 - F.cosine_similarity(given, wanted, dim=-1)[has & had].mean()
+        wanted, has = word_means(states - self.text_mean, batch["teacher_words"], batch["count"])
+        read = out.encoder_last_hidden_state.float() - self.text_mean
+        given, had = word_means(read, batch["words"], batch["count"])
+        both = (has & had).float()
+        state = ((1 - F.cosine_similarity(given, wanted, dim=-1)) * both).sum() / both.sum()
         sentence = self.project(out.decoder_hidden_states[-1][:, 0]).float()
         sentence_loss = 1 - F.cosine_similarity(sentence, vectors, dim=-1).mean()
         likeness = torch.log_softmax(vectors @ self.words.T / self.settings.temperature, -1)
         log_p = torch.log_softmax(out.logits[:, 0].float(), -1)[:, self.ids]
         return state, sentence_loss, (likeness.exp() * (likeness - log_p)).sum(-1).mean()
 
-    def text_to_text(self, sources: list[str], targets: list[str]) -> Tensor:
+    def text_to_text(self, batch: dict[str, Any]) -> Tensor:
         """Cross-entropy of the targets' tokens, nats."""
-        read = self.tokenizer(sources, padding=True, truncation=True, max_length=160, return_tensors="pt")
-        asked = self.tokenizer(targets, padding=True, truncation=True, max_length=40, return_tensors="pt").input_ids
-        labels = asked.masked_fill(asked == 0, -100)
-        out = self.model(
-            input_ids=read.input_ids.to(self.device),
-            attention_mask=read.attention_mask.to(self.device),
-            labels=labels.to(self.device),
-            use_cache=False,
-        )
-        return out.loss
+        return self.model(
+            input_ids=batch["ids"], attention_mask=batch["mask"], labels=batch["labels"], use_cache=False
+        ).loss
 
-    def validation_step(self, batch: list[str], batch_idx: int) -> None:
-        state, sentence, words = self.dense(batch, [""] * len(batch))
-        luck = random.Random(batch_idx)
-        made = [text_to_text(luck, t, luck.choice(batch)) for t in batch]
-        loss = self.text_to_text([m.source for m in made], [m.target for m in made])
-        named = {"val/state": state, "val/sentence": sentence, "val/words": words, "val/text_to_text": loss}
-        self.log_dict(named, batch_size=len(batch), sync_dist=True)
+    def validation_step(self, batch: dict[str, Any], batch_idx: int, dataloader_idx: int = 0) -> None:
+        if "labels" in batch:
+            named = {"val/text_to_text": self.text_to_text(batch)}
+        else:
+            named = dict(zip(("val/state", "val/sentence", "val/words"), self.dense(batch), strict=True))
+        self.log_dict(named, batch_size=len(batch["ids"]), sync_dist=True, add_dataloader_idx=False)
 
-    def val_dataloader(self) -> DataLoader[Any]:
-        return DataLoader(self.heldout, batch_size=64, collate_fn=list)  # type: ignore[arg-type]
+    def val_dataloader(self) -> list[DataLoader[Any]]:
+        maker = Batches(self.heldout, self.settings, self.tokenizers)
+
+        def dense(texts: list[str]) -> dict[str, Any]:
+            return maker.dense(texts, [""] * len(texts))
+
+        def tasks(texts: list[str]) -> dict[str, Any]:
+            luck = random.Random(texts[0])
+            return maker.tasks([text_to_text(luck, t, luck.choice(texts)) for t in texts])
+
+        return [DataLoader(self.heldout, batch_size=64, collate_fn=made) for made in (dense, tasks)]  # type: ignore[arg-type]
 
     def configure_gradient_clipping(self, optimizer: Any, gradient_clip_val: Any = None, **_: Any) -> None:
         # Lightning refuses fused optimizers here, for the sake of a gradient scaler; bfloat16 has none.
@@ -337,26 +428,31 @@ class Pretraining(LightningModule):
         optimizer = torch.optim.AdamW(
             self.parameters(), lr=self.settings.lr, weight_decay=0.01, betas=(0.9, 0.98), fused=True
         )
-        warmup, steps = self.settings.warmup, self.trainer.max_steps
 
         def factor(step: int) -> float:
-            return min((step + 1) / warmup, max(0.02, (steps - step) / max(1, steps - warmup)))
+            rising = (step + 1) / self.settings.warmup
+            falling = 1.0 if self.steps is None else (self.steps - step) / max(1.0, 0.2 * self.steps)
+            return min(1.0, rising, max(0.02, falling))
 
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
 def prepare(settings: Settings) -> list[str]:
-    """The pieces of text, cut once and kept in ``work/pieces.json``."""
-    file = settings.work / "pieces.json"
-    if not file.exists():
-        texts, left_out = pieces(settings.sources, settings.exclude, settings.max_words, settings.seed)
-        _log.info("%d pieces; %d paragraphs left out for words of evaluation rows", len(texts), left_out)
-        settings.work.mkdir(parents=True, exist_ok=True)
-        part = file.with_suffix(".part")
-        part.write_text(json.dumps(texts, ensure_ascii=False), encoding="utf-8")
-        part.rename(file)
-    return list(json.loads(file.read_text(encoding="utf-8")))
+    """The pieces of all sources in random order; each source's are cut once and kept in ``work/pieces``."""
+    found: list[str] = []
+    for source in settings.sources:
+        file = settings.work / "pieces" / f"{source.path.name}.json"
+        if not file.exists():
+            texts, left_out = pieces([source], settings.exclude, settings.max_words, settings.seed)
+            _log.info("%s: %d pieces; left out for words of evaluation rows: %d", source.path, len(texts), left_out)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            part = file.with_suffix(".part")
+            part.write_text(json.dumps(texts, ensure_ascii=False), encoding="utf-8")
+            part.rename(file)
+        found += json.loads(file.read_text(encoding="utf-8"))
+    random.Random(settings.seed).shuffle(found)
+    return found
 
 
 def export(module: Pretraining, folder: Path) -> None:
@@ -386,9 +482,14 @@ def run(settings: Settings, callbacks: Sequence[Callback] = ()) -> None:
         gradient_clip_val=1.0,
         default_root_dir=settings.work,
         enable_progress_bar=False,
-        **settings.trainer,
+        **({"max_steps": -1, "max_epochs": -1} | settings.trainer),
     )
-    loader = DataLoader(Batches(texts, settings, module), batch_size=None)
+
+    def first() -> tuple[int, int]:
+        return trainer.global_step * trainer.world_size + trainer.global_rank, trainer.world_size
+
+    batches = Batches(texts, settings, module.tokenizers, first)
+    loader = DataLoader(batches, batch_size=None, num_workers=settings.workers, pin_memory=torch.cuda.is_available())
     last = settings.work / "last.ckpt"
     trainer.fit(module, loader, ckpt_path=last if last.exists() else None)
     if trainer.is_global_zero:

@@ -15,6 +15,7 @@ from typing import Literal
 __all__ = ["Example", "Source", "ngrams", "pieces", "text_to_text"]
 
 _SENTENCE_END = re.compile(r"(?<=[.!?][\"')\]])\s+|(?<=[.!?])\s+(?=[\"'(\[A-Z0-9])")
+_SENTENCES = (1, 1, 2, 3, 5)  # in a piece
 _WORD = re.compile(r"[a-z0-9]+")
 
 
@@ -102,12 +103,12 @@ def _read(source: Source, luck: random.Random) -> Iterator[str]:
 
 def _cut(paragraph: str, max_words: int, luck: random.Random) -> Iterator[str]:
     taken: list[str] = []
-    wanted = luck.choice((1, 1, 2, 3))
+    wanted = luck.choice(_SENTENCES)
     for sentence in _SENTENCE_END.split(paragraph):
         words = sentence.split()
         if taken and (wanted == 0 or len(taken) + len(words) > max_words):
             yield " ".join(taken)
-            taken, wanted = [], luck.choice((1, 1, 2, 3))
+            taken, wanted = [], luck.choice(_SENTENCES)
         taken += words[: max_words - len(taken)]
         wanted -= 1
     if len(taken) > 3:
@@ -209,18 +210,41 @@ _THINGS = "apples books cards coins cups eggs flowers games kites letters marble
 _PROBLEMS = (
     ("{n} had {a} {t}. {m} gave {n} {b} more. How many {t} does {n} have now?", "{a} + {b}"),
     ("There are {a} {t} in one box and {b} in another. How many {t} are there in all?", "{a} + {b}"),
+    ("{n} found {b} {t} on Monday and {a} on Tuesday. How many {t} did {n} find on the two days?", "{b} + {a}"),
+    ("After {n} sold {b} {t} there were {a} left. How many {t} were there before?", "{b} + {a}"),
+    ("{m} needs {a} more {t} to have as many as {n}. {m} has {b}. How many does {n} have?", "{a} + {b}"),
     ("{n} had {a} {t} and lost {b} of them. How many {t} are left?", "{a} - {b}"),
     ("{n} has {a} {t}. {m} has {b} {t}. How many more {t} does {n} have than {m}?", "{a} - {b}"),
-    ("{n} bought {a} boxes with {b} {t} in each. How many {t} did {n} buy?", "{a} * {b}"),
-    ("{n} shares {a} {t} equally among {b} friends. How many {t} does each get?", "{a} / {b}"),
     ("{n} used {b} of the {a} {t} on Monday. How many {t} did {n} have on Tuesday?", "{a} - {b}"),
+    ("Of {a} {t} {b} are red and the rest are blue. How many {t} are blue?", "{a} - {b}"),
+    ("{n} wants {a} {t} and has {b} so far. How many {t} are still missing?", "{a} - {b}"),
+    ("{n} has {c} {u}, {a} {t} and a dog. {m} took {b} of the {t}. How many {t} does {n} have now?", "{a} - {b}"),
+    ("There were {c} {u} and {b} {t} on the table. Now there are {a} {t}. How many {t} were put there?", "{a} - {b}"),
+    ("{n} bought {a} boxes with {b} {t} in each. How many {t} did {n} buy?", "{a} * {b}"),
+    ("Each of {b} friends brought {a} {t} to {n}. How many {t} did {n} get?", "{b} * {a}"),
+    ("One of the {t} costs {b} dollars. What do {a} of them cost?", "{b} * {a}"),
+    ("{n} reads {b} pages a day. How many pages does {n} read in {a} days?", "{b} * {a}"),
+    ("{c} {u} lie beside {a} rows of {t}, {b} in each row. How many {t} are there?", "{a} * {b}"),
+    ("{n} shares {a} {t} equally among {b} friends. How many {t} does each get?", "{a} / {b}"),
+    ("{a} {t} are put into {b} bags with the same number in each. How many {t} are in a bag?", "{a} / {b}"),
+    ("{b} {t} fit into a box. How many boxes does {n} need for {a} {t}?", "{a} / {b}"),
+    ("{n} paid {a} dollars for {b} {t} and {c} for {u}. What did one of the {t} cost?", "{a} / {b}"),
 )
 
 
 def _problem(luck: random.Random, text: str, other: str) -> Example:
     question, answer = luck.choice(_PROBLEMS)
     low, high = sorted(luck.sample(range(2, 200), 2))
-    values = {"n": luck.choice(_NAMES), "m": luck.choice(_NAMES), "t": luck.choice(_THINGS), "a": high, "b": low}
+    names, things = luck.sample(_NAMES, 2), luck.sample(_THINGS, 2)
+    values = {
+        "n": names[0],
+        "m": names[1],
+        "t": things[0],
+        "u": things[1],
+        "a": high,
+        "b": low,
+        "c": luck.randrange(99),
+    }
     return Example("equation: " + question.format(**values), answer.format(**values))
 
 
