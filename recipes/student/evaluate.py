@@ -131,7 +131,8 @@ def fine_tune(model: PreTrainedModel, folder: Path, trial: Trial, lr: float, see
 
 def _half() -> torch.autocast:
     """bfloat16 where it is safe, which GPUs and some processors multiply several times faster."""
-    return torch.autocast(_DEVICE, torch.bfloat16)
+    fast = _DEVICE == "cuda" or torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return torch.autocast(_DEVICE, torch.bfloat16, enabled=fast)
 
 
 def _read(tokenizer, texts: list[str], limit: int) -> dict[str, Tensor]:

@@ -119,8 +119,7 @@ class Teacher:
     @torch.no_grad()
     def read(self, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """States (batch, tokens, width) and mean states (batch, width) of tokens, float32."""
-        with torch.autocast(ids.device.type, torch.bfloat16):
-            states = self.model(input_ids=ids, attention_mask=mask).last_hidden_state.float()
+        states = self.model(input_ids=ids, attention_mask=mask).last_hidden_state.float()
         where = mask[..., None]
         return states, (states * where).sum(1) / where.sum(1)
 
@@ -190,6 +189,7 @@ def init(settings: Settings, texts: list[str]) -> None:
     kept = build_tokenizer(embedded_folder(), part, shape.vocab_size)
     tokenizer = AutoTokenizer.from_pretrained(part)
     teacher = Teacher(settings.teacher)
+    teacher.model.to("cuda" if torch.cuda.is_available() else "cpu")
     strings = [tokenizer.decode([3 + i]).strip() for i in range(len(kept))]
     known = {w for t in texts for w in t.lower().split()}
     word = [s.isascii() and s.isalpha() and len(s) > 2 and s.lower() in known for s in strings]
@@ -199,6 +199,7 @@ def init(settings: Settings, texts: list[str]) -> None:
     words = torch.stack([vectors[strings[int(i) - 3].lower()] for i in ids])
     words = F.normalize(words - words.mean(0), dim=1)
     means = teacher.vectors(texts[:2048])
+    teacher.model.cpu()
 
     torch.manual_seed(settings.seed)
     config = student_config(teacher.model.config, shape.vocab_size, len(shape.layers), shape.decoder_layers)
@@ -384,16 +385,18 @@ class Pretraining(LightningModule):
             output_hidden_states=True,
             use_cache=False,
         )
-        wanted, has = word_means(states - self.text_mean, batch["teacher_words"], batch["count"])
-        read = out.encoder_last_hidden_state.float() - self.text_mean
-        given, had = word_means(read, batch["words"], batch["count"])
-        both = (has & had).float()
-        state = ((1 - F.cosine_similarity(given, wanted, dim=-1)) * both).sum() / both.sum()
-        sentence = self.project(out.decoder_hidden_states[-1][:, 0]).float()
-        sentence_loss = 1 - F.cosine_similarity(sentence, vectors, dim=-1).mean()
-        likeness = torch.log_softmax(vectors @ self.words.T / self.settings.temperature, -1)
-        log_p = torch.log_softmax(out.logits[:, 0].float(), -1)[:, self.ids]
-        return state, sentence_loss, (likeness.exp() * (likeness - log_p)).sum(-1).mean()
+        with torch.autocast(self.device.type, enabled=False):  # cosines over a small temperature want their digits
+            wanted, has = word_means(states - self.text_mean, batch["teacher_words"], batch["count"])
+            read = out.encoder_last_hidden_state.float() - self.text_mean
+            given, had = word_means(read, batch["words"], batch["count"])
+            both = (has & had).float()
+            state = ((1 - F.cosine_similarity(given, wanted, dim=-1)) * both).sum() / both.sum()
+            sentence = self.project(out.decoder_hidden_states[-1][:, 0].float())
+            sentence_loss = 1 - F.cosine_similarity(sentence, vectors, dim=-1).mean()
+            likeness = torch.log_softmax(vectors @ self.words.T / self.settings.temperature, -1)
+            log_p = torch.log_softmax(out.logits[:, 0].float(), -1)[:, self.ids]
+            words = (likeness.exp() * (likeness - log_p)).sum(-1).mean()
+        return state, sentence_loss, words
 
     def text_to_text(self, batch: dict[str, Any]) -> Tensor:
         """Cross-entropy of the targets' tokens, nats."""
