@@ -175,6 +175,23 @@ def test_a_stopped_pretraining_goes_on_as_if_it_had_not(teacher, bpe_source, tmp
     assert torch.equal(exported["shared.weight"], first["model.shared.weight"].bfloat16())
 
 
+def test_a_run_may_begin_with_a_student(teacher, bpe_source, tmp_path, monkeypatch):
+    monkeypatch.setattr(pretrain, "embedded_folder", lambda: bpe_source)
+    _run(teacher, tmp_path / "first", steps=3)
+    student = tmp_path / "first" / "student"
+    _run(teacher, tmp_path / "second", steps=1, begin=student)
+    begun, given = (load_file(f / "model.safetensors") for f in (tmp_path / "second" / "init", student))
+    assert all(torch.equal(begun[name], given[name].float()) for name in given)
+    # The matrix reads the teacher's vectors from the decoder's first state, better than none of it would.
+    settings = pretrain.Settings(work=tmp_path / "second", teacher=teacher, sources=[])
+    module = pretrain.Pretraining(settings, []).eval()
+    batch = pretrain.Batches([], settings, module.tokenizers).dense(_sentences()[:64], [""] * 64)
+    with torch.no_grad():
+        fitted = module.dense(batch)[1]
+        module.project.weight.copy_(module.project.weight.roll(1, 0))
+        assert fitted < 0.9 * module.dense(batch)[1]
+
+
 def test_batches_do_not_depend_on_who_makes_them(teacher, bpe_source, tmp_path):
     pretrain.build_tokenizer(bpe_source, tmp_path, 3 + 256 + 20 + 100)
     tokenizers = tuple(pretrain.AutoTokenizer.from_pretrained(folder) for folder in (tmp_path, teacher))

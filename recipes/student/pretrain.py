@@ -34,7 +34,7 @@ from jsonargparse import ArgumentParser
 from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
 from lightning.pytorch.callbacks import ModelCheckpoint
 from safetensors.torch import load_file, save_file
-from start import copy_encoder, read_out, student_config
+from start import copy_encoder, fit_read_out, read_out, student_config
 from text import Example, Source, pieces, text_to_text
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
@@ -69,6 +69,7 @@ class Settings:
         sources: Text to learn from.
         exclude: Folder of evaluation rows to keep out of the text.
         shape: Of the student.
+        begin: Folder of a student to go on from, in place of the teacher's layers; its shape is then ``shape``.
         max_words: Longest piece of text.
         batch_tokens: Student tokens in a batch of each process, roughly.
         batch_texts: Most texts in a batch.
@@ -92,6 +93,7 @@ class Settings:
     sources: list[Source]
     exclude: Path | None = None
     shape: Shape = field(default_factory=Shape)
+    begin: Path | None = None
     max_words: int = 48
     batch_tokens: int = 2048
     batch_texts: int = 256
@@ -199,13 +201,16 @@ def init(settings: Settings, texts: list[str]) -> None:
     words = torch.stack([vectors[strings[int(i) - 3].lower()] for i in ids])
     words = F.normalize(words - words.mean(0), dim=1)
     means = teacher.vectors(texts[:2048])
-    teacher.model.cpu()
 
-    torch.manual_seed(settings.seed)
-    config = student_config(teacher.model.config, shape.vocab_size, len(shape.layers), shape.decoder_layers)
-    model = T5ForConditionalGeneration(config)
-    one = copy_encoder(model, teacher.model, teacher.tokenizer, tokenizer, texts[:400], shape.layers)
-    project = read_out(model, words, ids, means, one)
+    if settings.begin is None:
+        torch.manual_seed(settings.seed)
+        config = student_config(teacher.model.config, shape.vocab_size, len(shape.layers), shape.decoder_layers)
+        model = T5ForConditionalGeneration(config)
+        one = copy_encoder(model, teacher.model, teacher.tokenizer, tokenizer, texts[:400], shape.layers)
+        project = read_out(model, words, ids, means, one)
+    else:
+        model = T5ForConditionalGeneration.from_pretrained(settings.begin, dtype=torch.float32)
+        project = fit_read_out(model, tokenizer, texts[:2048], means)
     model.save_pretrained(part)
     targets = {"ids": ids, "words": words, "text_mean": means.mean(0), "project": project}
     save_file({k: v.contiguous() for k, v in targets.items()}, part / "targets.safetensors")

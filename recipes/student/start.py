@@ -63,7 +63,7 @@ def copy_encoder(
 
     Args:
         model: The T5, of the BERT's widths.
-        bert: The BERT.
+        bert: The BERT, on any device; a GPU reads the texts in seconds.
         bert_tokenizer: Its tokenizer.
         tokenizer: The T5's: byte-level BPE, special tokens first, sentinels last.
         texts: A few hundred texts, to see what the layers do.
@@ -73,8 +73,10 @@ def copy_encoder(
         A direction c, (width,), with ``encoder_state @ c`` near 1 everywhere.
     """
     seen = _record(bert, bert_tokenizer, texts)
+    positions = _positions(bert, bert_tokenizer, texts, model.config)
+    bert.cpu()
     model.shared.weight.copy_(_embeddings(model, bert, bert_tokenizer, tokenizer, seen[0]["states"].mean(0)))
-    table, orders = _shared_positions(_positions(bert, bert_tokenizer, texts, model.config)[list(layers)])
+    table, orders = _shared_positions(positions[list(layers)])
     model.encoder.block[0].layer[0].SelfAttention.relative_attention_bias.weight.copy_(table)
     width = model.config.d_kv
     scale = torch.ones(model.config.d_model)
@@ -138,6 +140,35 @@ def read_out(model: T5ForConditionalGeneration, words: Tensor, ids: Tensor, vect
     return _ridge(gain * state, centred, 1e-4).T
 
 
+@torch.no_grad()
+def fit_read_out(
+    model: T5ForConditionalGeneration, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], vectors: Tensor
+) -> Tensor:
+    """The matrix that reads the texts' centred vectors from a student's first decoder state, by least squares.
+
+    Args:
+        model: A student, in evaluation mode.
+        tokenizer: Its own.
+        texts: Some texts.
+        vectors: The teacher's mean states of them, (texts, width).
+
+    Returns:
+        (width, width), as :func:`read_out` gives it.
+    """
+    states = []
+    for at in range(0, len(texts), 64):
+        read = tokenizer(list(texts[at : at + 64]), padding=True, return_tensors="pt")
+        first = torch.zeros(len(read.input_ids), 1, dtype=torch.long)
+        out = model(
+            input_ids=read.input_ids,
+            attention_mask=read.attention_mask,
+            decoder_input_ids=first,
+            output_hidden_states=True,
+        )
+        states.append(out.decoder_hidden_states[-1][:, 0])
+    return _ridge(torch.cat(states), nn.functional.normalize(vectors - vectors.mean(0), dim=1), 1e-3).T
+
+
 # Parts
 
 
@@ -181,12 +212,13 @@ def _record(bert: Any, tokenizer: Any, texts: Sequence[str]) -> list[dict[str, T
             }
             for name, part in parts.items():
                 kept = found.setdefault(name, [])
-                hook = part.register_forward_hook(lambda _, given, __, kept=kept: kept.append(given[0]))
+                hook = part.register_forward_hook(lambda _, given, __, kept=kept: kept.append(given[0].cpu()))
                 hooks.callback(hook.remove)
         inside = []
         for at in range(0, len(texts), 64):
             read = tokenizer(list(texts[at : at + 64]), padding=True, return_tensors="pt")
-            bert(**read)
+            bert(**read.to(bert.device))
+            read = read.to("cpu")
             ends = torch.isin(read.input_ids, torch.tensor([tokenizer.cls_token_id, tokenizer.sep_token_id]))
             inside.append(read.attention_mask.bool() & ~ends)
     return [{k: torch.cat([x[m] for x, m in zip(v, inside, strict=True)]) for k, v in found.items()} for found in seen]
@@ -222,10 +254,10 @@ def _positions(bert: Any, tokenizer: Any, texts: Sequence[str], config: T5Config
         for i, layer in enumerate(bert.encoder.layer):
             for name in ("query", "key"):
                 part = getattr(layer.attention.self, name)
-                hook = part.register_forward_hook(lambda _, __, out, at=(i, name): given.__setitem__(at, out))
+                hook = part.register_forward_hook(lambda _, __, out, at=(i, name): given.__setitem__(at, out.cpu()))
                 hooks.callback(hook.remove)
         for text in texts:
-            bert(**tokenizer([text], return_tensors="pt"))
+            bert(**tokenizer([text], return_tensors="pt").to(bert.device))
             length = given[0, "query"].shape[1] - 2  # without [CLS] and [SEP]
             at = torch.arange(length)
             bucket = T5Attention._relative_position_bucket(
