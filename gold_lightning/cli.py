@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import errno
 import importlib.util
+import io
 import logging
 import os
 import signal
 import sys
 import threading
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import yaml
 from jsonargparse import ArgumentError
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
@@ -29,6 +31,7 @@ from gold_lightning.catalogue import tasks_command
 from gold_lightning.checkpoint import BestCheckpoint, save_whole, set_aside_damaged
 from gold_lightning.data import GoldDataModule
 from gold_lightning.errors import ConfigError, GoldError
+from gold_lightning.experiment import experiment_command
 from gold_lightning.export import export_best
 from gold_lightning.metrics import evaluate
 from gold_lightning.preview import PreviewSettings
@@ -70,7 +73,8 @@ class GoldCLI(LightningCLI):
             seed_everything_default=1,
             parser_kwargs={
                 "exit_on_error": False,
-                "epilog": "One more subcommand, without a config: tasks lists, shows and checks tasks (tasks --help).",
+                "epilog": "Two more subcommands: tasks lists, shows and checks tasks (tasks --help); experiment runs "
+                "many runs and compares them (experiment --help).",
             },
             auto_configure_optimizers=False,
             args=list(args) if args is not None else None,
@@ -269,6 +273,25 @@ def _resolve_configs(args: Sequence[str]) -> list[str]:
     return done
 
 
+def _resolved(args: Sequence[str]) -> Mapping[str, Any]:
+    """The resolved config of a command line, without anything made of it.
+
+    Raises:
+        GoldError: Something in it is wrong.
+    """
+    shown = io.StringIO()
+    try:
+        with redirect_stdout(shown):
+            GoldCLI(_resolve_configs([*args, "--print_config"]))
+    except SystemExit as e:
+        if e.code:
+            raise
+    except ArgumentError as e:
+        raise GoldError(str(_gold_cause(e) or _one_line(e))) from None
+    found: Mapping[str, Any] = yaml.safe_load(shown.getvalue())
+    return found
+
+
 def _quiet() -> None:
     """One line a round, not a screen of notices."""
     logging.basicConfig(format="%(message)s", level=logging.WARNING, stream=sys.stderr)
@@ -354,6 +377,8 @@ def main(args: Sequence[str] | None = None) -> int:
         with _stopped_by_sigterm():
             if argv[:1] == ["tasks"]:  # needs no config, and no run
                 tasks_command(argv[1:])
+            elif argv[:1] == ["experiment"]:  # many runs
+                return experiment_command(_resolve_configs(argv[1:]), _resolved)
             else:
                 GoldCLI(_resolve_configs(argv))
     except KeyboardInterrupt:

@@ -28,6 +28,7 @@ __all__ = [
     "TestData",
     "TestRow",
     "load_task",
+    "read_yaml",
     "shipped_tasks",
     "task_file",
 ]
@@ -364,14 +365,23 @@ def load_task(name_or_path: str) -> Task:
         ConfigError: The task is not found, or a key in it is wrong; the message names file and key.
     """
     path = task_file(name_or_path)
-    try:
-        raw = yaml.load(path.read_text(encoding="utf-8"), _Loader)
-    except (yaml.YAMLError, ValueError) as e:  # ValueError: not UTF-8, or a date that is none
-        raise GoldError(f"{path}: not valid YAML: {' '.join(str(e).split())}") from None
+    raw = read_yaml(path)
     try:
         return _read_task(raw, str(path))
     except ConfigError as e:
         raise GoldError(f"{path}: {e}") from None
+
+
+def read_yaml(path: Path) -> Any:
+    """What a YAML file says; a key that stands twice is refused.
+
+    Raises:
+        GoldError: It is not valid YAML.
+    """
+    try:
+        return yaml.load(path.read_text(encoding="utf-8"), _Loader)
+    except (yaml.YAMLError, ValueError) as e:  # ValueError: not UTF-8, or a date that is none
+        raise GoldError(f"{path}: not valid YAML: {' '.join(str(e).split())}") from None
 
 
 class _Loader(yaml.SafeLoader):

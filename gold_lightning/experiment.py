@@ -1,0 +1,751 @@
+"""Runs of one base that differ in a setting, repeated over seeds at equal sample budgets, and compared.
+
+Each run is an ordinary run folder, made by the ordinary ``fit`` and ``test`` in a process of its own.
+
+Runs of one seed lie beside each other, so they share completions as all runs of a task do: what two arms ask in the
+very same way (round 0, mostly) is asked once. That makes the design *paired*: arms of a seed begin with the same
+samples, weights and order, and their difference is free of what these do to both. It makes no two seeds alike: a
+request carries a seed drawn from the run's, so runs of different seeds share no sample. Hence all intervals here are
+over seeds, and differences are taken within them. The first arm of a seed ends before the others begin, so what is
+shared does not depend on how many run at once.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import itertools
+import json
+import logging
+import math
+import os
+import re
+import signal
+import statistics
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import torch
+from jsonargparse import ArgumentParser
+
+from gold_lightning.console import printable, say, table
+from gold_lightning.errors import BusyError, ConfigError, GoldError, MissingDependencyError
+from gold_lightning.metrics import make_metric
+from gold_lightning.store import RoundStore, only_writer, read_lines, rounds_in, write_lines
+from gold_lightning.task import Task, load_task, read_yaml
+
+__all__ = ["Experiment", "Run", "Summary", "experiment_command", "load_experiment", "mean_interval", "summarise"]
+
+_log = logging.getLogger("gold_lightning")
+_NEVER = 1_000_000  # rounds without improvement
+_RECORD = "experiment.json"
+
+Resolve = Callable[[Sequence[str]], Mapping[str, Any]]
+"""Gives the resolved config of a command line, or an error that names what is wrong with it."""
+Runner = Callable[[Sequence[str], Path], int]
+"""Runs a command line, its output appended to a file, and gives the exit status."""
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What is compared.
+
+    Args:
+        name: A folder's name.
+        base: Configs of all runs, as ``--config`` takes them.
+        arms: Settings of each arm by its name, keys as on the command line. The first is what others are compared with.
+        seeds: Of the runs; each arm has one run for each.
+        set: Settings of all arms.
+        question: What is to be found out, in a sentence.
+        metric: Of the task's metrics; "" for the first.
+        checkpoint: Which student is tested. ``last``: trained on the samples of all rounds, as many in each arm;
+            ``best``: by the probe set, which is each arm's own.
+        root: Folder of all experiments.
+    """
+
+    name: str
+    base: tuple[str, ...]
+    arms: Mapping[str, Mapping[str, Any]]
+    seeds: tuple[int, ...]
+    set: Mapping[str, Any] = field(default_factory=dict)
+    question: str = ""
+    metric: str = ""
+    checkpoint: Literal["last", "best"] = "last"
+    root: str = "runs/experiments"
+
+    def __post_init__(self) -> None:
+        if _slug(self.name) != self.name:
+            raise ConfigError("name", self.name, "a folder's name of letters, digits, _, - and .")
+        if not self.base:
+            raise ConfigError("base", [], "one config or more")
+        if len(self.arms) < 2:
+            raise ConfigError("arms", list(self.arms), "two arms or more, in arms or in grid")
+        slugs = [_slug(name) for name in self.arms]
+        for i, (name, slug) in enumerate(zip(self.arms, slugs, strict=True)):
+            if slug in slugs[:i] or not slug:
+                raise ConfigError("arms", name, "names that differ in letters and digits")
+        if not self.seeds or len(set(self.seeds)) < len(self.seeds):
+            raise ConfigError("seeds", list(self.seeds), "one seed or more, each once")
+        if self.checkpoint not in get_args(Literal["last", "best"]):
+            raise ConfigError("checkpoint", self.checkpoint, "last or best")
+        for at, settings in [("set", self.set), *((f"arms.{name}", arm) for name, arm in self.arms.items())]:
+            for key in settings:
+                if key in ("seed_everything", "config", "ckpt_path") or key.startswith("run."):
+                    raise ConfigError(
+                        f"{at}.{key}", settings[key], "a setting that is not the experiment's own to make"
+                    )
+
+    @property
+    def folder(self) -> Path:
+        """Where runs, results and figures go."""
+        return Path(self.root) / self.name
+
+
+def load_experiment(path: Path) -> Experiment:
+    """Reads an experiment file.
+
+    Raises:
+        GoldError: A key in it is wrong; the message names file and key.
+    """
+    raw = read_yaml(path)
+    try:
+        return _read(raw)
+    except ConfigError as e:
+        raise GoldError(f"{path}: {e}") from None
+
+
+def _read(raw: object) -> Experiment:
+    known = ("name", "question", "base", "set", "arms", "grid", "seeds", "metric", "checkpoint", "root")
+    given = _mapping(raw, "the experiment")
+    for key in given:
+        if key not in known:
+            raise ConfigError(key, given[key], f"one of the keys {', '.join(known)}")
+    if "name" not in given or "base" not in given:
+        missing = "name" if "name" not in given else "base"
+        raise ConfigError(
+            missing, None, "text" if missing == "name" else "a config or a list of them; the key is missing"
+        )
+    base = given["base"] if isinstance(given["base"], list) else [given["base"]]
+    seeds = given.get("seeds", [1, 2, 3, 4, 5])
+    texts: dict[str, Any] = {k: given[k] for k in ("name", "question", "metric", "checkpoint", "root") if k in given}
+    for key, value in [*texts.items(), *((f"base[{i}]", b) for i, b in enumerate(base))]:
+        if not isinstance(value, str):
+            raise ConfigError(key, value, "text", "put it in quotes")
+    if not isinstance(seeds, list) or not all(isinstance(s, int) and not isinstance(s, bool) and s >= 0 for s in seeds):
+        raise ConfigError("seeds", seeds, "a list of whole numbers, 0 or more")
+    arms = {
+        name: _mapping({} if arm is None else arm, f"arms.{name}")
+        for name, arm in _mapping(given.get("arms", {}), "arms").items()
+    }
+    grid = _mapping(given.get("grid", {}), "grid")
+    for key, values in grid.items():
+        if not isinstance(values, list) or not values:
+            raise ConfigError(f"grid.{key}", values, "a list of values")
+    if grid:
+        arms = _spread(arms, grid)
+    return Experiment(
+        base=tuple(base), arms=arms, seeds=tuple(seeds), set=_mapping(given.get("set", {}), "set"), **texts
+    )
+
+
+def _mapping(value: object, key: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise ConfigError(key, value, "a mapping of keys to values")
+    for name in value:
+        if not isinstance(name, str):
+            raise ConfigError(key, name, "names that are text", "put it in quotes")
+    return value
+
+
+def _spread(arms: Mapping[str, Mapping[str, Any]], grid: Mapping[str, Sequence[Any]]) -> dict[str, dict[str, Any]]:
+    """Each arm at each point of the grid; without arms, the points."""
+    found: dict[str, dict[str, Any]] = {}
+    for name, arm in (arms or {"": {}}).items():
+        for point in itertools.product(*grid.values()):
+            values = dict(zip(grid, point, strict=True))
+            told = ", ".join(f"{key.rsplit('.', 1)[-1]} {_shown(value)}" for key, value in values.items())
+            found[f"{name}, {told}" if name else told] = {**arm, **values}
+    return found
+
+
+def _shown(value: Any) -> str:
+    """A setting in a few words: of a class its name and arguments."""
+    if isinstance(value, dict) and "class_path" in value:
+        arguments = "".join(f" {k} {v}" for k, v in value.get("init_args", {}).items())
+        return str(value["class_path"]).rsplit(".", 1)[-1] + arguments
+    return str(value)
+
+
+def _slug(text: str) -> str:
+    return re.sub(r"[^A-Za-z0-9_.-]+", "_", text).strip("_.")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of an experiment.
+
+    Args:
+        arm: Name of its arm.
+        seed: Its seed.
+        first: Whether the others of its seed wait for it.
+        arguments: Of ``fit`` and ``test``, without the subcommand.
+        config: The resolved config, a value for each dotted key.
+        folder: Its run folder.
+        log: Where its output goes.
+        task: Its task.
+    """
+
+    arm: str
+    seed: int
+    first: bool
+    arguments: tuple[str, ...]
+    config: Mapping[str, Any]
+    folder: Path
+    log: Path
+    task: Task
+
+    def record(self) -> dict[str, Any]:
+        """What is known of an earlier sitting; nothing where there was none.
+
+        Raises:
+            GoldError: That one had other settings.
+        """
+        held, *_ = [*read_lines(self.folder / _RECORD), {}]
+        was = held.get("config", {})
+        if other := sorted(k for k in was.keys() & self.config.keys() if was[k] != self.config[k]):
+            raise GoldError(
+                f"{self.folder}: was run with another {', '.join(other)}; take another --name, or delete the folder"
+            )
+        return held
+
+
+def plan_runs(experiment: Experiment, resolve: Resolve) -> list[Run]:
+    """All runs, seed by seed, each with its config looked at.
+
+    Raises:
+        GoldError: A setting is wrong; the message names the arm.
+    """
+    runs: list[Run] = []
+    looked_at: dict[str, tuple[dict[str, Any], Task]] = {}
+    for seed in experiment.seeds:
+        for name, arm in experiment.arms.items():
+            slug = f"{_slug(name)}-s{seed}"
+            # Equal budgets: no arm ends early, unless the experiment says so.
+            settings = {"early_stopping.patience": _NEVER, "trainer.enable_progress_bar": False}
+            settings |= {**experiment.set, **arm}
+            arguments = [part for config in experiment.base for part in ("--config", config)]
+            arguments += ["--run.root", str(experiment.folder), "--run.name", slug, "--seed_everything", str(seed)]
+            arguments += [f"--{key}={_text(value)}" for key, value in settings.items()]
+            if name not in looked_at:
+                try:
+                    found = _flat(resolve(["fit", *arguments]))
+                    looked_at[name] = found, load_task(str(found["data.task"]))
+                except GoldError as e:
+                    raise GoldError(f"arms.{name}: {e}") from None
+                _metric(experiment, looked_at[name][1])
+            found, task = looked_at[name]
+            config = {k: v for k, v in found.items() if not k.startswith("run.")}
+            config |= {"seed_everything": seed, "checkpoint": experiment.checkpoint}
+            folder = experiment.folder / task.name / slug
+            log = experiment.folder / "logs" / f"{task.name}-{slug}.log"
+            runs.append(
+                Run(name, seed, name == next(iter(experiment.arms)), tuple(arguments), config, folder, log, task)
+            )
+    return runs
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _flat(value: Mapping[str, Any], at: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, inner in value.items():
+        found |= _flat(inner, f"{at}{key}.") if isinstance(inner, dict) and inner else {f"{at}{key}": inner}
+    return json.loads(json.dumps(found, default=str))  # type: ignore[no-any-return]
+
+
+def _metrics(task: Task) -> tuple[str, ...]:
+    return task.metrics or (("accuracy",) if task.labels else ("exact_match",))
+
+
+def _metric(experiment: Experiment, task: Task) -> str:
+    names = _metrics(task)
+    if experiment.metric and experiment.metric not in names:
+        raise ConfigError("metric", experiment.metric, f"a metric of {task.name} ({', '.join(names)})")
+    return experiment.metric or names[0]
+
+
+# Running
+
+
+def in_processes(stopped: threading.Event, jobs: int) -> Runner:
+    """Runs command lines in processes of their own, which end when ``stopped`` is set.
+
+    Args:
+        stopped: Ends them all, in order.
+        jobs: How many run at once; each gets a share of the processors, unless ``OMP_NUM_THREADS`` says otherwise.
+    """
+
+    def run(arguments: Sequence[str], log: Path) -> int:
+        environment = dict(os.environ)
+        if jobs > 1:
+            environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // jobs)))
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("ab") as out:
+            # A session of its own: a Ctrl-C reaches it through this process alone, once and in order.
+            process = subprocess.Popen(
+                [sys.executable, "-m", "gold_lightning", *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                env=environment,
+                start_new_session=True,
+            )
+            while process.poll() is None:
+                if stopped.wait(0.1):
+                    process.send_signal(signal.SIGTERM)
+                    process.wait()
+        return process.returncode
+
+    return run
+
+
+def run_all(experiment: Experiment, runs: Sequence[Run], jobs: int, runner: Runner, stopped: threading.Event) -> bool:
+    """Runs what is not finished; whether all of it went well.
+
+    A run that fails with a wrong setting ends the experiment; one that fails otherwise leaves the others alone.
+
+    Args:
+        experiment: The experiment.
+        runs: Its runs.
+        jobs: How many at once.
+        runner: Runs a command line.
+        stopped: Set where somebody wants all to stop.
+
+    Raises:
+        GoldError: A run had a wrong setting.
+    """
+    left = [run for run in runs if not run.record().get("finished")]
+    if done := len(runs) - len(left):
+        _log.info("%d of %d runs are finished", done, len(runs))
+    waiting = {run.seed for run in left if run.first}  # seeds whose first run is not finished
+    working: dict[Future[str], Run] = {}
+    good, wrong = True, ""
+    with ThreadPoolExecutor(jobs) as pool:
+        try:
+            while left or working:
+                ready = [run for run in left if run.first or run.seed not in waiting]
+                for run in ready[: jobs - len(working)]:
+                    left.remove(run)
+                    working[pool.submit(_run, experiment, run, runner, stopped)] = run
+                ended, _ = wait(working, return_when=FIRST_COMPLETED)
+                for future in ended:
+                    run = working.pop(future)
+                    if run.first:
+                        waiting.discard(run.seed)
+                    if failure := future.result():
+                        good = False
+                        if failure.startswith("error: "):
+                            wrong, left = wrong or f"{run.arm}, seed {run.seed}: {failure.removeprefix('error: ')}", []
+                        else:
+                            _log.warning("%s, seed %d failed: %s (%s)", run.arm, run.seed, failure, run.log)
+                    write_results(experiment, runs)
+        except BaseException:
+            stopped.set()
+            raise
+    if wrong:
+        raise GoldError(wrong)
+    return good
+
+
+def _run(experiment: Experiment, run: Run, runner: Runner, stopped: threading.Event) -> str:
+    """Fits and tests; "" where that went well, else why not. What begins with ``error:`` is a wrong setting."""
+    _wait_for_others(run, stopped)
+    record: dict[str, Any] = {"experiment": experiment.name, "arm": run.arm, "seed": run.seed, "config": run.config}
+    write_lines(run.folder / _RECORD, [record | {"finished": False}])
+    _log.info("%s, seed %d: %s", run.arm, run.seed, run.folder)
+    started = time.perf_counter()
+    for arguments in (["fit", *run.arguments], ["test", *run.arguments, "--ckpt_path", experiment.checkpoint]):
+        if stopped.is_set():
+            return "stopped"
+        status = runner(arguments, run.log)
+        if status:
+            return _why(run.log, status)
+    found = _outcome(run)
+    write_lines(run.folder / _RECORD, [record | {"finished": True, "result": found}])
+    name = _metric(experiment, run.task)
+    told = f"{run.arm}, seed {run.seed}: {name} {found['metrics'][name]:.3f}, {found['samples']} training samples"
+    _log.info("%s, %.0f s", told, time.perf_counter() - started)
+    return ""
+
+
+def _wait_for_others(run: Run, stopped: threading.Event) -> None:
+    """Waits while another process is at work on the run: one that outlived an experiment that was killed."""
+    told = False
+    while not stopped.is_set():
+        try:
+            with only_writer(run.folder):
+                return
+        except BusyError:
+            if not told:
+                _log.info("%s, seed %d: waits for a process that is at work on it", run.arm, run.seed)
+                told = True
+        stopped.wait(1.0)
+
+
+def _why(log: Path, status: int) -> str:
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.exists() else []
+    if status == 2 and (errors := [line for line in lines if line.startswith("error: ")]):
+        return printable(errors[-1])
+    last = next((line for line in reversed(lines) if line.strip()), "")
+    return printable(f"exit status {status}: {last}"[:300])
+
+
+def _outcome(run: Run) -> dict[str, Any]:
+    """What a finished run is compared by."""
+    tested = read_lines(run.folder / "predictions.jsonl")
+    metrics = {}
+    for name in _metrics(run.task):
+        metric = make_metric(name, run.task.label_names)
+        targets = [row.get("targets", (row["target"],)) for row in tested]
+        metric.update([row["prediction"] for row in tested], targets, torch.arange(len(tested)))
+        metrics[name] = float(metric.compute())
+    rounds = read_lines(run.folder / "rounds.jsonl")
+    found = {
+        "metrics": metrics,
+        "test_rows": len(tested),
+        "rounds": len(rounds),
+        "samples": sum(row["train"]["accepted"] for row in rounds),
+        "feedback_prompts": sum(row["feedback_prompts"] for row in rounds),
+        "fed_back": sum(len(row["fed_back"]) for row in rounds),
+        "calls": sum(row["tokens"]["calls"] for row in rounds),
+        "reused_calls": sum(row["tokens"]["reused_calls"] for row in rounds),
+        "seconds": round(sum(sum(row["seconds"].values()) for row in rounds), 1),
+    }
+    scored = [
+        [row for row in RoundStore(run.folder, r, read_only=True).energies() if row["kind"] == "probe"]
+        for r in rounds_in(run.folder)
+    ]
+    if any("flipped" in row for rows in scored for row in rows):
+        found["flipped"] = _flipped(scored)
+    return found
+
+
+def _flipped(rounds: Sequence[Sequence[Mapping[str, Any]]]) -> dict[str, Any]:
+    """How many probe samples have an exchanged label, how many of those fed back, and how well energy finds them."""
+    rows = [row for scored in rounds for row in scored]
+    fed = [row for row in rows if row["fed_back"]]
+    # Energies of different rounds are of different students: only those of one round are compared.
+    pairs = [
+        (one["energy"], other["energy"])
+        for scored in rounds
+        for one in scored
+        if one["flipped"]
+        for other in scored
+        if not other["flipped"]
+    ]
+    higher = sum((a > b) + (a == b) / 2 for a, b in pairs)
+    return {
+        "probe": [sum(row["flipped"] for row in rows), len(rows)],
+        "fed_back": [sum(row["flipped"] for row in fed), len(fed)],
+        "auroc": higher / len(pairs) if pairs else None,
+    }
+
+
+# Comparing
+
+
+def mean_interval(values: Sequence[float]) -> tuple[float, float, float]:
+    """Mean, and its 95 % interval by Student's t with n - 1 degrees of freedom (Student, 1908).
+
+    Few seeds are what there is, and with 5 of them the normal's 1.96 standard errors would be 2.78.
+
+    Args:
+        values: One a seed, independent of each other.
+
+    Returns:
+        Mean, lower and upper end; the ends are nan for fewer than two values.
+    """
+    from scipy.stats import t
+
+    if not values:
+        return math.nan, math.nan, math.nan
+    mean = statistics.fmean(values)
+    if len(values) < 2:
+        return mean, math.nan, math.nan
+    half = float(t.ppf(0.975, len(values) - 1)) * statistics.stdev(values) / math.sqrt(len(values))
+    return mean, mean - half, mean + half
+
+
+@dataclass(frozen=True)
+class Summary:
+    """One arm over its finished seeds.
+
+    Args:
+        arm: Its name.
+        values: The metric by seed.
+        mean: Mean, lower and upper end.
+        differences: Difference to the first arm, for the seeds that both have.
+        difference: Mean, lower and upper end of the differences.
+        samples: Training samples of each run.
+        flipped: Exchanged labels and how many there are, in the probe sets (``probe``) and in what was fed back
+            (``fed_back``), over all seeds, and how well energy finds them (``auroc``); empty without label noise.
+    """
+
+    arm: str
+    values: Mapping[int, float]
+    mean: tuple[float, float, float]
+    differences: Mapping[int, float]
+    difference: tuple[float, float, float]
+    samples: tuple[int, ...]
+    flipped: Mapping[str, Any]
+
+    def row(self) -> dict[str, Any]:
+        """Plain values; what is not known is ``None``."""
+
+        def ends(found: tuple[float, float, float]) -> dict[str, Any]:
+            mean, low, high = (None if math.isnan(x) else x for x in found)
+            return {"mean": mean, "interval": None if low is None else [low, high]}
+
+        return {
+            "arm": self.arm,
+            "seeds": sorted(self.values),
+            **ends(self.mean),
+            "difference": {"seeds": sorted(self.differences), **ends(self.difference)},
+            "samples": sorted(set(self.samples)),
+            **({"flipped": dict(self.flipped)} if self.flipped else {}),
+        }
+
+
+def summarise(arms: Sequence[str], results: Sequence[Mapping[str, Any]], metric: str) -> list[Summary]:
+    """Each arm's mean and its paired difference to the first arm.
+
+    Args:
+        arms: Their names, in order.
+        results: One a finished run: ``arm``, ``seed``, ``metrics``, ``samples``, and ``flipped`` where there is noise.
+        metric: Name of the metric.
+    """
+    by_arm = {arm: {row["seed"]: row for row in results if row["arm"] == arm} for arm in arms}
+    first = {seed: row["metrics"][metric] for seed, row in by_arm[arms[0]].items()}
+    found = []
+    for arm, rows in by_arm.items():
+        values = {seed: row["metrics"][metric] for seed, row in sorted(rows.items())}
+        differences = {seed: v - first[seed] for seed, v in values.items() if seed in first and arm != arms[0]}
+        found.append(
+            Summary(
+                arm,
+                values,
+                mean_interval([*values.values()]),
+                differences,
+                mean_interval([*differences.values()]),
+                tuple(row["samples"] for row in rows.values()),
+                _add_up([row["flipped"] for row in rows.values() if "flipped" in row]),
+            )
+        )
+    return found
+
+
+def _add_up(found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    if not found:
+        return {}
+    sums = {name: [sum(f[name][i] for f in found) for i in (0, 1)] for name in ("probe", "fed_back")}
+    scores = [f["auroc"] for f in found if f["auroc"] is not None]
+    return {**sums, "auroc": statistics.fmean(scores) if scores else None}
+
+
+def results_of(runs: Sequence[Run]) -> list[dict[str, Any]]:
+    """Results of the finished runs."""
+    found = []
+    for run in runs:
+        held = run.record()
+        if held.get("finished"):
+            at = {"arm": run.arm, "seed": run.seed, "task": run.task.name, "run": str(run.folder)}
+            found.append(at | held["result"])
+    return found
+
+
+def write_results(experiment: Experiment, runs: Sequence[Run]) -> list[Summary]:
+    """Writes what is there so far: ``results.jsonl``, a line a run, and ``summary.jsonl``, a line an arm."""
+    results = results_of(runs)
+    found = summarise([*experiment.arms], results, _metric(experiment, runs[0].task))
+    write_lines(experiment.folder / "results.jsonl", results)
+    write_lines(experiment.folder / "summary.jsonl", [summary.row() for summary in found])
+    return found
+
+
+def result_lines(experiment: Experiment, runs: Sequence[Run], found: Sequence[Summary]) -> Iterator[str]:
+    """The table as printable lines."""
+    name, first = _metric(experiment, runs[0].task), found[0].arm
+    tasks = ", ".join(dict.fromkeys(run.task.name for run in runs))
+    if experiment.question:
+        yield printable(experiment.question)
+    noisy = any(s.flipped for s in found)
+    head = [printable(f"{tasks}, {name}"), "seeds", "mean", printable(f"difference to {first}")]
+    rows = [head + (["flipped: probe", "fed back", "AUROC"] if noisy else [])]
+    for s in found:
+        row = [
+            printable(s.arm),
+            str(len(s.values)),
+            _percent(s.mean),
+            _points(s.difference) if s is not found[0] else "",
+        ]
+        if noisy:
+            row += [_share(s.flipped.get("probe")), _share(s.flipped.get("fed_back")), _score(s.flipped.get("auroc"))]
+        rows.append(row)
+    yield from table(rows, right=[1])
+    yield "mean and 95 % interval over seeds, by Student's t; the difference is paired: of runs of the same seed"
+    if noisy:
+        yield "flipped: share of exchanged labels in the probe sets and in what was fed back; AUROC of energy for them"
+    samples = {s.arm: sorted(set(s.samples)) for s in found if s.samples}
+    every = sorted({n for counts in samples.values() for n in counts})
+    if len(every) == 1:
+        yield f"each run: {every[0]} training samples"
+    elif every:
+        told = "; ".join(f"{printable(arm)} {', '.join(map(str, counts))}" for arm, counts in samples.items())
+        yield f"training samples differ, so budgets are not equal: {told}"
+    if missing := len(runs) - sum(len(s.values) for s in found):
+        yield f"not finished: {missing} of {len(runs)} runs; the same command goes on with them"
+
+
+def _percent(found: tuple[float, float, float]) -> str:
+    mean, low, high = (100 * x for x in found)
+    if math.isnan(mean):
+        return "-"
+    return f"{mean:.1f} %" + ("" if math.isnan(low) else f" ({low:.1f} to {high:.1f})")
+
+
+def _points(found: tuple[float, float, float]) -> str:
+    mean, low, high = (100 * x for x in found)
+    if math.isnan(mean):
+        return "-"
+    return f"{mean:+.1f}" + ("" if math.isnan(low) else f" ({low:+.1f} to {high:+.1f})")
+
+
+def _share(found: Sequence[int] | None) -> str:
+    return f"{found[0] / found[1]:.0%} of {found[1]}" if found and found[1] else "-"
+
+
+def _score(found: float | None) -> str:
+    return "-" if found is None else f"{found:.2f}"
+
+
+def draw(experiment: Experiment, metric: str, found: Sequence[Summary], paths: Sequence[Path]) -> None:
+    """Draws means and differences with their intervals, and each seed as a circle; black alone says all of it.
+
+    Args:
+        experiment: What was compared.
+        metric: Its name.
+        found: The arms.
+        paths: Files to write, by whose endings the formats go.
+    """
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    with mpl.rc_context({"svg.hashsalt": "gold", "svg.fonttype": "none", "font.size": 10}):
+        figure = Figure(figsize=(10, 1.9 + 0.42 * len(found)), layout="constrained")
+        left, right = figure.subplots(1, 2, sharey=True)
+        places = range(len(found))
+        for axes, title in ((left, f"{metric} (%)"), (right, f"difference to {found[0].arm} (points)")):
+            for y, s in enumerate(found):
+                values, (mean, low, high) = (s.values, s.mean) if axes is left else (s.differences, s.difference)
+                if not values:
+                    continue
+                axes.plot(
+                    [100 * v for v in values.values()], [y + 0.22] * len(values), "o", ms=4.5, mfc="none", mec="0.35"
+                )
+                if not math.isnan(low):
+                    ends = [[100 * (mean - low)], [100 * (high - mean)]]
+                    axes.errorbar([100 * mean], [y], xerr=ends, fmt="none", ecolor="black", elinewidth=1.6, capsize=4)
+                axes.plot([100 * mean], [y], "D", ms=6, color="black")
+            axes.set_xlabel(title, parse_math=False)
+            axes.grid(axis="x", color="0.88", linewidth=0.8)
+            axes.set_axisbelow(True)
+            axes.spines[["top", "right", "left"]].set_visible(False)
+            axes.tick_params(axis="y", length=0)
+        right.axvline(0, color="black", linewidth=1, linestyle=(0, (4, 3)))
+        left.set_yticks(places, [printable(s.arm) for s in found], parse_math=False)
+        left.set_ylim(len(found) - 0.4, -0.6)
+        seeds = max((len(s.values) for s in found), default=0)
+        key = f"diamond: mean with 95 % interval over {seeds} seeds (Student's t); circles: seeds"
+        asked = textwrap.fill(printable(experiment.question or experiment.name), 100)
+        figure.suptitle(f"{asked}\n{key}", fontsize=10.5, parse_math=False)
+        for path in paths:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            part = path.with_name(f"{path.stem}.part{path.suffix}")
+            figure.savefig(part, dpi=150, metadata={"Date": None} if path.suffix == ".svg" else None)
+            part.replace(path)
+
+
+def experiment_command(args: Sequence[str], resolve: Resolve, runner: Runner | None = None) -> int:
+    """Runs ``experiment --config FILE``.
+
+    Args:
+        args: Arguments after ``experiment``.
+        resolve: Gives the resolved config of a command line.
+        runner: Runs a command line; in a process of its own by default.
+
+    Returns:
+        The exit status: 0, or 1 where a run failed.
+
+    Raises:
+        GoldError: The file, or a setting in it, is wrong.
+        ArgumentError: An argument is wrong.
+    """
+    parser = ArgumentParser(
+        prog="gold_lightning experiment",
+        description="Runs all arms of an experiment over all seeds, or what of it is not finished, and compares them.",
+        exit_on_error=False,
+    )
+    parser.add_argument(
+        "--config", type=str, required=True, help="The experiment: a file, or the name of a shipped one."
+    )
+    parser.add_argument("--jobs", type=int, default=1, help="How many runs at once.")
+    parser.add_argument("--base", type=str, nargs="+", help="Configs in place of the experiment's base.")
+    parser.add_argument("--set", type=str, nargs="+", default=[], help="KEY=VALUE: settings of all arms.")
+    parser.add_argument("--seeds", type=int, nargs="+", help="Seeds in place of the experiment's.")
+    parser.add_argument("--name", type=str, help="Another name, for other settings of the same experiment.")
+    parser.add_argument("--root", type=str, help="Folder of all experiments.")
+    parser.add_argument("--table", action="store_true", help="Run nothing: compare what is finished.")
+    given = parser.parse_args(list(args))
+    if given.jobs < 1:
+        raise ConfigError("--jobs", given.jobs, "1 or more")
+    experiment = _overridden(load_experiment(Path(given.config)), given)
+    if importlib.util.find_spec("matplotlib") is None:  # before hours of work, not after them
+        raise MissingDependencyError("matplotlib", "experiment")
+    runs = plan_runs(experiment, resolve)
+    good = True
+    with only_writer(experiment.folder):
+        if not given.table:
+            stopped = threading.Event()
+            good = run_all(experiment, runs, given.jobs, runner or in_processes(stopped, given.jobs), stopped)
+        found = write_results(experiment, runs)
+        lines = [*result_lines(experiment, runs, found)]
+        (experiment.folder / "table.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        figures = [experiment.folder / f"figure.{kind}" for kind in ("png", "svg")]
+        if any(s.values for s in found):
+            draw(experiment, _metric(experiment, runs[0].task), found, figures)
+    for line in lines:
+        say(line)
+    say(f"results: {experiment.folder}")
+    return 0 if good else 1
+
+
+def _overridden(experiment: Experiment, given: Any) -> Experiment:
+    settings = dict(experiment.set)
+    for text in given.set:
+        key, equals, value = text.partition("=")
+        if not equals or not key:
+            raise ConfigError("--set", text, "KEY=VALUE")
+        settings[key.removeprefix("--")] = value
+    values: dict[str, Any] = {**vars(experiment), "set": settings}
+    values |= {key: given[key] for key in ("name", "root") if given[key] is not None}
+    values |= {key: tuple(given[key]) for key in ("base", "seeds") if given[key]}
+    return Experiment(**values)

@@ -1,0 +1,310 @@
+"""Comparing runs: intervals against values worked out by hand, and which run when."""
+
+import json
+import math
+import threading
+import time
+from dataclasses import replace
+
+import pytest
+from gold_lightning.errors import ConfigError, GoldError
+from gold_lightning.experiment import (
+    Experiment,
+    Run,
+    experiment_command,
+    in_processes,
+    load_experiment,
+    mean_interval,
+    plan_runs,
+    result_lines,
+    run_all,
+    summarise,
+    write_results,
+)
+from gold_lightning.store import only_writer, read_lines, write_lines
+from gold_lightning.task import load_task
+
+TWO = Experiment("try", ("quickstart.yaml",), {"none": {"feedback.strategy": "none"}, "band": {}}, (1, 2))
+
+
+def test_mean_and_interval_by_hand():
+    # t of 0.975 from a printed table: 12.706 for one degree of freedom, 4.303 for two, 2.776 for four.
+    assert mean_interval([0.7, 0.8, 0.9]) == pytest.approx(
+        (0.8, 0.8 - 4.3027 * 0.1 / 3**0.5, 0.8 + 4.3027 * 0.1 / 3**0.5), 1e-4
+    )
+    assert mean_interval([1.0, 3.0]) == pytest.approx((2.0, 2 - 12.7062, 2 + 12.7062), rel=1e-4)
+    half = 2.7764 * (2.5 / 5) ** 0.5
+    assert mean_interval([1, 2, 3, 4, 5]) == pytest.approx((3, 3 - half, 3 + half), rel=1e-4)
+    assert mean_interval([2.0, 2.0]) == (2.0, 2.0, 2.0)
+    mean, low, high = mean_interval([0.5])
+    assert mean == 0.5 and math.isnan(low) and math.isnan(high)
+    assert all(map(math.isnan, mean_interval([])))
+
+
+def result(arm, seed, value, samples=32, **more):
+    return {"arm": arm, "seed": seed, "metrics": {"accuracy": value}, "samples": samples, **more}
+
+
+def test_differences_are_paired_by_seed():
+    results = [result("none", s, v) for s, v in ((1, 0.5), (2, 0.7), (3, 0.9))]
+    results += [result("band", s, v) for s, v in ((2, 0.72), (1, 0.51), (3, 0.93), (4, 0.1))]
+    none, band = summarise(["none", "band"], results, "accuracy")
+    assert none.mean[0] == pytest.approx(0.7) and none.differences == {}
+    # 0.01, 0.02 and 0.03: mean 0.02, standard deviation 0.01, so 4.3027 * 0.01 / sqrt(3) to either side. Unpaired it
+    # would be lost in the seeds' own spread. Seed 4 has no partner.
+    assert band.differences == pytest.approx({1: 0.01, 2: 0.02, 3: 0.03})
+    half = 4.3027 * 0.01 / 3**0.5
+    assert band.difference == pytest.approx((0.02, 0.02 - half, 0.02 + half), rel=1e-4)
+    assert band.mean[0] == pytest.approx((0.51 + 0.72 + 0.93 + 0.1) / 4) and band.row()["seeds"] == [1, 2, 3, 4]
+    assert band.row()["difference"]["seeds"] == [1, 2, 3]
+    json.dumps([s.row() for s in summarise(["none", "band"], [], "accuracy")], allow_nan=False)
+
+
+def test_the_table_says_what_is_compared_and_what_is_not_equal(tmp_path):
+    runs = planned(tmp_path)
+    results = [
+        result("none", 1, 0.5),
+        result("none", 2, 0.6),
+        result("band", 1, 0.6),
+        result("band", 2, 0.7, samples=24),
+    ]
+    told = "\n".join(result_lines(TWO, runs, summarise(["none", "band"], results, "accuracy")))
+    assert "none                       2  55.0 % (-8.5 to 118.5)" in told
+    assert "+10.0 (+10.0 to +10.0)" in told and "difference to none" in told
+    assert "training samples differ, so budgets are not equal: none 32; band 24, 32" in told
+    assert "flipped" not in told and "not finished" not in told
+    told = "\n".join(result_lines(TWO, runs, summarise(["none", "band"], results[:3], "accuracy")))
+    assert "each run: 32 training samples" in told and "not finished: 1 of 4 runs" in told
+
+
+def test_noise_is_counted_against_the_base_rate(tmp_path):
+    flips = [{"probe": [2, 10], "fed_back": [1, 3], "auroc": 0.8}, {"probe": [3, 10], "fed_back": [2, 3], "auroc": 0.6}]
+    results = [result("none", s, 0.5, flipped=f) for s, f in zip((1, 2), flips, strict=True)]
+    found = summarise(["none", "band"], results, "accuracy")
+    assert found[0].flipped == {"probe": [5, 20], "fed_back": [3, 6], "auroc": pytest.approx(0.7)}
+    told = "\n".join(result_lines(TWO, planned(tmp_path), found))
+    assert "25% of 20       50% of 6  0.70" in told
+
+
+# Files
+
+
+def write(tmp_path, text):
+    path = tmp_path / "e.yaml"
+    path.write_text(text)
+    return path
+
+
+def test_a_grid_is_all_its_points_with_each_arm(tmp_path):
+    text = "name: n\nbase: a.yaml\ngrid:\n  data.label_noise: [0.0, 0.2]\n"
+    text += "  model.loss: [CrossEntropy, {class_path: x.Robust, init_args: {q: 0.7}}]\n"
+    arms = load_experiment(write(tmp_path, text)).arms
+    assert list(arms) == [
+        "label_noise 0.0, loss CrossEntropy",
+        "label_noise 0.0, loss Robust q 0.7",
+        "label_noise 0.2, loss CrossEntropy",
+        "label_noise 0.2, loss Robust q 0.7",
+    ]
+    assert arms["label_noise 0.2, loss CrossEntropy"] == {"data.label_noise": 0.2, "model.loss": "CrossEntropy"}
+    arms = load_experiment(write(tmp_path, text + "arms: {none: {feedback.strategy: none}, band: }\n")).arms
+    assert len(arms) == 8 and "band, label_noise 0.2, loss CrossEntropy" in arms
+    assert arms["none, label_noise 0.0, loss CrossEntropy"]["feedback.strategy"] == "none"
+
+
+GOOD = "name: n\nbase: quickstart.yaml\narms: {a: {feedback.rate: 0}, b: {}}\nseeds: [1, 2]\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ("- 1", "the experiment"),
+        ("name: n", "base"),
+        ("base: a", "name"),
+        (GOOD.replace("name: n", "name: ../n"), "name"),
+        (GOOD.replace("name: n", "name: 3"), "name"),
+        (GOOD.replace("{a: {feedback.rate: 0}, b: {}}", "{a: {}}"), "arms"),
+        (GOOD.replace("a: {", "no: {"), "arms"),
+        (GOOD.replace("b: {}", "b: 3"), "arms.b"),
+        (GOOD.replace("b: {}", "a/: {}"), "arms"),
+        (GOOD.replace("b: {}", "b: {seed_everything: 3}"), "arms.b.seed_everything"),
+        (GOOD.replace("b: {}", "b: {run.name: x}"), "arms.b.run.name"),
+        (GOOD.replace("[1, 2]", "[1, 1]"), "seeds"),
+        (GOOD.replace("[1, 2]", "[one]"), "seeds"),
+        (GOOD + "checkpoint: first", "checkpoint"),
+        (GOOD + "grid: {feedback.alpha: 0.5}", "grid.feedback.alpha"),
+        (GOOD + "seed: 3", "seed"),
+        (GOOD + "name: m", "name"),
+    ],
+)
+def test_a_wrong_file_is_one_line_that_names_file_and_key(text, key, tmp_path):
+    path = write(tmp_path, text)
+    with pytest.raises(GoldError) as caught:
+        load_experiment(path)
+    (line,) = str(caught.value).splitlines()
+    assert line.startswith(f"{path}: ") and key in line
+
+
+@pytest.mark.parametrize(
+    ("args", "key"),
+    [
+        (["--jobs", "0"], "--jobs"),
+        (["--set", "feedback.rate"], "--set"),
+        (["--seeds", "1", "1"], "seeds"),
+        (["--name", "a b"], "name"),
+    ],
+)
+def test_wrong_arguments_name_their_key(args, key, tmp_path):
+    with pytest.raises(ConfigError, match=f"^{key}: got"):
+        experiment_command(["--config", str(write(tmp_path, GOOD)), *args], dict)
+
+
+# Running
+
+
+def resolve(args):
+    """Stands in for the command line's parser."""
+    given = dict(arg.removeprefix("--").split("=", 1) for arg in args if "=" in arg)
+    return {"data": {"task": "news_topics"}, "feedback": {"strategy": given.get("feedback.strategy", "energy_band")}}
+
+
+def planned(tmp_path, experiment=TWO):
+    return plan_runs(replace(experiment, root=str(tmp_path)), resolve)
+
+
+def finish(folder):
+    """What a fit and a test leave, as far as it is looked at."""
+    write_lines(folder / "predictions.jsonl", [{"row": 0, "prediction": "World", "target": "World"}])
+    row = {"train": {"accepted": 16}, "feedback_prompts": 4, "fed_back": ["x"], "seconds": {"training": 1.0}}
+    write_lines(folder / "rounds.jsonl", [row | {"tokens": {"calls": 20, "reused_calls": 3}}])
+
+
+class Script:
+    """Runs nothing, but notes what was to be run, and leaves what a run leaves."""
+
+    def __init__(self, tmp_path, fails=(), status=1):
+        self.root, self.fails, self.status = tmp_path, dict(fails), status
+        self.began, self.ended, self.lock = [], [], threading.Lock()
+
+    def __call__(self, args, log):
+        name = args[args.index("--run.name") + 1]
+        with self.lock:
+            self.began.append((args[0], name, set(self.ended)))
+        time.sleep(0.01)
+        if name in self.fails:
+            log.parent.mkdir(parents=True, exist_ok=True)
+            log.write_text(self.fails[name])
+            return self.status
+        finish(self.root / "try" / "news_topics" / name)
+        with self.lock:
+            self.ended.append(name)
+        return 0
+
+
+def go(tmp_path, script, jobs=1, experiment=TWO):
+    experiment = replace(experiment, root=str(tmp_path))
+    runs = plan_runs(experiment, resolve)
+    good = run_all(experiment, runs, jobs, script, threading.Event())
+    return good, write_results(experiment, runs)
+
+
+def test_runs_are_fitted_and_tested_seed_by_seed_and_not_again(tmp_path):
+    script = Script(tmp_path)
+    good, (none, _) = go(tmp_path, script)
+    assert good and none.values == {1: 1.0, 2: 1.0}
+    runs = ("none-s1", "band-s1", "none-s2", "band-s2")
+    assert [b[:2] for b in script.began] == [(c, n) for n in runs for c in ("fit", "test")]
+    rows = read_lines(tmp_path / "try" / "results.jsonl")
+    assert [(r["arm"], r["seed"], r["samples"], r["reused_calls"]) for r in rows][:2] == [
+        ("none", 1, 16, 3),
+        ("band", 1, 16, 3),
+    ]
+    again = Script(tmp_path)
+    assert go(tmp_path, again)[0] and again.began == []
+    three = replace(TWO, seeds=(1, 2, 3))
+    assert go(tmp_path, again, experiment=three)[0] and {b[1] for b in again.began} == {"none-s3", "band-s3"}
+
+
+@pytest.mark.parametrize("jobs", [2, 8])
+def test_the_first_arm_of_a_seed_ends_before_its_others_begin(tmp_path, jobs):
+    arms = {"none": {"feedback.strategy": "none"}} | {f"a{i}": {} for i in range(4)}
+    script = Script(tmp_path)
+    assert go(tmp_path, script, jobs, replace(TWO, arms=arms, seeds=(1, 2, 3)))[0]
+    fits = [(name, ended) for command, name, ended in script.began if command == "fit"]
+    assert len(fits) == 15
+    assert all(f"none-{name.split('-')[1]}" in ended for name, ended in fits if not name.startswith("none"))
+
+
+def test_a_run_that_fails_leaves_the_others_alone_and_is_run_again(tmp_path, caplog):
+    script = Script(tmp_path, {"none-s1": "Traceback\nRuntimeError: out of memory\n"})
+    good, (none, band) = go(tmp_path, script)
+    assert not good and list(none.values) == [2] and list(band.values) == [1, 2] and list(band.differences) == [2]
+    assert "none, seed 1 failed: exit status 1: RuntimeError: out of memory" in caplog.text
+    again = Script(tmp_path)
+    assert go(tmp_path, again)[0] and {b[1] for b in again.began} == {"none-s1"}
+
+
+def test_a_wrong_setting_ends_the_experiment_with_the_runs_own_line(tmp_path):
+    script = Script(tmp_path, {"band-s1": "noise\nerror: feedback.alpha: got 2\n"}, status=2)
+    with pytest.raises(GoldError, match=r"^band, seed 1: feedback\.alpha: got 2$"):
+        go(tmp_path, script)
+    assert {b[1] for b in script.began} == {"none-s1", "band-s1"}
+
+
+def test_a_run_with_other_settings_is_refused(tmp_path):
+    go(tmp_path, Script(tmp_path))
+    other = replace(TWO, arms={"none": {"feedback.strategy": "none"}, "band": {"feedback.strategy": "random"}})
+    with pytest.raises(GoldError, match=r"band-s1: was run with another feedback\.strategy; take another --name"):
+        go(tmp_path, Script(tmp_path), experiment=other)
+
+
+def test_a_metric_that_the_task_does_not_have_is_refused(tmp_path):
+    with pytest.raises(
+        ConfigError, match=r"^metric: got 'f1', expected a metric of news_topics \(accuracy, macro_f1\)"
+    ):
+        planned(tmp_path, replace(TWO, metric="f1"))
+
+
+def test_a_process_that_outlived_the_experiment_is_waited_for(tmp_path, caplog):
+    caplog.set_level("INFO", logger="gold_lightning")
+    script = Script(tmp_path)
+    folder = tmp_path / "try" / "news_topics" / "none-s1"
+    found = []
+    with only_writer(folder):
+        thread = threading.Thread(target=lambda: found.append(go(tmp_path, script)[0]))
+        thread.start()
+        while "waits for a process" not in caplog.text:
+            time.sleep(0.01)
+        assert script.began == []
+    thread.join(timeout=20)
+    assert found == [True] and len(script.began) == 8
+
+
+def test_processes_end_when_they_are_stopped_and_their_output_is_kept(tmp_path):
+    stopped, found = threading.Event(), []
+    run = in_processes(stopped, jobs=1)
+    log = tmp_path / "logs" / "x.log"
+    assert run(["tasks", "show", "no_such_task"], log) == 2 and "error: tasks show: got" in log.read_text()
+    stopped.set()
+    thread = threading.Thread(target=lambda: found.append(run(["tasks"], log)))
+    thread.start()
+    thread.join(timeout=60)
+    assert found and found[0] != 0
+
+
+def test_the_figure_is_written_in_both_formats_the_same_each_time(tmp_path):
+    pytest.importorskip("matplotlib", reason="the extra experiment is not installed")
+    from gold_lightning.experiment import draw
+
+    results = [result(arm, s, 0.5 + s / 50 + i / 100) for i, arm in enumerate(("a $x$", "<b>")) for s in range(5)]
+    found = summarise(["a $x$", "<b>"], results, "accuracy")
+    paths = [tmp_path / f"figure.{kind}" for kind in ("png", "svg")]
+    draw(TWO, "accuracy", found, paths)
+    before = [path.read_bytes() for path in paths]
+    assert before[0].startswith(b"\x89PNG") and b"a $x$" in before[1] and b"&lt;b&gt;" in before[1]
+    draw(TWO, "accuracy", found, paths)
+    assert [path.read_bytes() for path in paths] == before and sorted(tmp_path.iterdir()) == sorted(paths)
+
+
+def test_run_is_plain(tmp_path):
+    run = planned(tmp_path)[0]
+    assert isinstance(run, Run) and run.task == load_task("news_topics") and run.first and run.record() == {}
