@@ -75,6 +75,7 @@ def test_run_folder_holds_what_the_design_promises(whole):
     folder = whole / "news_topics" / "t"
     for name in ("config.yaml", "rounds.jsonl", "metrics.csv", "checkpoints/last.ckpt", "checkpoints/best.ckpt"):
         assert (folder / name).is_file(), name
+    assert {"gold_lightning", "python", "torch", "lightning"} <= read_lines(folder / "versions.json")[0].keys()
     for r in range(3):
         for name in ("train", "probe", "rejects", "prompts", "batches"):
             assert (folder / "data" / f"round_{r:03d}" / f"{name}.jsonl").is_file()
@@ -414,6 +415,9 @@ def test_test_prints_the_table_and_writes_predictions(whole, tiny_student, capsy
     assert run("test", whole, tiny_student) == 0
     out = capsys.readouterr().out
     assert "student before training" in out and "always" in out and "240 test rows" in out
+    (held,) = read_lines(whole / "news_topics" / "t" / "results.json")
+    assert set(held["results"]) == {"student", "untrained", "majority"} and held["rows"] == held["of"] == 240
+    assert f"{100 * held['results']['student']['accuracy']['value']:.1f} % (" in out
     rows = read_lines(whole / "news_topics" / "t" / "predictions.jsonl")
     assert len(rows) == 240 and {"prediction", "target", "energy"} <= rows[0].keys()
 
