@@ -36,6 +36,7 @@ from gold_lightning.export import export_best
 from gold_lightning.metrics import evaluate
 from gold_lightning.preview import PreviewSettings
 from gold_lightning.ranks import SharedError
+from gold_lightning.report import report_command, try_to_report
 from gold_lightning.results import results_table, summarise
 from gold_lightning.store import write_lines
 from gold_lightning.student import T5Student
@@ -73,7 +74,8 @@ class GoldCLI(LightningCLI):
             seed_everything_default=1,
             parser_kwargs={
                 "exit_on_error": False,
-                "epilog": "One more subcommand, without a config: tasks lists, shows and checks tasks (tasks --help).",
+                "epilog": "Two more subcommands, without a config: tasks lists, shows and checks tasks (tasks --help); "
+                "report RUN writes a run's report.html anew.",
             },
             auto_configure_optimizers=False,
             args=list(args) if args is not None else None,
@@ -196,7 +198,7 @@ class GoldCLI(LightningCLI):
         self._untrained = self._collected.rows
 
     def after_test(self) -> None:
-        """Writes predictions and results, and prints the results."""
+        """Writes predictions, results and the report, and prints the results."""
         if self.trainer.is_global_zero:
             metrics, labels = self.model.metric_names, self.model.task.label_names
             tested = {"student": self._collected.rows, "untrained": self._untrained}
@@ -208,17 +210,18 @@ class GoldCLI(LightningCLI):
             self._tell(results, counts, "results.json")
 
     def baselines(self, **kwargs: Any) -> None:
-        """Runs the trainer's method of that name, and prints the results."""
+        """Runs the trainer's method of that name, prints the results and writes the report."""
         settings = BaselineSettings(**self._get(self.config, "baselines"))  # a section of the config, no arguments
         self._tell(self.trainer.baselines(**kwargs, settings=settings))
 
     def _tell(self, results: dict[str, Any], overlap: dict[str, Any] | None = None, file: str = "") -> None:
-        """Prints results, and writes them to a file of the run folder where one is named."""
+        """Prints results, writes them to a file of the run folder where one is named, and the report anew."""
         data = self.datamodule
         summary = summarise(results, data, self.model, overlap)
         if file:
             write_lines(data.run_dir / file, [summary])
         print(results_table(summary, data.run_dir, labels=bool(data.task.labels)))
+        try_to_report(data.run_dir)
 
 
 class RunConfig(SaveConfigCallback):
@@ -373,8 +376,11 @@ def main(args: Sequence[str] | None = None) -> int:
     argv = list(sys.argv[1:] if args is None else args)
     try:
         with _stopped_by_sigterm():
-            if argv[:1] == ["tasks"]:  # needs no config, and no run
+            # They need no config, and no run.
+            if argv[:1] == ["tasks"]:
                 tasks_command(argv[1:])
+            elif argv[:1] == ["report"]:
+                report_command(argv[1:])
             else:
                 GoldCLI(_resolve_configs(argv))
     except KeyboardInterrupt:
