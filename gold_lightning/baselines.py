@@ -33,6 +33,7 @@ __all__ = [
     "BaselineSettings",
     "GeneratorAnswers",
     "compare",
+    "digest_of_rows",
     "majority",
     "most_frequent",
     "seed_demos",
@@ -119,7 +120,7 @@ def compare(
         By name, what :func:`gold_lightning.metrics.evaluate` gives, with ``seconds``, ``fingerprint`` and ``notes``.
     """
     ids = sorted(rows)
-    of_rows = digest([task.label_names, [(i, dict(rows[i].fields), rows[i].targets) for i in ids]])
+    of_rows = digest_of_rows(task, rows)
     path = folder / "results.json"
     held = _read_results(path)
     kept: dict[str, Any] = held["results"] if held.get("of_rows") == of_rows else {}
@@ -143,6 +144,16 @@ def compare(
             stale.unlink()
         _log.info("%s: %d rows, %.1f s", name, len(ids), seconds)
     return asked
+
+
+def digest_of_rows(task: Task, rows: Mapping[int, TestRow]) -> str:
+    """Hash of test rows: results with the same one are comparable.
+
+    Args:
+        task: The task.
+        rows: Test rows by their position in the test set.
+    """
+    return digest([task.label_names, [(i, dict(rows[i].fields), rows[i].targets) for i in sorted(rows)]])
 
 
 def _read_results(path: Path) -> dict[str, Any]:

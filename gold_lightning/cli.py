@@ -7,12 +7,14 @@ import importlib.util
 import io
 import logging
 import os
+import platform
 import signal
 import sys
 import threading
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, redirect_stdout, suppress
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -25,6 +27,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveCon
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
+from gold_lightning import __version__
 from gold_lightning.baselines import BaselineSettings
 from gold_lightning.callbacks import OODFeedback, RunCSVLogger, SeedSteps, StopInOrder, TestPredictions
 from gold_lightning.catalogue import tasks_command
@@ -36,7 +39,8 @@ from gold_lightning.export import export_best
 from gold_lightning.metrics import evaluate
 from gold_lightning.preview import PreviewSettings
 from gold_lightning.ranks import SharedError
-from gold_lightning.report import results_table
+from gold_lightning.report import report_command, try_to_report
+from gold_lightning.results import results_table, summarise
 from gold_lightning.store import write_lines
 from gold_lightning.student import T5Student
 from gold_lightning.task import load_task
@@ -73,8 +77,8 @@ class GoldCLI(LightningCLI):
             seed_everything_default=1,
             parser_kwargs={
                 "exit_on_error": False,
-                "epilog": "Two more subcommands: tasks lists, shows and checks tasks (tasks --help); experiment runs "
-                "many runs and compares them (experiment --help).",
+                "epilog": "Three more subcommands: tasks lists, shows and checks tasks (tasks --help); experiment makes "
+                "many runs and compares them (experiment --help); report RUN writes a run's report.html anew.",
             },
             auto_configure_optimizers=False,
             args=list(args) if args is not None else None,
@@ -197,7 +201,7 @@ class GoldCLI(LightningCLI):
         self._untrained = self._collected.rows
 
     def after_test(self) -> None:
-        """Writes the predictions and prints the results."""
+        """Writes predictions, results and the report, and prints the results."""
         if self.trainer.is_global_zero:
             metrics, labels = self.model.metric_names, self.model.task.label_names
             tested = {"student": self._collected.rows, "untrained": self._untrained}
@@ -206,17 +210,25 @@ class GoldCLI(LightningCLI):
             counts, found = self.datamodule.overlaps()
             if counts:
                 write_lines(self.datamodule.run_dir / "overlap.json", [counts | {"found": found}])
-            print(results_table(results, self.datamodule, self.model, counts))
+            self._tell(results, counts, "results.json")
 
     def baselines(self, **kwargs: Any) -> None:
-        """Runs the trainer's method of that name, and prints the results."""
+        """Runs the trainer's method of that name, prints the results and writes the report."""
         settings = BaselineSettings(**self._get(self.config, "baselines"))  # a section of the config, no arguments
-        results = self.trainer.baselines(**kwargs, settings=settings)
-        print(results_table(results, self.datamodule, self.model))
+        self._tell(self.trainer.baselines(**kwargs, settings=settings))
+
+    def _tell(self, results: dict[str, Any], overlap: dict[str, Any] | None = None, file: str = "") -> None:
+        """Prints results, writes them to a file of the run folder where one is named, and the report anew."""
+        data = self.datamodule
+        summary = summarise(results, data, self.model, overlap)
+        if file:
+            write_lines(data.run_dir / file, [summary])
+        print(results_table(summary, data.run_dir, labels=bool(data.task.labels)))
+        try_to_report(data.run_dir)
 
 
 class RunConfig(SaveConfigCallback):
-    """Writes the resolved config of a fit into the run folder."""
+    """Writes the resolved config of a fit, and the versions of what it runs with, into the run folder."""
 
     def setup(self, trainer: Trainer, pl_module: Any, stage: str) -> None:
         if self.already_saved or stage != "fit" or not trainer.is_global_zero:
@@ -226,7 +238,18 @@ class RunConfig(SaveConfigCallback):
         part = run_dir / "config.yaml.part"
         part.write_text(self.parser.dump(self.config, skip_none=False), encoding="utf-8")
         part.replace(run_dir / "config.yaml")
+        write_lines(run_dir / "versions.json", [_versions()])
         self.already_saved = True
+
+
+def _versions() -> dict[str, str]:
+    """Of this package, Python, and what has a say in a run's numbers."""
+    named = ("lightning", "torch", "transformers", "tokenizers", "torchmetrics", "vllm")
+    found = {"gold_lightning": __version__, "python": platform.python_version()}
+    for name in named:
+        with suppress(PackageNotFoundError):  # an extra
+            found[name] = version(name)
+    return found | {"platform": platform.platform()}
 
 
 def _not_loaded(*args: Any, **kwargs: Any) -> None:
@@ -375,10 +398,13 @@ def main(args: Sequence[str] | None = None) -> int:
     argv = list(sys.argv[1:] if args is None else args)
     try:
         with _stopped_by_sigterm():
-            if argv[:1] == ["tasks"]:  # needs no config, and no run
+            # They need no config, and no run.
+            if argv[:1] == ["tasks"]:
                 tasks_command(argv[1:])
             elif argv[:1] == ["experiment"]:  # many runs
                 return experiment_command(_resolve_configs(argv[1:]), _resolved)
+            elif argv[:1] == ["report"]:
+                report_command(argv[1:])
             else:
                 GoldCLI(_resolve_configs(argv))
     except KeyboardInterrupt:

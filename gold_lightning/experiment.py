@@ -12,7 +12,6 @@ shared does not depend on how many run at once.
 
 from __future__ import annotations
 
-import importlib.util
 import itertools
 import json
 import logging
@@ -36,7 +35,7 @@ import torch
 from jsonargparse import ArgumentParser
 
 from gold_lightning.console import printable, say, table
-from gold_lightning.errors import BusyError, ConfigError, GoldError, MissingDependencyError
+from gold_lightning.errors import BusyError, ConfigError, GoldError
 from gold_lightning.metrics import make_metric
 from gold_lightning.store import RoundStore, only_writer, read_lines, rounds_in, write_lines
 from gold_lightning.task import Task, load_task, read_yaml
@@ -718,8 +717,6 @@ def experiment_command(args: Sequence[str], resolve: Resolve, runner: Runner | N
     if given.jobs < 1:
         raise ConfigError("--jobs", given.jobs, "1 or more")
     experiment = _overridden(load_experiment(Path(given.config)), given)
-    if importlib.util.find_spec("matplotlib") is None:  # before hours of work, not after them
-        raise MissingDependencyError("matplotlib", "experiment")
     runs = plan_runs(experiment, resolve)
     good = True
     with only_writer(experiment.folder):

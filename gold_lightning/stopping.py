@@ -18,10 +18,11 @@ class Stopping:
     Attributes:
         wanted: Looked at where the run can stop without losing anything: when the generator has answered what it
             was asked and all of it is stored, and after a training step.
+        at_once: Whether somebody does not want to wait even for that.
     """
 
     def __init__(self) -> None:
-        self.wanted = False
+        self.wanted = self.at_once = False
 
     @contextmanager
     def listening(self) -> Iterator[None]:
@@ -31,7 +32,7 @@ class Stopping:
         if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGINT) is not own:
             yield
             return
-        self.wanted = False
+        self.wanted = self.at_once = False
         signal.signal(signal.SIGINT, self._note)
         try:
             yield
@@ -40,6 +41,7 @@ class Stopping:
 
     def _note(self, signum: int, frame: FrameType | None) -> None:
         if self.wanted:
+            self.at_once = True
             raise KeyboardInterrupt
         self.wanted = True
         print("\nfinishing what is in flight; Ctrl-C again stops at once", file=sys.stderr, flush=True)

@@ -28,6 +28,7 @@ from gold_lightning.console import say
 from gold_lightning.data import GoldDataModule, LabelledRounds
 from gold_lightning.errors import BudgetSpentError, ConfigError
 from gold_lightning.preview import PreviewSettings, preview
+from gold_lightning.report import try_to_report
 from gold_lightning.rows import load_rows
 from gold_lightning.store import digest, only_writer
 from gold_lightning.student import T5Student
@@ -53,7 +54,7 @@ class GoldTrainer(Trainer):
         ckpt_path: str | Path | None = None,
         weights_only: bool | None = None,
     ) -> None:
-        """Trains, round after round; ends in order where the budget is spent.
+        """Trains, round after round; ends in order where the budget is spent. However it ends, it leaves a report.
 
         Args:
             model: The student.
@@ -79,14 +80,27 @@ class GoldTrainer(Trainer):
         self.ended_by = ""
         if self._is_over(ckpt_path):
             self.state.status = TrainerStatus.FINISHED
+            self._report(datamodule)
             return
         writer = only_writer(datamodule.run_dir) if self.is_global_zero else nullcontext()
         with writer, datamodule.stopping.listening():
+            at_once = False
             try:
                 super().fit(model, datamodule=datamodule, ckpt_path=ckpt_path, weights_only=weights_only)
             except BudgetSpentError as e:
                 self.ended_by = str(e)
                 self.state.status = TrainerStatus.FINISHED
+            except (KeyboardInterrupt, SystemExit):  # the latter is what Lightning makes of the former
+                # SIGTERM and a second Ctrl-C do not wait for a page.
+                at_once = datamodule.stopping.at_once or not datamodule.stopping.wanted
+                raise
+            finally:
+                if not at_once:
+                    self._report(datamodule)
+
+    def _report(self, data: GoldDataModule) -> None:
+        if self.is_global_zero:
+            try_to_report(data.run_dir)
 
     def _is_over(self, ckpt_path: str | Path | None) -> bool:
         """Whether a checkpoint is of the run's end: Lightning would ask for one more round's data, or train on it."""

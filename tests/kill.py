@@ -22,7 +22,7 @@ from collections import Counter
 from pathlib import Path
 
 import torch
-from gold_lightning import callbacks, cli, completions, store
+from gold_lightning import callbacks, cli, completions, store, trainer
 from gold_lightning.checkpoint import WholeCheckpointIO
 from gold_lightning.completions import CompletionLog, Completions
 from gold_lightning.generators.base import request_dict
@@ -47,6 +47,7 @@ PHASES = {
     "scoring": (T5Student, "score"),
     "writing rounds.jsonl": (callbacks, "write_lines"),
     "checkpointing": (WholeCheckpointIO, "save_checkpoint"),
+    "reporting": (trainer, "try_to_report"),
     "exporting": (cli, "export_best"),
 }
 

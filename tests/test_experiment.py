@@ -292,7 +292,6 @@ def test_processes_end_when_they_are_stopped_and_their_output_is_kept(tmp_path):
 
 
 def test_the_figure_is_written_in_both_formats_the_same_each_time(tmp_path):
-    pytest.importorskip("matplotlib", reason="the extra experiment is not installed")
     from gold_lightning.experiment import draw
 
     results = [result(arm, s, 0.5 + s / 50 + i / 100) for i, arm in enumerate(("a $x$", "<b>")) for s in range(5)]

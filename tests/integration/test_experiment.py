@@ -45,7 +45,6 @@ WORDS = [("goal", "Sports"), ("bank", "Business"), ("chip", "Sci/Tech"), ("troop
 
 
 def test_arms_and_seeds_are_run_killed_resumed_and_compared(small, tmp_path, capsys):
-    pytest.importorskip("matplotlib", reason="the extra experiment is not installed")
     asked = []
     known = functools.cache(lambda args: cli._resolved(args))  # a second each
 
@@ -105,7 +104,6 @@ def test_arms_and_seeds_are_run_killed_resumed_and_compared(small, tmp_path, cap
     ],
 )
 def test_a_wrong_setting_is_one_line_before_anything_runs(small, tmp_path, change, key, capsys):
-    pytest.importorskip("matplotlib", reason="the extra experiment is not installed")
     assert main(["experiment", "--config", str(small), *change]) == 2
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert error.startswith("error: ") and key in error

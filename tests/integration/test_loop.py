@@ -15,7 +15,7 @@ from pathlib import Path
 import gold_lightning
 import pytest
 import torch
-from gold_lightning import store
+from gold_lightning import report, store
 from gold_lightning.cli import main
 from gold_lightning.store import RoundStore, only_writer, read_lines
 from gold_lightning.student import T5Student
@@ -75,6 +75,8 @@ def test_run_folder_holds_what_the_design_promises(whole):
     folder = whole / "news_topics" / "t"
     for name in ("config.yaml", "rounds.jsonl", "metrics.csv", "checkpoints/last.ckpt", "checkpoints/best.ckpt"):
         assert (folder / name).is_file(), name
+    assert "All 3 rounds are done." in (folder / "report.html").read_text()
+    assert {"gold_lightning", "python", "torch", "lightning"} <= read_lines(folder / "versions.json")[0].keys()
     for r in range(3):
         for name in ("train", "probe", "rejects", "prompts", "batches"):
             assert (folder / "data" / f"round_{r:03d}" / f"{name}.jsonl").is_file()
@@ -206,6 +208,7 @@ def test_sigterm_stops_a_generator_that_writes_and_the_same_command_goes_on(whol
         process.kill()
     assert process.returncode == 1
     assert told.splitlines()[-1] == "stopped; the same command goes on from here" and "Traceback" not in told
+    assert not (tmp_path / "news_topics" / "t" / "report.html").exists()  # at once is at once
     assert run("fit", tmp_path, tiny_student, "--trainer.max_epochs", "1") == 0
     one, two = (RoundStore(root / "news_topics" / "t", 0, read_only=True) for root in (whole, tmp_path))
     assert list(one.accepted("train")) == list(two.accepted("train"))
@@ -331,6 +334,7 @@ def test_a_budget_ends_the_run_in_order_and_a_higher_one_goes_on(whole, tmp_path
     told = caplog.text
     assert f"data.budget.max_tokens ({limit:,}) is spent" in told and "round 1 has" in told and "best student" in told
     assert (folder / "student" / "config.json").is_file() and weights(tmp_path)["GoldDataModule"]["round"] == 1
+    assert f"Its budget of {limit:,} tokens is spent." in (folder / "report.html").read_text()
     # The batch during which the budget ended is there; it was not one more than that.
     assert len(RoundStore(folder, 1, read_only=True).batches("train")) == 1
     assert run("fit", tmp_path, tiny_student) == 0
@@ -376,6 +380,7 @@ def test_ctrl_c_once_finishes_what_is_in_flight_and_twice_does_not(tmp_path, tin
         assert "finishing what is in flight; Ctrl-C again stops at once" in lines
         assert lines[-1] == "stopped; the same command goes on from here"
         assert len(read_lines(completions)) == stored and len(read_lines(batches)) == 1
+        assert (tmp_path / "news_topics" / "t" / "report.html").exists() == (times == 1)
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
@@ -414,8 +419,23 @@ def test_test_prints_the_table_and_writes_predictions(whole, tiny_student, capsy
     assert run("test", whole, tiny_student) == 0
     out = capsys.readouterr().out
     assert "student before training" in out and "always" in out and "240 test rows" in out
+    (held,) = read_lines(whole / "news_topics" / "t" / "results.json")
+    assert set(held["results"]) == {"student", "untrained", "majority"} and held["rows"] == held["of"] == 240
+    assert f"{100 * held['results']['student']['accuracy']['value']:.1f} % (" in out
+    assert "accuracy of the best student on 240 test rows" in (whole / "news_topics" / "t" / "report.html").read_text()
     rows = read_lines(whole / "news_topics" / "t" / "predictions.jsonl")
     assert len(rows) == 240 and {"prediction", "target", "energy"} <= rows[0].keys()
+
+
+def test_a_report_that_fails_loses_no_run(tmp_path, tiny_student, monkeypatch, caplog):
+    def broken(run):
+        raise MemoryError("no room for a page")
+
+    monkeypatch.setattr(report, "render", broken)
+    assert run("fit", tmp_path, tiny_student, "--trainer.max_epochs", "1") == 0
+    folder = tmp_path / "news_topics" / "t"
+    assert (folder / "student" / "config.json").is_file() and not (folder / "report.html").exists()
+    assert "the report could not be written (MemoryError: no room for a page)" in caplog.text
 
 
 @pytest.mark.parametrize("how", [["--feedback.rate", "0"], ["--feedback.strategy", "none"]], ids=["rate", "strategy"])
