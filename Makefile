@@ -8,6 +8,8 @@ VENV ?= .venv
 SERVER_VENV ?= .venv-server
 VLLM_VENV ?= .venv-vllm
 RUNS ?= runs
+# Processes that share the tests: each takes 1.5 GB at most.
+WORKERS ?= 2
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 # A processor that multiplies bfloat16 trains the student faster in it; any other would be slower.
@@ -29,8 +31,9 @@ lint: $(INSTALLED)
 types: $(INSTALLED)
 	$(BIN)/mypy
 
+# One thread a process: small tensors gain nothing from more, and sums depend on how many there are.
 unit: $(INSTALLED)
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --dist worksteal
 
 bench: $(INSTALLED)
 	$(BIN)/python benchmarks/losses.py

@@ -75,9 +75,9 @@ class _Found:
         return student_folder(self.name)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, OSError):
+        if isinstance(error, OSError | ValueError):  # ValueError: a folder with something else in it
             raise GoldError(
-                f"student {self.name!r}: no such folder here, and the hub did not give it "
+                f"model.student {self.name!r}: no such folder here, and the hub did not give it "
                 f"({' '.join(str(error).split())[:160]}); two ways out: --model.student FOLDER, "
                 "or --model.student embedded"
             ) from None

@@ -63,6 +63,8 @@ class BaselineSettings:
     train_file: str | None = None
 
     def __post_init__(self) -> None:
+        if self.only is not None and not self.only:
+            raise ConfigError("baselines.only", [], f"one of {', '.join(get_args(BaselineName))}, or more")
         if self.rows is not None and self.rows < 1:
             raise ConfigError("baselines.rows", self.rows, "1 or more")
         if self.train_file is not None:

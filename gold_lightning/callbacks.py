@@ -38,10 +38,17 @@ from gold_lightning.strategies import (
 from gold_lightning.student import T5Student
 from gold_lightning.task import Sample
 
-__all__ = ["OODFeedback", "RunCSVLogger", "SeedSteps", "StopInOrder", "TestPredictions"]
+__all__ = ["OODFeedback", "RunCSVLogger", "SeedSteps", "StopInOrder", "TestPredictions", "logged_names"]
 
 _log = logging.getLogger("gold_lightning")
 _QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+_SUMMARY = ("mean", *(f"q{round(q * 100):02d}" for q in _QUANTILES))
+
+
+def logged_names(metrics: Sequence[str]) -> list[str]:
+    """What a round logs, which early stopping and checkpoints may watch; the student's metrics among it."""
+    energies = [f"{kind}/energy_{name}" for kind in ("probe", "train") for name in _SUMMARY]
+    return ["val/metric", *(f"val/{name}" for name in metrics), "val/loss", "train/loss", "probe/auroc", *energies]
 
 
 class OODFeedback(Callback):
@@ -90,6 +97,8 @@ class OODFeedback(Callback):
             raise ConfigError("feedback.alpha", [alpha, beta], "0 <= alpha < beta <= 1")
         if warmup_rounds < 0:
             raise ConfigError("feedback.warmup_rounds", warmup_rounds, "0 or more")
+        if reference_samples < 1:
+            raise ConfigError("feedback.reference_samples", reference_samples, "1 or more")
         self.rate, self.alpha, self.beta, self.capacity = rate, alpha, beta, capacity
         self.warmup_rounds, self.teacher_forcing = warmup_rounds, teacher_forcing
         self.score, self.reference_samples = score, reference_samples
@@ -399,8 +408,7 @@ def _gather(module: LightningModule, parts: Sequence[tuple[Tensor, Tensor, Tenso
 def _summary(energies: Sequence[float]) -> dict[str, float]:
     values = torch.tensor(energies, dtype=torch.float64)
     quantiles = values.quantile(torch.tensor(_QUANTILES, dtype=torch.float64)).tolist()
-    names = [f"q{round(q * 100):02d}" for q in _QUANTILES]
-    return {"mean": float(values.mean())} | dict(zip(names, quantiles, strict=True))
+    return dict(zip(_SUMMARY, [float(values.mean()), *quantiles], strict=True))
 
 
 def _flips(scored: Sequence[dict[str, Any]]) -> dict[str, list[int]]:

@@ -11,12 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.fabric.utilities.cloud_io import get_filesystem
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch import Tensor
 
-__all__ = ["BestCheckpoint", "WholeCheckpointIO", "save_whole", "set_aside_damaged"]
+from gold_lightning.errors import ConfigError
+
+__all__ = ["BestCheckpoint", "WholeCheckpointIO", "check_checkpoint", "save_whole", "set_aside_damaged"]
 
 _log = logging.getLogger(__name__)
 
@@ -70,6 +73,32 @@ def set_aside_damaged(path: Path) -> bool:
             path.replace(kept)
         _log.warning("%s is damaged and kept as %s; its rounds are trained again on the stored samples", path, kept)
     return damaged
+
+
+def check_checkpoint(key: str, path: str) -> None:
+    """Refuses what is no checkpoint, before anything is loaded for it.
+
+    Args:
+        key: Where it was named.
+        path: What was named; ``last`` and ``best`` are those of the run.
+
+    Raises:
+        ConfigError: There is no such file, or it is of another kind.
+    """
+    if path in ("last", "best") or Path(path, "meta.pt").is_file():  # a sharded one
+        return
+    if "://" in path:
+        try:
+            there = get_filesystem(path).exists(path)
+        except (ImportError, OSError, ValueError) as e:
+            raise ConfigError(key, path, "a place that can be read", " ".join(str(e).split())) from None
+        if not there:
+            raise ConfigError(key, path, "the place of a checkpoint, and nothing is found there")
+        return
+    if not Path(path).is_file():
+        raise ConfigError(key, path, "last, best, or the path of a checkpoint")
+    if not zipfile.is_zipfile(path):
+        raise ConfigError(key, path, "a checkpoint of a run, and this file is none")
 
 
 class BestCheckpoint(ModelCheckpoint):

@@ -7,6 +7,7 @@ run are named in the task file; a check is a function from (sample, task, parame
 from __future__ import annotations
 
 import hashlib
+import inspect
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -21,7 +22,7 @@ from gold_lightning.formula import FormulaError, numbers_in, parse_equation, par
 from gold_lightning.generators.base import Completion
 from gold_lightning.json_text import read_json
 from gold_lightning.prompt import parse
-from gold_lightning.task import Sample, Task
+from gold_lightning.task import Sample, Task, blaming
 
 __all__ = ["CHECKS", "OVERLAP_WORDS", "Checker", "Decontaminator", "Overlap", "count_overlaps", "words"]
 
@@ -214,6 +215,15 @@ class Checker:
             raise ConfigError("data.copied_share", copied_share, "a number above 0, at most 1")
         self.task, self.copied_share = task, copied_share
         self._own: list[tuple[Callable[..., str], Mapping[str, Any]]] = []
+        with blaming(task):
+            self._find_checks(task)
+        self._seen: set[str] = set()
+        # The index only proposes candidates (the exact estimate decides); above 0.9 it finds no bands.
+        self._lsh = MinHashLSH(threshold=min(near_duplicate, 0.9), num_perm=128)
+        self._threshold = near_duplicate
+        self._hashes: dict[str, MinHash] = {}
+
+    def _find_checks(self, task: Task) -> None:
         for i, check in enumerate(task.checks):
             if check.name not in CHECKS:
                 raise ConfigError(f"checks[{i}]", check.name, f"one of {', '.join(sorted(CHECKS))}")
@@ -221,12 +231,12 @@ class Checker:
             try:
                 CHECKS[check.name](task.demos[0], task, **check.params)
             except (TypeError, KeyError, ValueError) as e:
-                raise ConfigError(f"checks[{i}].{check.name}", dict(check.params), f"its parameters ({e})") from None
-        self._seen: set[str] = set()
-        # The index only proposes candidates (the exact estimate decides); above 0.9 it finds no bands.
-        self._lsh = MinHashLSH(threshold=min(near_duplicate, 0.9), num_perm=128)
-        self._threshold = near_duplicate
-        self._hashes: dict[str, MinHash] = {}
+                named = inspect.signature(CHECKS[check.name]).parameters.values()
+                own = ", ".join(p.name for p in named if p.kind is p.KEYWORD_ONLY) or "none"
+                reason = f"the task has no field {e}" if isinstance(e, KeyError) else str(e)
+                raise ConfigError(
+                    f"checks[{i}].{check.name}", dict(check.params), f"its parameters: {own}", reason
+                ) from None
 
     def judge(
         self, completion: Completion, label: str | None, answer: str, prompt: str, demos: Sequence[Sample]

@@ -29,9 +29,9 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from gold_lightning import __version__
 from gold_lightning.baselines import BaselineSettings
-from gold_lightning.callbacks import OODFeedback, RunCSVLogger, SeedSteps, StopInOrder, TestPredictions
+from gold_lightning.callbacks import OODFeedback, RunCSVLogger, SeedSteps, StopInOrder, TestPredictions, logged_names
 from gold_lightning.catalogue import tasks_command
-from gold_lightning.checkpoint import BestCheckpoint, save_whole, set_aside_damaged
+from gold_lightning.checkpoint import BestCheckpoint, check_checkpoint, save_whole, set_aside_damaged
 from gold_lightning.data import GoldDataModule
 from gold_lightning.errors import ConfigError, GoldError
 from gold_lightning.experiment import experiment_command
@@ -39,10 +39,19 @@ from gold_lightning.export import export_best
 from gold_lightning.metrics import evaluate
 from gold_lightning.preview import PreviewSettings
 from gold_lightning.ranks import SharedError
+from gold_lightning.refusals import (
+    Given,
+    check_contradictions,
+    check_run_folder,
+    of_lightning,
+    of_parser,
+    one_line,
+    read_config,
+)
 from gold_lightning.report import report_command, try_to_report
 from gold_lightning.results import results_table, summarise
 from gold_lightning.store import write_lines
-from gold_lightning.student import T5Student
+from gold_lightning.student import T5Student, metric_names
 from gold_lightning.task import load_task
 from gold_lightning.trainer import GoldTrainer
 
@@ -50,6 +59,7 @@ __all__ = ["GoldCLI", "main"]
 
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
 _HERE = Path(__file__).parent
+_SECTIONS = ("run", "data", "model", "trainer", "feedback", "early_stopping", "checkpoint", "preview", "baselines")
 _CONFIGS = next((p for p in (_HERE / "configs", _HERE.parent / "configs") if p.is_dir()), _HERE / "configs")
 
 
@@ -61,6 +71,7 @@ class GoldCLI(LightningCLI):
     model: T5Student
 
     def __init__(self, args: Sequence[str] | None = None) -> None:
+        self._args = list(sys.argv[1:] if args is None else args)
         super().__init__(
             T5Student,
             GoldDataModule,
@@ -77,19 +88,60 @@ class GoldCLI(LightningCLI):
             seed_everything_default=1,
             parser_kwargs={
                 "exit_on_error": False,
-                "epilog": "Three more subcommands: tasks lists, shows and checks tasks (tasks --help); experiment makes "
-                "many runs and compares them (experiment --help); report RUN writes a run's report.html anew.",
+                "epilog": "Three more subcommands: tasks lists, shows and checks tasks (tasks --help); experiment "
+                "makes many runs and compares them (experiment --help); report RUN writes a run's report.html anew.",
             },
             auto_configure_optimizers=False,
             args=list(args) if args is not None else None,
         )
 
-    @staticmethod
-    def subcommands() -> dict[str, set[str]]:
-        """The trainer's methods that make sense here."""
+    def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]  # nobody asks the class
+        """The trainer's methods that make sense here; the wanted one alone, as a parser takes a while to make."""
         own = {name: {"model", "datamodule", "settings"} for name in ("preview", "baselines")}
         every = LightningCLI.subcommands() | own
-        return {name: every[name] for name in ("fit", "validate", "test", "preview", "baselines")}
+        names = ("fit", "validate", "test", "preview", "baselines")
+        return {name: every[name] for name in (self._args[:1] if self._args[:1] and self._args[0] in names else names)}
+
+    def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        parser.add_argument(
+            "--seed_everything", type=int, default=1, help="Seed of all that is drawn, from 0 to 4294967295."
+        )
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Says in one line what is wrong, and looks at what contradicts itself before anything is made."""
+        configs = [read_config(Path(path), _SECTIONS) for path in _configs_in(self._args)]
+        try:
+            super().parse_arguments(parser, args)
+        except ArgumentError as e:
+            known = self._subcommand_parsers.get(self._args[0]) if self._args else None
+            defaults = dict(known.get_defaults(skip_validation=True).items()) if known else {}
+            raise _gold_cause(e) or of_parser(e, Given(self._args, configs, defaults)) from e
+        self._check_settings()
+
+    def _check_settings(self) -> None:
+        """Looks at settings that are right each, but not here or not together."""
+        name = self.config["subcommand"]
+        config = self.config[name]
+        for key, default in self._subcommand_parsers[name].get_defaults(skip_validation=True).items(branches=True):
+            if key.split(".")[0] in ("run", "data", "model", "feedback") and default is not None:
+                if config.get(key, "") is None:  # jsonargparse takes null for any class
+                    raise ConfigError(key, None, "a value", "leave it out for the default")
+        if name in ("fit", "preview", "baselines"):
+            task = load_task(config.data.task)
+            check_contradictions(config.as_dict(), logged_names(metric_names(task)))
+        check_run_folder(Path(config.data.run_dir))
+        if config.get("ckpt_path") is not None:
+            check_checkpoint("ckpt_path", config.ckpt_path)
+
+    def instantiate_classes(self) -> None:
+        """Says in one line what Lightning does not take."""
+        try:
+            super().instantiate_classes()
+        except Exception as e:
+            told = of_lightning(e, self.config[self.subcommand].as_dict())
+            if told is None:
+                raise
+            raise told from e
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_argument("--run.root", type=str, default="runs", help="Folder of all runs.")
@@ -146,9 +198,6 @@ class GoldCLI(LightningCLI):
                 config.ckpt_path = None
             else:
                 raise GoldError(f"{path}: no such checkpoint; run fit first, or give --ckpt_path FILE")
-        elif config.ckpt_path.endswith(".ckpt") and "://" not in config.ckpt_path:  # Lightning knows other kinds too
-            if not Path(config.ckpt_path).is_file():
-                raise ConfigError("ckpt_path", config.ckpt_path, "the path of a checkpoint")
 
     def instantiate_trainer(self, **kwargs: Any) -> GoldTrainer:
         """Adds the run folder's loggers and the callbacks that every run has."""
@@ -256,13 +305,17 @@ def _not_loaded(*args: Any, **kwargs: Any) -> None:
     """Stands in for a model that a subcommand does not need."""
 
 
-def _seed(value: bool | int) -> int:
-    return int(value)
+def _seed(value: int) -> int:
+    if not 0 <= value < 2**32:
+        raise ConfigError("seed_everything", value, f"a whole number from 0 to {2**32 - 1}")
+    return value
 
 
 def _run_dir(root: str, name: str, task: str) -> str:
     if not name.isprintable() or name != Path(name).name or name in ("", "..") or "\\" in name or len(name) > 128:
         raise ConfigError("run.name", name, "the name of a folder, without separators", "run.root says where it is")
+    if not root:
+        raise ConfigError("run.root", root, "the path of a folder", "'.' is this one")
     return str(Path(root) / load_task(task).name / name)
 
 
@@ -281,7 +334,14 @@ def find_config(name: str) -> str:
     if not Path(name).is_absolute() and (_CONFIGS / name).is_file():
         return str(_CONFIGS / name)
     shipped = sorted(str(p.relative_to(_CONFIGS)) for p in _CONFIGS.rglob("*.yaml"))
-    raise ConfigError("--config", name, f"the path of a file, or a shipped config ({', '.join(shipped)})")
+    kind = "the path of a file, not of a folder" if Path(name).is_dir() else "the path of a file"
+    raise ConfigError("--config", name, f"{kind}, or a shipped config ({', '.join(shipped)})")
+
+
+def _configs_in(args: Sequence[str]) -> list[str]:
+    """Paths of the configs among the arguments."""
+    both = [a for i, a in enumerate(args) if (i and args[i - 1] in ("--config", "-c")) or a.startswith("--config=")]
+    return [arg.removeprefix("--config=") for arg in both]
 
 
 def _resolve_configs(args: Sequence[str]) -> list[str]:
@@ -310,7 +370,7 @@ def _resolved(args: Sequence[str]) -> Mapping[str, Any]:
         if e.code:
             raise
     except ArgumentError as e:
-        raise GoldError(str(_gold_cause(e) or _one_line(e))) from None
+        raise GoldError(str(_gold_cause(e) or one_line(str(e)))) from None
     found: Mapping[str, Any] = yaml.safe_load(shown.getvalue())
     return found
 
@@ -319,7 +379,8 @@ def _quiet() -> None:
     """One line a round, not a screen of notices."""
     logging.basicConfig(format="%(message)s", level=logging.WARNING, stream=sys.stderr)
     logging.getLogger("gold_lightning").setLevel(logging.INFO)
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
@@ -381,10 +442,6 @@ def _say_stopped() -> None:
     print("stopped; the same command goes on from here", file=sys.stderr)
 
 
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())
-
-
 def main(args: Sequence[str] | None = None) -> int:
     """Runs the command line.
 
@@ -420,6 +477,9 @@ def main(args: Sequence[str] | None = None) -> int:
         print(f"error: {e}", file=sys.stderr)
         return 2
     except RuntimeError as e:
+        if "loading state_dict" in str(e):
+            print(f"error: ckpt_path: its weights are not those of model.student; {one_line(e)}", file=sys.stderr)
+            return 2
         if "gloo/transport" not in str(e):
             raise
         # Its connection broke: it was killed, and could say nothing.
@@ -428,11 +488,15 @@ def main(args: Sequence[str] | None = None) -> int:
     except OSError as e:  # a full disk, a folder that must not be written to
         if e.errno not in _DISK:
             raise
-        print(f"error: {_one_line(e)}; what is stored is whole, and the same command goes on from it", file=sys.stderr)
+        print(f"error: {one_line(e)}; what is stored is whole, and the same command goes on from it", file=sys.stderr)
         return 1
     except ArgumentError as e:
-        cause = _gold_cause(e)
-        print(f"error: {cause if cause is not None else _one_line(e)}", file=sys.stderr)
+        print(f"error: {_gold_cause(e) or one_line(e)}", file=sys.stderr)
+        return 2
+    except Exception as e:
+        if not type(e).__module__.startswith("wandb"):
+            raise
+        print(f"error: trainer.logger: {one_line(e)} Offline it needs no key: WANDB_MODE=offline", file=sys.stderr)
         return 2
     return 0
 

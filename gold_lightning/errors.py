@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+import reprlib
+
+_SHORT = reprlib.Repr()
+_SHORT.maxlevel = 3
+_SHORT.maxlist = _SHORT.maxtuple = _SHORT.maxdict = 8
+_SHORT.maxstring = _SHORT.maxother = 400
+
 
 class GoldError(Exception):
     """Base of every error that gold_lightning raises on purpose."""
@@ -19,7 +26,7 @@ class ConfigError(GoldError):
 
     def __init__(self, key: str, value: object, allowed: str, hint: str = "") -> None:
         self.key, self.value, self.allowed, self.hint = key, value, allowed, hint
-        shown = repr(value)
+        shown = _SHORT.repr(value)  # a few lines of YAML may hold more than memory does
         shown = shown if len(shown) <= 80 else shown[:77] + "..."
         super().__init__(f"{key}: got {shown}, expected {allowed}" + (f"; {hint}" if hint else ""))
 

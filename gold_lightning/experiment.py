@@ -38,7 +38,7 @@ from gold_lightning.console import printable, say, table
 from gold_lightning.errors import BusyError, ConfigError, GoldError
 from gold_lightning.metrics import make_metric
 from gold_lightning.store import RoundStore, only_writer, read_lines, rounds_in, write_lines
-from gold_lightning.task import Task, load_task, read_yaml
+from gold_lightning.task import Task, load_task, load_yaml
 
 __all__ = ["Experiment", "Run", "Summary", "experiment_command", "load_experiment", "mean_interval", "summarise"]
 
@@ -113,7 +113,7 @@ def load_experiment(path: Path) -> Experiment:
     Raises:
         GoldError: A key in it is wrong; the message names file and key.
     """
-    raw = read_yaml(path)
+    raw = load_yaml(path)
     try:
         return _read(raw)
     except ConfigError as e:

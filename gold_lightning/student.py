@@ -25,9 +25,14 @@ from gold_lightning.errors import ConfigError
 from gold_lightning.losses import IGNORE_INDEX, RobustLoss, SymmetricCrossEntropy, target_log_probs
 from gold_lightning.metrics import TextMetric, make_metric
 from gold_lightning.ood import OODScore, mean_over_tokens
-from gold_lightning.task import load_task
+from gold_lightning.task import Task, blaming, load_task
 
-__all__ = ["T5Student"]
+__all__ = ["T5Student", "metric_names"]
+
+
+def metric_names(task: Task) -> tuple[str, ...]:
+    """Metrics of a task's student; the first is the one that is watched."""
+    return task.metrics or (("accuracy",) if task.labels else ("exact_match",))
 
 
 class T5Student(LightningModule):
@@ -74,8 +79,9 @@ class T5Student(LightningModule):
         self.name, self.loss, self.optimizer = student, loss, optimizer
         self.lr, self.weight_decay, self.warmup, self.decay = lr, weight_decay, warmup, decay
         self.restart, self.num_beams = restart, num_beams
-        names = self.task.metrics or (("accuracy",) if self.task.labels else ("exact_match",))
-        made = {stage: [(n, make_metric(n, self.task.label_names)) for n in names] for stage in ("val", "test")}
+        names = metric_names(self.task)
+        with blaming(self.task):
+            made = {stage: [(n, make_metric(n, self.task.label_names)) for n in names] for stage in ("val", "test")}
         self.metric_names = names
         self.metrics = nn.ModuleDict({f"{stage}_{n}": m for stage, pairs in made.items() for n, m in pairs})
         self.tokenizer = load_tokenizer(student)

@@ -27,6 +27,7 @@ __all__ = ["Answers", "Asked", "Judged", "Plan", "Progress", "Synthesizer"]
 _log = logging.getLogger(__name__)
 _PRIOR_YIELD = 0.7
 _LEAST_YIELD = 0.25
+_DECONTAMINATE = ("off", "measure", "drop")
 
 
 @dataclass(frozen=True)
@@ -63,18 +64,23 @@ class Plan:
     feedback_as: Literal["demo", "hint"] = "demo"
     hints: bool = True
     instruction: Literal["first", "last"] = "first"
-    label_agreement: Literal["off", "measure", "require"] = "off"
-    decontaminate: Literal["off", "measure", "drop"] = "measure"
+    label_agreement: Literal["off", "measure", "require"] | bool = "off"
+    decontaminate: Literal["off", "measure", "drop"] | bool = "measure"
 
     def __post_init__(self) -> None:
+        for key, allowed in (("label_agreement", ("off", "measure", "require")), ("decontaminate", _DECONTAMINATE)):
+            if getattr(self, key) is False:  # what YAML makes of off
+                object.__setattr__(self, key, "off")
+            if getattr(self, key) not in allowed:
+                raise ConfigError(f"data.plan.{key}", getattr(self, key), f"one of {', '.join(allowed)}")
         for key in ("samples_per_round", "probe_per_round", "group_size", "seed_demos"):
             if getattr(self, key) < 1:
                 raise ConfigError(f"data.plan.{key}", getattr(self, key), "1 or more")
         for key in ("feedback_demos", "depart_from"):
             if getattr(self, key) < 0:
                 raise ConfigError(f"data.plan.{key}", getattr(self, key), "0 or more")
-        if not self.max_attempts >= 1:
-            raise ConfigError("data.plan.max_attempts", self.max_attempts, "1 or more")
+        if not (math.isfinite(self.max_attempts) and self.max_attempts >= 1):
+            raise ConfigError("data.plan.max_attempts", self.max_attempts, "a finite number, 1 or more")
 
     def quota(self, kind: Kind) -> int:
         """Samples of a kind wanted a round."""

@@ -6,8 +6,10 @@ Nothing in here knows a prompt, a model or a file layout; every other module may
 from __future__ import annotations
 
 import dataclasses
+import functools
 import string
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
@@ -27,8 +29,9 @@ __all__ = [
     "Task",
     "TestData",
     "TestRow",
+    "blaming",
     "load_task",
-    "read_yaml",
+    "load_yaml",
     "shipped_tasks",
     "task_file",
 ]
@@ -240,6 +243,9 @@ class Task:
         self._check_demos(names)
         self._check_templates(names)
         self._check_test(names)
+        for i, name in enumerate(self.metrics):
+            if name in self.metrics[:i]:
+                raise ConfigError(f"metrics[{i}]", name, "each metric once")
         if self.max_sample_tokens < 1:
             raise ConfigError("max_sample_tokens", self.max_sample_tokens, "1 or more")
 
@@ -358,6 +364,16 @@ def task_file(name_or_path: str, key: str = "data.task") -> Path:
     return known[name_or_path]
 
 
+@contextmanager
+def blaming(task: Task) -> Iterator[None]:
+    """Puts the task's file before the key of an error that is found after the file was read."""
+    try:
+        yield
+    except ConfigError as e:
+        at = f"{task.source}: " if task.source else ""
+        raise ConfigError(at + e.key, e.value, e.allowed, e.hint) from None
+
+
 def load_task(name_or_path: str) -> Task:
     """Reads a task: the path of a YAML file, or the name of a shipped task.
 
@@ -365,23 +381,36 @@ def load_task(name_or_path: str) -> Task:
         ConfigError: The task is not found, or a key in it is wrong; the message names file and key.
     """
     path = task_file(name_or_path)
-    raw = read_yaml(path)
+    found = path.stat()
+    return _load_task(path, found.st_mtime_ns, found.st_size, found.st_ino)
+
+
+@functools.lru_cache(maxsize=16)  # one start reads its task six times
+def _load_task(path: Path, *_: int) -> Task:
+    raw = load_yaml(path)
     try:
         return _read_task(raw, str(path))
     except ConfigError as e:
         raise GoldError(f"{path}: {e}") from None
 
 
-def read_yaml(path: Path) -> Any:
-    """What a YAML file says; a key that stands twice is refused.
+def load_yaml(path: Path) -> Any:
+    """What a YAML file holds.
 
     Raises:
-        GoldError: It is not valid YAML.
+        GoldError: It cannot be read, is not UTF-8 or no YAML, or a key stands twice in one mapping.
     """
     try:
         return yaml.load(path.read_text(encoding="utf-8"), _Loader)
-    except (yaml.YAMLError, ValueError) as e:  # ValueError: not UTF-8, or a date that is none
-        raise GoldError(f"{path}: not valid YAML: {' '.join(str(e).split())}") from None
+    except OSError as e:
+        raise GoldError(f"{path}: {e.strerror or e}") from None
+    except UnicodeDecodeError as e:
+        raise GoldError(f"{path}: not valid YAML: byte {e.start} is not UTF-8 ({e.reason}); save it as UTF-8") from None
+    except RecursionError:
+        raise GoldError(f"{path}: not valid YAML: nested too deeply to be read") from None
+    except (yaml.YAMLError, ValueError) as e:  # ValueError: a date that is none
+        told = " ".join(str(e).split()).replace('in "<unicode string>", ', "in ")
+        raise GoldError(f"{path}: not valid YAML: {told}") from None
 
 
 class _Loader(yaml.SafeLoader):

@@ -12,7 +12,7 @@ from gold_lightning.generators.base import Request
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["check_sampling", "encode", "excess", "refuse_excess"]
+__all__ = ["check_model", "check_sampling", "encode", "excess", "refuse_excess"]
 
 
 def check_sampling(batch_size: int, temperature: float, top_k: int, top_p: float) -> None:
@@ -30,6 +30,16 @@ def check_sampling(batch_size: int, temperature: float, top_k: int, top_p: float
         raise ConfigError(key + "top_k", top_k, "0 (all) or more")
     if not 0 < top_p <= 1:
         raise ConfigError(key + "top_p", top_p, "a number above 0, at most 1")
+
+
+def check_model(model: str) -> None:
+    """Refuses a name that no model can have.
+
+    Raises:
+        ConfigError: It is empty.
+    """
+    if not model.strip():
+        raise ConfigError("data.generator.init_args.model", model, "a hub id or a folder")
 
 
 def encode(

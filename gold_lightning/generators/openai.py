@@ -156,7 +156,7 @@ class OpenAIGenerator(Generator):
         form: Literal["chat", "completion"] = "chat",
         temperature: float = 0.9,
         top_p: float = 1.0,
-        schema: Literal["off", "json_schema"] = "off",
+        schema: Literal["off", "json_schema"] | bool = "off",
         continue_answer: bool = False,
         extra: dict[str, Any] | None = None,
         api_key_env: str = "",
@@ -173,6 +173,8 @@ class OpenAIGenerator(Generator):
         max_context: int = 0,
         max_tokens_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens",
     ) -> None:
+        if isinstance(schema, bool):  # what YAML makes of on and off
+            schema = "json_schema" if schema else "off"
         closed: dict[str, tuple[str, tuple[str, ...]]] = {
             "form": (form, ("chat", "completion")),
             "schema": (schema, ("off", "json_schema")),

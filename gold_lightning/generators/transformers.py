@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor
 
-from gold_lightning.errors import GoldError
+from gold_lightning.errors import ConfigError, GoldError
 from gold_lightning.generators.base import Completion, Generator, Request, telling
-from gold_lightning.generators.encoding import check_sampling, encode, excess, refuse_excess
+from gold_lightning.generators.encoding import check_model, check_sampling, encode, excess, refuse_excess
 from gold_lightning.generators.shared_prefix import NAME, PrefixGroup, register
 
 if TYPE_CHECKING:
@@ -172,6 +172,8 @@ class TransformersGenerator(Generator):
         trust_remote_code: bool = False,
     ) -> None:
         check_sampling(batch_size, temperature, top_k, top_p)
+        check_model(model)
+        _check_device(device)
         self.model, self.batch_size, self.form = model, batch_size, form
         self.temperature, self.top_k, self.top_p = temperature, top_k, top_p
         self.dtype, self.device, self.trust_remote_code = dtype, device, trust_remote_code
@@ -397,6 +399,16 @@ def _end_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> s
     for value in (tokenizer.eos_token_id, config.eos_token_id if config is not None else None):
         found.update(value if isinstance(value, list) else [value] if value is not None else [])
     return found
+
+
+def _check_device(device: str) -> None:
+    key = "data.generator.init_args.device"
+    try:
+        kind = "cpu" if device == "auto" else torch.device(device).type
+    except RuntimeError:
+        raise ConfigError(key, device, "auto, cpu, cuda, or another name of a device of torch's") from None
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise ConfigError(key, device, "a device of this machine, which has no GPU that torch can use", "take auto")
 
 
 def _fast_dtype(device: str) -> torch.dtype:

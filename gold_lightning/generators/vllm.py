@@ -19,7 +19,7 @@ import torch
 
 from gold_lightning.errors import ConfigError, GoldError, MissingDependencyError
 from gold_lightning.generators.base import Completion, Generator, Request, telling
-from gold_lightning.generators.encoding import check_sampling, encode, excess, refuse_excess
+from gold_lightning.generators.encoding import check_model, check_sampling, encode, excess, refuse_excess
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -113,7 +113,7 @@ class VLLMGenerator(Generator):
         temperature: float = 0.9,
         top_k: int = 50,
         top_p: float = 1.0,
-        schema: Literal["off", "json"] = "off",
+        schema: Literal["off", "json"] | bool = "off",
         lora: str = "",
         tensor_parallel_size: int = 1,
         gpu_memory_utilization: float = 0.8,
@@ -124,6 +124,9 @@ class VLLMGenerator(Generator):
         engine_args: dict[str, Any] | None = None,
     ) -> None:
         check_sampling(batch_size, temperature, top_k, top_p)
+        check_model(model)
+        if isinstance(schema, bool):  # what YAML makes of on and off
+            schema = "json" if schema else "off"
         if schema not in ("off", "json"):  # a schema that nobody follows would go unnoticed
             raise ConfigError(_KEY + "schema", schema, "off or json")
         if lora and not (Path(lora) / "adapter_config.json").is_file():

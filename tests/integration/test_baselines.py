@@ -137,7 +137,7 @@ def test_without_a_trained_student_there_is_no_such_line(tmp_path, tiny_student,
         (["--baselines.rows", "0"], "baselines.rows: got 0"),
         (["--baselines.train_file", "gone.csv"], "baselines.train_file: got 'gone.csv'"),
         (["--trainer.devices", "2"], "trainer.devices: got 2, expected 1"),
-        (["--ckpt_path", "gone.ckpt"], "ckpt_path: got 'gone.ckpt', expected the path of a checkpoint"),
+        (["--ckpt_path", "gone.ckpt"], "ckpt_path: got 'gone.ckpt', expected last, best, or the path of a checkpoint"),
     ],
 )
 def test_wrong_settings_are_one_line(args, told, tmp_path, tiny_student, files, capsys):
