@@ -73,9 +73,10 @@ class OODFeedback(Callback):
         self.rate, self.alpha, self.beta, self.capacity = rate, alpha, beta, capacity
         self.warmup_rounds, self.teacher_forcing = warmup_rounds, teacher_forcing
         self.score, self.reference_samples = score, reference_samples
-        self._probe: list[tuple[Tensor, Tensor]] = []
+        self._probe: list[tuple[Tensor, Tensor, Tensor]] = []
         self._chosen: list[PoolEntry] = []
         self._row: dict[str, Any] = {}
+        self._scored: list[dict[str, Any]] = []
         self._energies: dict[str, list[float]] = {}
         self._times = {"training": 0.0, "scoring": 0.0}
         self._since = 0.0
@@ -102,19 +103,24 @@ class OODFeedback(Callback):
     ) -> None:
         student = _student(pl_module)
         energies = student.score(batch, self.score, teacher_forcing=self.teacher_forcing, tokens=outputs["tokens"])
-        self._probe.append((batch["id"], energies))
+        self._probe.append((batch["id"], energies, outputs["losses"]))
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         data = _data(trainer)
         probe = _gather(pl_module, self._probe)
         reference = self._score_reference(data, _student(pl_module))
         samples = data.probe_samples()
-        entries = [PoolEntry(samples[i].id, samples[i].sample, e, data.round) for i, e in sorted(probe.items())]
-        self._energies = {"probe": [e.energy for e in entries], "train": reference}
+        entries = [PoolEntry(samples[i].id, samples[i].sample, e, data.round) for i, (e, _) in sorted(probe.items())]
         self._chosen = self._choose(entries, data)
+        fed_back = {e.id for e in self._chosen}
+        self._scored = [
+            {"id": samples[i].id, "kind": "probe", "energy": e, "loss": loss, "fed_back": samples[i].id in fed_back}
+            for i, (e, loss) in sorted(probe.items())
+        ] + [{"id": id_, "kind": "train", "energy": e, "fed_back": False} for id_, e in reference.items()]
+        self._energies = {"probe": [e.energy for e in entries], "train": [*reference.values()]}
         self._row = {
             "energy": {k: _summary(v) for k, v in self._energies.items()},
-            "auroc": _auroc(reference, self._energies["probe"]),
+            "auroc": _auroc(self._energies["train"], self._energies["probe"]),
         }
         for kind, summary in self._row["energy"].items():
             for name, value in summary.items():
@@ -132,6 +138,7 @@ class OODFeedback(Callback):
         data = _data(trainer)
         if trainer.is_global_zero:
             row = self._round_row(trainer, data)
+            data.store().write_energies(self._scored)  # first: a round that has a line has its energies too
             path = data.run_dir / "rounds.jsonl"
             # A round that is run again after a kill replaces its line.
             write_lines(path, [r for r in read_lines(path) if r["round"] < data.round] + [row])
@@ -147,12 +154,15 @@ class OODFeedback(Callback):
         band = select_band([e.energy for e in entries], self.alpha, self.beta, labels)
         return [entries[i] for i in band]
 
-    def _score_reference(self, data: GoldDataModule, student: T5Student) -> list[float]:
-        """Energies of training samples. Each process scores all of them: they are few, and nobody has to wait."""
-        found: list[float] = []
+    def _score_reference(self, data: GoldDataModule, student: T5Student) -> dict[str, float]:
+        """Energies of training samples by id. Each process scores all: they are few, and nobody has to wait."""
+        own = data.store().accepted("train")
+        found: dict[str, float] = {}
         for batch in data.reference_dataloader(self.reference_samples):
+            ids = [own[i].id for i in batch["id"].tolist()]
             batch = student.transfer_batch_to_device(batch, student.device, 0)
-            found += student.score(batch, self.score, teacher_forcing=self.teacher_forcing).tolist()
+            energies = student.score(batch, self.score, teacher_forcing=self.teacher_forcing).tolist()
+            found |= zip(ids, energies, strict=True)
         return found
 
     def _round_row(self, trainer: Trainer, data: GoldDataModule) -> dict[str, Any]:
@@ -302,11 +312,11 @@ def _student(module: LightningModule) -> T5Student:
     return module
 
 
-def _gather(module: LightningModule, parts: Sequence[tuple[Tensor, Tensor]]) -> dict[int, float]:
-    """Energies of all processes by id. What a distributed sampler gave twice is there once."""
-    ids, energies = torch.cat([i for i, _ in parts]), torch.cat([e for _, e in parts])
-    ids, energies = (module.all_gather(x).flatten().cpu() for x in (ids, energies))  # type: ignore[union-attr]
-    return dict(zip(ids.tolist(), energies.tolist(), strict=True))
+def _gather(module: LightningModule, parts: Sequence[tuple[Tensor, Tensor, Tensor]]) -> dict[int, tuple[float, float]]:
+    """Energies and losses of all processes by id. What a distributed sampler gave twice is there once."""
+    columns = (torch.cat(column) for column in zip(*parts, strict=True))
+    ids, energies, losses = (module.all_gather(c).flatten().tolist() for c in columns)  # type: ignore[union-attr]
+    return dict(zip(ids, zip(energies, losses, strict=True), strict=True))
 
 
 def _summary(energies: Sequence[float]) -> dict[str, float]:

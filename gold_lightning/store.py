@@ -5,6 +5,8 @@ A round lives in ``data/round_NNN``. A batch of completions is appended to ``tra
 ``batches.jsonl`` commits it. Opening a round cuts off whatever was not committed, so a killed run finds
 exactly the batches that were whole, and asks for the next one by its index. A committed batch whose rows are
 not all there any more is made again, with all that follow it; the damaged files are kept aside.
+
+``energies.jsonl`` is written beside them when the round is scored: it follows from the samples and the student.
 """
 
 from __future__ import annotations
@@ -42,6 +44,7 @@ __all__ = [
 _log = logging.getLogger(__name__)
 
 Kind = Literal["train", "probe"]
+_ENERGIES = "energies.jsonl"
 _FILES = ("batches", "train", "probe", "rejects", "prompts")  # prompts last: what they are for is read before
 
 
@@ -178,6 +181,8 @@ def rounds_in(run_dir: Path) -> list[int]:
 def copy_round(source: Path, target: Path, round_: int) -> None:
     """Copies a round of one run folder to another, whole or not at all; what is there already stays.
 
+    Its energies stay behind: another student will have others.
+
     Args:
         source: The run folder to copy from, which is left as it is.
         target: The run folder to copy to.
@@ -189,7 +194,7 @@ def copy_round(source: Path, target: Path, round_: int) -> None:
         return
     part = folder.with_name(name + ".part")
     shutil.rmtree(part, ignore_errors=True)
-    shutil.copytree(Path(source) / "data" / name, part)
+    shutil.copytree(Path(source) / "data" / name, part, ignore=shutil.ignore_patterns(_ENERGIES))
     part.rename(folder)
 
 
@@ -348,6 +353,7 @@ class RoundStore:
     def _drop(self, kind: Kind) -> None:
         """Forgets the batches of a kind; the commits go first, so that a kill leaves nothing that seems committed."""
         self._batches[kind], self._accepted[kind] = [], []
+        (self.folder / _ENERGIES).unlink(missing_ok=True)  # of samples that are gone
         for name in ("batches", kind, "rejects"):
             path = self.folder / f"{name}.jsonl"
             write_lines(path, [row for row in read_lines(path) if row.get("kind") != kind])
@@ -363,6 +369,18 @@ class RoundStore:
     def rejects(self, kind: Kind) -> Counter[str]:
         """Rejects by reason."""
         return sum((Counter(b.rejects) for b in self._batches[kind]), Counter())
+
+    def write_energies(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Replaces what is known of the scored samples, as a whole.
+
+        Args:
+            rows: One a sample: ``id``, ``kind``, ``energy``, ``fed_back``, and of a probe sample ``loss``.
+        """
+        write_lines(self.folder / _ENERGIES, rows)
+
+    def energies(self) -> list[dict[str, Any]]:
+        """What :meth:`write_energies` was given; nothing before the round is scored."""
+        return read_lines(self.folder / _ENERGIES)
 
     def commit(
         self,

@@ -22,9 +22,9 @@ from torch import Tensor, nn
 
 from gold_lightning.backbone import load_model, load_tokenizer
 from gold_lightning.errors import ConfigError
-from gold_lightning.losses import IGNORE_INDEX, RobustLoss, SymmetricCrossEntropy
+from gold_lightning.losses import IGNORE_INDEX, RobustLoss, SymmetricCrossEntropy, target_log_probs
 from gold_lightning.metrics import TextMetric, make_metric
-from gold_lightning.ood import OODScore
+from gold_lightning.ood import OODScore, mean_over_tokens
 from gold_lightning.task import load_task
 
 __all__ = ["T5Student"]
@@ -156,11 +156,14 @@ class T5Student(LightningModule):
     # Evaluation
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int, dataloader_idx: int = 0) -> dict[str, Any]:
-        tokens = self.write(batch, num_beams=1)
-        loss: Tensor = self.loss(self.forward_logits(batch, batch["labels"]), batch["labels"])
+        tokens, labels = self.write(batch, num_beams=1), batch["labels"]
+        logits = self.forward_logits(batch, labels)
+        loss: Tensor = self.loss(logits, labels)
         self.log("val/loss", loss, batch_size=len(batch["id"]), sync_dist=True, add_dataloader_idx=False)
         self._update("val", self.read(tokens), batch)
-        return {"tokens": tokens}
+        # Of each row, and plain cross-entropy whatever the loss: it says how surprising the generator's target is.
+        losses = mean_over_tokens(-target_log_probs(logits, labels)[0], labels != IGNORE_INDEX)
+        return {"tokens": tokens, "losses": losses}
 
     def on_validation_epoch_end(self) -> None:
         self._log_metrics("val")

@@ -16,6 +16,7 @@ from gold_lightning.store import (
     RoundStore,
     StoredSample,
     append_line,
+    copy_round,
     digest,
     only_writer,
     read_lines,
@@ -356,3 +357,21 @@ def test_one_process_at_a_time(tmp_path):
         other.wait()
     with only_writer(tmp_path / "run"):  # the kill has ended it
         pass
+
+
+def test_energies_are_replaced_as_a_whole_and_leave_with_their_samples(tmp_path):
+    store = RoundStore(tmp_path / "run", 0)
+    store.take_over("train", PARTS)
+    commit(store, 0)
+    assert store.energies() == []
+    rows = [{"id": "r000-train-00000", "kind": "train", "energy": -1.5, "fed_back": False}]
+    for written in (rows * 3, rows):
+        store.write_energies(written)
+        assert RoundStore(tmp_path / "run", 0).energies() == written
+    copy_round(tmp_path / "run", tmp_path / "other", 0)
+    copied = RoundStore(tmp_path / "other", 0)
+    assert list(copied.accepted("train")) == list(store.accepted("train")) != [] and copied.energies() == []
+    store.take_over("train", {**PARTS, "plan": "other"})  # another plan: its samples are set aside
+    assert store.energies() == []
+    (aside,) = (tmp_path / "run" / "data").glob("replaced_round_000_*")
+    assert read_lines(aside / "energies.jsonl") == rows

@@ -202,6 +202,18 @@ def test_teacher_forcing_is_over_the_target(student, monkeypatch):
     assert not torch.allclose(student.score(batch, EnergyScore()), found)
 
 
+def test_validation_gives_the_cross_entropy_of_each_row_whatever_the_loss(student):
+    batch = collate(student, ROWS)
+    student.log = lambda *_, **__: None
+    losses = student.validation_step(batch, 0)["losses"]
+    student.requires_grad_(False)
+    log_p = torch.log_softmax(student.forward_logits(batch, batch["labels"]).double(), -1)
+    for row, labels, loss in zip(log_p, batch["labels"], losses.tolist(), strict=True):
+        of_tokens = [-float(at[label]) for at, label in zip(row, labels.tolist(), strict=True) if label != IGNORE_INDEX]
+        assert loss == pytest.approx(sum(of_tokens) / len(of_tokens), rel=1e-5)
+    assert (batch["labels"] == IGNORE_INDEX).any()
+
+
 def test_scoring_leaves_no_graph(student):
     assert not student.score(collate(student, ROWS), EnergyScore(), teacher_forcing=True).requires_grad
 

@@ -112,6 +112,20 @@ def test_the_band_of_each_round_stands_in_the_next_rounds_prompts(whole):
     assert found[0]["feedback_prompts"] == 0
 
 
+def test_each_scored_sample_has_a_line_with_its_energy(whole):
+    folder = whole / "news_topics" / "t"
+    for r, row in enumerate(rounds(whole)):
+        store = RoundStore(folder, r, read_only=True)
+        scored = {kind: [e for e in store.energies() if e["kind"] == kind] for kind in ("probe", "train")}
+        assert sorted(map(len, scored.values())) == [12, 16] and len(store.energies()) == 28
+        for kind, found in scored.items():
+            assert {e["id"] for e in found} == {s.id for s in store.accepted(kind)}
+            mean = sum(e["energy"] for e in found) / len(found)
+            assert mean == pytest.approx(row["energy"][kind]["mean"])
+        assert sorted(e["id"] for e in store.energies() if e["fed_back"]) == sorted(row["fed_back"])
+        assert all(e["loss"] > 0 for e in scored["probe"]) and not any("loss" in e for e in scored["train"])
+
+
 def test_probe_samples_are_never_trained_on(whole):
     folder = whole / "news_topics" / "t"
     train = {s.sample.text for r in range(3) for s in RoundStore(folder, r, read_only=True).accepted("train")}
@@ -142,6 +156,7 @@ def test_a_stopped_run_goes_on_as_if_nothing_had_happened(whole, tmp_path, tiny_
         for kind in ("train", "probe"):
             one, two = (RoundStore(root / "news_topics" / "t", r, read_only=True) for root in (whole, tmp_path))
             assert list(one.accepted(kind)) == list(two.accepted(kind))
+        assert one.energies() == two.energies() != []
     timeless = [{k: v for k, v in r.items() if k != "seconds"} for r in rounds(whole)]
     assert timeless == [{k: v for k, v in r.items() if k != "seconds"} for r in rounds(tmp_path)]
     a, b = weights(whole), weights(tmp_path)
