@@ -7,7 +7,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -18,10 +18,21 @@ from gold_lightning.checks import count_overlaps
 from gold_lightning.data import GoldDataModule
 from gold_lightning.errors import ConfigError
 from gold_lightning.metrics import prediction_row
-from gold_lightning.ood import EnergyScore, OODScore, select_band
+from gold_lightning.ood import EnergyScore, OODScore
 from gold_lightning.pool import PoolEntry
-from gold_lightning.store import Kind, read_lines, write_lines
+from gold_lightning.store import Kind, StoredSample, read_lines, write_lines
+from gold_lightning.strategies import (
+    FeedbackStrategy,
+    NoFeedback,
+    ScoredProbe,
+    StrategyName,
+    choose,
+    make_strategy,
+    strategy_name,
+    strategy_settings,
+)
 from gold_lightning.student import T5Student
+from gold_lightning.task import Sample
 
 __all__ = ["OODFeedback", "SeedSteps", "StopInOrder", "TestPredictions"]
 
@@ -41,6 +52,13 @@ class OODFeedback(Callback):
         rate: Share of the prompts that shows feedback demos; 0 turns feedback off.
         alpha: Lower quantile of the band.
         beta: Upper quantile; above it lies mostly noise.
+        strategy: What is fed back. ``energy_band``: the band (GOLD); ``none``: nothing, so prompts show seed demos
+            alone; and to compare with, as many samples of each label as the band has: ``random``, ``energy_top``,
+            ``energy_bottom``, ``loss_top`` (what the student gets wrong, by the generator's label). Or a class of
+            one's own.
+        label_check: What becomes of a chosen sample whose label the generator's own likelihoods do not favour.
+            ``off``: it is fed back; ``require``: it is not; ``relabel``: it is, under the label that they favour.
+            They are asked for by ``data.plan.label_agreement``.
         capacity: Most feedback demos held for each label.
         warmup_rounds: Rounds whose student is too young to choose. They score, but feed nothing back.
         teacher_forcing: Average the energy over the generator's target tokens instead of those that the
@@ -57,6 +75,8 @@ class OODFeedback(Callback):
         capacity: int = 64,
         warmup_rounds: int = 0,
         teacher_forcing: bool = False,
+        strategy: StrategyName | FeedbackStrategy = "energy_band",
+        label_check: Literal["off", "require", "relabel"] = "off",
         score: OODScore = EnergyScore(),  # noqa: B008 - holds settings only
         reference_samples: int = 256,
     ) -> None:
@@ -69,6 +89,7 @@ class OODFeedback(Callback):
         self.rate, self.alpha, self.beta, self.capacity = rate, alpha, beta, capacity
         self.warmup_rounds, self.teacher_forcing = warmup_rounds, teacher_forcing
         self.score, self.reference_samples = score, reference_samples
+        self.strategy, self.label_check = make_strategy(strategy), label_check
         self._probe: list[tuple[Tensor, Tensor, Tensor]] = []
         self._chosen: list[PoolEntry] = []
         self._row: dict[str, Any] = {}
@@ -76,6 +97,37 @@ class OODFeedback(Callback):
         self._energies: dict[str, list[float]] = {}
         self._times = {"training": 0.0, "scoring": 0.0}
         self._since = 0.0
+
+    @property
+    def feeds(self) -> bool:
+        """Whether any prompt will show feedback demos."""
+        return self.rate > 0 and not isinstance(self.strategy, NoFeedback)
+
+    def check(self, data: GoldDataModule) -> None:
+        """Looks whether what it needs is asked for.
+
+        Raises:
+            ConfigError: Labels are to be checked, and nobody asks for their likelihoods.
+        """
+        if self.label_check != "off" and data.synthesizer.plan.label_agreement == "off":
+            raise ConfigError(
+                "feedback.label_check",
+                self.label_check,
+                "off where data.plan.label_agreement is off",
+                "set that to measure (for a task with labels)",
+            )
+
+    def state_dict(self) -> dict[str, Any]:
+        """How is chosen, in plain values."""
+        return {"strategy": strategy_settings(self.strategy), "band": [self.alpha, self.beta], "rate": self.rate} | {
+            key: getattr(self, key) for key in ("label_check", "teacher_forcing", "warmup_rounds")
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Says what has changed since: what was chosen before stays in the pool."""
+        now = self.state_dict()
+        if other := sorted(key for key in now if state_dict.get(key, now[key]) != now[key]):
+            _log.warning("from now on samples are fed back with another %s", ", ".join(other))
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._since = time.perf_counter()
@@ -106,14 +158,18 @@ class OODFeedback(Callback):
         probe = _gather(pl_module, self._probe)
         reference = self._score_reference(data, _student(pl_module))
         samples = data.probe_samples()
-        entries = [PoolEntry(samples[i].id, samples[i].sample, e, data.round) for i, (e, _) in sorted(probe.items())]
-        self._chosen = self._choose(entries, data)
+        found = [(samples[i], energy, loss) for i, (energy, loss) in sorted(probe.items())]
+        self._chosen = self._choose(found, data)
         fed_back = {e.id for e in self._chosen}
-        self._scored = [
-            {"id": samples[i].id, "kind": "probe", "energy": e, "loss": loss, "fed_back": samples[i].id in fed_back}
-            for i, (e, loss) in sorted(probe.items())
-        ] + [{"id": id_, "kind": "train", "energy": e, "fed_back": False} for id_, e in reference.items()]
-        self._energies = {"probe": [e.energy for e in entries], "train": [*reference.values()]}
+        scored: list[dict[str, Any]] = [
+            {"id": s.id, "kind": "probe", "energy": energy, "loss": loss, "fed_back": s.id in fed_back}
+            for s, energy, loss in found
+        ]
+        scored += [{"id": id_, "kind": "train", "energy": e, "fed_back": False} for id_, e in reference.items()]
+        if data.label_noise:
+            scored = [row | {"flipped": data.flipped(row["id"])} for row in scored]
+        self._scored = scored
+        self._energies = {"probe": [energy for _, energy, _ in found], "train": [*reference.values()]}
         self._row = {
             "energy": {k: _summary(v) for k, v in self._energies.items()},
             "auroc": _auroc(self._energies["train"], self._energies["probe"]),
@@ -140,12 +196,31 @@ class OODFeedback(Callback):
             _log.info(_line(row, data))
         data.advance()
 
-    def _choose(self, entries: Sequence[PoolEntry], data: GoldDataModule) -> list[PoolEntry]:
+    def _choose(self, found: Sequence[tuple[StoredSample, float, float]], data: GoldDataModule) -> list[PoolEntry]:
+        """The feedback demos among probe samples, which come with energy and loss."""
         if not self.rate or data.round < self.warmup_rounds:
             return []
-        labels = [e.sample.target if data.task.labels else "" for e in entries]
-        band = select_band([e.energy for e in entries], self.alpha, self.beta, labels)
-        return [entries[i] for i in band]
+        samples, energies, losses = zip(*found, strict=True)
+        probe = ScoredProbe(
+            data.round,
+            data.seed,
+            self.alpha,
+            self.beta,
+            tuple(s.sample for s in samples),
+            energies,
+            losses,
+            tuple(s.sample.target if data.task.labels else "" for s in samples),
+        )
+        entries = []
+        for i in choose(self.strategy, probe):
+            stored: StoredSample = samples[i]
+            sample = stored.sample
+            if self.label_check != "off" and not stored.agrees:
+                if self.label_check == "require" or not stored.favours:
+                    continue
+                sample = Sample(sample.fields, stored.favours)
+            entries.append(PoolEntry(stored.id, sample, energies[i], data.round, dict(stored.hint)))
+        return entries
 
     def _score_reference(self, data: GoldDataModule, student: T5Student) -> dict[str, float]:
         """Energies of training samples by id. Each process scores all: they are few, and nobody has to wait."""
@@ -186,9 +261,11 @@ class OODFeedback(Callback):
             "seconds": {"generation": round(sum(b.seconds for b in batches), 3)}
             | {k: round(v, 3) for k, v in self._times.items()},
             **self._row,
+            "strategy": strategy_name(self.strategy),
             "band": [self.alpha, self.beta],
             "fed_back": [e.id for e in self._chosen],
             "pool": len(data.pool),
+            **({"flipped": _flips(self._scored)} if data.label_noise else {}),
             "metrics": metrics,
         }
 
@@ -297,6 +374,13 @@ def _summary(energies: Sequence[float]) -> dict[str, float]:
     quantiles = values.quantile(torch.tensor(_QUANTILES, dtype=torch.float64)).tolist()
     names = [f"q{round(q * 100):02d}" for q in _QUANTILES]
     return {"mean": float(values.mean())} | dict(zip(names, quantiles, strict=True))
+
+
+def _flips(scored: Sequence[dict[str, Any]]) -> dict[str, list[int]]:
+    """How many of the scored samples have an exchanged label, and how many there are."""
+    groups = {kind: [s for s in scored if s["kind"] == kind] for kind in ("train", "probe")}
+    groups["fed_back"] = [s for s in scored if s["fed_back"]]
+    return {name: [sum(s["flipped"] for s in rows), len(rows)] for name, rows in groups.items()}
 
 
 def _auroc(train: Sequence[float], probe: Sequence[float]) -> float:

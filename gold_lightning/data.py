@@ -7,6 +7,7 @@ import math
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -66,6 +67,8 @@ class GoldDataModule(LightningDataModule):
         feedback_rate: Share of the prompts that shows feedback demos; the CLI links ``--feedback.rate``.
         feedback_capacity: Most feedback demos held for each label; linked to ``--feedback.capacity``.
         test_file: JSON Lines, CSV or Parquet file with labelled rows, in place of the task's own test data.
+        label_noise: Share of the samples, training and probe, whose label is exchanged for another one, for
+            experiments on noise. Which ones they are depends on seed and id; the store keeps what was written.
         budget: What the run may spend, and what tokens cost.
         reuse_completions: Take what other runs of the task, in the folder beside this one, were given for the
             very same request, in place of asking again.
@@ -90,6 +93,7 @@ class GoldDataModule(LightningDataModule):
         feedback_rate: float = 0.5,
         feedback_capacity: int = 64,
         test_file: str | None = None,
+        label_noise: float = 0.0,
         budget: Budget = Budget(),  # noqa: B008 - frozen
         reuse_completions: bool = True,
         replay_from: str | None = None,
@@ -102,7 +106,12 @@ class GoldDataModule(LightningDataModule):
                 raise ConfigError(f"data.{key}", value, "1 or more")
         if test_file is not None:
             check_rows_file("data.test_file", test_file)
+        if not 0 <= label_noise <= 1:
+            raise ConfigError("data.label_noise", label_noise, "a number from 0 to 1")
         self.task: Task = load_task(task)
+        if label_noise and len(self.task.labels) < 2:
+            raise ConfigError("data.label_noise", label_noise, "0 for a task without labels")
+        self.label_noise = label_noise
         self.run_dir = Path(run_dir)
         self.student, self.batch_size, self.eval_batch_size = student, batch_size, eval_batch_size
         self.passes_per_round, self.replay, self.seed = passes_per_round, replay, seed
@@ -145,11 +154,24 @@ class GoldDataModule(LightningDataModule):
     def train_samples(self) -> list[StoredSample]:
         """What this round trains on: from the first round, or from this one."""
         first = 0 if self.replay == "all" else self.round
-        return [s for r in range(first, self.round + 1) for s in self.store(r).accepted("train")]
+        return [self._noisy(s) for r in range(first, self.round + 1) for s in self.store(r).accepted("train")]
 
     def probe_samples(self) -> Sequence[StoredSample]:
         """This round's probe set."""
-        return self.store().accepted("probe")
+        return [self._noisy(s) for s in self.store().accepted("probe")]
+
+    def flipped(self, id_: str) -> bool:
+        """Whether ``label_noise`` exchanges the label of a sample. A larger share exchanges the same ones and more."""
+        return random.Random(f"{self.seed}/label noise/{id_}").random() < self.label_noise
+
+    def _noisy(self, stored: StoredSample) -> StoredSample:
+        """A sample as the run has it, its label exchanged or not."""
+        if not self.flipped(stored.id):
+            return stored
+        others = [name for name in self.task.label_names if name != stored.sample.target]
+        target = random.Random(f"{self.seed}/noisy label/{stored.id}").choice(others)
+        agrees = stored.favours == target if stored.favours else None
+        return replace(stored, sample=Sample(stored.sample.fields, target), agrees=agrees)
 
     def advance(self) -> None:
         """Ends the round: what follows belongs to the next one."""
@@ -176,7 +198,7 @@ class GoldDataModule(LightningDataModule):
 
     def reference_dataloader(self, count: int) -> DataLoader[dict[str, Any]]:
         """Up to ``count`` of this round's new training samples, to compare the probe set's energies with."""
-        own = [s.sample for s in self.store().accepted("train")]
+        own = [self._noisy(s).sample for s in self.store().accepted("train")]
         rng = random.Random(f"{self.seed}/{self.round}/reference")
         chosen = rng.sample(range(len(own)), min(count, len(own)))
         return self.loader(own, self.eval_batch_size, sorted(chosen))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -85,7 +86,12 @@ class EntropyScore(OODScore):
 
 
 def select_band(
-    energies: Sequence[float], alpha: float, beta: float, groups: Sequence[Hashable] | None = None
+    energies: Sequence[float],
+    alpha: float,
+    beta: float,
+    groups: Sequence[Hashable] | None = None,
+    *,
+    at: Literal["band", "top", "bottom"] = "band",
 ) -> list[int]:
     """Positions whose ascending energy rank, within their group, lies in the quantile band [alpha, beta).
 
@@ -97,6 +103,7 @@ def select_band(
         alpha: Lower quantile, 0 <= alpha < beta.
         beta: Upper quantile, alpha < beta <= 1.
         groups: Label of each sample; ``None`` puts all into one group.
+        at: The band itself; or as many ranks of each group at its top or bottom, to compare the band with.
 
     Returns:
         Positions in ascending order.
@@ -117,5 +124,6 @@ def select_band(
         ranked = sorted(positions, key=lambda i: (energies[i], i))
         # Rounding first keeps 0.3 * 10 = 3.0000000000000004 and 0.29 * 100 = 28.999999999999996 honest.
         low, high = (math.floor(round(q * len(ranked), 9)) for q in (alpha, beta))
-        chosen += ranked[low:high]
+        first = {"band": low, "top": len(ranked) - (high - low), "bottom": 0}[at]
+        chosen += ranked[first : first + high - low]
     return sorted(chosen)

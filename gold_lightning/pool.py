@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from gold_lightning.errors import ConfigError
@@ -22,12 +22,14 @@ class PoolEntry:
         sample: The sample.
         energy: Its energy when it was chosen.
         round: The round in whose probe set it stood.
+        hint: What its own prompt asked for beyond the label.
     """
 
     id: str
     sample: Sample
     energy: float
     round: int
+    hint: Mapping[str, str] = field(default_factory=dict)
 
 
 class FeedbackPool:
@@ -78,14 +80,17 @@ class FeedbackPool:
 
     def state_dict(self) -> dict[str, Any]:
         """Plain values, loadable with ``weights_only=True``."""
-        return {"entries": {k: [asdict(e) for e in v] for k, v in sorted(self._entries.items())}}
+        return {"entries": {k: [_plain(e) for e in v] for k, v in sorted(self._entries.items())}}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Takes over what :meth:`state_dict` gave."""
-        self._entries = {
-            key: [
-                PoolEntry(e["id"], Sample(dict(e["sample"]["fields"]), e["sample"]["target"]), e["energy"], e["round"])
-                for e in entries
-            ]
-            for key, entries in state["entries"].items()
-        }
+        self._entries = {key: [_entry(e) for e in entries] for key, entries in state["entries"].items()}
+
+
+def _plain(entry: PoolEntry) -> dict[str, Any]:
+    return asdict(entry) | {"hint": dict(entry.hint)}
+
+
+def _entry(plain: Mapping[str, Any]) -> PoolEntry:
+    sample = Sample(dict(plain["sample"]["fields"]), plain["sample"]["target"])
+    return PoolEntry(plain["id"], sample, plain["energy"], plain["round"], dict(plain.get("hint", {})))

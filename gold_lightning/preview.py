@@ -194,7 +194,8 @@ def plan_requests(synthesizer: Synthesizer, warmup_rounds: int, rate: float) -> 
         first = warmup_rounds + 1
         (seeds, *_), _ = synthesizer.ask(first, "train", FeedbackPool(), 0.0)
         pool = FeedbackPool(len(task.demos))
-        pool.push((PoolEntry(i, d, 0.0, 0) for i, d in _stand_ins(task, seeds)), by_label=bool(task.labels))
+        hint = {k: v for k, v in vars(seeds.hint).items() if v}
+        pool.push((PoolEntry(i, d, 0.0, 0, hint) for i, d in _stand_ins(task, seeds)), by_label=bool(task.labels))
         (feedback, *_), _ = synthesizer.ask(first, "train", pool, 1.0)
     return Requests(batch, feedback, probe)
 
@@ -229,7 +230,8 @@ def preview(
     yield from ["", rule("a feedback prompt")]
     if planned.feedback is None:
         yield from _prose(
-            "none: no round shows feedback demos (feedback.rate, feedback.warmup_rounds, trainer.max_epochs)"
+            "none: no round shows feedback demos (feedback.rate, feedback.strategy, feedback.warmup_rounds, "
+            "trainer.max_epochs)"
         )
     else:
         told = f"a prompt of round {warmup_rounds + 1}; {rate:.0%} of the prompts from then on show such demos"

@@ -13,6 +13,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from gold_lightning.generators.base import Request
 from gold_lightning.task import Sample, Task
@@ -199,7 +200,18 @@ def _schema(task: Task, label: str | None) -> str:
     return json.dumps(whole, ensure_ascii=False)
 
 
-def training_request(task: Task, label: str | None, demos: Sequence[Sample], hint: Hint, seed: int) -> Request:
+def _ordered(described: str, shown: str, instruction: Literal["first", "last"]) -> str:
+    return f"{described}\n{shown}" if instruction == "first" else f"{shown}{described}\n"
+
+
+def training_request(
+    task: Task,
+    label: str | None,
+    demos: Sequence[Sample],
+    hint: Hint,
+    seed: int,
+    instruction: Literal["first", "last"] = "first",
+) -> Request:
     """Asks for one training sample.
 
     Args:
@@ -208,14 +220,22 @@ def training_request(task: Task, label: str | None, demos: Sequence[Sample], hin
         demos: What to show: of the wanted label alone, unless the task is about the contrast.
         hint: What this request asks for beyond the label.
         seed: Seed of the request.
+        instruction: Whether the description stands before the demos or after them.
     """
-    shared = f"{_describe(task, label)}\nExamples:\n\n{_blocks(demos, task)}\n\n"
+    shown = f"Examples:\n\n{_blocks(demos, task)}\n\n"
+    shared = _ordered(_describe(task, label), shown, instruction)
     own = f"Write one new sample{_of(task, label)}.{hint.sentence()}"
     return _request(task, label, shared, own, seed)
 
 
 def probe_request(
-    task: Task, label: str | None, demos: Sequence[Sample], depart: Sequence[Sample], hint: Hint, seed: int
+    task: Task,
+    label: str | None,
+    demos: Sequence[Sample],
+    depart: Sequence[Sample],
+    hint: Hint,
+    seed: int,
+    instruction: Literal["first", "last"] = "first",
 ) -> Request:
     """Asks for one probe sample: one that departs from what this round wrote.
 
@@ -226,10 +246,12 @@ def probe_request(
         depart: Samples of this round, to depart from.
         hint: What this request asks for beyond the label.
         seed: Seed of the request.
+        instruction: Whether the description stands before the demos or after them.
     """
-    shared = f"{_describe(task, label)}\nExamples:\n\n{_blocks(demos, task)}\n\n"
+    shown = f"Examples:\n\n{_blocks(demos, task)}\n\n"
     if depart:
-        shared += f"These exist already:\n\n{_blocks(depart, task)}\n\n"
+        shown += f"These exist already:\n\n{_blocks(depart, task)}\n\n"
+    shared = _ordered(_describe(task, label), shown, instruction)
     own = (
         f"Write one new sample{_of(task, label)} that is very different from all of these: "
         f"another subject, another point of view, another writer.{hint.sentence()}"

@@ -63,6 +63,7 @@ class StoredSample:
         seed: Seed of the request.
         raw: What the generator wrote.
         agrees: Whether the generator's own likelihoods favour the label; ``None`` when not asked.
+        favours: The label that they favour; "" when not asked.
     """
 
     id: str
@@ -75,6 +76,7 @@ class StoredSample:
     seed: int = 0
     raw: str = ""
     agrees: bool | None = None
+    favours: str = ""
 
 
 @dataclass(frozen=True)
@@ -374,7 +376,8 @@ class RoundStore:
         """Replaces what is known of the scored samples, as a whole.
 
         Args:
-            rows: One a sample: ``id``, ``kind``, ``energy``, ``fed_back``, and of a probe sample ``loss``.
+            rows: One a sample: ``id``, ``kind``, ``energy``, ``fed_back``, of a probe sample ``loss``, and
+                ``flipped`` where labels are exchanged (``data.label_noise``).
         """
         write_lines(self.folder / _ENERGIES, rows)
 
@@ -441,6 +444,7 @@ def _row(kind: Kind, stored: StoredSample, provenance: Mapping[str, Any]) -> dic
         "hint": dict(stored.hint),
         "seed": stored.seed,
         "agrees": stored.agrees,
+        "favours": stored.favours,
         **provenance,
         "raw": stored.raw,
     }
@@ -458,4 +462,5 @@ def _stored(row: Mapping[str, Any]) -> StoredSample:
         seed=row["seed"],
         raw=row["raw"],
         agrees=row["agrees"],
+        favours=row.get("favours", ""),
     )

@@ -43,6 +43,10 @@ class Plan:
         depart_from: Samples of the round shown in a probe prompt as what to depart from.
         max_attempts: A round stops with its yield table after this many requests for each wanted sample, or
             as soon as its yield says that they would not do.
+        feedback_as: ``demo``: a feedback prompt shows what was fed back; ``hint``: it shows seed demos alone, and
+            asks for the topic, perspective and style that the fed-back samples were asked for with.
+        hints: Ask for topics, perspectives and styles; without, prompts of a label differ in demos and seed alone.
+        instruction: Whether the description of a sample stands before the demos or after them.
         label_agreement: ``off``; ``measure``: ask for the generator's own likelihood of each label given
             the text, and note whether the asked label is the highest; ``require``: keep only those.
         decontaminate: ``off``; ``measure``: count the samples that have text in common with the test set;
@@ -56,6 +60,9 @@ class Plan:
     feedback_demos: int = 2
     depart_from: int = 3
     max_attempts: float = 8.0
+    feedback_as: Literal["demo", "hint"] = "demo"
+    hints: bool = True
+    instruction: Literal["first", "last"] = "first"
     label_agreement: Literal["off", "measure", "require"] = "off"
     decontaminate: Literal["off", "measure", "drop"] = "measure"
 
@@ -118,14 +125,19 @@ class Judged:
         completion: What the generator gave.
         sample: The accepted sample; ``None`` for a reject.
         reason: Why it was rejected; "" for an accepted sample.
-        agrees: Whether the generator's own likelihoods favour the label; ``None`` when not asked.
+        favours: The label that the generator's own likelihoods favour; "" when not asked.
     """
 
     asked: Asked
     completion: Completion
     sample: Sample | None
     reason: str
-    agrees: bool | None = None
+    favours: str = ""
+
+    @property
+    def agrees(self) -> bool | None:
+        """Whether the generator's own likelihoods favour the label that was asked for; ``None`` when not asked."""
+        return self.favours == self.asked.label if self.favours else None
 
 
 @dataclass(frozen=True)
@@ -336,10 +348,14 @@ class Synthesizer:
             turn = len(before) + round_
             key = label if label is not None else ""
             feed = pool.entries(key) and math.floor((turn + 1) * rate) > math.floor(turn * rate)
-            demos = self._demos(kind, label, pool if feed else None, train, rng)
+            as_demos = feed and self.plan.feedback_as == "demo"
+            demos = self._demos(kind, label, pool if as_demos else None, train, rng)
             hinted = sum(g["size"] for g in before)
             for i in range(size):
                 hint = self._hint(round_, kind, label, hinted + i)
+                if feed and not as_demos:
+                    (entry,) = pool.draw(1, rng, key)
+                    hint = Hint(**entry.hint)
                 asked.append(self._one(round_, kind, requested + len(asked), label, demos, bool(feed), hint))
             groups.append({"label": label, "feedback": bool(feed), "size": size})
             to_ask[label] -= size
@@ -374,7 +390,7 @@ class Synthesizer:
         """
 
         def pick(name: str, options: Sequence[str], turn: int) -> str:
-            if not options:
+            if not options or not self.plan.hints:
                 return ""
             order = list(options)
             random.Random(f"{self.seed}/{round_}/{kind}/{name}/{label}/{turn // len(order)}").shuffle(order)
@@ -402,11 +418,11 @@ class Synthesizer:
         seed = random.Random(f"{self.seed}/{round_}/{kind}/request/{number}").getrandbits(31)
         id_ = f"r{round_:03d}-{kind}-{number:05d}"
         if kind == "train":
-            request = training_request(self.task, label, [d for _, d in demos], hint, seed)
+            request = training_request(self.task, label, [d for _, d in demos], hint, seed, self.plan.instruction)
         else:
             seeds = [d for i, d in demos if i.startswith("demo-")]
             depart = [d for i, d in demos if not i.startswith("demo-")]
-            request = probe_request(self.task, label, seeds, depart, hint, seed)
+            request = probe_request(self.task, label, seeds, depart, hint, seed, self.plan.instruction)
         return Asked(id_, request, label, demos, feedback, hint)
 
     def answer(self, asked: Sequence[Asked], missing: Counter[str | None], round_: int = 0) -> Answers:
@@ -428,14 +444,14 @@ class Synthesizer:
                 sample, reason = None, "in_test_set"
             found.append((a, completion, sample, reason))
 
-        agrees, scored = self._agreement([sample for _, _, sample, _ in found if sample is not None], round_)
-        verdicts = iter(agrees)
+        favoured, scored = self._agreement([sample for _, _, sample, _ in found if sample is not None], round_)
+        verdicts = iter(favoured)
         left = Counter(missing)
         judged: list[Judged] = []
         for a, completion, sample, reason in found:
-            agree = None if sample is None else next(verdicts)
+            favours = "" if sample is None else next(verdicts)
             if sample is not None:
-                if agree is False and self.plan.label_agreement == "require":
+                if favours not in ("", a.label) and self.plan.label_agreement == "require":
                     reason = "label_disagreement"
                 elif left[a.label] <= 0:
                     reason = "surplus"
@@ -446,7 +462,7 @@ class Synthesizer:
                 self._remembered.add(a.id)
                 self._checker.keep(sample)
                 left[a.label] -= 1
-            judged.append(Judged(a, completion, None if reason else sample, reason, agree))
+            judged.append(Judged(a, completion, None if reason else sample, reason, favours))
         return Answers(tuple(judged), tuple(scored), time.perf_counter() - started)
 
     def _commit(self, store: RoundStore, kind: Kind, answers: Answers, groups: Sequence[dict[str, Any]]) -> BatchRecord:
@@ -472,6 +488,7 @@ class Synthesizer:
                     seed=a.request.seed,
                     raw=j.completion.text,
                     agrees=j.agrees,
+                    favours=j.favours,
                 )
             )
         spent = [*(j.completion for j in judged), *answers.scored]
@@ -519,10 +536,10 @@ class Synthesizer:
         # As many of each label, so that what the likelihoods favour on average is the model's own bias.
         return shown, [d for d in order if d not in shown] or shown
 
-    def _agreement(self, samples: Sequence[Sample], round_: int) -> tuple[list[bool | None], list[Completion]]:
-        """Whether the generator's likelihoods favour each sample's label, relative to :meth:`calibrate`'s means."""
+    def _agreement(self, samples: Sequence[Sample], round_: int) -> tuple[list[str], list[Completion]]:
+        """The label that the generator's likelihoods favour for each sample, relative to :meth:`calibrate`'s means."""
         if self.plan.label_agreement == "off" or not samples:
-            return [None] * len(samples), []
+            return [""] * len(samples), []
         self.calibrate(round_)
         means = self._prior or ()  # calibrate() has set it
         shown, _ = self._label_demos()
@@ -531,11 +548,11 @@ class Synthesizer:
         answers: list[Completion] = []
         for at in range(0, len(asked), self.generator.batch_size):
             answers += self.completions.answer(asked[at : at + self.generator.batch_size], round_)
-        agrees: list[bool | None] = []
-        for sample, answer in zip(samples, answers, strict=True):
+        favoured: list[str] = []
+        for answer in answers:
             lift = [score - mean for score, mean in zip(answer.choice_log_probs, means, strict=True)]
-            agrees.append(names[max(range(len(names)), key=lambda i: lift[i])] == sample.target)
-        return agrees, answers
+            favoured.append(names[max(range(len(names)), key=lambda i: lift[i])])
+        return favoured, answers
 
     def _remember_before(self, round_: int, kind: Kind) -> None:
         """What was kept before this round and kind: a duplicate of any of it is none of this round's."""

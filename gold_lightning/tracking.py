@@ -102,7 +102,7 @@ class RoundRecord:
     @property
     def band(self) -> tuple[float, float] | None:
         """Energies that the band lies between, over all labels; ``None`` where feedback is not chosen by a band."""
-        if not self.row.get("band") or not self.energies["probe"]:
+        if self.row.get("strategy", "energy_band") != "energy_band" or not self.energies["probe"]:
             return None
         low, high = np.quantile(self.energies["probe"], self.row["band"]).tolist()
         return low, high

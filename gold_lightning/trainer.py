@@ -73,6 +73,9 @@ class GoldTrainer(Trainer):
         if rounds is not None and (self.max_epochs is None or not 0 <= self.max_epochs <= rounds):
             _log.info("%s has %d rounds, so this run has no more", datamodule.replay_from, rounds)
             self.fit_loop.max_epochs = rounds
+        for callback in self.callbacks:
+            if isinstance(callback, OODFeedback):
+                callback.check(datamodule)
         self.ended_by = ""
         if self._is_over(ckpt_path):
             self.state.status = TrainerStatus.FINISHED
@@ -107,7 +110,8 @@ class GoldTrainer(Trainer):
         """
         feedback = next(c for c in self.callbacks if isinstance(c, OODFeedback))
         rounds = -1 if self.max_epochs is None else self.max_epochs
-        told = preview(datamodule, settings, rounds=rounds, rate=feedback.rate, warmup_rounds=feedback.warmup_rounds)
+        rate = feedback.rate if feedback.feeds else 0.0
+        told = preview(datamodule, settings, rounds=rounds, rate=rate, warmup_rounds=feedback.warmup_rounds)
         for line in told:
             say(line)
 

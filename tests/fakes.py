@@ -14,6 +14,7 @@ from gold_lightning.checks import Checker
 from gold_lightning.errors import GoldError
 from gold_lightning.generators import Completion, Request, ScriptedGenerator
 from gold_lightning.prompt import Hint, parse, render, training_request
+from gold_lightning.strategies import FeedbackStrategy
 from gold_lightning.task import Task
 
 LLAMA_TOKENS = 320  # that the tiny Llama takes
@@ -70,6 +71,20 @@ class NewsWriter(ScriptedGenerator):
         words = rng.sample(_WORDS[label], 4) + rng.sample(_FILL, 8)
         rng.shuffle(words)
         return " " + " ".join(words).capitalize() + "."
+
+
+class Shortest(FeedbackStrategy):
+    """Feeds back the shortest texts, whatever their label.
+
+    Args:
+        count: How many.
+    """
+
+    def __init__(self, count: int = 3) -> None:
+        self.count = count
+
+    def choose(self, probe):
+        return sorted(range(len(probe.samples)), key=lambda i: len(probe.samples[i].text))[: self.count]
 
 
 def make_tiny_student(folder):

@@ -101,6 +101,18 @@ def test_state_survives_torch_load_with_weights_only(tmp_path):
         assert fresh.draw(3, random.Random(1), label) == pool.draw(3, random.Random(1), label)
 
 
+def test_hints_survive_and_a_state_without_them_loads():
+    pool = FeedbackPool()
+    pool.push([PoolEntry("a", Sample({"text": "t"}, "A"), 1.0, 0, {"topic": "ships"})], by_label=True)
+    fresh = FeedbackPool()
+    fresh.load_state_dict(pool.state_dict())
+    assert fresh.entries("A") == pool.entries("A") and fresh.entries("A")[0].hint == {"topic": "ships"}
+    state = pool.state_dict()
+    del state["entries"]["A"][0]["hint"]  # of an earlier version
+    fresh.load_state_dict(state)
+    assert fresh.entries("A")[0].hint == {}
+
+
 def test_state_is_a_copy():
     pool = filled()
     state, before = pool.state_dict(), len(pool)

@@ -231,6 +231,36 @@ def test_feedback_prompts_show_pool_demos_beside_seeds(tmp_path):
         assert prompt.count(f"of {s.sample.target}.") == len(drawn)
 
 
+def test_feedback_as_a_hint_shows_seeds_alone_and_asks_for_the_same_kind(tmp_path):
+    pool = FeedbackPool()
+    hints = {name: {"topic": f"kind {i} of {name}", "style": "verse"} for i, name in enumerate(LABELS)}
+    pool.push(
+        (PoolEntry(f"r{x}", Sample({"text": f"Fed back {x}."}, x), 0.0, 0, hints[x]) for x in LABELS), by_label=True
+    )
+    synthesizer = make(tmp_path, plan=replace(PLAN, feedback_as="hint"))
+    made = synthesizer.train(1, pool, 0.5)
+    fed = [s for s in made if s.feedback]
+    assert fed and len(fed) < len(made)
+    for s in made:
+        assert all(i.startswith("demo-") for i in s.demo_ids) and "Fed back" not in shown(synthesizer.store(1), s)
+        assert (s.hint == hints[s.sample.target]) == s.feedback
+        assert (
+            f"about {hints[s.sample.target]['topic']}, in the style of verse." in shown(synthesizer.store(1), s)
+        ) == s.feedback
+
+
+def test_hints_can_be_turned_off_and_the_description_put_last(tmp_path):
+    synthesizer = make(tmp_path, plan=replace(PLAN, hints=False, instruction="last"))
+    made = [*synthesizer.train(0, FeedbackPool(), 0.0), *synthesizer.probe(0)]
+    for s in made:
+        prompt = shown(synthesizer.store(0), s)
+        assert s.hint == {} and " It is about" not in prompt
+        demos, described = (prompt.index(part) for part in ("Examples:\n", "All samples have the topic"))
+        assert demos < described < prompt.index("Write one new sample")
+        assert all(prompt.index(d) < described for d in (f"topic: {s.sample.target}\n",))
+    assert len({shown(synthesizer.store(0), s) for s in made}) > 4
+
+
 def test_no_feedback_from_an_empty_pool(tmp_path):
     synthesizer = make(tmp_path)
     made = synthesizer.train(0, FeedbackPool(), 1.0)
@@ -558,6 +588,7 @@ def test_measuring_agreement_notes_it_and_rejects_nothing(measured):
     assert {s.agrees for s in made} == {True, False}
     # The bias towards the last label is taken out by the prior: what is left is the text's own.
     assert [s.agrees for s in made] == [agrees(s.sample.text) for s in made]
+    assert all((s.favours == s.sample.target) == s.agrees and s.favours in LABELS for s in made)
     store = synthesizer.store(0)
     assert "label_disagreement" not in store.rejects("train")
     asked = [r for r in writer.requests if r.choices]

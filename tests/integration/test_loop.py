@@ -25,6 +25,7 @@ from tests.fakes import NewsWriter, other_file_system
 
 SMALL = ["--data.plan.samples_per_round=16", "--data.plan.probe_per_round=12", "--data.plan.group_size=2"]
 SMALL += ["--data.plan.label_agreement=off"]
+KINDS = ("train", "probe")
 
 
 def arguments(command, root, student, *more, name="t"):
@@ -417,9 +418,80 @@ def test_test_prints_the_table_and_writes_predictions(whole, tiny_student, capsy
     assert len(rows) == 240 and {"prediction", "target", "energy"} <= rows[0].keys()
 
 
-def test_feedback_can_be_turned_off(tmp_path, tiny_student):
-    assert run("fit", tmp_path, tiny_student, "--feedback.rate", "0", "--trainer.max_epochs", "2") == 0
-    assert all(not r["fed_back"] and not r["feedback_prompts"] for r in rounds(tmp_path))
+@pytest.mark.parametrize("how", [["--feedback.rate", "0"], ["--feedback.strategy", "none"]], ids=["rate", "strategy"])
+def test_feedback_can_be_turned_off(whole, tmp_path, tiny_student, how):
+    assert run("fit", tmp_path, tiny_student, *how, "--trainer.max_epochs", "2") == 0
+    found = rounds(tmp_path)
+    assert all(not r["fed_back"] and not r["feedback_prompts"] and r["pool"] == 0 for r in found)
+    assert [r["trained_on"] for r in found] == [r["trained_on"] for r in rounds(whole)[:2]]  # equal budgets
+    assert found[0]["train"] == rounds(whole)[0]["train"]
+
+
+def test_a_strategy_of_ones_own_by_class_path(tmp_path, tiny_student, capsys):
+    own = ["--feedback.strategy", "tests.fakes.Shortest", "--feedback.strategy.init_args.count", "2"]
+    assert run("fit", tmp_path, tiny_student, *own, "--trainer.max_epochs", "1") == 0
+    (row,) = rounds(tmp_path)
+    store = RoundStore(tmp_path / "news_topics" / "t", 0, read_only=True)
+    shortest = sorted(store.accepted("probe"), key=lambda s: len(s.sample.text))[:2]
+    assert sorted(row["fed_back"]) == sorted(s.id for s in shortest)
+    assert row["strategy"] == "tests.fakes.Shortest"
+    capsys.readouterr()
+    own[-1] = "99"  # more than there are: all
+    assert run("fit", tmp_path, tiny_student, *own, "--trainer.max_epochs", "1", name="u") == 0
+    assert len(rounds(tmp_path, "u")[0]["fed_back"]) == 12
+
+
+def test_a_strategy_that_changes_on_resume_is_told_and_the_pool_stays(whole, tmp_path, tiny_student, caplog):
+    assert run("fit", tmp_path, tiny_student, "--trainer.max_epochs", "1") == 0
+    top = ["--feedback.strategy", "energy_top", "--trainer.max_epochs", "2"]
+    caplog.clear()
+    assert run("fit", tmp_path, tiny_student, *top) == 0
+    assert caplog.text.count("from now on samples are fed back with another strategy") == 1
+    found, before = rounds(tmp_path), rounds(whole)
+    assert found[0]["fed_back"] == before[0]["fed_back"] and found[1]["train"] == before[1]["train"]
+    assert [r["strategy"] for r in found] == ["energy_band", "energy_top"]
+    energies = RoundStore(tmp_path / "news_topics" / "t", 1, read_only=True).energies()
+    targets = {s.id: s.sample.target for s in RoundStore(whole / "news_topics" / "t", 1).accepted("probe")}
+    highest = {}
+    for row in sorted((e for e in energies if e["kind"] == "probe"), key=lambda e: e["energy"]):
+        highest[targets[row["id"]]] = row["id"]
+    assert sorted(found[1]["fed_back"]) == sorted(highest.values())
+
+
+@pytest.mark.parametrize("check", ["require", "relabel"])
+def test_labels_are_checked_before_samples_are_fed_back(tmp_path, tiny_student, check):
+    # The scripted likelihoods favour the first label whatever they are asked.
+    more = ["--data.plan.label_agreement", "measure", "--feedback.label_check", check, "--trainer.max_epochs", "1"]
+    assert run("fit", tmp_path, tiny_student, *more) == 0
+    (row,) = rounds(tmp_path)
+    pool = weights(tmp_path)["GoldDataModule"]["pool"]["entries"]
+    assert list(pool) == ["World"] and len(pool["World"]) == len(row["fed_back"]) == (1 if check == "require" else 4)
+    folder = tmp_path / "news_topics" / "t"
+    assert {s.favours for s in RoundStore(folder, 0, read_only=True).accepted("probe")} == {"World"}
+
+
+def test_exchanged_labels_are_trained_on_and_counted_and_the_store_keeps_what_was_written(
+    whole, tmp_path, tiny_student, monkeypatch
+):
+    seen = []
+    step = T5Student.training_step
+    monkeypatch.setattr(T5Student, "training_step", lambda *a: seen.extend(a[1]["targets"]) or step(*a))
+    noise = ["--data.label_noise", "0.5", "--trainer.max_epochs", "1"]
+    assert run("fit", tmp_path, tiny_student, *noise) == 0
+    folder = tmp_path / "news_topics" / "t"
+    store = RoundStore(folder, 0, read_only=True)
+    assert list(store.accepted("train")) == list(RoundStore(whole / "news_topics" / "t", 0).accepted("train"))
+    assert len(seen) == 16 and sorted(seen) != sorted((s.sample.target,) for s in store.accepted("train"))
+    (row,) = rounds(tmp_path)
+    flipped = {e["id"] for e in store.energies() if e["flipped"]}
+    counts = {kind: [sum(s.id in flipped for s in store.accepted(kind)), len(store.accepted(kind))] for kind in KINDS}
+    assert row["flipped"] == counts | {"fed_back": [len(flipped & {*row["fed_back"]}), len(row["fed_back"])]}
+    assert 0 < counts["train"][0] < 16 and 0 < counts["probe"][0] < 12
+    written = {s.id: s.sample.target for s in store.accepted("probe")}
+    pool = weights(tmp_path)["GoldDataModule"]["pool"]["entries"]
+    for label, entries in pool.items():
+        for e in entries:
+            assert e["sample"]["target"] == label and (label != written[e["id"]]) == (e["id"] in flipped)
 
 
 def test_early_stopping_ends_a_plateau(tmp_path, tiny_student):
