@@ -130,7 +130,8 @@ def test_whatever_ends_it_the_terminal_is_restored(data, monkeypatch, error):
     logger = logging.getLogger("tests.live")
     logger.addHandler(handler)
     piped = sys.stdout
-    shown = LiveView(data, Console(stderr=True, force_terminal=True, width=60, markup=False, _environ={}))
+    monkeypatch.setenv("TERM", "xterm")
+    shown = LiveView(data)
     try:
         with shown.shown():
             assert data.watch == shown.progress and sys.stdout is piped
@@ -152,7 +153,8 @@ def test_whatever_ends_it_the_terminal_is_restored(data, monkeypatch, error):
 def test_a_second_ctrl_c_while_it_stops_leaves_the_cursor_shown(data, monkeypatch):
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
-    shown = LiveView(data, Console(stderr=True, force_terminal=True, width=60, _environ={}))
+    monkeypatch.setenv("TERM", "xterm")
+    shown = LiveView(data)
 
     def stop(self):
         raise KeyboardInterrupt
