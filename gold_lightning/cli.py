@@ -270,6 +270,9 @@ def _name_wandb(config: Any) -> None:
     for logger in given if isinstance(given, list) else [given]:
         if not getattr(logger, "class_path", "").endswith("WandbLogger"):
             continue
+        if importlib.util.find_spec("wandb") is None:
+            install = "pip install 'gold-lightning[wandb]'"
+            raise ConfigError("trainer.logger", logger.class_path, "a logger whose package is installed", install)
         init = logger.init_args
         if init.get("name") is None:
             init.name = f"{run_dir.parent.name}/{run_dir.name}"

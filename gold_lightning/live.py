@@ -145,6 +145,8 @@ class LiveView(Callback):
     def render(self) -> RenderableType:
         """The view as it is now."""
         grid = Table.grid(padding=(0, 1), expand=True)
+        # A terminal echoes ^C where the cursor is: were that the last column, a line would be left behind.
+        grid.width = max(10, self.console.width - 2)
         grid.add_column(no_wrap=True)
         grid.add_column(ratio=1, overflow="fold")
         for name, shown in self._lines():
@@ -175,8 +177,8 @@ class LiveView(Callback):
             scored = [row for row in self._rows if "val/metric" in row["metrics"]]
             if scored:
                 best = max(scored, key=lambda row: (row["metrics"]["val/metric"], row["round"]))
-                name = next(k for k in best["metrics"] if k.startswith("val/") and k not in ("val/loss", "val/metric"))
-                yield "best", f"{name} {best['metrics']['val/metric']:.3f} (round {best['round']})"
+                names = (k for k in best["metrics"] if k.startswith("val/") and k not in ("val/loss", "val/metric"))
+                yield "best", f"{next(names, 'val/metric')} {best['metrics']['val/metric']:.3f} (round {best['round']})"
 
     def _speed(self, now: float) -> str:
         if self._told is not None:

@@ -54,8 +54,8 @@ class RoundRecord:
 
     @property
     def step(self) -> int:
-        """Training steps of the run at the round's end."""
-        return int(self.row.get("step", 0))
+        """The round's last training step, counted from 0: where Lightning logs what its validation gave."""
+        return max(0, int(self.row.get("step", 0)) - 1)
 
     @cached_property
     def scalars(self) -> dict[str, float]:
@@ -179,9 +179,11 @@ class RoundLogger(Callback):
         for logger in trainer.loggers:
             if isinstance(logger, WandbLogger):
                 _ = logger.experiment  # where W&B makes up an id, it does so here
-            if _forget_after(logger, trainer.global_step if data.round else -1):
+            if _forget_from(logger, trainer.global_step):
                 held = marks.get(_name(logger), {})
                 marks[_name(logger)] = {r: mark for r, mark in held.items() if int(r) < data.round}
+        if any(marks.values()):
+            write_lines(data.run_dir / "logged.json", [marks])
         self._show(trainer, marks, missed=True)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -240,16 +242,16 @@ class RunCSVLogger(CSVLogger):
             made.save()
         return made
 
-    def keep_until(self, step: int) -> None:
-        """Forgets what was logged after a step.
+    def forget_from(self, step: int) -> None:
+        """Forgets what was logged from a step on.
 
         Args:
-            step: Of the checkpoint that the run goes on from.
+            step: The next one of the run, counted from 0.
         """
         made: Any = self.experiment
         made.save()
         rows = self._rows()
-        kept = [row for row in rows if int(row.get("step") or 0) <= step]
+        kept = [row for row in rows if int(row.get("step") or 0) < step]
         if len(kept) < len(rows):
             (Path(self.root_dir) / "metrics.csv").unlink()
             made.metrics, made.metrics_keys = kept, []
@@ -302,17 +304,16 @@ def _read_marks(run_dir: Path) -> dict[str, dict[str, str]]:
     return held[0] if held else {}
 
 
-def _forget_after(logger: Logger, step: int) -> bool:
-    """Has a logger forget what it was given after a step; ``False`` where it cannot."""
+def _forget_from(logger: Logger, step: int) -> bool:
+    """Has a logger forget what it was given from a step on; ``False`` where it cannot."""
     if isinstance(logger, RunCSVLogger):
-        logger.keep_until(step)
+        logger.forget_from(step)
         return True
     if isinstance(logger, TensorBoardLogger):
         from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 
         # What SummaryWriter's purge_step does; but a writer may be there before it is known where to go on.
-        session = SessionLog(status=SessionLog.START)
-        logger.experiment.file_writer.add_event(Event(session_log=session), step + 1)
+        logger.experiment.file_writer.add_event(Event(session_log=SessionLog(status=SessionLog.START)), step)
         return True
     return False
 
@@ -353,7 +354,8 @@ def _markdown(rows: Sequence[Mapping[str, Any]]) -> str:
     """A table for TensorBoard. What the generator wrote is letters, digits, spaces and character references."""
     lines = ["| energy | target | text | prompt |", "|---|---|---|---|"]
     for row in rows[:_TEXT_ROWS]:
-        lines.append(f"| {row['energy']:.4f} | " + " | ".join(map(_plain, (row["target"], row["text"], row["prompt"]))))
+        cells = [f"{row['energy']:.4f}", *map(_plain, (row["target"], row["text"], row["prompt"]))]
+        lines.append(f"| {' | '.join(cells)} |")
     if len(rows) > _TEXT_ROWS:
         lines.append(f"\n{_TEXT_ROWS} of {len(rows)}")
     return "\n".join(lines)

@@ -148,20 +148,20 @@ def logged(run_dir):
         return [(r["loss"], r["round/number"], r["step"]) for r in csv.DictReader(file)]
 
 
-def test_the_csv_file_goes_on_and_forgets_what_came_after_a_step(tmp_path):
+def test_the_csv_file_goes_on_and_forgets_what_came_from_a_step_on(tmp_path):
     first = RunCSVLogger(str(tmp_path))
     first.log_metrics({"loss": 3.0}, step=1)
     first.log_metrics({"round/number": 0.0}, step=2)
     first.log_metrics({"loss": 1.0}, step=3)
     first.save()
     second = RunCSVLogger(str(tmp_path))
-    second.keep_until(2)
+    second.forget_from(3)
     assert second.rounds() == {0} and logged(tmp_path) == [("3.0", "", "1"), ("", "0.0", "2")]
     second.log_metrics({"loss": 2.0, "other": 1.0}, step=3)
     second.save()
     assert logged(tmp_path) == [("3.0", "", "1"), ("", "0.0", "2"), ("2.0", "", "3")]
     third = RunCSVLogger(str(tmp_path))
-    third.keep_until(-1)
+    third.forget_from(0)
     assert third.rounds() == set() and not (tmp_path / "metrics.csv").exists()
 
 
@@ -197,18 +197,18 @@ def test_each_logger_is_shown_each_round_once_and_again_only_if_it_was_made_agai
     callback = RoundLogger()
     for _ in range(2):
         callback.on_train_start(trainer, None)
-    assert one.given == [(0, 4)]
+    assert one.given == [(0, 3)]
     trainer.loggers.append(two)  # new to the run
     callback.on_train_start(trainer, None)
-    assert one.given == two.given == [(0, 4)]
+    assert one.given == two.given == [(0, 3)]
     data.round = 2
     store.folder.rename(store.folder.with_name("round_001"))
     callback.on_train_epoch_end(trainer, None)
-    assert one.given == two.given == [(0, 4), (1, 8)] and not caplog.records
+    assert one.given == two.given == [(0, 3), (1, 7)] and not caplog.records
     other = row(1) | {"train": row()["train"] | {"requested": 21}}
     write_lines(tmp_path / "rounds.jsonl", [row(0), other | {"seconds": row()["seconds"] | {"training": 9.0}}])
     callback.on_train_epoch_end(trainer, None)
-    assert one.given == [(0, 4), (1, 8), (1, 8)]
+    assert one.given == [(0, 3), (1, 7), (1, 7)]
     assert "round 1 was made again of other samples, and Memory/one has both" in caplog.text
     trainer.is_global_zero = False
     trainer.loggers.append(Memory("three"))

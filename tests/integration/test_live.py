@@ -7,6 +7,7 @@ import pty
 import re
 import sys
 import threading
+from contextlib import suppress
 
 import pytest
 
@@ -15,41 +16,41 @@ from tests.integration.test_loop import rounds, run
 CONTROL = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
 
 
-@pytest.fixture
-def terminal(monkeypatch):
-    """Makes standard error a terminal; calling it gives what was written there so far."""
-    ours, theirs = pty.openpty()
-    found = bytearray()
+class Terminal:
+    """Standard error as a terminal of 60 columns, from here on; :meth:`text` ends it and gives what was written."""
 
-    def read():
-        try:
-            while part := os.read(ours, 65536):
-                found.extend(part)
-        except OSError:  # closed
-            pass
+    def __init__(self, monkeypatch):
+        # Not in a fixture: pytest sets its own standard error between that and the test.
+        self._ours, theirs = pty.openpty()
+        self._found = bytearray()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+        self._stream = open(theirs, "w", buffering=1)
+        monkeypatch.setattr(sys, "stderr", self._stream)
+        for name in ("NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
+            monkeypatch.delenv(name, raising=False)
+        for name, value in {"TERM": "xterm-256color", "COLUMNS": "60", "LINES": "30"}.items():
+            monkeypatch.setenv(name, value)
 
-    thread = threading.Thread(target=read, daemon=True)
-    thread.start()
-    stream = open(theirs, "w", buffering=1)
-    monkeypatch.setattr(sys, "stderr", stream)
-    monkeypatch.setenv("TERM", "xterm-256color")
-    monkeypatch.setenv("COLUMNS", "60")
-    monkeypatch.setenv("LINES", "30")
-    for name in ("NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
-        monkeypatch.delenv(name, raising=False)
+    def _read(self):
+        with suppress(OSError):  # closed
+            while part := os.read(self._ours, 65536):
+                self._found.extend(part)
 
-    def written():
-        stream.close()
-        thread.join(10)
-        os.close(ours)
-        return found.decode()
-
-    yield written
+    def text(self):
+        print("the end", file=self._stream)
+        self._stream.close()
+        self._reader.join(10)
+        os.close(self._ours)
+        written = self._found.decode().replace("\r\n", "\n")
+        assert written.endswith("the end\n")
+        return written
 
 
-def test_a_run_shows_its_phases_and_leaves_the_terminal_as_it_was(terminal, tmp_path, tiny_student, caplog):
+def test_a_run_shows_its_phases_and_leaves_the_terminal_as_it_was(tmp_path, tiny_student, monkeypatch, caplog):
+    terminal = Terminal(monkeypatch)
     assert run("fit", tmp_path, tiny_student, "--trainer.max_epochs", "2") == 0
-    written = terminal()
+    written = terminal.text()
     text = CONTROL.sub("", written)
     for phase in ("synthesising", "training", "probing", "scoring", "exporting"):
         assert f"phase    {phase}, " in text, phase
@@ -62,12 +63,13 @@ def test_a_run_shows_its_phases_and_leaves_the_terminal_as_it_was(terminal, tmp_
     assert len(rounds(tmp_path)) == 2
 
 
-def test_a_run_that_is_stopped_leaves_the_terminal_as_it_was(terminal, tmp_path, tiny_student):
+def test_a_run_that_is_stopped_leaves_the_terminal_as_it_was(tmp_path, tiny_student, monkeypatch):
+    terminal = Terminal(monkeypatch)
     before = sys.stderr
     with pytest.raises((KeyboardInterrupt, SystemExit)):
         run("fit", tmp_path, tiny_student, "--data.generator.init_args.fail_after", "30")
     assert sys.stderr is before
-    written = terminal()
+    written = terminal.text()
     assert "synthesising" in written and "stopped; the same command goes on from here" in written
     assert written.rindex("\x1b[?25h") > written.rindex("\x1b[?25l")
     after = written[written.rindex("\x1b[?25h") :]
@@ -75,14 +77,15 @@ def test_a_run_that_is_stopped_leaves_the_terminal_as_it_was(terminal, tmp_path,
 
 
 @pytest.mark.parametrize("how", ["term", "setting"])
-def test_where_it_is_not_wanted_there_are_plain_lines(how, terminal, tmp_path, tiny_student, monkeypatch, caplog):
+def test_where_it_is_not_wanted_there_are_plain_lines(how, tmp_path, tiny_student, monkeypatch, caplog):
+    terminal = Terminal(monkeypatch)
     more = ["--trainer.max_epochs", "1"]
     if how == "term":
         monkeypatch.setenv("TERM", "dumb")
     else:
         more += ["--run.live", "false"]
     assert run("fit", tmp_path, tiny_student, *more) == 0
-    assert "\x1b" not in terminal()
+    assert "\x1b" not in terminal.text()
     lines = [r.message for r in caplog.records if "tokens/s" in r.message]
     assert lines[-1].startswith("round 0 probe set: 12/12, yield ")
     assert any(line.startswith("round 0 training samples: 16/16, yield ") for line in lines)
