@@ -48,6 +48,7 @@ class LiveView(Callback):
         self._told: tuple[float, Progress] | None = None
         self._latest = ""
         self._rows: Sequence[dict[str, Any]] = ()
+        self._live: Live | None = None
 
     @staticmethod
     def possible() -> bool:
@@ -67,10 +68,11 @@ class LiveView(Callback):
         streams = (sys.stdout, sys.stderr)
         try:
             live.start(refresh=True)
+            self._live = live
             with _handlers_follow(streams):
                 yield
         finally:
-            self.data.watch = watching
+            self.data.watch, self._live = watching, None
             try:
                 live.stop()
             except BaseException:  # Ctrl-C, a second time
@@ -136,6 +138,8 @@ class LiveView(Callback):
     def _begin(self, phase: str, total: int) -> None:
         self._phase, self._phase_since, self._done, self._total = phase, time.monotonic(), 0, total
         self._told, self._latest = None, ""
+        if self._live is not None:  # at once: a phase may be over before the next refresh
+            self._live.refresh()
 
     def _read_rounds(self) -> None:
         self._rows = [r for r in read_lines(self.data.run_dir / "rounds.jsonl") if r["round"] < self.data.round]
@@ -147,7 +151,7 @@ class LiveView(Callback):
         grid = Table.grid(padding=(0, 1), expand=True)
         # A terminal echoes ^C where the cursor is: were that the last column, a line would be left behind.
         grid.width = max(10, self.console.width - 2)
-        grid.add_column(no_wrap=True)
+        grid.add_column(no_wrap=True, min_width=8)  # as wide as "accepted", which is not always there
         grid.add_column(ratio=1, overflow="fold")
         for name, shown in self._lines():
             grid.add_row(Text(name, "dim"), Text(shown) if isinstance(shown, str) else shown)

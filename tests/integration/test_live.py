@@ -76,16 +76,21 @@ def test_a_run_that_is_stopped_leaves_the_terminal_as_it_was(tmp_path, tiny_stud
     assert "phase" not in after and "stopped; the same" in after
 
 
-@pytest.mark.parametrize("how", ["term", "setting"])
-def test_where_it_is_not_wanted_there_are_plain_lines(how, tmp_path, tiny_student, monkeypatch, caplog):
+def test_a_terminal_that_cannot_redraw_gets_plain_lines(tmp_path, tiny_student, monkeypatch, caplog):
     terminal = Terminal(monkeypatch)
-    more = ["--trainer.max_epochs", "1"]
-    if how == "term":
-        monkeypatch.setenv("TERM", "dumb")
-    else:
-        more += ["--run.live", "false"]
-    assert run("fit", tmp_path, tiny_student, *more) == 0
+    monkeypatch.setenv("TERM", "dumb")
+    assert run("fit", tmp_path, tiny_student, "--trainer.max_epochs", "1") == 0
     assert "\x1b" not in terminal.text()
     lines = [r.message for r in caplog.records if "tokens/s" in r.message]
     assert lines[-1].startswith("round 0 probe set: 12/12, yield ")
     assert any(line.startswith("round 0 training samples: 16/16, yield ") for line in lines)
+
+
+def test_a_run_without_the_view_and_without_loggers_is_a_run(tmp_path, tiny_student, monkeypatch, caplog):
+    terminal = Terminal(monkeypatch)
+    more = ["--trainer.max_epochs", "1", "--run.live", "false", "--trainer.logger", "false"]
+    assert run("fit", tmp_path, tiny_student, *more) == 0
+    assert "\x1b" not in terminal.text() and "round 0 probe set: 12/12, yield " in caplog.text
+    folder = tmp_path / "news_topics" / "t"
+    assert len(rounds(tmp_path)) == 1
+    assert not {"metrics.csv", "logged.json", "wandb_id", "tensorboard"} & {p.name for p in folder.iterdir()}

@@ -193,14 +193,6 @@ def test_the_csv_file_has_each_round_once_and_no_step_twice(folder):
     assert len(losses) > 3 and max(losses.values()) == 1
 
 
-def test_a_run_without_loggers_is_a_run(tmp_path, tiny_student):
-    assert run("fit", tmp_path, tiny_student, "--trainer.max_epochs", "1", "--trainer.logger", "false") == 0
-    folder = tmp_path / "news_topics" / "t"
-    assert len(read_lines(folder / "rounds.jsonl")) == 1
-    assert not (folder / "metrics.csv").exists() and not (folder / "logged.json").exists()
-    assert "wandb_id" not in {p.name for p in folder.iterdir()}
-
-
 def test_wandb_in_a_config_whose_package_is_missing_is_one_line(tmp_path, tiny_student, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "wandb", None)
     assert run("fit", tmp_path, tiny_student, "--config", "overlays/wandb.yaml") == 2
