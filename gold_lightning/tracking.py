@@ -329,8 +329,8 @@ def _show_to(logger: Logger, record: RoundRecord) -> None:
         if record.histograms:
             shown["probe/energy_band"] = wandb.Image(record.figure())
         rows = record.fed_back()
-        columns: list[str | int] = ["id", "text", "target", "energy", "loss", "prompt"]
-        shown["probe/fed_back_samples"] = wandb.Table(columns, [[row[c] for c in columns] for row in rows])
+        columns = ["id", "text", "target", "energy", "loss", "prompt"]
+        shown["probe/fed_back_samples"] = wandb.Table([*columns], [[row[c] for c in columns] for row in rows])
         logger.log_metrics(record.scalars | shown, step=record.step)  # one step of W&B's history
         return
     logger.log_metrics(record.scalars, step=record.step)
