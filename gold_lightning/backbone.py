@@ -17,7 +17,7 @@ from gold_lightning.generators.embedded import embedded_folder
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-__all__ = ["load_model", "load_tokenizer", "student_folder"]
+__all__ = ["load_model", "load_tokenizer", "student_folder", "target_text"]
 
 _log = logging.getLogger(__name__)
 _LAYOUT = 3  # raised when what build_from_generator writes changes
@@ -63,6 +63,16 @@ def load_model(name: str) -> PreTrainedModel:
         )
         return model
     raise AssertionError  # pragma: no cover
+
+
+def target_text(tokenizer: PreTrainedTokenizerBase, text: str) -> str:
+    """A target as the student is to write it: after a space, where the tokenizer tells a word after one from another.
+
+    A byte-level BPE has the space before a word in the word's token, and nearly all words of its texts stand after one.
+    So " Sports" is the token that pre-training knows, "Sports" two scraps that it never saw together. SentencePiece, as
+    T5 has it, begins every text as if after a space. What the student writes is stripped either way.
+    """
+    return f" {text}" if "\u0120" in tokenizer.get_vocab() else text
 
 
 class _Found:

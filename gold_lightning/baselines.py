@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from tqdm import tqdm
+from rich.console import Console
+from rich.progress import track
 
 from gold_lightning.errors import ConfigError, GoldError
 from gold_lightning.generators.base import Generator, Request, request_dict
@@ -221,14 +222,15 @@ class GeneratorAnswers:
         order = sorted(self.rows, key=lambda i: (len(self.rows[i].text), i))
         size = self.generator.batch_size
         found = {row["row"]: row for row in read_lines(part)}
-        with tqdm(total=len(order), desc=self.name, unit="row", leave=False, disable=None) as bar:
-            for at in range(0, len(order), size):
-                batch = order[at : at + size]
-                if not all(i in found for i in batch):
-                    made = self._batch(batch)
-                    append_line(part, *made)
-                    found |= {row["row"]: row for row in made}
-                bar.update(len(batch))
+        console = Console(stderr=True)
+        hidden = not console.is_terminal
+        starts = range(0, len(order), size)
+        for at in track(starts, self.name, console=console, transient=True, disable=hidden):
+            batch = order[at : at + size]
+            if not all(i in found for i in batch):
+                made = self._batch(batch)
+                append_line(part, *made)
+                found |= {row["row"]: row for row in made}
         return [found[i] for i in sorted(found)]
 
     def _batch(self, ids: Sequence[int]) -> list[dict[str, Any]]:

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import csv
 import logging
 import random
 import time
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.loggers import CSVLogger
-from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 from torchmetrics.functional.classification import binary_auroc
 
@@ -38,7 +34,7 @@ from gold_lightning.strategies import (
 from gold_lightning.student import T5Student
 from gold_lightning.task import Sample
 
-__all__ = ["OODFeedback", "RunCSVLogger", "SeedSteps", "StopInOrder", "TestPredictions", "logged_names"]
+__all__ = ["OODFeedback", "SeedSteps", "StopInOrder", "TestPredictions", "logged_names"]
 
 _log = logging.getLogger("gold_lightning")
 _QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
@@ -56,8 +52,8 @@ class OODFeedback(Callback):
 
     At the end of validation each probe sample gets an energy, label-free by default. The samples in the
     quantile band [alpha, beta) of ascending energy, within each label, enter the pool from which the next
-    round's prompts draw feedback demos (GOLD, arXiv 2403.19754, section 3). Everything goes to
-    ``rounds.jsonl`` and to whatever loggers there are.
+    round's prompts draw feedback demos (GOLD, arXiv 2403.19754, section 3). What it finds goes to
+    ``rounds.jsonl`` and ``energies.jsonl`` in the run folder; :mod:`gold_lightning.tracking` shows it to loggers.
 
     Args:
         rate: Share of the prompts that shows feedback demos; 0 turns feedback off.
@@ -197,7 +193,6 @@ class OODFeedback(Callback):
         data.pool.push(self._chosen, by_label=bool(data.task.labels))
         now = time.perf_counter()
         self._times["scoring"] = now - self._since
-        _log_histograms(trainer, self._energies, self.alpha, self.beta)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         data = _data(trainer)
@@ -207,8 +202,6 @@ class OODFeedback(Callback):
             path = data.run_dir / "rounds.jsonl"
             # A round that is run again after a kill replaces its line.
             write_lines(path, [r for r in read_lines(path) if r["round"] < data.round] + [row])
-            for logger in trainer.loggers:
-                logger.log_metrics(_scalars(row), step=trainer.global_step)
             _log.info(_line(row, data))
         data.advance()
 
@@ -258,6 +251,7 @@ class OODFeedback(Callback):
         metrics = {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith(("train/loss", "val/"))}
         return {
             "round": data.round,
+            "step": trainer.global_step,
             **{
                 kind: {
                     "requested": sum(b.requested for b in found),
@@ -364,27 +358,6 @@ class TestPredictions(Callback):
         ]
 
 
-class RunCSVLogger(CSVLogger):
-    """Lightning's CSV logger, which starts its file anew on resume; this one goes on with what is there."""
-
-    def __init__(self, run_dir: str) -> None:
-        super().__init__(run_dir, name="", version="")
-
-    @property
-    @rank_zero_only
-    def experiment(self) -> Any:
-        first = self._experiment is None
-        path = Path(self.root_dir) / "metrics.csv"
-        before: list[dict[str, Any]] = []
-        if first and path.exists():
-            with path.open(newline="") as file:
-                before = [{k: v for k, v in row.items() if v not in ("", None)} for row in csv.DictReader(file)]
-        made = super().experiment
-        if first and before:
-            made.metrics = before
-        return made
-
-
 def _data(trainer: Trainer) -> GoldDataModule:
     data = trainer.datamodule  # type: ignore[attr-defined]
     if not isinstance(data, GoldDataModule):
@@ -427,21 +400,6 @@ def _auroc(train: Sequence[float], probe: Sequence[float]) -> float:
     return float(binary_auroc(ranks / max(1.0, float(ranks.max())), labels))
 
 
-def _scalars(row: dict[str, Any]) -> dict[str, float]:
-    flat = {
-        "round/number": row["round"],
-        "round/yield": row["train"]["accepted"] / max(1, row["train"]["requested"]),
-        "round/probe_yield": row["probe"]["accepted"] / max(1, row["probe"]["requested"]),
-        "round/trained_on": row["trained_on"],
-        "round/feedback_prompts": row["feedback_prompts"],
-        "round/fed_back": len(row["fed_back"]),
-        "round/pool": row["pool"],
-    }
-    for name, value in row["tokens"].items():
-        flat[f"round/tokens_{name}" if name in ("prompt", "completion") else f"round/{name}"] = value
-    return flat | {f"round/seconds_{k}": v for k, v in row["seconds"].items()}
-
-
 def _line(row: dict[str, Any], data: GoldDataModule) -> str:
     train, energy = row["train"], row["energy"]
     first = next((k for k in row["metrics"] if k not in ("val/loss", "val/metric") and k.startswith("val/")), None)
@@ -457,22 +415,3 @@ def _line(row: dict[str, Any], data: GoldDataModule) -> str:
         f"{sum(row['seconds'].values()):.0f} s",
     ]
     return " | ".join(p for p in parts if p)
-
-
-@rank_zero_only
-def _log_histograms(trainer: Trainer, energies: dict[str, list[float]], alpha: float, beta: float) -> None:
-    """An energy histogram of probe and training samples for every logger that can show one."""
-    from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
-
-    for logger in trainer.loggers:
-        if isinstance(logger, TensorBoardLogger):
-            for kind, values in energies.items():
-                logger.experiment.add_histogram(f"{kind}/energy", torch.tensor(values), trainer.global_step)
-        elif isinstance(logger, WandbLogger):
-            import wandb
-
-            shown: dict[str, Any] = {f"{kind}/energy": wandb.Histogram(v) for kind, v in energies.items()}
-            quantiles = torch.tensor([alpha, beta], dtype=torch.float64)
-            low, high = torch.tensor(energies["probe"], dtype=torch.float64).quantile(quantiles).tolist()
-            shown |= {"probe/band_low": low, "probe/band_high": high}
-            logger.experiment.log(shown | {"trainer/global_step": trainer.global_step})

@@ -13,7 +13,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stdout, suppress
+from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import FrameType
@@ -24,18 +24,19 @@ from jsonargparse import ArgumentError
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
-from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from gold_lightning import __version__
 from gold_lightning.baselines import BaselineSettings
-from gold_lightning.callbacks import OODFeedback, RunCSVLogger, SeedSteps, StopInOrder, TestPredictions, logged_names
+from gold_lightning.callbacks import OODFeedback, SeedSteps, StopInOrder, TestPredictions, logged_names
 from gold_lightning.catalogue import tasks_command
 from gold_lightning.checkpoint import BestCheckpoint, check_checkpoint, save_whole, set_aside_damaged
 from gold_lightning.data import GoldDataModule
 from gold_lightning.errors import ConfigError, GoldError
 from gold_lightning.experiment import experiment_command
 from gold_lightning.export import export_best
+from gold_lightning.live import LiveView
 from gold_lightning.metrics import evaluate
 from gold_lightning.preview import PreviewSettings
 from gold_lightning.ranks import SharedError
@@ -53,6 +54,7 @@ from gold_lightning.results import results_table, summarise
 from gold_lightning.store import write_lines
 from gold_lightning.student import T5Student, metric_names
 from gold_lightning.task import load_task
+from gold_lightning.tracking import RoundLogger, RunCSVLogger, wandb_id
 from gold_lightning.trainer import GoldTrainer
 
 __all__ = ["GoldCLI", "main"]
@@ -151,6 +153,13 @@ class GoldCLI(LightningCLI):
             default="default",
             help="Name of this run. The same name goes on with what is there; another begins anew.",
         )
+        parser.add_argument(
+            "--run.live",
+            type=bool,
+            default=True,
+            help="Show fit in the terminal while it runs. Where there is none, or with false: a line now and then. "
+            "With trainer.enable_progress_bar: true, Lightning's bar.",
+        )
         # No group of its own: the arguments of a subcommand's method are in a group of that name already.
         parser.add_class_arguments(PreviewSettings, "preview", as_group=False)
         parser.add_class_arguments(BaselineSettings, "baselines", as_group=False)
@@ -183,8 +192,14 @@ class GoldCLI(LightningCLI):
         folder = Path(config.checkpoint.dirpath)
         if self.subcommand == "test":
             config.verbose = False  # the results table says it
+        show = self.subcommand == "fit" and config.run.live and not config.trainer.enable_progress_bar
+        self._show = show and _first_process() and LiveView.possible()
+        if self._show:
+            config.trainer.enable_progress_bar = False  # only one of them can have the terminal
         if self.subcommand == "preview":  # it is about prompts and money
             self.parser.add_instantiator(_not_loaded, T5Student, subclasses=True, prepend=True)
+        if self.subcommand in ("fit", "validate", "test"):
+            _name_wandb(config)
         if self.subcommand == "baselines" and config.trainer.devices == "auto":
             config.trainer.devices = 1
         if "ckpt_path" not in config:
@@ -208,6 +223,11 @@ class GoldCLI(LightningCLI):
             kwargs["logger"] = [RunCSVLogger(run_dir)]
             if importlib.util.find_spec("tensorboard"):  # an extra
                 kwargs["logger"].append(TensorBoardLogger(run_dir, name="", version="tensorboard"))
+        elif given:  # the run folder's own file is there whatever else is
+            made = self._get(self.config_init, "trainer")["logger"]
+            loggers = list(made) if isinstance(made, list | tuple) else [made]
+            own = [] if any(isinstance(logger, CSVLogger) for logger in loggers) else [RunCSVLogger(run_dir)]
+            kwargs["logger"] = own + loggers
         kwargs.setdefault("default_root_dir", run_dir)
         trainer: GoldTrainer = super().instantiate_trainer(**kwargs)  # type: ignore[assignment]
         # Lightning's save_last copies only what was saved for being good; a run goes on from its last round.
@@ -215,6 +235,11 @@ class GoldCLI(LightningCLI):
             config.checkpoint.dirpath, filename="last", save_on_train_epoch_end=True, enable_version_counter=False
         )
         trainer.callbacks.append(last)
+        feedback = next(i for i, c in enumerate(trainer.callbacks) if isinstance(c, OODFeedback))
+        trainer.callbacks.insert(feedback + 1, RoundLogger())  # of what that one leaves
+        self.live = LiveView(self.datamodule) if self._show else None
+        if self.live is not None:
+            trainer.callbacks.insert(feedback + 2, self.live)
         trainer.callbacks[:0] = [SeedSteps(), StopInOrder()]
         save_whole(trainer)
         if isinstance(signal.getsignal(signal.SIGTERM), _Stop):
@@ -227,7 +252,15 @@ class GoldCLI(LightningCLI):
         """Gives the trainer's method its settings, which are a section of the config and no arguments."""
         self.trainer.preview(model, datamodule, PreviewSettings(**self._get(self.config, "preview")))
 
-    def after_fit(self) -> None:
+    def fit(self, **kwargs: Any) -> None:
+        """Runs the trainer's method of that name, and leaves the best student; shows both where there is a terminal."""
+        with nullcontext() if self.live is None else self.live.shown():
+            self.trainer.fit(**kwargs)
+            if self.live is not None:
+                self.live.phase("exporting")
+            self._leave_student()
+
+    def _leave_student(self) -> None:
         """Leaves the best student as a folder."""
         data, log = self.datamodule, logging.getLogger("gold_lightning")
         if not self.trainer.is_global_zero or self.trainer.interrupted:
@@ -299,6 +332,30 @@ def _versions() -> dict[str, str]:
         with suppress(PackageNotFoundError):  # an extra
             found[name] = version(name)
     return found | {"platform": platform.platform()}
+
+
+@rank_zero_only
+def _first_process() -> bool:
+    return True
+
+
+def _name_wandb(config: Any) -> None:
+    """Makes all sittings of a run one run of W&B, of the run's name and in its folder, unless the config says else."""
+    given = config.trainer.get("logger")
+    run_dir = Path(config.data.run_dir)
+    for logger in given if isinstance(given, list) else [given]:
+        if not getattr(logger, "class_path", "").endswith("WandbLogger"):
+            continue
+        if importlib.util.find_spec("wandb") is None:
+            install = "pip install 'gold-lightning[wandb]'"
+            raise ConfigError("trainer.logger", logger.class_path, "a logger whose package is installed", install)
+        init = logger.init_args
+        if init.get("name") is None:
+            init.name = f"{run_dir.parent.name}/{run_dir.name}"
+        if init.get("save_dir") in (None, "."):  # Lightning's default
+            init.save_dir = str(run_dir)
+        if init.get("id") is None and init.get("version") is None:
+            init.id = rank_zero_only(wandb_id)(run_dir)
 
 
 def _not_loaded(*args: Any, **kwargs: Any) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import math
 import random
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -15,9 +14,8 @@ from typing import Any, Literal
 import torch
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
-from tqdm import tqdm
 
-from gold_lightning.backbone import load_tokenizer
+from gold_lightning.backbone import load_tokenizer, target_text
 from gold_lightning.checks import Decontaminator, Overlap, count_overlaps
 from gold_lightning.errors import ConfigError, GoldError
 from gold_lightning.generators import EmbeddedGenerator, Generator
@@ -31,7 +29,7 @@ from gold_lightning.store import RoundStore, StoredSample, copy_round, read_line
 from gold_lightning.synthesis import Plan, Progress, Synthesizer
 from gold_lightning.task import Sample, Task, TestRow, load_task
 
-__all__ = ["GoldDataModule", "LabelledRounds"]
+__all__ = ["GoldDataModule", "LabelledRounds", "log_progress"]
 
 _log = logging.getLogger(__name__)
 
@@ -76,6 +74,9 @@ class GoldDataModule(LightningDataModule):
             very same request, in place of asking again.
         replay_from: A run folder whose samples to train on, round by round, in place of asking a generator.
         seed: Of synthesis and of the training order; linked to ``--seed_everything``.
+
+    Attributes:
+        watch: Told how far the synthesis is; a log line by default.
     """
 
     def __init__(
@@ -120,6 +121,7 @@ class GoldDataModule(LightningDataModule):
         self.round = 0
         self.decontaminate = plan.decontaminate
         self.budget, self.stopping = budget, Stopping()
+        self.watch: Callable[[Progress], None] = log_progress
         self.replay_from = None if replay_from is None else _replayed(replay_from, self.run_dir)
         beside = sorted(self.run_dir.parent.glob("*/data/completions.jsonl")) if reuse_completions else []
         self.synthesizer = Synthesizer(
@@ -128,7 +130,7 @@ class GoldDataModule(LightningDataModule):
             self.run_dir,
             plan,
             seed,
-            self._show,
+            lambda now: self.watch(now),
             self.test_index,
             budget,
             self.seconds,
@@ -138,7 +140,6 @@ class GoldDataModule(LightningDataModule):
         self._sitting: tuple[int, float, float] | None = None
         self._fleet: Fleet | None = None
         self.tokenizer = load_tokenizer(student)
-        self._bar: tqdm[Any] | None = None
         self._test_rows: list[TestRow] | None = None
         self._test_index: Decontaminator | None = None
         self._measures = plan.decontaminate != "off"
@@ -297,7 +298,7 @@ class GoldDataModule(LightningDataModule):
             return_tensors="pt",
         )
         labels = self.tokenizer(
-            [self.task.student_target(r["sample"].target) for r in rows],
+            [target_text(self.tokenizer, self.task.student_target(r["sample"].target)) for r in rows],
             max_length=form.max_target_tokens,
             truncation=True,
             padding=True,
@@ -370,22 +371,6 @@ class GoldDataModule(LightningDataModule):
             self._sitting = self.round, now, before
         return self._sitting[2] + now - self._sitting[1]
 
-    def _show(self, now: Progress) -> None:
-        """Progress of the synthesis: accepted / quota, yield, tokens a second, time left."""
-        name = f"round {now.round} {'training samples' if now.kind == 'train' else 'probe set'}"
-        speed = f"yield {now.accepted / now.requested:.0%}, {now.tokens / max(now.seconds, 1e-9):.0f} tokens/s"
-        if not sys.stderr.isatty():
-            left = now.seconds * (now.quota - now.accepted) / max(1, now.gained)
-            _log.info("%s: %d/%d, %s, %.0f s left", name, now.accepted, now.quota, speed, left)
-            return
-        if self._bar is None:
-            self._bar = tqdm(total=now.quota, desc=name, unit="sample", leave=False, initial=now.accepted - now.gained)
-        self._bar.set_postfix_str(speed, refresh=False)
-        self._bar.update(now.accepted - self._bar.n)
-        if now.accepted >= now.quota:
-            self._bar.close()
-            self._bar = None
-
 
 def _replayed(folder: str, run_dir: Path) -> Path:
     """The run folder to replay, looked at."""
@@ -428,3 +413,17 @@ class LabelledRounds(LightningDataModule):
     def _size(self, round_: int) -> int:
         rounds = round_ + 1 if self.data.replay == "all" else 1
         return self.data.passes_per_round * rounds * self.data.synthesizer.plan.samples_per_round
+
+
+def log_progress(now: Progress) -> None:
+    """Progress of the synthesis as a line: accepted / quota, yield, tokens a second, time left.
+
+    Args:
+        now: What the synthesis reports.
+    """
+    if not now.seconds:  # it begins
+        return
+    name = f"round {now.round} {'training samples' if now.kind == 'train' else 'probe set'}"
+    speed = f"yield {now.accepted / now.requested:.0%}, {now.tokens / max(now.seconds, 1e-9):.0f} tokens/s"
+    left = now.seconds * (now.quota - now.accepted) / max(1, now.gained)
+    _log.info("%s: %d/%d, %s, %.0f s left", name, now.accepted, now.quota, speed, left)

@@ -20,7 +20,7 @@ import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
-from gold_lightning.backbone import load_model, load_tokenizer
+from gold_lightning.backbone import load_model, load_tokenizer, target_text
 from gold_lightning.errors import ConfigError
 from gold_lightning.losses import IGNORE_INDEX, RobustLoss, SymmetricCrossEntropy, target_log_probs
 from gold_lightning.metrics import TextMetric, make_metric
@@ -45,6 +45,8 @@ class T5Student(LightningModule):
         loss: Scores logits against target tokens.
         optimizer: AdamW, or Adafactor with its update clipping for models that were trained with it.
         lr: Peak learning rate.
+        encoder_lr: Of encoder and embeddings, as a share of ``lr``; 0 leaves them as they are. A pre-trained encoder
+            knows more than a few hundred samples can teach, and forgets when their labels are wrong.
         weight_decay: Of all weights with two or more dimensions.
         warmup: Share of a round's steps over which the learning rate rises.
         decay: How it falls over the rest of the round. Each round begins anew: how many rounds there
@@ -60,6 +62,7 @@ class T5Student(LightningModule):
         loss: RobustLoss = SymmetricCrossEntropy(),  # noqa: B008 - holds settings only
         optimizer: Literal["adamw", "adafactor"] = "adamw",
         lr: float = 3e-4,
+        encoder_lr: float = 1.0,
         weight_decay: float = 0.01,
         warmup: float = 0.1,
         decay: Literal["none", "linear", "cosine"] = "linear",
@@ -69,6 +72,8 @@ class T5Student(LightningModule):
         super().__init__()
         if not (math.isfinite(lr) and lr > 0):
             raise ConfigError("model.lr", lr, "a finite number above 0")
+        if not (math.isfinite(encoder_lr) and encoder_lr >= 0):
+            raise ConfigError("model.encoder_lr", encoder_lr, "a finite number, 0 or more")
         if not 0 <= warmup < 1:
             raise ConfigError("model.warmup", warmup, "a number from 0 to below 1")
         if not weight_decay >= 0:
@@ -78,7 +83,7 @@ class T5Student(LightningModule):
         self.task = load_task(task)
         self.name, self.loss, self.optimizer = student, loss, optimizer
         self.lr, self.weight_decay, self.warmup, self.decay = lr, weight_decay, warmup, decay
-        self.restart, self.num_beams = restart, num_beams
+        self.encoder_lr, self.restart, self.num_beams = encoder_lr, restart, num_beams
         names = metric_names(self.task)
         with blaming(self.task):
             made = {stage: [(n, make_metric(n, self.task.label_names)) for n in names] for stage in ("val", "test")}
@@ -120,9 +125,14 @@ class T5Student(LightningModule):
         return logits
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        decayed = [p for p in self.model.parameters() if p.ndim >= 2]
-        plain = [p for p in self.model.parameters() if p.ndim < 2]
-        groups = [{"params": decayed, "weight_decay": self.weight_decay}, {"params": plain, "weight_decay": 0.0}]
+        groups = []
+        for share, encoder in ((1.0, False), (self.encoder_lr, True)):
+            named = [(n, p) for n, p in self.model.named_parameters() if n.startswith(("encoder", "shared")) is encoder]
+            for _, p in named:
+                p.requires_grad_(share > 0)
+            for decay, wide in ((self.weight_decay, True), (0.0, False)):
+                found = [p for _, p in named if (p.ndim >= 2) is wide and share]
+                groups += [{"params": found, "weight_decay": decay, "share": share}] if found else []
         if self.optimizer == "adafactor":
             from transformers.optimization import Adafactor
 
@@ -140,7 +150,7 @@ class T5Student(LightningModule):
         factor = self.lr_factor(batch_idx, int(self.trainer.num_training_batches))
         for optimizer in self.trainer.optimizers:
             for group in optimizer.param_groups:
-                group["lr"] = self.lr * factor
+                group["lr"] = self.lr * group["share"] * factor
 
     def lr_factor(self, step: int, steps: int) -> float:
         """Share of the peak learning rate at a step of a round, in (0, 1]."""
@@ -155,7 +165,7 @@ class T5Student(LightningModule):
     def training_settings(self) -> dict[str, Any]:
         """Plain values on which training depends, beside data and first weights."""
         loss = {k: v for k, v in vars(self.loss).items() if isinstance(v, bool | int | float | str)}
-        names = ("optimizer", "lr", "weight_decay", "warmup", "decay", "restart")
+        names = ("optimizer", "lr", "encoder_lr", "weight_decay", "warmup", "decay", "restart")
         kind = f"{type(self.loss).__module__}.{type(self.loss).__qualname__}"
         return {"loss": {"class": kind, **loss}, **{name: getattr(self, name) for name in names}}
 
@@ -231,7 +241,8 @@ class T5Student(LightningModule):
         self.tokenizer.save_pretrained(folder)
 
     def _decode_text(self, text: str) -> str:
-        return str(self.tokenizer.decode(self.tokenizer(text).input_ids, skip_special_tokens=True)).strip()
+        tokens = self.tokenizer(target_text(self.tokenizer, text)).input_ids
+        return str(self.tokenizer.decode(tokens, skip_special_tokens=True)).strip()
 
     def _stage_metrics(self, stage: str) -> Sequence[tuple[str, TextMetric]]:
         return [(n, self.metrics[f"{stage}_{n}"]) for n in self.metric_names]  # type: ignore[misc]

@@ -89,7 +89,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a quota is, after a batch: counts of the round; gain, tokens and seconds of this call."""
+    """How far a quota is: counts of the round; gain, tokens and seconds of this call, 0 before its first batch."""
 
     round: int
     kind: Kind
@@ -170,7 +170,7 @@ class Synthesizer:
         run_dir: The run folder.
         plan: How much, and how.
         seed: Everything drawn here depends on it and on indices alone, never on what ran before.
-        report: Called after each batch.
+        report: Called before the first batch, and after each.
         decontaminator: Gives the index of the test set. It is asked for only where the plan drops what stands
             there, and used for nothing else: no prompt ever shows a test row.
         budget: What the run may spend.
@@ -275,6 +275,9 @@ class Synthesizer:
         self._remember(store.accepted(kind))
         missing = self.missing(round_, kind, store.accepted(kind))
         tokens, seconds, found = 0, 0.0, len(store.accepted(kind))
+        if missing and self.report:
+            asked_for = sum(b.requested for b in store.batches(kind))
+            self.report(Progress(round_, kind, found, quota, asked_for, 0, 0, 0.0))
         while missing:
             requested = sum(b.requested for b in store.batches(kind))
             limit = math.ceil(self.plan.max_attempts * quota)

@@ -151,3 +151,20 @@ def assert_demos_pass(task: Task) -> None:
         assert checker.judge(Completion(render(demo, task)), label, "", prompt, others) == (demo, "")
         checker.keep(demo)
         assert parse(render(demo, task), task) == {**demo.fields, task.target.name: demo.target}
+
+
+def log_records(data, block=32768):
+    """Records of a W&B file, which is a LevelDB log behind a header of seven bytes."""
+    at, record = 7, b""
+    while at + 7 <= len(data):
+        if block - at % block < 7:  # too little left in the block for a header
+            at += block - at % block
+            continue
+        size, kind = int.from_bytes(data[at + 4 : at + 6], "little"), data[at + 6]
+        if at + 7 + size > len(data):  # not written to its end yet
+            return
+        record += data[at + 7 : at + 7 + size]
+        at += 7 + size
+        if kind in (1, 4):  # the whole of a record, or its last part
+            yield record
+            record = b""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import random
 import re
 from collections import Counter
 from html.parser import HTMLParser
@@ -15,16 +14,14 @@ from gold_lightning import report
 from gold_lightning.cli import main
 from gold_lightning.errors import GoldError
 from gold_lightning.report import LIMIT, render, try_to_report, write_report
-from gold_lightning.report.diversity import distinct, self_bleu
 from gold_lightning.report.page import Detail, reasons_of, samples_of, state_of
 from gold_lightning.report.plots import Energies, Lines, bars, drawing, lines, ridge, shown, stacked
 from gold_lightning.report.redaction import hidden
 from gold_lightning.report.run import read_run
 from gold_lightning.report.text import cut, visible
 from gold_lightning.store import read_lines, write_lines
-from torchmetrics.functional.text import bleu_score
 
-from tests.runs import make_run, plain_text
+from tests.runs import make_run
 
 HOSTILE = [
     "</script><script>alert(1)</script>",
@@ -426,51 +423,6 @@ def test_odd_energies_are_drawn(tmp_path):
 
 
 # Diversity
-
-
-def test_distinct_n_against_counts_by_hand():
-    texts = ["A cat sat, a cat ran.", "a dog"]
-    assert distinct(texts, 1) == 5 / 8  # a a a cat cat sat ran dog
-    assert distinct(texts, 2) == 5 / 6  # a-cat twice, cat-sat, sat-a, cat-ran, a-dog
-    assert math.isnan(distinct(["one"], 2)) and math.isnan(distinct([], 1))
-
-
-def naive_self_bleu(texts):
-    """By the definition, each text against all others, with smoothing 1 of Chen and Cherry."""
-    parts = [t.split() for t in texts]
-    total = 0.0
-    for i, part in enumerate(parts):
-        others = parts[:i] + parts[i + 1 :]
-        log = 0.0
-        for n in range(1, 5):
-            own = Counter(tuple(part[k : k + n]) for k in range(len(part) - n + 1))
-            best = Counter()
-            for other in others:
-                best |= Counter(tuple(other[k : k + n]) for k in range(len(other) - n + 1))
-            common = sum((own & best).values())
-            log += math.log((common or 0.1) / max(1, sum(own.values()))) / 4
-        closest = min((abs(len(o) - len(part)), len(o)) for o in others)[1]
-        total += math.exp(log) * (1.0 if len(part) >= closest else math.exp(1 - closest / len(part)))
-    return total / len(parts)
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_self_bleu_is_its_definition(seed):
-    rng = random.Random(seed)
-    texts = [" ".join(rng.choices("abcde", k=rng.randint(1, 12))) for _ in range(rng.randint(2, 20))]
-    assert self_bleu(texts) == pytest.approx(naive_self_bleu(texts), abs=1e-12)
-
-
-def test_self_bleu_is_the_bleu_of_torchmetrics_where_nothing_is_smoothed():
-    texts = ["a b c d e f", "a b c d e g h", "b c d e f a b", "x a b c d e"]
-    each = [float(bleu_score([t], [[o for o in texts if o != t]])) for t in texts]
-    assert min(each) > 0
-    assert self_bleu(texts) == pytest.approx(sum(each) / 4, abs=1e-6)
-
-
-def test_self_bleu_of_copies_is_one_and_of_nothing_is_nan():
-    assert self_bleu([plain_text(random.Random(1))] * 3) == pytest.approx(1)
-    assert math.isnan(self_bleu(["one text alone"])) and math.isnan(self_bleu(["...", "!"]))
 
 
 def test_no_such_folder_is_an_error_of_ours(tmp_path):

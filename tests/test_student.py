@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 import yaml
-from gold_lightning.backbone import load_tokenizer
+from gold_lightning.backbone import load_tokenizer, target_text
 from gold_lightning.data import GoldDataModule
 from gold_lightning.errors import ConfigError, GoldError
 from gold_lightning.losses import (
@@ -73,7 +73,7 @@ def student(places):
 def collate(student, rows):
     """What the data module gives, as the student documents it."""
     inputs = student.tokenizer([f"toy: {t}" for t, _ in rows], padding=True, return_tensors="pt")
-    labels = student.tokenizer([y for _, y in rows], padding=True, return_tensors="pt")
+    labels = student.tokenizer([f" {y}" for _, y in rows], padding=True, return_tensors="pt")  # a byte-level BPE
     return {
         "id": torch.arange(len(rows)),
         "input_ids": inputs.input_ids,
@@ -260,11 +260,34 @@ def test_it_learns(places, optimizer):
 
 
 def test_weight_decay_is_for_matrices_alone(places):
-    decayed, plain = make(places, weight_decay=0.3).configure_optimizers().param_groups
-    assert (decayed["weight_decay"], plain["weight_decay"]) == (0.3, 0.0)
-    assert all(p.ndim >= 2 for p in decayed["params"])
-    assert all(p.ndim < 2 for p in plain["params"])
-    assert plain["params"]
+    groups = make(places, weight_decay=0.3).configure_optimizers().param_groups
+    assert {g["weight_decay"] for g in groups} == {0.3, 0.0}
+    assert all((p.ndim >= 2) == (g["weight_decay"] > 0) for g in groups for p in g["params"])
+
+
+def test_the_encoder_learns_at_its_share_of_the_rate_or_not_at_all(places):
+    def rates(share):
+        student = make(places, lr=1e-2, encoder_lr=share)
+        found = {id(p): g["share"] for g in student.configure_optimizers().param_groups for p in g["params"]}
+        return {n: found.get(id(p)) for n, p in student.model.named_parameters()}, student
+
+    for share in (1.0, 0.1):
+        named, _ = rates(share)
+        assert {v for n, v in named.items() if n.startswith(("encoder", "shared"))} == {share}
+        assert {v for n, v in named.items() if n.startswith("decoder")} == {1.0}
+    named, student = rates(0.0)
+    assert {n.split(".")[0] for n, v in named.items() if v is None} == {"encoder", "shared"}
+    student.training_step(collate(student, ROWS), 0).backward()
+    assert all((p.grad is None) == (named[n] is None) for n, p in student.model.named_parameters())
+    with pytest.raises(ConfigError, match="encoder_lr"):
+        make(places, encoder_lr=-0.1)
+
+
+def test_a_target_begins_after_a_space_where_the_tokenizer_tells_words_by_it(student):
+    assert target_text(student.tokenizer, "Sports") == " Sports"
+    assert target_text(SimpleNamespace(get_vocab=lambda: {"\u2581Sports": 5, "S": 6}), "Sports") == "Sports"
+    embedded = load_tokenizer("embedded")
+    assert len(embedded(target_text(embedded, "Sports")).input_ids) == 2  # the word and the end
 
 
 def test_reading_gives_labels_by_their_name(student):

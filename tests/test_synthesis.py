@@ -175,11 +175,13 @@ def test_after_a_quota_error_more_attempts_go_on(tmp_path):
     assert len(writer.requests) < sum(b.requested for b in RoundStore(tmp_path, 0).batches("train"))
 
 
-def test_progress_is_reported_after_each_batch(tmp_path):
+def test_progress_is_reported_before_the_first_batch_and_after_each(tmp_path):
     seen = []
     synthesizer = make(tmp_path, report=seen.append)
     synthesizer.train(0, FeedbackPool(), 0.0)
     batches = synthesizer.store(0).batches("train")
+    first = seen.pop(0)
+    assert (first.accepted, first.requested, first.tokens, first.seconds) == (0, 0, 0, 0.0)
     assert len(seen) == len(batches) > 1
     assert [p.requested for p in seen] == [sum(b.requested for b in batches[: i + 1]) for i in range(len(batches))]
     assert (seen[-1].accepted, seen[-1].quota, seen[-1].kind, seen[-1].round) == (24, 24, "train", 0)

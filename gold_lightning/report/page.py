@@ -13,7 +13,7 @@ import yaml
 from markupsafe import Markup
 
 from gold_lightning.checks import OVERLAP_WORDS, words
-from gold_lightning.report.diversity import distinct, self_bleu
+from gold_lightning.diversity import distinct_n, self_bleu
 from gold_lightning.report.plots import (
     Energies,
     Lines,
@@ -531,7 +531,7 @@ def _diversity(run: Run) -> Panel:
     found: dict[int, list[float]] = {}
     for number, own in texts.items():
         drawn = rng.sample(own, size)
-        found[number] = [*(distinct(drawn, n) for n in (1, 2, 3)), self_bleu(drawn)]
+        found[number] = [*(distinct_n(drawn, n) for n in (1, 2, 3)), self_bleu(drawn)]
     names = ["distinct-1", "distinct-2", "distinct-3", "self-BLEU"]
     series = [Lines(names[at], {r: v[at] for r, v in found.items() if math.isfinite(v[at])}) for at in (1, 3)]
     series = [line for line in series if line.points]
@@ -541,11 +541,11 @@ def _diversity(run: Run) -> Panel:
         f"Diversity of {_count(size, 'training sample')} of each round",
         ["round", *names],
         [[f"{number}", *map(_decimal, values)] for number, values in found.items()][:_MOST_ROWS],
-        [f"all ({len(drawn):,})", *(_decimal(distinct(drawn, n)) for n in (1, 2, 3)), _decimal(self_bleu(drawn))],
+        [f"all ({len(drawn):,})", *(_decimal(distinct_n(drawn, n)) for n in (1, 2, 3)), _decimal(self_bleu(drawn))],
     )
     told = [
-        "Distinct-n: different runs of n words over all of them; higher is more varied. Self-BLEU: mean BLEU-4 of each "
-        "text with the others as references; higher is more alike.",
+        "Distinct-n: different runs of n words over all of them; higher is more varied. Self-BLEU: BLEU-4 of the "
+        "texts, each with the others as references; higher is more alike.",
         "Both depend on how many texts there are, so each round gives as many, drawn by a fixed seed; the row of all "
         "rounds has more, and is not comparable.",
     ]

@@ -22,7 +22,7 @@ from pathlib import Path
 
 import gold_lightning
 import torch
-from gold_lightning.backbone import load_model, load_tokenizer
+from gold_lightning.backbone import load_model, load_tokenizer, target_text
 from gold_lightning.generators.embedded import embedded_folder
 from gold_lightning.losses import CrossEntropy
 from safetensors import safe_open
@@ -110,7 +110,7 @@ def fine_tune(model: PreTrainedModel, folder: Path, trial: Trial, lr: float, see
             order = luck.sample(range(len(trial.train)), len(trial.train))
         rows, order = [trial.train[i] for i in order[:16]], order[16:]
         read = _read(tokenizer, [r[0] for r in rows], trial.max_input)
-        labels: Tensor = _read(tokenizer, [r[1] for r in rows], trial.max_target)["input_ids"]
+        labels: Tensor = _read(tokenizer, [target_text(tokenizer, r[1]) for r in rows], trial.max_target)["input_ids"]
         labels = labels.masked_fill(labels == 0, -100)
         for group in optimizer.param_groups:
             group["lr"] = lr * min(1.0, (step + 1) / math.ceil(0.1 * trial.steps)) * (1 - step / trial.steps)

@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from gold_lightning.backbone import build_tokenizer
+from gold_lightning.backbone import build_tokenizer, target_text
 from gold_lightning.callbacks import RunCSVLogger
 from gold_lightning.generators.embedded import embedded_folder
 from jsonargparse import ArgumentParser
@@ -275,7 +275,10 @@ class Batches(IterableDataset):
         tokenizer = self.tokenizers[0]
         read, asked = (
             tokenizer(texts, padding=True, truncation=True, max_length=limit, pad_to_multiple_of=8, return_tensors="pt")
-            for texts, limit in (([m.source for m in made], 192), ([m.target for m in made], 40))
+            for texts, limit in (
+                ([m.source for m in made], 192),
+                ([target_text(tokenizer, m.target) for m in made], 40),
+            )
         )
         labels = asked.input_ids.masked_fill(asked.input_ids == 0, -100)
         return {"ids": read.input_ids, "mask": read.attention_mask, "labels": labels}

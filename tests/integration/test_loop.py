@@ -47,23 +47,6 @@ def weights(root, name="t"):
     return torch.load(path, weights_only=True, map_location="cpu")
 
 
-def log_records(data, block=32768):
-    """Records of a W&B file, which is a LevelDB log behind a header of seven bytes."""
-    at, record = 7, b""
-    while at + 7 <= len(data):
-        if block - at % block < 7:  # too little left in the block for a header
-            at += block - at % block
-            continue
-        size, kind = int.from_bytes(data[at + 4 : at + 6], "little"), data[at + 6]
-        if at + 7 + size > len(data):  # not written to its end yet
-            return
-        record += data[at + 7 : at + 7 + size]
-        at += 7 + size
-        if kind in (1, 4):  # the whole of a record, or its last part
-            yield record
-            record = b""
-
-
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory, tiny_student):
     root = tmp_path_factory.mktemp("whole")
@@ -577,33 +560,3 @@ def test_no_process_outlives_one_that_was_killed(tmp_path, tiny_student):
         first.kill()
     assert first.returncode == 1
     assert told.splitlines()[-1] == "error: another process of this run is gone; the same command goes on from here"
-
-
-def test_wandb_offline_history_has_a_histogram_for_every_round(tmp_path, tiny_student, monkeypatch):
-    wandb = pytest.importorskip("wandb")
-    from wandb.proto import wandb_internal_pb2
-
-    monkeypatch.setenv("WANDB_MODE", "offline")
-    monkeypatch.setenv("WANDB_SILENT", "true")
-    overlay = ["--config", "overlays/wandb.yaml", "--trainer.max_epochs", "2"]
-    save = ["--trainer.logger.init_args.save_dir", str(tmp_path), "--trainer.logger.init_args.offline", "true"]
-    assert run("fit", tmp_path, tiny_student, *overlay, *save) == 0
-    wandb.finish()
-    files = list(tmp_path.rglob("*.wandb"))
-    assert len(files) == 1
-    records, found, ended, deadline = [], [], False, time.monotonic() + 30
-    while not ended and time.monotonic() < deadline:  # the service writes the file's end after finish() is back
-        time.sleep(0.1)
-        records = []
-        for data in log_records(files[0].read_bytes()):
-            record = wandb_internal_pb2.Record()
-            record.ParseFromString(data)
-            records.append(record)
-        ended = bool(records) and records[-1].HasField("exit")
-    for record in records:
-        items = {"/".join([i.key, *i.nested_key]).strip("/"): i.value_json for i in record.history.item}
-        found += [items] if "probe/energy/values" in items else []
-    assert len(found) == 2
-    for items in found:
-        assert sum(json.loads(items["probe/energy/values"])) == 12
-        assert sum(json.loads(items["train/energy/values"])) == 16
