@@ -96,6 +96,7 @@ class LiveView(Callback):
             newest = self.data.synthesizer.store(now.round).accepted(now.kind)[-1].sample
             label = f"{newest.target}: " if self.data.task.labels else ""
             self._latest = printable((label + newest.text)[:_LATEST].replace("\n", " / "))
+        self._refresh()
 
     def phase(self, name: str) -> None:
         """Notes that something else begins, of which there is no progress to tell.
@@ -138,6 +139,9 @@ class LiveView(Callback):
     def _begin(self, phase: str, total: int) -> None:
         self._phase, self._phase_since, self._done, self._total = phase, time.monotonic(), 0, total
         self._told, self._latest = None, ""
+        self._refresh()
+
+    def _refresh(self) -> None:
         if self._live is not None:  # at once: a phase may be over before the next refresh
             self._live.refresh()
 
@@ -161,7 +165,9 @@ class LiveView(Callback):
         now = time.monotonic()
         last = "" if self._last_round is None else f" of 0 to {self._last_round}"
         yield "run", printable(f"{self.data.task.name}/{self.data.run_dir.name}, {_time(now - self._since)}")
-        yield "round", f"{self.data.round}{last}"
+        # After the last round the data module stands at one that will not come.
+        round_ = self.data.round if self._last_round is None else min(self.data.round, self._last_round)
+        yield "round", f"{round_}{last}"
         yield "phase", Text(f"{self._phase}, {_time(now - self._phase_since)}", "bold")
         if self._total:
             bar = Table.grid(padding=(0, 1), expand=True)

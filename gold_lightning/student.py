@@ -29,6 +29,8 @@ from gold_lightning.task import Task, blaming, load_task
 
 __all__ = ["T5Student", "metric_names"]
 
+_ENCODER = ("encoder", "shared")  # weights whose learning rate is encoder_lr's
+
 
 def metric_names(task: Task) -> tuple[str, ...]:
     """Metrics of a task's student; the first is the one that is watched."""
@@ -91,6 +93,8 @@ class T5Student(LightningModule):
         self.metrics = nn.ModuleDict({f"{stage}_{n}": m for stage, pairs in made.items() for n, m in pairs})
         self.tokenizer = load_tokenizer(student)
         self.model = load_model(student).train()
+        for name, weight in self.model.named_parameters():  # here, since DDP looks before there is an optimizer
+            weight.requires_grad_(encoder_lr > 0 or not name.startswith(_ENCODER))
         # A tokenizer may not give a target back as it was; comparing what it does give keeps the metric honest.
         self._readable = {self._decode_text(self.task.student_target(n)): n for n in self.task.label_names}
 
@@ -125,14 +129,13 @@ class T5Student(LightningModule):
         return logits
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        groups = []
+        groups: list[dict[str, Any]] = []
         for share, encoder in ((1.0, False), (self.encoder_lr, True)):
-            named = [(n, p) for n, p in self.model.named_parameters() if n.startswith(("encoder", "shared")) is encoder]
-            for _, p in named:
-                p.requires_grad_(share > 0)
+            named = self.model.named_parameters()
+            found = [p for n, p in named if n.startswith(_ENCODER) is encoder and p.requires_grad]
             for decay, wide in ((self.weight_decay, True), (0.0, False)):
-                found = [p for _, p in named if (p.ndim >= 2) is wide and share]
-                groups += [{"params": found, "weight_decay": decay, "share": share}] if found else []
+                if part := [p for p in found if (p.ndim >= 2) is wide]:
+                    groups.append({"params": part, "weight_decay": decay, "share": share})
         if self.optimizer == "adafactor":
             from transformers.optimization import Adafactor
 

@@ -105,7 +105,7 @@ def test_all_in_one_table_and_not_paid_for_again(trained, tiny_student, files, c
     assert command("baselines", trained, tiny_student, *args) == 0
     assert capsys.readouterr().out == table
     with pytest.raises(AssertionError, match="paid for twice"):  # another learning rate is another supervised one
-        command("baselines", trained, tiny_student, *args, "--model.lr", "1e-3")
+        command("baselines", trained, tiny_student, *args, "--model.lr", "2e-3")
 
 
 def test_rows_are_drawn_once_for_all_and_the_table_says_so(tmp_path, tiny_student, files, capsys):

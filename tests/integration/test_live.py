@@ -54,6 +54,7 @@ def test_a_run_shows_its_phases_and_leaves_the_terminal_as_it_was(tmp_path, tiny
     text = CONTROL.sub("", written)
     for phase in ("synthesising", "training", "probing", "scoring", "exporting"):
         assert f"phase    {phase}, " in text, phase
+    assert "round    2" not in text  # there are two
     assert "round    1 of 0 to 1" in text and "16/16" in text and "tokens/s" in text and "best     val/accuracy" in text
     assert all(len(line) <= 60 for line in re.split(r"[\r\n]+", text))
     assert written.rindex("\x1b[?25h") > written.rindex("\x1b[?25l")

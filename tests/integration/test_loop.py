@@ -282,7 +282,7 @@ def test_a_run_that_is_at_work_is_left_alone(tmp_path, tiny_student, capsys):
 
 def test_another_run_with_another_learning_rate_asks_for_nothing_it_finds(whole, tmp_path, tiny_student):
     shutil.copytree(whole, tmp_path / "runs")
-    more = ["--trainer.max_epochs", "1", "--model.lr", "1e-3", "--data.generator.init_args.fail_after", "0"]
+    more = ["--trainer.max_epochs", "1", "--model.lr", "2e-3", "--data.generator.init_args.fail_after", "0"]
     assert run("fit", tmp_path / "runs", tiny_student, *more, name="other") == 0
     (row,) = rounds(tmp_path / "runs", "other")
     first = rounds(whole)[0]
@@ -294,7 +294,7 @@ def test_another_run_with_another_learning_rate_asks_for_nothing_it_finds(whole,
 
 def test_a_stored_run_is_replayed_without_a_generator(whole, tmp_path, tiny_student, capsys):
     source = str(whole / "news_topics" / "t")
-    more = ["--data.replay_from", source, "--data.generator.init_args.fail_after", "0", "--model.lr", "1e-3"]
+    more = ["--data.replay_from", source, "--data.generator.init_args.fail_after", "0", "--model.lr", "2e-3"]
     assert run("fit", tmp_path, tiny_student, *more, "--trainer.max_epochs", "9") == 0
     assert [r["train"] for r in rounds(tmp_path)] == [r["train"] for r in rounds(whole)]
     for r in range(3):
