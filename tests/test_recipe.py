@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import importlib.util
 import json
+import lzma
 import random
 import sys
 from pathlib import Path
@@ -51,6 +52,9 @@ def test_shares_take_and_repeat_pieces(tmp_path):
     for share, count in ((0.3, 3), (1.0, 10), (2.5, 25)):
         found, _ = text.pieces([text.Source(tmp_path / "a.jsonl", "jsonl", share)], None, 48, 0)
         assert len(found) == count and len(set(found)) == min(count, 10)
+    (tmp_path / "a.jsonl.xz").write_bytes(lzma.compress((tmp_path / "a.jsonl").read_bytes()))
+    packed, _ = text.pieces([text.Source(tmp_path / "a.jsonl.xz", "jsonl")], None, 48, 0)
+    assert sorted(packed) == sorted(r["text"] for r in rows)
 
 
 def test_pieces_keep_all_words_of_a_paragraph_in_order(tmp_path):

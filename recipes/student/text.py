@@ -24,7 +24,7 @@ class Source:
     """Where text comes from.
 
     Args:
-        path: A file of paragraphs (one a line, may be xz-packed), a JSON Lines file with ``text``, or
+        path: A file of paragraphs (one a line) or a JSON Lines file with ``text``, either may be xz-packed, or
             WordNet's folder of ``data.*`` files.
         kind: Which of the three.
         share: Of its pieces, how many are taken, from 0 to 1; above 1 they are repeated.
@@ -80,10 +80,12 @@ def pieces(sources: Sequence[Source], exclude: Path | None, max_words: int, seed
 
 
 def _read(source: Source, luck: random.Random) -> Iterator[str]:
+    opened = lzma.open if source.path.suffix == ".xz" else open
     if source.kind == "jsonl":
-        for row in source.path.read_text(encoding="utf-8").splitlines():
-            if len(text := json.loads(row)["text"].strip()) > 20:
-                yield text
+        with opened(source.path, "rt", encoding="utf-8") as file:
+            for row in file:
+                if len(text := json.loads(row)["text"].strip()) > 20:
+                    yield text
     elif source.kind == "wordnet":
         for part in ("noun", "verb", "adj", "adv"):
             for line in (source.path / f"data.{part}").read_text(encoding="utf-8").splitlines():
@@ -96,7 +98,6 @@ def _read(source: Source, luck: random.Random) -> Iterator[str]:
                 # A word alone, its synonyms, what it means, and both together.
                 yield luck.choice([words[0], ", ".join(words), gloss, gloss, f"{words[0]}: {gloss}"])
     else:
-        opened = lzma.open if source.path.suffix == ".xz" else open
         with opened(source.path, "rt", encoding="utf-8") as file:
             yield from (line.strip() for line in file if len(line) > 40)
 
