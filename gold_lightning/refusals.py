@@ -236,7 +236,7 @@ def _missing(text: str, key: str, class_path: str) -> GoldError | None:
     if match := re.match(r'expected "subcommand" to be one of \{(.*)\}', text):
         return ConfigError("subcommand", _NOTHING, f"one of {', '.join([*match[1].split(','), 'tasks'])}")
     if match := re.match(r"argument subcommand: invalid choice: '([^']*)' \(choose from (.*)\)", text):
-        names = [*re.findall(r"[\w-]+", match[2]), "tasks"]
+        names = [*re.findall(r"[\w-]+", match[2]), "tasks", "experiment", "report"]
         return ConfigError("subcommand", match[1], f"one of {', '.join(names)}")
     return None
 
