@@ -143,7 +143,11 @@ class OODFeedback(Callback):
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         # In rounds after the first, Lightning asks for the probe set between training and validation.
-        generated = sum(b.seconds for b in _data(trainer).store().batches("probe")) if _data(trainer).round else 0.0
+        generated = (
+            sum(b.seconds for b in GoldDataModule.of(trainer).store().batches("probe"))
+            if GoldDataModule.of(trainer).round
+            else 0.0
+        )
         now = time.perf_counter()
         self._times["training"] = max(0.0, now - self._since - generated)
         self._since = now
@@ -163,7 +167,7 @@ class OODFeedback(Callback):
         self._probe.append((batch["id"], energies, outputs["losses"]))
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        data = _data(trainer)
+        data = GoldDataModule.of(trainer)
         probe = _gather(pl_module, self._probe)
         reference = self._score_reference(data, _student(pl_module))
         samples = data.probe_samples()
@@ -189,13 +193,13 @@ class OODFeedback(Callback):
         pl_module.log("probe/auroc", self._row["auroc"], rank_zero_only=True)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        data = _data(trainer)
+        data = GoldDataModule.of(trainer)
         data.pool.push(self._chosen, by_label=bool(data.task.labels))
         now = time.perf_counter()
         self._times["scoring"] = now - self._since
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        data = _data(trainer)
+        data = GoldDataModule.of(trainer)
         if trainer.is_global_zero:
             row = self._round_row(trainer, data)
             data.store().write_energies(self._scored)  # first: a round that has a line has its energies too
@@ -299,7 +303,7 @@ class StopInOrder(Callback):
         self._look(trainer)
 
     def _look(self, trainer: Trainer) -> None:
-        if _data(trainer).stopping.wanted:
+        if GoldDataModule.of(trainer).stopping.wanted:
             raise KeyboardInterrupt
 
 
@@ -311,7 +315,7 @@ class SeedSteps(Callback):
     """
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        data = _data(trainer)
+        data = GoldDataModule.of(trainer)
         torch.manual_seed(random.Random(f"{data.seed}/{data.round}/{batch_idx}/{trainer.global_rank}").getrandbits(63))
 
 
@@ -351,18 +355,11 @@ class TestPredictions(Callback):
             torch.distributed.all_gather_object(parts, self._found)
         # A distributed sampler pads with rows that are there already.
         found = {row: (energy, text) for part in parts for row, energy, text in part}
-        tested = _data(trainer).test_rows()
+        tested = GoldDataModule.of(trainer).test_rows()
         self.rows = [
             prediction_row(row, text, tested[row].targets, energy=round(energy, 4))
             for row, (energy, text) in sorted(found.items())
         ]
-
-
-def _data(trainer: Trainer) -> GoldDataModule:
-    data = trainer.datamodule  # type: ignore[attr-defined]
-    if not isinstance(data, GoldDataModule):
-        raise TypeError(f"OODFeedback needs a GoldDataModule, got {type(data).__name__}")
-    return data
 
 
 def _student(module: LightningModule) -> T5Student:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from lightning.pytorch import LightningDataModule
+from lightning.pytorch import LightningDataModule, Trainer
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from gold_lightning.backbone import load_tokenizer, target_text
@@ -176,6 +176,14 @@ class GoldDataModule(LightningDataModule):
     def advance(self) -> None:
         """Ends the round: what follows belongs to the next one."""
         self.round += 1
+
+    @staticmethod
+    def of(trainer: Trainer) -> GoldDataModule:
+        """The trainer's own, for callbacks. Raises TypeError where it has another."""
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        if not isinstance(data, GoldDataModule):
+            raise TypeError(f"this callback needs a GoldDataModule, got {type(data).__name__}")
+        return data
 
     def train_dataloader(self) -> DataLoader[dict[str, Any]]:
         """Synthesises the round's training samples, unless they are there, and gives them in a seeded order."""

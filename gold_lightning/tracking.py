@@ -174,7 +174,7 @@ class RoundLogger(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not trainer.is_global_zero:
             return
-        data = _data(trainer)
+        data = GoldDataModule.of(trainer)
         marks = _read_marks(data.run_dir)
         for logger in trainer.loggers:
             if isinstance(logger, WandbLogger):
@@ -188,11 +188,11 @@ class RoundLogger(Callback):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.is_global_zero:
-            self._show(trainer, _read_marks(_data(trainer).run_dir), missed=False)
+            self._show(trainer, _read_marks(GoldDataModule.of(trainer).run_dir), missed=False)
 
     def _show(self, trainer: Trainer, marks: dict[str, dict[str, str]], *, missed: bool) -> None:
         """Shows what the loggers lack of the rounds that are over."""
-        data = _data(trainer)
+        data = GoldDataModule.of(trainer)
         rows = [row for row in read_lines(data.run_dir / "rounds.jsonl") if row["round"] < data.round]
         seen: set[tuple[Kind, str]] = set()
         for row in rows:
@@ -284,13 +284,6 @@ def wandb_id(run_dir: Path) -> str:
     part.write_text(made + "\n")
     part.replace(path)
     return made
-
-
-def _data(trainer: Trainer) -> GoldDataModule:
-    data = trainer.datamodule  # type: ignore[attr-defined]
-    if not isinstance(data, GoldDataModule):
-        raise TypeError(f"RoundLogger needs a GoldDataModule, got {type(data).__name__}")
-    return data
 
 
 def _name(logger: Logger) -> str:
