@@ -21,6 +21,7 @@ ROOT = Path(__file__).parent.parent
 def test_there_are_enough_and_none_stands_twice():
     assert len(BAD) >= 60
     assert len({case.what for case in BAD}) == len(BAD)
+    assert {case.what for case in BAD} >= set(IN_A_PROCESS)
 
 
 @pytest.mark.parametrize("case", BAD, ids=[case.what[:60] for case in BAD])
