@@ -38,6 +38,7 @@ from gold_lightning.console import printable, say, table
 from gold_lightning.errors import BusyError, ConfigError, GoldError
 from gold_lightning.metrics import make_metric
 from gold_lightning.store import RoundStore, only_writer, read_lines, rounds_in, write_lines
+from gold_lightning.student import metric_names
 from gold_lightning.task import Task, load_task, load_yaml
 
 __all__ = ["Experiment", "Run", "Summary", "experiment_command", "load_experiment", "mean_interval", "summarise"]
@@ -271,12 +272,8 @@ def _flat(value: Mapping[str, Any], at: str = "") -> dict[str, Any]:
     return json.loads(json.dumps(found, default=str))  # type: ignore[no-any-return]
 
 
-def _metrics(task: Task) -> tuple[str, ...]:
-    return task.metrics or (("accuracy",) if task.labels else ("exact_match",))
-
-
 def _metric(experiment: Experiment, task: Task) -> str:
-    names = _metrics(task)
+    names = metric_names(task)
     if experiment.metric and experiment.metric not in names:
         raise ConfigError("metric", experiment.metric, f"a metric of {task.name} ({', '.join(names)})")
     return experiment.metric or names[0]
@@ -412,7 +409,7 @@ def _outcome(run: Run) -> dict[str, Any]:
     """What a finished run is compared by."""
     tested = read_lines(run.folder / "predictions.jsonl")
     metrics = {}
-    for name in _metrics(run.task):
+    for name in metric_names(run.task):
         metric = make_metric(name, run.task.label_names)
         targets = [row.get("targets", (row["target"],)) for row in tested]
         metric.update([row["prediction"] for row in tested], targets, torch.arange(len(tested)))
