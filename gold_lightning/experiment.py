@@ -15,17 +15,14 @@ from __future__ import annotations
 import itertools
 import json
 import logging
-import math
 import os
 import re
 import signal
-import statistics
 import subprocess
 import sys
-import textwrap
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,14 +31,15 @@ from typing import Any, Literal, get_args
 import torch
 from jsonargparse import ArgumentParser
 
-from gold_lightning.console import printable, say, table
+from gold_lightning.comparison import Summary, draw, result_lines, summarise
+from gold_lightning.console import printable, say
 from gold_lightning.errors import BusyError, ConfigError, GoldError
 from gold_lightning.metrics import make_metric
 from gold_lightning.store import RoundStore, only_writer, read_lines, rounds_in, write_lines
 from gold_lightning.student import metric_names
 from gold_lightning.task import Task, load_task, load_yaml
 
-__all__ = ["Experiment", "Run", "Summary", "experiment_command", "load_experiment", "mean_interval", "summarise"]
+__all__ = ["Experiment", "Run", "experiment_command", "load_experiment"]
 
 _log = logging.getLogger("gold_lightning")
 _NEVER = 1_000_000  # rounds without improvement
@@ -456,105 +454,7 @@ def _flipped(rounds: Sequence[Sequence[Mapping[str, Any]]]) -> dict[str, Any]:
     }
 
 
-# Comparing
-
-
-def mean_interval(values: Sequence[float]) -> tuple[float, float, float]:
-    """Mean, and its 95 % interval by Student's t with n - 1 degrees of freedom (Student, 1908).
-
-    Few seeds are what there is, and with 5 of them the normal's 1.96 standard errors would be 2.78.
-
-    Args:
-        values: One a seed, independent of each other.
-
-    Returns:
-        Mean, lower and upper end; the ends are nan for fewer than two values.
-    """
-    from scipy.stats import t
-
-    if not values:
-        return math.nan, math.nan, math.nan
-    mean = statistics.fmean(values)
-    if len(values) < 2:
-        return mean, math.nan, math.nan
-    half = float(t.ppf(0.975, len(values) - 1)) * statistics.stdev(values) / math.sqrt(len(values))
-    return mean, mean - half, mean + half
-
-
-@dataclass(frozen=True)
-class Summary:
-    """One arm over its finished seeds.
-
-    Args:
-        arm: Its name.
-        values: The metric by seed.
-        mean: Mean, lower and upper end.
-        differences: Difference to the first arm, for the seeds that both have.
-        difference: Mean, lower and upper end of the differences.
-        samples: Training samples of each run.
-        flipped: Exchanged labels and how many there are, in the probe sets (``probe``) and in what was fed back
-            (``fed_back``), over all seeds, and how well energy finds them (``auroc``); empty without label noise.
-    """
-
-    arm: str
-    values: Mapping[int, float]
-    mean: tuple[float, float, float]
-    differences: Mapping[int, float]
-    difference: tuple[float, float, float]
-    samples: tuple[int, ...]
-    flipped: Mapping[str, Any]
-
-    def row(self) -> dict[str, Any]:
-        """Plain values; what is not known is ``None``."""
-
-        def ends(found: tuple[float, float, float]) -> dict[str, Any]:
-            mean, low, high = (None if math.isnan(x) else x for x in found)
-            return {"mean": mean, "interval": None if low is None else [low, high]}
-
-        return {
-            "arm": self.arm,
-            "seeds": sorted(self.values),
-            **ends(self.mean),
-            "difference": {"seeds": sorted(self.differences), **ends(self.difference)},
-            "samples": sorted(set(self.samples)),
-            **({"flipped": dict(self.flipped)} if self.flipped else {}),
-        }
-
-
-def summarise(arms: Sequence[str], results: Sequence[Mapping[str, Any]], metric: str) -> list[Summary]:
-    """Each arm's mean and its paired difference to the first arm.
-
-    Args:
-        arms: Their names, in order.
-        results: One a finished run: ``arm``, ``seed``, ``metrics``, ``samples``, and ``flipped`` where there is noise.
-        metric: Name of the metric.
-    """
-    by_arm = {arm: {row["seed"]: row for row in results if row["arm"] == arm} for arm in arms}
-    first = {seed: row["metrics"][metric] for seed, row in by_arm[arms[0]].items()}
-    found = []
-    for arm, rows in by_arm.items():
-        values = {seed: row["metrics"][metric] for seed, row in sorted(rows.items())}
-        differences = {seed: v - first[seed] for seed, v in values.items() if seed in first and arm != arms[0]}
-        found.append(
-            Summary(
-                arm,
-                values,
-                mean_interval([*values.values()]),
-                differences,
-                mean_interval([*differences.values()]),
-                tuple(row["samples"] for row in rows.values()),
-                _add_up([row["flipped"] for row in rows.values() if "flipped" in row]),
-            )
-        )
-    return found
-
-
-def _add_up(found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    if not found:
-        return {}
-    sums = {name: [sum(f[name][i] for f in found) for i in (0, 1)] for name in ("probe", "fed_back")}
-    scores = [f["auroc"] for f in found if f["auroc"] is not None]
-    return {**sums, "auroc": statistics.fmean(scores) if scores else None}
+# Results
 
 
 def results_of(runs: Sequence[Run]) -> list[dict[str, Any]]:
@@ -575,109 +475,6 @@ def write_results(experiment: Experiment, runs: Sequence[Run]) -> list[Summary]:
     write_lines(experiment.folder / "results.jsonl", results)
     write_lines(experiment.folder / "summary.jsonl", [summary.row() for summary in found])
     return found
-
-
-def result_lines(experiment: Experiment, runs: Sequence[Run], found: Sequence[Summary]) -> Iterator[str]:
-    """The table as printable lines."""
-    name, first = _metric(experiment, runs[0].task), found[0].arm
-    tasks = ", ".join(dict.fromkeys(run.task.name for run in runs))
-    if experiment.question:
-        yield printable(experiment.question)
-    noisy = any(s.flipped for s in found)
-    head = [printable(f"{tasks}, {name}"), "seeds", "mean", printable(f"difference to {first}")]
-    rows = [head + (["flipped: probe", "fed back", "AUROC"] if noisy else [])]
-    for s in found:
-        row = [
-            printable(s.arm),
-            str(len(s.values)),
-            _percent(s.mean),
-            _points(s.difference) if s is not found[0] else "",
-        ]
-        if noisy:
-            row += [_share(s.flipped.get("probe")), _share(s.flipped.get("fed_back")), _score(s.flipped.get("auroc"))]
-        rows.append(row)
-    yield from table(rows, right=[1])
-    yield "mean and 95 % interval over seeds, by Student's t; the difference is paired: of runs of the same seed"
-    if noisy:
-        yield "flipped: share of exchanged labels in the probe sets and in what was fed back; AUROC of energy for them"
-    samples = {s.arm: sorted(set(s.samples)) for s in found if s.samples}
-    every = sorted({n for counts in samples.values() for n in counts})
-    if len(every) == 1:
-        yield f"each run: {every[0]} training samples"
-    elif every:
-        told = "; ".join(f"{printable(arm)} {', '.join(map(str, counts))}" for arm, counts in samples.items())
-        yield f"training samples differ, so budgets are not equal: {told}"
-    if missing := len(runs) - sum(len(s.values) for s in found):
-        yield f"not finished: {missing} of {len(runs)} runs; the same command goes on with them"
-
-
-def _percent(found: tuple[float, float, float]) -> str:
-    mean, low, high = (100 * x for x in found)
-    if math.isnan(mean):
-        return "-"
-    return f"{mean:.1f} %" + ("" if math.isnan(low) else f" ({low:.1f} to {high:.1f})")
-
-
-def _points(found: tuple[float, float, float]) -> str:
-    mean, low, high = (100 * x for x in found)
-    if math.isnan(mean):
-        return "-"
-    return f"{mean:+.1f}" + ("" if math.isnan(low) else f" ({low:+.1f} to {high:+.1f})")
-
-
-def _share(found: Sequence[int] | None) -> str:
-    return f"{found[0] / found[1]:.0%} of {found[1]}" if found and found[1] else "-"
-
-
-def _score(found: float | None) -> str:
-    return "-" if found is None else f"{found:.2f}"
-
-
-def draw(experiment: Experiment, metric: str, found: Sequence[Summary], paths: Sequence[Path]) -> None:
-    """Draws means and differences with their intervals, and each seed as a circle; black alone says all of it.
-
-    Args:
-        experiment: What was compared.
-        metric: Its name.
-        found: The arms.
-        paths: Files to write, by whose endings the formats go.
-    """
-    import matplotlib as mpl
-    from matplotlib.figure import Figure
-
-    with mpl.rc_context({"svg.hashsalt": "gold", "svg.fonttype": "none", "font.size": 10}):
-        figure = Figure(figsize=(10, 1.9 + 0.42 * len(found)), layout="constrained")
-        left, right = figure.subplots(1, 2, sharey=True)
-        places = range(len(found))
-        for axes, title in ((left, f"{metric} (%)"), (right, f"difference to {found[0].arm} (points)")):
-            for y, s in enumerate(found):
-                values, (mean, low, high) = (s.values, s.mean) if axes is left else (s.differences, s.difference)
-                if not values:
-                    continue
-                axes.plot(
-                    [100 * v for v in values.values()], [y + 0.22] * len(values), "o", ms=4.5, mfc="none", mec="0.35"
-                )
-                if not math.isnan(low):
-                    ends = [[100 * (mean - low)], [100 * (high - mean)]]
-                    axes.errorbar([100 * mean], [y], xerr=ends, fmt="none", ecolor="black", elinewidth=1.6, capsize=4)
-                axes.plot([100 * mean], [y], "D", ms=6, color="black")
-            axes.set_xlabel(title, parse_math=False)
-            axes.grid(axis="x", color="0.88", linewidth=0.8)
-            axes.set_axisbelow(True)
-            axes.spines[["top", "right", "left"]].set_visible(False)
-            axes.tick_params(axis="y", length=0)
-        right.axvline(0, color="black", linewidth=1, linestyle=(0, (4, 3)))
-        left.set_yticks(places, [printable(s.arm) for s in found], parse_math=False)
-        left.set_ylim(len(found) - 0.4, -0.6)
-        seeds = max((len(s.values) for s in found), default=0)
-        key = f"diamond: mean with 95 % interval over {seeds} seeds (Student's t); circles: seeds"
-        asked = textwrap.fill(printable(experiment.question or experiment.name), 100)
-        figure.suptitle(f"{asked}\n{key}", fontsize=10.5, parse_math=False)
-        for path in paths:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            part = path.with_name(f"{path.stem}.part{path.suffix}")
-            figure.savefig(part, dpi=150, metadata={"Date": None} if path.suffix == ".svg" else None)
-            part.replace(path)
 
 
 def experiment_command(args: Sequence[str], resolve: Resolve, runner: Runner | None = None) -> int:
@@ -721,11 +518,13 @@ def experiment_command(args: Sequence[str], resolve: Resolve, runner: Runner | N
             stopped = threading.Event()
             good = run_all(experiment, runs, given.jobs, runner or in_processes(stopped, given.jobs), stopped)
         found = write_results(experiment, runs)
-        lines = [*result_lines(experiment, runs, found)]
+        metric = _metric(experiment, runs[0].task)
+        tasks = ", ".join(dict.fromkeys(run.task.name for run in runs))
+        lines = [*result_lines(experiment.question, f"{tasks}, {metric}", found, len(runs))]
         (experiment.folder / "table.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
         figures = [experiment.folder / f"figure.{kind}" for kind in ("png", "svg")]
         if any(s.values for s in found):
-            draw(experiment, _metric(experiment, runs[0].task), found, figures)
+            draw(experiment.question or experiment.name, metric, found, figures)
     for line in lines:
         say(line)
     say(f"results: {experiment.folder}")

@@ -7,6 +7,7 @@ import time
 from dataclasses import replace
 
 import pytest
+from gold_lightning.comparison import draw, mean_interval, result_lines, summarise
 from gold_lightning.errors import ConfigError, GoldError
 from gold_lightning.experiment import (
     Experiment,
@@ -14,11 +15,8 @@ from gold_lightning.experiment import (
     experiment_command,
     in_processes,
     load_experiment,
-    mean_interval,
     plan_runs,
-    result_lines,
     run_all,
-    summarise,
     write_results,
 )
 from gold_lightning.store import only_writer, read_lines, write_lines
@@ -68,12 +66,16 @@ def test_the_table_says_what_is_compared_and_what_is_not_equal(tmp_path):
         result("band", 1, 0.6),
         result("band", 2, 0.7, samples=24),
     ]
-    told = "\n".join(result_lines(TWO, runs, summarise(["none", "band"], results, "accuracy")))
+    told = "\n".join(
+        result_lines("", "news_topics, accuracy", summarise(["none", "band"], results, "accuracy"), len(runs))
+    )
     assert "none                       2  55.0 % (-8.5 to 118.5)" in told
     assert "+10.0 (+10.0 to +10.0)" in told and "difference to none" in told
     assert "training samples differ, so budgets are not equal: none 32; band 24, 32" in told
     assert "flipped" not in told and "not finished" not in told
-    told = "\n".join(result_lines(TWO, runs, summarise(["none", "band"], results[:3], "accuracy")))
+    told = "\n".join(
+        result_lines("", "news_topics, accuracy", summarise(["none", "band"], results[:3], "accuracy"), len(runs))
+    )
     assert "each run: 32 training samples" in told and "not finished: 1 of 4 runs" in told
 
 
@@ -82,7 +84,7 @@ def test_noise_is_counted_against_the_base_rate(tmp_path):
     results = [result("none", s, 0.5, flipped=f) for s, f in zip((1, 2), flips, strict=True)]
     found = summarise(["none", "band"], results, "accuracy")
     assert found[0].flipped == {"probe": [5, 20], "fed_back": [3, 6], "auroc": pytest.approx(0.7)}
-    told = "\n".join(result_lines(TWO, planned(tmp_path), found))
+    told = "\n".join(result_lines("", "news_topics, accuracy", found, 4))
     assert "25% of 20       50% of 6  0.70" in told
 
 
@@ -292,15 +294,13 @@ def test_processes_end_when_they_are_stopped_and_their_output_is_kept(tmp_path):
 
 
 def test_the_figure_is_written_in_both_formats_the_same_each_time(tmp_path):
-    from gold_lightning.experiment import draw
-
     results = [result(arm, s, 0.5 + s / 50 + i / 100) for i, arm in enumerate(("a $x$", "<b>")) for s in range(5)]
     found = summarise(["a $x$", "<b>"], results, "accuracy")
     paths = [tmp_path / f"figure.{kind}" for kind in ("png", "svg")]
-    draw(TWO, "accuracy", found, paths)
+    draw("try", "accuracy", found, paths)
     before = [path.read_bytes() for path in paths]
     assert before[0].startswith(b"\x89PNG") and b"a $x$" in before[1] and b"&lt;b&gt;" in before[1]
-    draw(TWO, "accuracy", found, paths)
+    draw("try", "accuracy", found, paths)
     assert [path.read_bytes() for path in paths] == before and sorted(tmp_path.iterdir()) == sorted(paths)
 
 

