@@ -372,3 +372,24 @@ def test_logits_of_a_distance_are_those_of_heads_that_look_there(bert):
     # Rows that all look alike but for their places.
     logits = start._positions(bert, theirs, ["ban " * 12] * 2, config)
     assert int(logits[0, 0].argmax()) == 1  # bucket 1: the key stands one before the query
+
+
+def test_prompts_for_text_are_the_same_each_time_and_vary():
+    writing = _module("write_text")
+    prompts = [writing.prompt(n) for n in range(300)]
+    assert prompts == [writing.prompt(n) for n in range(300)] and len(set(prompts)) > 290
+    assert {form for form in writing.FORMS if any(form in p for p in prompts)} == set(writing.FORMS)
+    assert all(len(examples) == 2 for examples in writing.FORMS.values())
+
+
+@pytest.mark.parametrize(
+    "text, ended, wanted",
+    [
+        (" One. Two.\nsubject: x", True, "One. Two."),
+        ("One. Two and", False, "One."),
+        ("It ends nowhere and", False, "It ends nowhere and"),
+        ('"He came." Then', False, '"He came."'),
+    ],
+)
+def test_a_text_that_was_cut_off_loses_its_torn_sentence(text, ended, wanted):
+    assert _module("write_text")._tidy(text, ended) == wanted

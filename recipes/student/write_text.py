@@ -14,6 +14,7 @@ import argparse
 import itertools
 import json
 import random
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -110,8 +111,8 @@ def write(model: Any, tokenizer: Any, numbers: range) -> list[str]:
 
 def _tidy(text: str, ended: bool) -> str:
     text = text.split("\n")[0].strip()
-    end = max(text.rfind(mark) for mark in (". ", "? ", "! ", '."'))
-    return text if ended or end < 0 else text[: end + 1]
+    ends = [found.end() for found in re.finditer(r'[.?!]"?(?= |$)', text)]
+    return text if ended or not ends else text[: ends[-1]]
 
 
 def main() -> None:
