@@ -144,6 +144,8 @@ class GoldCLI(LightningCLI):
             if told is None:
                 raise
             raise told from e
+        if self.subcommand in ("fit", "preview") and self.datamodule.replay_from is None:
+            self.datamodule.generator.check_installed()
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_argument("--run.root", type=str, default="runs", help="Folder of all runs.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import reprlib
 
 _SHORT = reprlib.Repr()
@@ -36,6 +37,24 @@ class MissingDependencyError(GoldError):
 
     def __init__(self, package: str, extra: str) -> None:
         super().__init__(f"{package} is not installed; it comes with the extra: pip install 'gold-lightning[{extra}]'")
+
+
+def require(module: str, extra: str) -> None:
+    """Raises where a module cannot be found; it is not imported.
+
+    Args:
+        module: Its name.
+        extra: The extra of this package that brings it.
+
+    Raises:
+        MissingDependencyError: It is not installed.
+    """
+    try:
+        found = importlib.util.find_spec(module) is not None
+    except ValueError:  # imported already, from no file
+        found = True
+    if not found:
+        raise MissingDependencyError(module, extra)
 
 
 class QuotaError(GoldError):

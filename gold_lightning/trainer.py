@@ -99,7 +99,7 @@ class GoldTrainer(Trainer):
                     self._report(datamodule)
 
     def _report(self, data: GoldDataModule) -> None:
-        if self.is_global_zero:
+        if self.is_global_zero and (data.run_dir / "config.yaml").is_file():  # else no run had begun
             try_to_report(data.run_dir)
 
     def _is_over(self, ckpt_path: str | Path | None) -> bool:

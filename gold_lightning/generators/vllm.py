@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
-from gold_lightning.errors import ConfigError, GoldError, MissingDependencyError
+from gold_lightning.errors import ConfigError, GoldError, require
 from gold_lightning.generators.base import Completion, Generator, Request, telling
 from gold_lightning.generators.encoding import check_model, check_sampling, encode, excess, refuse_excess
 
@@ -211,15 +211,17 @@ class VLLMGenerator(Generator):
         prompts = [self._encode(r, tokenizer) for r in requests]
         return excess(requests, prompts, tokenizer, llm.model_config.max_model_len)[0]
 
+    def check_installed(self) -> None:
+        require("vllm", "vllm")
+
     def _load(self) -> Any:
         if self._llm is None:
+            self.check_installed()
             for name, value in _ENVIRONMENT.items():
                 os.environ.setdefault(name, value)
             try:
                 from vllm import LLM
             except (ImportError, OSError) as e:
-                if isinstance(e, ModuleNotFoundError) and e.name == "vllm":
-                    raise MissingDependencyError("vllm", "vllm") from None
                 said = " ".join(str(e).split())[:240]
                 raise GoldError(f"vLLM is installed but cannot be imported ({said}); python -c 'import vllm'") from e
             _make_room()

@@ -35,12 +35,13 @@ from lightning.pytorch import Callback, LightningModule, Trainer, seed_everythin
 from lightning.pytorch.callbacks import ModelCheckpoint
 from safetensors.torch import load_file, save_file
 from start import copy_encoder, fit_read_out, read_out, student_config
-from text import Example, Source, pieces, text_to_text
+from text import Example, Source, exchange_words, pieces, text_to_text
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from transformers import AutoModel, AutoTokenizer, PreTrainedTokenizerBase, T5ForConditionalGeneration
 
 _log = logging.getLogger(__name__)
+_EXCHANGED = 1 / 3  # of the words of a piece
 _PREFIXES = "topic subject category label classify sentence text review question what kind task about section".split()
 
 
@@ -80,6 +81,8 @@ class Settings:
             four fifths of it are over, and told, so that ``steps`` gives the same run again.
         workers: Processes of each training process that make batches; 0 makes them between the steps.
         tasks_every: Every how many batches one holds text-to-text tasks.
+        exchange: In how many of the other batches' pieces, from 0 to 1, a third of the words give way to words of the
+            teacher's vocabulary.
         temperature: Of the teacher's likeness of text and word.
         weights: Of the losses: word states, sentence vector, words, text to text.
         heldout: Pieces that are never trained on.
@@ -103,6 +106,7 @@ class Settings:
     minutes: float | None = None
     workers: int = 0
     tasks_every: int = 5
+    exchange: float = 0.0
     temperature: float = 0.05
     weights: tuple[float, float, float, float] = (2.0, 4.0, 1.0, 0.25)
     heldout: int = 512
@@ -241,6 +245,8 @@ class Batches(IterableDataset):
         self.texts, self.settings, self.tokenizers, self.first = texts, settings, tokenizers, first
         self._epoch: tuple[int, list[list[int]]] = (-1, [])
         self._per_epoch: int | None = None
+        vocabulary = tokenizers[1].get_vocab() if settings.exchange else {}
+        self._words = sorted(w for w in vocabulary if w.isascii() and w.isalpha() and w.islower() and len(w) > 2)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         number, step = self.first()
@@ -260,6 +266,10 @@ class Batches(IterableDataset):
         if number % self.settings.tasks_every == self.settings.tasks_every - 1:
             # Half as many texts: these batches are wider, and pay for logits at every target token.
             return self.tasks([text_to_text(luck, t, luck.choice(texts)) for t in texts[::2]])
+        texts = [
+            exchange_words(luck, t, self._words, _EXCHANGED) if luck.random() < self.settings.exchange else t
+            for t in texts
+        ]
         return self.dense(texts, [_prefix(luck) for _ in texts])
 
     def dense(self, texts: Sequence[str], prefixes: Sequence[str]) -> dict[str, Any]:

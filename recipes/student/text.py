@@ -12,11 +12,12 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Literal
 
-__all__ = ["Example", "Source", "ngrams", "pieces", "text_to_text"]
+__all__ = ["Example", "Source", "exchange_words", "ngrams", "pieces", "text_to_text"]
 
 _SENTENCE_END = re.compile(r"(?<=[.!?][\"')\]])\s+|(?<=[.!?])\s+(?=[\"'(\[A-Z0-9])")
 _SENTENCES = (1, 1, 2, 3, 5)  # in a piece
 _WORD = re.compile(r"[a-z0-9]+")
+_EXCHANGED = re.compile(r"(?<![^\W_])[A-Za-z]{3,}(?![^\W_])")
 
 
 @dataclass(frozen=True)
@@ -114,6 +115,28 @@ def _cut(paragraph: str, max_words: int, luck: random.Random) -> Iterator[str]:
         wanted -= 1
     if len(taken) > 3:
         yield " ".join(taken)
+
+
+def exchange_words(luck: random.Random, text: str, words: Sequence[str], share: float) -> str:
+    """Puts other words in the place of some, about half of them capitalised, as names are.
+
+    A teacher says what any text means, also one that makes no sense: so its whole vocabulary can be learnt from it,
+    names above all, wherever the text at hand has few of them. Spaces and punctuation stay where they are.
+
+    Args:
+        luck: Draws places and words.
+        text: The text.
+        words: Lower-case words to draw from.
+        share: Of the words of three letters or more, how many are exchanged, from 0 to 1.
+    """
+
+    def other(found: re.Match[str]) -> str:
+        if luck.random() >= share:
+            return found[0]
+        word = luck.choice(words)
+        return word.capitalize() if found[0][0].isupper() or luck.random() < 0.4 else word
+
+    return _EXCHANGED.sub(other, text)
 
 
 # Text to text

