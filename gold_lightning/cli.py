@@ -434,8 +434,28 @@ def _resolved(args: Sequence[str]) -> Mapping[str, Any]:
     return found
 
 
+class _HubSaidOnce(logging.Filter):
+    """Lets one line of ours through for all that the hub's client says of each of its tries."""
+
+    _told = False
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        text = record.getMessage()
+        if "thrown while requesting" not in text and "[Retry " not in text:
+            return True
+        if not self._told:
+            record.msg, record.args = "the hub does not answer; trying for a while (HF_HUB_OFFLINE=1 does not try)", ()
+            self._told = True
+            return True
+        return False
+
+
 def _quiet() -> None:
     """One line a round, not a screen of notices."""
+    hub = logging.getLogger("huggingface_hub.utils._http")
+    if not any(isinstance(f, _HubSaidOnce) for f in hub.filters):
+        hub.addFilter(_HubSaidOnce())
+    logging.getLogger("huggingface_hub").propagate = False  # it has a handler of its own: each line would come twice
     logging.basicConfig(format="%(message)s", level=logging.WARNING, stream=sys.stderr)
     logging.getLogger("gold_lightning").setLevel(logging.INFO)
     for name in ("lightning.pytorch", "lightning.fabric"):

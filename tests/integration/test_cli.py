@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from gold_lightning.cli import _CONFIGS, find_config, main
+from gold_lightning.cli import _CONFIGS, _HubSaidOnce, _quiet, find_config, main
 from gold_lightning.task import load_task
 
 SHIPPED = sorted(_CONFIGS.rglob("*.yaml"))
@@ -138,6 +139,25 @@ def test_a_generator_that_is_not_installed_is_told_before_anything_is_left(
     line = fails(capsys, command, "--data.generator", *args, *more, "--trainer.accelerator", "cpu")
     assert line.endswith(f"pip install 'gold-lightning[{extra}]'")
     assert not [*tmp_path.iterdir()]
+
+
+def test_a_hub_that_does_not_answer_is_told_once(monkeypatch):
+    from huggingface_hub.utils import _http
+
+    told = []
+    handler = logging.Handler()
+    monkeypatch.setattr(handler, "emit", lambda record: told.append(record.getMessage()))
+    _quiet()
+    monkeypatch.setattr(_http.logger, "filters", [_HubSaidOnce()])
+    _http.logger.addHandler(handler)
+    try:
+        for i in range(3):
+            _http.logger.warning(f"'{i}%' thrown while requesting HEAD http://hub/{i}")
+            _http.logger.warning("Retrying in 1s [Retry %d/5].", i)
+        _http.logger.warning("something else")
+    finally:
+        _http.logger.removeHandler(handler)
+    assert [line.split(";")[0] for line in told] == ["the hub does not answer", "something else"]
 
 
 def test_shipped_configs_are_found_from_any_folder(tmp_path, monkeypatch):
