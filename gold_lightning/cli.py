@@ -516,6 +516,25 @@ def _nothing(signum: int, frame: FrameType | None) -> None:
     """Stands in for Lightning's handler of SIGTERM."""
 
 
+_GONE = "error: another process of this run is gone; the same command goes on from here"
+
+
+def _say_who_is_gone() -> None:
+    """Has Lightning say why, before it ends this process with SIGKILL since one that it started was killed.
+
+    It looks every five seconds; mostly the broken connection is noticed before that, and told in :func:`main`.
+    """
+    from lightning.fabric.strategies.launchers import subprocess_script
+
+    class Observer(subprocess_script._ChildProcessObserver):
+        def _terminate_all(self) -> None:
+            if any((p.returncode or 0) < 0 for p in self._child_processes):  # one that failed has told why itself
+                print(_GONE, file=sys.stderr, flush=True)
+            super()._terminate_all()
+
+    subprocess_script._ChildProcessObserver = Observer  # type: ignore[misc]
+
+
 @rank_zero_only
 def _say_stopped() -> None:
     print("stopped; the same command goes on from here", file=sys.stderr)
@@ -542,6 +561,7 @@ def main(args: Sequence[str] | None = None) -> int:
             elif argv[:1] == ["report"]:
                 report_command(argv[1:])
             else:
+                _say_who_is_gone()
                 GoldCLI(_resolve_configs(argv))
     except KeyboardInterrupt:
         _say_stopped()
@@ -562,7 +582,7 @@ def main(args: Sequence[str] | None = None) -> int:
         if "gloo/transport" not in str(e):
             raise
         # Its connection broke: it was killed, and could say nothing.
-        print("error: another process of this run is gone; the same command goes on from here", file=sys.stderr)
+        print(_GONE, file=sys.stderr)
         return 1
     except OSError as e:  # a full disk, a folder that must not be written to
         if e.errno not in _DISK:

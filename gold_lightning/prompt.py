@@ -176,8 +176,9 @@ def _request(task: Task, label: str | None, shared: str, own: str, seed: int) ->
     answer, rest = f"{names[0]}:", names[1:]
     if label is not None:
         answer, rest = f"{names[0]}: {label}\n{rest[0]}:", rest[1:]
-    # Models break the lines of a text that has some in the demos, escaped or not: then no engine may end it there.
-    one_line = not any("\n" in value for d in task.demos for value in (*d.fields.values(), d.target))
+    # Models break the lines of a text that has some in the demos, escaped or not: no engine may end that one there.
+    broken = {name for name in names if any("\n" in {**d.fields, task.target.name: d.target}[name] for d in task.demos)}
+    begun = [name for name in rest if broken.isdisjoint(names[: names.index(name)])]
     return Request(
         system=f"You write realistic samples for a data set. {task.description}",
         shared=shared,
@@ -186,7 +187,8 @@ def _request(task: Task, label: str | None, shared: str, own: str, seed: int) ->
         seed=seed,
         max_tokens=task.max_sample_tokens,
         stop=("\n\n",) if rest else ("\n",),
-        lines=tuple(f"{name}:" for name in rest) if one_line else (),
+        lines=tuple(f"{name}:" for name in begun),
+        open_end=bool(begun) and begun[-1] in broken,
         schema=_schema(task, label),
     )
 

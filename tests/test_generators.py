@@ -272,6 +272,20 @@ def test_what_follows_a_line_that_was_begun_is_what_the_model_would_write_there(
     assert (text.completion(3).text, text.completion(3).finish) == ("one\nb: two", "stop")
 
 
+def test_an_open_last_line_goes_on_to_what_stops_it(folder, reference):
+    tokenizer = reference[1]
+    request = Request("s", "x", "y", answer="a:", stop=("\n\n",), lines=("b:",), open_end=True, max_tokens=60)
+    text = _Text(request, tokenizer, {tokenizer.eos_token_id})
+    for token in tokenizer("one\n").input_ids:
+        text.add(token)
+    for _ in "b:":
+        text.add(0)
+    for token in tokenizer(" two\n three\n\nfour").input_ids:
+        if not text.ended:
+            text.add(token)
+    assert (text.completion(3).text, text.completion(3).finish) == ("one\nb: two\n three", "stop")
+
+
 def test_letters_before_a_line_end_in_the_same_token_are_kept():
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast

@@ -217,11 +217,19 @@ def test_one_line_to_write_ends_at_its_end():
     assert training_request(ONE_FIELD, "Sports", [], Hint(), 0).stop == ("\n",)
 
 
-def test_lines_are_named_in_wire_order_unless_a_demo_has_line_breaks():
-    assert training_request(FREE, None, FREE.demos, Hint(), 0).lines == ("text_2:", "summary:")
+def test_lines_are_named_in_wire_order_up_to_one_that_has_line_breaks_in_a_demo():
+    def begun(**broken):
+        demo = FREE.demos[0]
+        fields = {name: broken.get(name, text) for name, text in demo.fields.items()}
+        task = replace(FREE, demos=(*FREE.demos[1:], replace(demo, fields=fields, target=broken.get("target", "One."))))
+        request = training_request(task, None, task.demos, Hint(), 0)
+        return request.lines, request.open_end
+
+    assert begun() == (("text_2:", "summary:"), False)
+    assert begun(target="A\nstory.") == (("text_2:", "summary:"), True)
+    assert begun(text_2="A\nstory.") == (("text_2:",), True)
+    assert begun(text="A\nstory.") == begun(text="A\nstory.", target="A\nstory.") == ((), False)
     assert training_request(ONE_FIELD, "Sports", [], Hint(), 0).lines == ()
-    broken = replace(FREE, demos=(replace(FREE.demos[0], target="A\nstory."),))
-    assert training_request(broken, None, broken.demos, Hint(), 0).lines == ()
 
 
 def test_the_answer_and_a_perfect_completion_make_a_sample():

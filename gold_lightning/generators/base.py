@@ -28,6 +28,7 @@ class Request:
         lines: How each line after the first begins. An engine that decodes token by token writes these
             beginnings itself where the model ends a line, and ends with the last line: then no line can be
             missing, and nothing is written past them. Other engines leave it to the instruction and the demos.
+        open_end: The last of ``lines`` may go on over further lines: ``stop`` alone ends it.
         choices: Where given, nothing is sampled: the completion holds the log-likelihood of each choice
             as the continuation of the prompt, up to the token that tells it from all other choices.
             What follows says nothing about which it is, and would make long names less likely.
@@ -45,6 +46,7 @@ class Request:
     max_tokens: int = 128
     stop: tuple[str, ...] = ()
     lines: tuple[str, ...] = ()
+    open_end: bool = False
     choices: tuple[str, ...] = ()
     greedy: bool = False
     schema: str = ""

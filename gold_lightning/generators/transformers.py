@@ -111,7 +111,8 @@ class _Text:
             return
         over = token in self._ends
         text = self._text if over else self._decode([*self.tokens, token])
-        line_end = text.find("\n", self._value_at) if self._request.lines else -1
+        one_line = bool(self._lines) if self._request.open_end else bool(self._request.lines)
+        line_end = text.find("\n", self._value_at) if one_line else -1
         if self._lines and (over or line_end >= 0):
             # One token may hold a line's last letters as well as its end.
             rest = "" if over else text[:line_end].removeprefix(self._text)
