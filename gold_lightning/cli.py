@@ -352,12 +352,24 @@ def _name_wandb(config: Any) -> None:
             install = "pip install 'gold-lightning[wandb]'"
             raise ConfigError("trainer.logger", logger.class_path, "a logger whose package is installed", install)
         init = logger.init_args
+        if not (init.get("offline") or os.environ.get("WANDB_MODE", "online") != "online") and not _wandb_has_key():
+            raise ConfigError(
+                "trainer.logger", logger.class_path, "a key in WANDB_API_KEY, or WANDB_MODE=offline", "or: wandb login"
+            )
         if init.get("name") is None:
             init.name = f"{run_dir.parent.name}/{run_dir.name}"
         if init.get("save_dir") in (None, "."):  # Lightning's default
             init.save_dir = str(run_dir)
         if init.get("id") is None and init.get("version") is None:
             init.id = rank_zero_only(wandb_id)(run_dir)
+
+
+def _wandb_has_key() -> bool:
+    """Whether W&B finds a key, without asking it, or anybody, for one."""
+    import wandb
+
+    logging.getLogger("wandb").setLevel(logging.ERROR)
+    return bool(wandb.login(prompt=False, verify=False))
 
 
 def _not_loaded(*args: Any, **kwargs: Any) -> None:
