@@ -6,6 +6,8 @@ import json
 import logging
 import shutil
 import tempfile
+from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -155,7 +157,9 @@ def build_from_generator(
     model.save_pretrained(out)
 
 
-def build_tokenizer(source: Path, out: Path, vocab_size: int) -> list[str]:
+def build_tokenizer(
+    source: Path, out: Path, vocab_size: int, words: Sequence[str] = (), merges: int | None = None
+) -> list[str]:
     """Writes a T5 tokenizer with the first merges of a byte-level BPE, and T5's special tokens and sentinels.
 
     Keeping the first merges of a BPE keeps a BPE: every text can still be written, in more tokens, and
@@ -165,13 +169,16 @@ def build_tokenizer(source: Path, out: Path, vocab_size: int) -> list[str]:
         source: Folder with ``tokenizer.json``.
         out: Where the new tokenizer is written.
         vocab_size: Tokens to keep, special ones and sentinels included.
+        words: Words of letters that are to be one token each after a space, whatever the merges; the first ones
+            that there is room for.
+        merges: How many merges are kept at most.
 
     Returns:
-        The kept tokens of the source in their new order; the first of them has the id 3.
+        The kept tokens in their new order; the first of them has the id 3.
     """
     from transformers import PreTrainedTokenizerFast
 
-    spec, kept = _prune(json.loads((source / "tokenizer.json").read_text(encoding="utf-8")), vocab_size)
+    spec, kept = _prune(json.loads((source / "tokenizer.json").read_text(encoding="utf-8")), vocab_size, words, merges)
     path = out / "tokenizer.json"
     path.write_text(json.dumps(spec, ensure_ascii=False), encoding="utf-8")
     tokenizer = PreTrainedTokenizerFast(
@@ -187,17 +194,20 @@ def build_tokenizer(source: Path, out: Path, vocab_size: int) -> list[str]:
     return kept
 
 
-def _prune(spec: dict[str, Any], vocab_size: int) -> tuple[dict[str, Any], list[str]]:
+def _prune(
+    spec: dict[str, Any], vocab_size: int, words: Sequence[str], most: int | None
+) -> tuple[dict[str, Any], list[str]]:
     """A smaller tokenizer.json, and the kept tokens in their new order, which begins at id 3."""
     from tokenizers.pre_tokenizers import ByteLevel
 
     special = ["<pad>", "</s>", "<unk>"]
     sentinels = [f"<extra_id_{i}>" for i in range(_SENTINELS)]
     kept = sorted(ByteLevel.alphabet())
-    merges = []
+    merges: list[list[str]] = []
     have = set(kept)
-    for merge in spec["model"]["merges"]:
-        if len(kept) + len(special) + len(sentinels) >= vocab_size:
+    room = vocab_size - len(special) - len(sentinels)
+    for merge in spec["model"]["merges"][:most]:
+        if len(kept) >= room:
             break
         left, right = merge if isinstance(merge, list) else merge.split(" ")
         if left in have and right in have:
@@ -205,8 +215,11 @@ def _prune(spec: dict[str, Any], vocab_size: int) -> tuple[dict[str, Any], list[
             if left + right not in have:
                 have.add(left + right)
                 kept.append(left + right)
+    after_space = (f"\u0120{word}" for word in dict.fromkeys(words))
+    kept += islice((token for token in after_space if token not in have), room - len(kept))
     order = [*special, *kept, *sentinels]
     spec["model"] |= {"vocab": {t: i for i, t in enumerate(order)}, "merges": merges, "unk_token": None}
+    spec["model"]["ignore_merges"] = bool(words)  # a word that is in the vocabulary is looked up, not merged
     spec["added_tokens"] = [
         {"id": order.index(t), "content": t, "single_word": False, "lstrip": False, "rstrip": False}
         # A sentinel is no special token: it is found in a text, and decoding keeps it.

@@ -7,7 +7,7 @@ import random
 
 import pytest
 import torch
-from gold_lightning.backbone import build_from_generator, load_model, load_tokenizer
+from gold_lightning.backbone import build_from_generator, build_tokenizer, load_model, load_tokenizer
 from gold_lightning.errors import GoldError
 
 
@@ -18,14 +18,33 @@ def built(bpe_source, tmp_path_factory):
     return out
 
 
-def test_tokenizer_gives_any_text_back(built):
-    tokenizer = load_tokenizer(str(built))
+@pytest.fixture(scope="module")
+def with_words(bpe_source, tmp_path_factory):
+    out = tmp_path_factory.mktemp("words")
+    build_tokenizer(bpe_source, out, 3 + 256 + 20 + 4 + 100, ["harbour", "naïve", "harbour", "Oslo", "NATO", "x"], 20)
+    return out
+
+
+def test_words_that_no_merge_makes_are_one_token_after_a_space(with_words):
+    tokenizer = load_tokenizer(str(with_words))
+    assert len(tokenizer) == 3 + 256 + 20 + 4 + 100
+    for word in ("harbour", "Oslo", "NATO"):
+        (token, _) = tokenizer(f" {word}").input_ids
+        assert tokenizer.decode([token]) == f" {word}"
+        assert len(tokenizer(word).input_ids) > 2 < len(tokenizer(f" {word}s").input_ids)  # in pieces, as before
+    assert tokenizer("Oslo and Oslo").input_ids.count(tokenizer(" Oslo").input_ids[0]) == 1
+
+
+@pytest.mark.parametrize("folder", ["built", "with_words"])
+def test_tokenizer_gives_any_text_back(folder, request):
+    tokenizer = load_tokenizer(str(request.getfixturevalue(folder)))
     rng = random.Random(0)
     texts = [
         "",
         "a </s> <pad> b <unk>",
         "<extra_id_0> x<extra_id_99>",
         " two  spaces ",
+        "harbour harbour  Oslo, \u0120Oslo NATO's",
         "line\nbreak\t",
         "x = -3.50 * (y + 12)",
         "naïve 中文 🙂 \u200d",

@@ -27,6 +27,7 @@ def _module(name):
 
 
 text = _module("text")
+vocabulary = _module("vocabulary")
 start = _module("start")
 pretrain = _module("pretrain")
 
@@ -102,6 +103,27 @@ def test_exchanged_words_leave_spaces_and_punctuation_where_they_are():
     assert 0.3 < capitals / count < 0.5
 
 
+def test_another_case_leaves_what_an_uncased_teacher_reads():
+    piece = "Shares of the oil firm rose in Paris."
+    made = {text.recase(random.Random(i), piece) for i in range(60)}
+    assert {m.lower() for m in made} == {piece.lower()}
+    assert piece.lower() in made and "SHARES of the oil firm rose in Paris." in made
+    assert any(m.startswith("Shares") and "Oil Firm Rose" in m for m in made)
+
+
+def test_words_are_taken_as_they_are_written_and_the_frequent_first():
+    order = {w: 9 - i for i, w in enumerate(["##ing", "reuters", "bank", "paris", "nato", "the", "1990", "é"])}
+    seen = ["he saw the Bank, the bank, the bank and the bank in Paris, as NATO did, and NATO again in Paris."]
+    forms = vocabulary.word_forms(order, seen)
+    assert set(forms) == {
+        *("the", "The", "nato", "Nato", "NATO", "paris", "Paris", "bank", "Bank", "reuters", "Reuters")
+    }
+    at = forms.index
+    assert at("NATO") < at("Nato") and at("Paris") < at("paris") and at("bank") < at("Bank")
+    assert at("Reuters") < at("reuters")  # a word that the texts do not have is taken for a name
+    assert vocabulary.word_forms(order, ["of Bank and of Bank and of Bank"]).index("Bank") < at("Bank")
+
+
 def test_states_are_lined_up_by_word():
     string = "tag: two  words"
     # Tokens: "tag", ":", "two", "wo", "rds", end. Words count from the first that stands after the prefix.
@@ -164,7 +186,7 @@ def _run(teacher, work, *callbacks, **changed):
         work=work,
         teacher=teacher,
         sources=[text.Source(work / "a.txt", "paragraphs")],
-        shape=pretrain.Shape(vocab_size=3 + 256 + 20 + 100, layers=(0,)),
+        shape=pretrain.Shape(vocab_size=3 + 256 + 20 + 4 + 100, merges=20, layers=(0,)),
         batch_tokens=256,
         heldout=64,
         save_every=1,
@@ -189,6 +211,10 @@ def test_a_stopped_pretraining_goes_on_as_if_it_had_not(teacher, bpe_source, tmp
     first = torch.load(tmp_path / "whole" / "last.ckpt", weights_only=True)["state_dict"]
     begun = load_file(tmp_path / "whole" / "init" / "model.safetensors")
     assert not torch.equal(first["model.shared.weight"], begun["shared.weight"])
+    tokenizer = pretrain.AutoTokenizer.from_pretrained(tmp_path / "halves" / "student")
+    forms = vocabulary.word_forms(pretrain.AutoTokenizer.from_pretrained(teacher).get_vocab(), _sentences())
+    whole = [w for w in forms if len(tokenizer(f" {w}").input_ids) == 2]  # and the end
+    assert len(tokenizer) == 3 + 256 + 20 + 4 + 100 and forms[:4] == whole[:4]
     exported = load_file(tmp_path / "halves" / "student" / "model.safetensors")
     assert exported["shared.weight"].dtype == torch.bfloat16
     assert torch.equal(exported["shared.weight"], first["model.shared.weight"].bfloat16())

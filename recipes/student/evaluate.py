@@ -2,11 +2,12 @@
 
     python recipes/student/evaluate.py --student gold_lightning/assets/student --news RUN --data data --out table.jsonl
 
-Starts: ``random`` (the shape of the student, T5's own random weights), ``generator`` (the same, embeddings of the
-embedded generator projected to the width), ``pretrained``. Steps, batches, seeds and learning rate are the same for
-all three. Data: the samples that a quickstart RUN made, tested on the task's hand-written items; SVAMP's train and
-test; MRPC's test file for training and its validation file for testing; ANLI's dev_r1 for training and test_r1 for
-testing. What is trained here is thrown away. A second call goes on where the first one stopped.
+Starts: ``random`` (the shape of the student, T5's own random weights), ``generator`` (the same, but each token's
+embedding is the mean of the embedded generator's of the same text, projected to the width), ``pretrained``. Steps,
+batches, seeds and learning rate are the same for all three. Data: the samples that a quickstart RUN made, tested on the
+task's hand-written items; SVAMP's train and test; MRPC's test file for training and its validation file for testing;
+ANLI's dev_r1 for training and test_r1 for testing. What is trained here is thrown away. A second call goes on where the
+first one stopped.
 """
 
 from __future__ import annotations
@@ -87,16 +88,19 @@ def begin(start: str, student: Path, seed: int) -> PreTrainedModel:
     torch.manual_seed(seed)
     model = T5ForConditionalGeneration(AutoConfig.from_pretrained(student))
     if start == "generator":
-        source = embedded_folder()
-        old = json.loads((source / "tokenizer.json").read_text(encoding="utf-8"))["model"]["vocab"]
-        ids = {token: i for token, i in load_tokenizer(str(student)).get_vocab().items() if token in old}
+        source, own = embedded_folder(), load_tokenizer(str(student))
+        theirs = load_tokenizer(str(source))
+        texts = {i: own.decode([i]) for token, i in own.get_vocab().items() if token not in own.all_special_tokens}
+        found = {i: theirs(t, add_special_tokens=False).input_ids for i, t in texts.items() if "\ufffd" not in t}
+        ids = {i: pieces for i, pieces in found.items() if pieces}
         with safe_open(source / "model.safetensors", "pt") as file:
-            rows = file.get_tensor("model.embed_tokens.weight").float()[[old[t] for t in ids]]
+            table = file.get_tensor("model.embed_tokens.weight").float()
+        rows = torch.stack([table[pieces].mean(0) for pieces in ids.values()])
         rows = rows - rows.mean(0)
         _, _, axes = torch.linalg.svd(rows, full_matrices=False)
         rows = rows @ axes[: model.config.d_model].T
         with torch.no_grad():
-            model.shared.weight[list(ids.values())] = rows / rows.std()
+            model.shared.weight[list(ids)] = rows / rows.std()
     return model
 
 

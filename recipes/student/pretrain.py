@@ -35,10 +35,11 @@ from lightning.pytorch import Callback, LightningModule, Trainer, seed_everythin
 from lightning.pytorch.callbacks import ModelCheckpoint
 from safetensors.torch import load_file, save_file
 from start import copy_encoder, fit_read_out, read_out, student_config
-from text import Example, Source, exchange_words, pieces, text_to_text
+from text import Example, Source, exchange_words, pieces, recase, text_to_text
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from transformers import AutoModel, AutoTokenizer, PreTrainedTokenizerBase, T5ForConditionalGeneration
+from vocabulary import word_forms
 
 _log = logging.getLogger(__name__)
 _EXCHANGED = 1 / 3  # of the words of a piece
@@ -51,12 +52,14 @@ class Shape:
 
     Args:
         vocab_size: Tokens, sentinels included.
+        merges: How many merges of the generator's tokenizer are kept at most; the rest of the vocabulary are words.
         layers: The teacher's layers that the encoder's begin as.
         decoder_layers: How many; they begin small.
     """
 
-    vocab_size: int = 16384
-    layers: tuple[int, ...] = (0, 1, 2, 3, 4, 5)
+    vocab_size: int = 25600
+    merges: int = 3000
+    layers: tuple[int, ...] = (0, 1, 4, 5)
     decoder_layers: int = 1
 
 
@@ -70,7 +73,7 @@ class Settings:
         sources: Text to learn from.
         exclude: Folder of evaluation rows to keep out of the text.
         shape: Of the student.
-        begin: Folder of a student to go on from, in place of the teacher's layers; its shape is then ``shape``.
+        begin: Folder of a student to go on from, in place of the teacher's layers and ``shape``.
         max_words: Longest piece of text.
         batch_tokens: Student tokens in a batch of each process, roughly.
         batch_texts: Most texts in a batch.
@@ -83,6 +86,7 @@ class Settings:
         tasks_every: Every how many batches one holds text-to-text tasks.
         exchange: In how many of the other batches' pieces, from 0 to 1, a third of the words give way to words of the
             teacher's vocabulary.
+        recase: In how many of the other batches' pieces, from 0 to 1, the case of letters is another one, as in titles.
         temperature: Of the teacher's likeness of text and word.
         weights: Of the losses: word states, sentence vector, words, text to text.
         heldout: Pieces that are never trained on.
@@ -107,6 +111,7 @@ class Settings:
     workers: int = 0
     tasks_every: int = 5
     exchange: float = 0.0
+    recase: float = 0.0
     temperature: float = 0.05
     weights: tuple[float, float, float, float] = (2.0, 4.0, 1.0, 0.25)
     heldout: int = 512
@@ -192,17 +197,23 @@ def init(settings: Settings, texts: list[str]) -> None:
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
     shape = settings.shape
-    kept = build_tokenizer(embedded_folder(), part, shape.vocab_size)
-    tokenizer = AutoTokenizer.from_pretrained(part)
     teacher = Teacher(settings.teacher)
     teacher.model.to("cuda" if torch.cuda.is_available() else "cpu")
-    strings = [tokenizer.decode([3 + i]).strip() for i in range(len(kept))]
-    known = {w for t in texts for w in t.lower().split()}
-    word = [s.isascii() and s.isalpha() and len(s) > 2 and s.lower() in known for s in strings]
-    ids = torch.tensor([3 + i for i, w in enumerate(word) if w])
-    distinct = sorted({strings[int(i) - 3].lower() for i in ids})
+    if settings.begin is None:
+        forms = word_forms(teacher.tokenizer.get_vocab(), texts)
+        build_tokenizer(embedded_folder(), part, shape.vocab_size, forms, shape.merges)
+    else:
+        AutoTokenizer.from_pretrained(settings.begin).save_pretrained(part)
+    tokenizer = AutoTokenizer.from_pretrained(part)
+    strings = tokenizer.batch_decode([[i] for i in range(len(tokenizer))])
+    known = {w for t in texts for w in t.lower().split()} | set(teacher.tokenizer.get_vocab())
+    # A scrap may happen to be a word too; one after a space is meant as it.
+    own = {i: s[1:].lower() for i, s in enumerate(strings) if s[:1] == " " and s.isascii() and s[1:].isalpha()}
+    own = {i: s for i, s in own.items() if len(s) > 2 and s in known}
+    ids = torch.tensor(list(own))
+    distinct = sorted(set(own.values()))
     vectors = dict(zip(distinct, teacher.vectors(distinct), strict=True))
-    words = torch.stack([vectors[strings[int(i) - 3].lower()] for i in ids])
+    words = torch.stack([vectors[s] for s in own.values()])
     words = F.normalize(words - words.mean(0), dim=1)
     means = teacher.vectors(texts[:2048])
 
@@ -219,7 +230,7 @@ def init(settings: Settings, texts: list[str]) -> None:
     targets = {"ids": ids, "words": words, "text_mean": means.mean(0), "project": project}
     save_file({k: v.contiguous() for k, v in targets.items()}, part / "targets.safetensors")
     part.rename(folder)
-    _log.info("%d tokens, of which %d are words that the teacher is asked about", shape.vocab_size, len(ids))
+    _log.info("%d tokens, of which %d are words that the teacher is asked about", len(tokenizer), len(ids))
 
 
 # Training
@@ -270,6 +281,7 @@ class Batches(IterableDataset):
             exchange_words(luck, t, self._words, _EXCHANGED) if luck.random() < self.settings.exchange else t
             for t in texts
         ]
+        texts = [recase(luck, t) if luck.random() < self.settings.recase else t for t in texts]
         return self.dense(texts, [_prefix(luck) for _ in texts])
 
     def dense(self, texts: Sequence[str], prefixes: Sequence[str]) -> dict[str, Any]:
@@ -412,8 +424,9 @@ class Pretraining(LightningModule):
             sentence = self.project(out.decoder_hidden_states[-1][:, 0].float())
             sentence_loss = 1 - F.cosine_similarity(sentence, vectors, dim=-1).mean()
             likeness = torch.log_softmax(vectors @ self.words.T / self.settings.temperature, -1)
-            log_p = torch.log_softmax(out.logits[:, 0].float(), -1)[:, self.ids]
-            words = (likeness.exp() * (likeness - log_p)).sum(-1).mean()
+            given = out.logits[:, 0].float()
+            wanted = torch.zeros_like(given).index_copy_(1, self.ids, likeness.exp())
+            words = F.cross_entropy(given, wanted) + (likeness.exp() * likeness).sum(-1).mean()
         return state, sentence_loss, words
 
     def text_to_text(self, batch: dict[str, Any]) -> Tensor:

@@ -12,7 +12,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Literal
 
-__all__ = ["Example", "Source", "exchange_words", "ngrams", "pieces", "text_to_text"]
+__all__ = ["Example", "Source", "exchange_words", "ngrams", "pieces", "recase", "text_to_text"]
 
 _SENTENCE_END = re.compile(r"(?<=[.!?][\"')\]])\s+|(?<=[.!?])\s+(?=[\"'(\[A-Z0-9])")
 _SENTENCES = (1, 1, 2, 3, 5)  # in a piece
@@ -137,6 +137,22 @@ def exchange_words(luck: random.Random, text: str, words: Sequence[str], share: 
         return word.capitalize() if found[0][0].isupper() or luck.random() < 0.4 else word
 
     return _EXCHANGED.sub(other, text)
+
+
+def recase(luck: random.Random, text: str) -> str:
+    """Writes a text as a title, in small letters, or a run of one to three of its words in capitals.
+
+    An uncased teacher says the same of it, so the student learns what a letter's case does not change.
+    """
+    kind = luck.choice(("title", "title", "small", "capitals", "capitals"))
+    if kind == "small":
+        return text.lower()
+    words = text.split(" ")
+    if kind == "title":
+        return " ".join(w if len(w) < 4 and luck.random() < 0.5 else w[:1].upper() + w[1:] for w in words)
+    at = luck.randrange(len(words)) if luck.random() < 0.5 else 0
+    size = luck.randint(1, 3)
+    return " ".join(w.upper() if at <= i < at + size else w for i, w in enumerate(words))
 
 
 # Text to text
