@@ -7,6 +7,7 @@ import logging
 import shutil
 import tempfile
 from collections.abc import Sequence
+from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -74,7 +75,12 @@ def target_text(tokenizer: PreTrainedTokenizerBase, text: str) -> str:
     So " Sports" is the token that pre-training knows, "Sports" two scraps that it never saw together. SentencePiece, as
     T5 has it, begins every text as if after a space. What the student writes is stripped either way.
     """
-    return f" {text}" if "\u0120" in tokenizer.get_vocab() else text
+    return f" {text}" if _spaces_in_tokens(tokenizer) else text
+
+
+@lru_cache(maxsize=8)
+def _spaces_in_tokens(tokenizer: PreTrainedTokenizerBase) -> bool:
+    return "\u0120" in tokenizer.get_vocab()  # which is made anew at each call
 
 
 class _Found:

@@ -39,6 +39,9 @@ class Plan:
         probe_per_round: Probe samples wanted a round.
         group_size: Requests that share one prompt but for hint and seed. Larger is faster (an engine
             computes the shared part once), smaller is more varied.
+        least_requests: Requests in a batch at least, where only a few samples are missing. A local engine takes hardly
+            longer for sixteen than for two, and a batch that is too small calls for another; what is beyond the quota
+            is rejected as ``surplus``. 1 where each request costs money.
         seed_demos: Most seed demos in a prompt, of the wanted label alone unless the task is about contrast.
         feedback_demos: Feedback demos in a feedback prompt, beside the seed demos.
         depart_from: Samples of the round shown in a probe prompt as what to depart from.
@@ -57,6 +60,7 @@ class Plan:
     samples_per_round: int = 256
     probe_per_round: int = 64
     group_size: int = 8
+    least_requests: int = 1
     seed_demos: int = 3
     feedback_demos: int = 2
     depart_from: int = 3
@@ -73,7 +77,7 @@ class Plan:
                 object.__setattr__(self, key, "off")
             if getattr(self, key) not in allowed:
                 raise ConfigError(f"data.plan.{key}", getattr(self, key), f"one of {', '.join(allowed)}")
-        for key in ("samples_per_round", "probe_per_round", "group_size", "seed_demos"):
+        for key in ("samples_per_round", "probe_per_round", "group_size", "least_requests", "seed_demos"):
             if getattr(self, key) < 1:
                 raise ConfigError(f"data.plan.{key}", getattr(self, key), "1 or more")
         for key in ("feedback_demos", "depart_from"):
@@ -256,7 +260,7 @@ class Synthesizer:
         store, quota = self.store(round_), self.plan.quota(kind)
         # Sizes are left out: a larger quota asks for more of the same, and pays for nothing twice.
         # Measuring the overlap changes no sample; dropping does, and stands beside the plan with its test set.
-        apart = ("samples_per_round", "probe_per_round", "max_attempts", "decontaminate")
+        apart = ("samples_per_round", "probe_per_round", "least_requests", "max_attempts", "decontaminate")
         how = {k: v for k, v in asdict(self.plan).items() if k not in apart}
         if self._decontaminator:
             rows = self._decontaminator().fingerprint()
@@ -342,7 +346,8 @@ class Synthesizer:
         earlier = [g for b in batches for g in b.groups]
         requested, kept = sum(b.requested for b in batches), len(accepted)
         rate_kept = max(_LEAST_YIELD, kept / requested) if requested else _PRIOR_YIELD
-        to_ask = {label: math.ceil(n / rate_kept) for label, n in missing.items()}
+        more = max(1.0, self.plan.least_requests * rate_kept / missing.total())
+        to_ask = {label: math.ceil(n * more / rate_kept) for label, n in missing.items()}
         asked: list[Asked] = []
         groups: list[dict[str, Any]] = []
         while len(asked) < self.generator.batch_size and any(n > 0 for n in to_ask.values()):

@@ -117,6 +117,20 @@ def test_surplus_is_a_reason_too(tmp_path):
     adds_up(made.store(0), "train")
 
 
+@pytest.mark.parametrize("least", [1, 10])
+def test_where_a_few_are_missing_a_batch_has_its_least_number_of_requests(tmp_path, least):
+    made = make(tmp_path, NewsWriter(0.4, batch_size=40), replace(PLAN, least_requests=least))
+    made.train(0, FeedbackPool(), 0.0)
+    sizes = [b.requested for b in made.store(0).batches("train")]
+    adds_up(made.store(0), "train")
+    assert len(sizes) > 1 and len(made.store(0).accepted("train")) == PLAN.samples_per_round
+    assert min(sizes) >= 10 if least == 10 else min(sizes) < 10
+    # Asking for more at once is no other way of asking.
+    again = NewsWriter(0.4, batch_size=40)
+    make(tmp_path, again, PLAN).train(0, FeedbackPool(), 0.0)
+    assert again.requests == []
+
+
 def test_a_finished_round_asks_for_nothing(tmp_path):
     writer = NewsWriter()
     made = list(make(tmp_path, writer).train(0, FeedbackPool(), 0.0))
@@ -646,6 +660,7 @@ def test_agreement_needs_labels(tmp_path):
         {"samples_per_round": 0},
         {"probe_per_round": 0},
         {"group_size": 0},
+        {"least_requests": 0},
         {"seed_demos": 0},
         {"feedback_demos": -1},
         {"depart_from": -1},
