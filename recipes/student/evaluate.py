@@ -107,7 +107,7 @@ def begin(start: str, student: Path, seed: int) -> PreTrainedModel:
 def fine_tune(model: PreTrainedModel, folder: Path, trial: Trial, lr: float, seed: int) -> list[str]:
     """Trains with cross-entropy, batches of 16, warm-up and linear decay; gives the greedy predictions."""
     tokenizer, luck, loss = load_tokenizer(str(folder)), random.Random(seed), CrossEntropy()
-    optimizer = torch.optim.AdamW(model.to(_DEVICE).train().parameters(), lr=lr, weight_decay=0.01)
+    optimizer = torch.optim.AdamW(model.to(_DEVICE).train().parameters(), lr=lr, weight_decay=0.01, fused=True)
     order: list[int] = []
     for step in range(trial.steps):
         if len(order) < 16:
@@ -157,8 +157,9 @@ def main() -> None:
     parser.add_argument("--lr", type=float, default=5e-4)
     args = parser.parse_args()
     done = _jsonl(args.out) if args.out.exists() else []
-    for name, trial in trials(args.news, args.data, args.real).items():
-        for seed in args.seeds:
+    every = trials(args.news, args.data, args.real)
+    for seed in args.seeds:  # first, so that a run that is cut off has all tasks
+        for name, trial in every.items():
             for start in args.starts:
                 key = {"task": name, "start": start, "seed": seed, "lr": args.lr}
                 if name not in args.tasks or any(all(row[k] == v for k, v in key.items()) for row in done):
