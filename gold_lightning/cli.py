@@ -352,7 +352,7 @@ def _name_wandb(config: Any) -> None:
             install = "pip install 'gold-lightning[wandb]'"
             raise ConfigError("trainer.logger", logger.class_path, "a logger whose package is installed", install)
         init = logger.init_args
-        if not (init.get("offline") or os.environ.get("WANDB_MODE", "online") != "online") and not _wandb_has_key():
+        if not init.get("offline") and not _wandb_offline_or_with_key():
             raise ConfigError(
                 "trainer.logger", logger.class_path, "a key in WANDB_API_KEY, or WANDB_MODE=offline", "or: wandb login"
             )
@@ -364,12 +364,13 @@ def _name_wandb(config: Any) -> None:
             init.id = rank_zero_only(wandb_id)(run_dir)
 
 
-def _wandb_has_key() -> bool:
-    """Whether W&B finds a key, without asking it, or anybody, for one."""
+def _wandb_offline_or_with_key() -> bool:
+    """Whether W&B is set to need no key or finds one, without asking it, or anybody, for one."""
     import wandb
 
     logging.getLogger("wandb").setLevel(logging.ERROR)
-    return bool(wandb.login(prompt=False, verify=False))
+    # Its settings are read from the environment and from what `wandb offline` leaves.
+    return wandb.setup().settings.mode != "online" or bool(wandb.login(prompt=False, verify=False))
 
 
 def _not_loaded(*args: Any, **kwargs: Any) -> None:
