@@ -54,7 +54,7 @@ from gold_lightning.results import results_table, summarise
 from gold_lightning.store import write_lines
 from gold_lightning.student import T5Student, metric_names
 from gold_lightning.task import load_task
-from gold_lightning.tracking import RoundLogger, RunCSVLogger, wandb_id
+from gold_lightning.tracking import RoundLogger, RunCSVLogger, set_up_wandb
 from gold_lightning.trainer import GoldTrainer
 
 __all__ = ["GoldCLI", "main"]
@@ -201,7 +201,7 @@ class GoldCLI(LightningCLI):
         if self.subcommand == "preview":  # it is about prompts and money
             self.parser.add_instantiator(_not_loaded, T5Student, subclasses=True, prepend=True)
         if self.subcommand in ("fit", "validate", "test"):
-            _name_wandb(config)
+            set_up_wandb(config.trainer.get("logger"), Path(config.data.run_dir))
         if self.subcommand == "baselines" and config.trainer.devices == "auto":
             config.trainer.devices = 1
         if "ckpt_path" not in config:
@@ -339,38 +339,6 @@ def _versions() -> dict[str, str]:
 @rank_zero_only
 def _first_process() -> bool:
     return True
-
-
-def _name_wandb(config: Any) -> None:
-    """Makes all sittings of a run one run of W&B, of the run's name and in its folder, unless the config says else."""
-    given = config.trainer.get("logger")
-    run_dir = Path(config.data.run_dir)
-    for logger in given if isinstance(given, list) else [given]:
-        if not getattr(logger, "class_path", "").endswith("WandbLogger"):
-            continue
-        if importlib.util.find_spec("wandb") is None:
-            install = "pip install 'gold-lightning[wandb]'"
-            raise ConfigError("trainer.logger", logger.class_path, "a logger whose package is installed", install)
-        init = logger.init_args
-        if not init.get("offline") and not _wandb_offline_or_with_key():
-            raise ConfigError(
-                "trainer.logger", logger.class_path, "a key in WANDB_API_KEY, or WANDB_MODE=offline", "or: wandb login"
-            )
-        if init.get("name") is None:
-            init.name = f"{run_dir.parent.name}/{run_dir.name}"
-        if init.get("save_dir") in (None, "."):  # Lightning's default
-            init.save_dir = str(run_dir)
-        if init.get("id") is None and init.get("version") is None:
-            init.id = rank_zero_only(wandb_id)(run_dir)
-
-
-def _wandb_offline_or_with_key() -> bool:
-    """Whether W&B is set to need no key or finds one, without asking it, or anybody, for one."""
-    import wandb
-
-    logging.getLogger("wandb").setLevel(logging.ERROR)
-    # Its settings are read from the environment and from what `wandb offline` leaves.
-    return wandb.setup().settings.mode != "online" or bool(wandb.login(prompt=False, verify=False))
 
 
 def _not_loaded(*args: Any, **kwargs: Any) -> None:

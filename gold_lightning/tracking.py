@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import importlib.util
 import logging
 import math
 import re
@@ -21,12 +22,13 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from gold_lightning.data import GoldDataModule
 from gold_lightning.diversity import diversity
+from gold_lightning.errors import ConfigError
 from gold_lightning.store import Kind, RoundStore, digest, read_lines, write_lines
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["RoundLogger", "RoundRecord", "RunCSVLogger", "wandb_id"]
+__all__ = ["RoundLogger", "RoundRecord", "RunCSVLogger", "set_up_wandb", "wandb_id"]
 
 _log = logging.getLogger("gold_lightning")
 _BINS = 32
@@ -268,6 +270,45 @@ class RunCSVLogger(CSVLogger):
             return []
         with path.open(newline="") as file:
             return [{k: v for k, v in row.items() if v not in ("", None)} for row in csv.DictReader(file)]
+
+
+def set_up_wandb(given: Any, run_dir: Path) -> None:
+    """Makes all sittings of a run one run of W&B, of the run's name and in its folder, unless the config says else.
+
+    Args:
+        given: ``trainer.logger`` of a config, not instantiated; what is of W&B in it is changed in place.
+        run_dir: The run folder; nothing is written there where an error is raised.
+
+    Raises:
+        ConfigError: W&B is not installed, or is to be online and finds no key.
+    """
+    for logger in given if isinstance(given, list) else [given]:
+        if not getattr(logger, "class_path", "").endswith("WandbLogger"):
+            continue
+        if importlib.util.find_spec("wandb") is None:
+            install = "pip install 'gold-lightning[wandb]'"
+            raise ConfigError("trainer.logger", logger.class_path, "a logger whose package is installed", install)
+        init = logger.init_args
+        if not init.get("offline") and not _wandb_offline_or_with_key():
+            raise ConfigError(
+                "trainer.logger", logger.class_path, "a key in WANDB_API_KEY, or WANDB_MODE=offline", "or: wandb login"
+            )
+        if init.get("name") is None:
+            init.name = f"{run_dir.parent.name}/{run_dir.name}"
+        if init.get("save_dir") in (None, "."):  # Lightning's default
+            init.save_dir = str(run_dir)
+        if init.get("id") is None and init.get("version") is None:
+            init.id = rank_zero_only(wandb_id)(run_dir)
+
+
+def _wandb_offline_or_with_key() -> bool:
+    """Whether W&B is set to need no key or finds one, without asking it, or anybody, for one."""
+    import wandb
+
+    logging.getLogger("wandb").setLevel(logging.ERROR)
+    # Its settings are read from the environment and from what `wandb offline` leaves. ``verify`` is whether W&B's
+    # server is asked if it knows the key, which takes a network; it has nothing to do with certificates.
+    return wandb.setup().settings.mode != "online" or bool(wandb.login(prompt=False, verify=False))
 
 
 def wandb_id(run_dir: Path) -> str:
