@@ -29,7 +29,7 @@ from gold_lightning.task import Task, blaming, load_task
 
 __all__ = ["T5Student", "metric_names"]
 
-_ENCODER = ("encoder", "shared")  # weights whose learning rate is encoder_lr's
+_SHARES = {"encoder_lr": "encoder.", "embedding_lr": "shared."}  # settings, and the names of the weights they are of
 
 
 def metric_names(task: Task) -> tuple[str, ...]:
@@ -47,8 +47,9 @@ class T5Student(LightningModule):
         loss: Scores logits against target tokens.
         optimizer: AdamW, or Adafactor with its update clipping for models that were trained with it.
         lr: Peak learning rate.
-        encoder_lr: Of encoder and embeddings, as a share of ``lr``; 0 leaves them as they are. A pre-trained encoder
-            knows more than a few hundred samples can teach, and forgets when their labels are wrong.
+        encoder_lr: Of the encoder, as a share of ``lr``; 0 leaves it as it is.
+        embedding_lr: Of the embeddings, likewise. A few hundred samples move the embeddings of the words in them
+            away from those of all other words, which the encoder was trained to read together: better leave them.
         weight_decay: Of all weights with two or more dimensions.
         warmup: Share of a round's steps over which the learning rate rises.
         decay: How it falls over the rest of the round. Each round begins anew: how many rounds there
@@ -65,6 +66,7 @@ class T5Student(LightningModule):
         optimizer: Literal["adamw", "adafactor"] = "adamw",
         lr: float = 3e-4,
         encoder_lr: float = 1.0,
+        embedding_lr: float = 1.0,
         weight_decay: float = 0.01,
         warmup: float = 0.1,
         decay: Literal["none", "linear", "cosine"] = "linear",
@@ -74,8 +76,9 @@ class T5Student(LightningModule):
         super().__init__()
         if not (math.isfinite(lr) and lr > 0):
             raise ConfigError("model.lr", lr, "a finite number above 0")
-        if not (math.isfinite(encoder_lr) and encoder_lr >= 0):
-            raise ConfigError("model.encoder_lr", encoder_lr, "a finite number, 0 or more")
+        for key, share in (("encoder_lr", encoder_lr), ("embedding_lr", embedding_lr)):
+            if not (math.isfinite(share) and share >= 0):
+                raise ConfigError(f"model.{key}", share, "a finite number, 0 or more")
         if not 0 <= warmup < 1:
             raise ConfigError("model.warmup", warmup, "a number from 0 to below 1")
         if not weight_decay >= 0:
@@ -85,7 +88,8 @@ class T5Student(LightningModule):
         self.task = load_task(task)
         self.name, self.loss, self.optimizer = student, loss, optimizer
         self.lr, self.weight_decay, self.warmup, self.decay = lr, weight_decay, warmup, decay
-        self.encoder_lr, self.restart, self.num_beams = encoder_lr, restart, num_beams
+        self.encoder_lr, self.embedding_lr = encoder_lr, embedding_lr
+        self.restart, self.num_beams = restart, num_beams
         names = metric_names(self.task)
         with blaming(self.task):
             made = {stage: [(n, make_metric(n, self.task.label_names)) for n in names] for stage in ("val", "test")}
@@ -94,7 +98,7 @@ class T5Student(LightningModule):
         self.tokenizer = load_tokenizer(student)
         self.model = load_model(student).train()
         for name, weight in self.model.named_parameters():  # here, since DDP looks before there is an optimizer
-            weight.requires_grad_(encoder_lr > 0 or not name.startswith(_ENCODER))
+            weight.requires_grad_(self._share(name) > 0)
         # A tokenizer may not give a target back as it was; comparing what it does give keeps the metric honest.
         self._readable = {self._decode_text(self.task.student_target(n)): n for n in self.task.label_names}
 
@@ -130,11 +134,10 @@ class T5Student(LightningModule):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         groups: list[dict[str, Any]] = []
-        for share, encoder in ((1.0, False), (self.encoder_lr, True)):
-            named = self.model.named_parameters()
-            found = [p for n, p in named if n.startswith(_ENCODER) is encoder and p.requires_grad]
+        named = [(self._share(n), p) for n, p in self.model.named_parameters() if p.requires_grad]
+        for share in dict.fromkeys(share for share, _ in named):
             for decay, wide in ((self.weight_decay, True), (0.0, False)):
-                if part := [p for p in found if (p.ndim >= 2) is wide]:
+                if part := [p for s, p in named if s == share and (p.ndim >= 2) is wide]:
                     groups.append({"params": part, "weight_decay": decay, "share": share})
         if self.optimizer == "adafactor":
             from transformers.optimization import Adafactor
@@ -142,6 +145,10 @@ class T5Student(LightningModule):
             made: torch.optim.Optimizer = Adafactor(groups, lr=self.lr, scale_parameter=False, relative_step=False)
             return made
         return torch.optim.AdamW(groups, lr=self.lr)
+
+    def _share(self, weight: str) -> float:
+        """Learning rate of a weight, by its name, as a share of ``lr``."""
+        return next((float(getattr(self, key)) for key, of in _SHARES.items() if weight.startswith(of)), 1.0)
 
     def on_train_epoch_start(self) -> None:
         if self.restart and self.trainer.current_epoch > 0:
@@ -168,7 +175,7 @@ class T5Student(LightningModule):
     def training_settings(self) -> dict[str, Any]:
         """Plain values on which training depends, beside data and first weights."""
         loss = {k: v for k, v in vars(self.loss).items() if isinstance(v, bool | int | float | str)}
-        names = ("optimizer", "lr", "encoder_lr", "weight_decay", "warmup", "decay", "restart")
+        names = ("optimizer", "lr", "encoder_lr", "embedding_lr", "weight_decay", "warmup", "decay", "restart")
         kind = f"{type(self.loss).__module__}.{type(self.loss).__qualname__}"
         return {"loss": {"class": kind, **loss}, **{name: getattr(self, name) for name in names}}
 

@@ -266,22 +266,23 @@ def test_weight_decay_is_for_matrices_alone(places):
     assert all((p.ndim >= 2) == (g["weight_decay"] > 0) for g in groups for p in g["params"])
 
 
-def test_the_encoder_learns_at_its_share_of_the_rate_or_not_at_all(places):
+@pytest.mark.parametrize(("key", "part"), [("encoder_lr", "encoder"), ("embedding_lr", "shared")])
+def test_encoder_and_embeddings_learn_at_their_share_of_the_rate_or_not_at_all(places, key, part):
     def rates(share):
-        student = make(places, lr=1e-2, encoder_lr=share)
+        student = make(places, lr=1e-2, **{key: share})
         found = {id(p): g["share"] for g in student.configure_optimizers().param_groups for p in g["params"]}
         return {n: found.get(id(p)) for n, p in student.model.named_parameters()}, student
 
     for share in (1.0, 0.1):
         named, _ = rates(share)
-        assert {v for n, v in named.items() if n.startswith(("encoder", "shared"))} == {share}
-        assert {v for n, v in named.items() if n.startswith("decoder")} == {1.0}
+        assert {v for n, v in named.items() if n.startswith(part)} == {share}
+        assert {v for n, v in named.items() if not n.startswith(part)} == {1.0}
     named, student = rates(0.0)
-    assert {n.split(".")[0] for n, v in named.items() if v is None} == {"encoder", "shared"}
+    assert {n.split(".")[0] for n, v in named.items() if v is None} == {part}
     student.training_step(collate(student, ROWS), 0).backward()
     assert all((p.grad is None) == (named[n] is None) for n, p in student.model.named_parameters())
-    with pytest.raises(ConfigError, match="encoder_lr"):
-        make(places, encoder_lr=-0.1)
+    with pytest.raises(ConfigError, match=key):
+        make(places, **{key: -0.1})
 
 
 def test_a_target_begins_after_a_space_where_the_tokenizer_tells_words_by_it(student):
