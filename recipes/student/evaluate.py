@@ -4,7 +4,8 @@
 
 Starts: ``random`` (the shape of the student, T5's own random weights), ``generator`` (the same, but each token's
 embedding is the mean of the embedded generator's of the same text, projected to the width), ``pretrained``. Steps,
-batches, seeds and learning rate are the same for all three. Data: the samples that a quickstart RUN made, tested on the
+batches, seeds and learning rate are the same for all three. ``--leave embeddings`` trains all but the embeddings,
+``--leave encoder`` the decoder alone. Data: the samples that a quickstart RUN made, tested on the
 task's hand-written items; SVAMP's train and test; MRPC's test file for training and its validation file for testing;
 ANLI's dev_r1 for training and test_r1 for testing. What is trained here is thrown away. A second call goes on where the
 first one stopped.
@@ -13,8 +14,10 @@ first one stopped.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import math
+import operator
 import random
 import time
 from collections.abc import Callable
@@ -32,6 +35,8 @@ from transformers import AutoConfig, PreTrainedModel, T5ForConditionalGeneration
 
 Pair = tuple[str, str]
 _DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+# Weights that are left as they are.
+_LEFT = {"nothing": (), "embeddings": ("shared",), "encoder": ("shared", "encoder")}
 
 
 @dataclass(frozen=True)
@@ -104,10 +109,13 @@ def begin(start: str, student: Path, seed: int) -> PreTrainedModel:
     return model
 
 
-def fine_tune(model: PreTrainedModel, folder: Path, trial: Trial, lr: float, seed: int) -> list[str]:
+def fine_tune(model: PreTrainedModel, folder: Path, trial: Trial, lr: float, seed: int, left: str) -> list[str]:
     """Trains with cross-entropy, batches of 16, warm-up and linear decay; gives the greedy predictions."""
     tokenizer, luck, loss = load_tokenizer(str(folder)), random.Random(seed), CrossEntropy()
-    optimizer = torch.optim.AdamW(model.to(_DEVICE).train().parameters(), lr=lr, weight_decay=0.01, fused=True)
+    for name, weight in model.to(_DEVICE).train().named_parameters():
+        weight.requires_grad_(not name.startswith(_LEFT[left]))
+    trained = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=lr, weight_decay=0.01, fused=True)
     order: list[int] = []
     for step in range(trial.steps):
         if len(order) < 16:
@@ -155,36 +163,39 @@ def main() -> None:
     parser.add_argument("--starts", nargs="+", default=["random", "generator", "pretrained"])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--lr", type=float, default=5e-4)
+    parser.add_argument(
+        "--leave", nargs="+", choices=list(_LEFT), default=["nothing"], help="what of the weights is not trained"
+    )
     args = parser.parse_args()
     done = _jsonl(args.out) if args.out.exists() else []
     every = trials(args.news, args.data, args.real)
     for seed in args.seeds:  # first, so that a run that is cut off has all tasks
         for name, trial in every.items():
-            for start in args.starts:
-                key = {"task": name, "start": start, "seed": seed, "lr": args.lr}
+            for start, left in itertools.product(args.starts, args.leave):
+                key = {"task": name, "start": start, "seed": seed, "lr": args.lr, "left": left}
                 if name not in args.tasks or any(all(row[k] == v for k, v in key.items()) for row in done):
                     continue
                 began = time.perf_counter()
-                written = fine_tune(begin(start, args.student, seed), args.student, trial, args.lr, seed)
+                written = fine_tune(begin(start, args.student, seed), args.student, trial, args.lr, seed, left)
                 right = [float(p == t) for p, (_, t) in zip(written, trial.test, strict=True)]
                 row = {**key, "steps": trial.steps, "right": right, "seconds": round(time.perf_counter() - began, 1)}
                 done.append(row)
                 with args.out.open("a", encoding="utf-8") as file:
                     file.write(json.dumps(row) + "\n")
-                print(name, start, seed, f"{sum(right) / len(right):.3f}", f"{row['seconds']} s", flush=True)
+                print(name, start, left, seed, f"{sum(right) / len(right):.3f}", f"{row['seconds']} s", flush=True)
     print(table(done))
 
 
 def table(rows: list[dict]) -> str:
     """Mean over seeds, with a 95 % bootstrap interval over the test rows of all seeds."""
-    lines = ["| task | n | start | seeds | exact match | 95 % interval |", "|---|---|---|---|---|---|"]
-    for name, start in dict.fromkeys((r["task"], r["start"]) for r in rows):
-        runs = [r["right"] for r in rows if (r["task"], r["start"]) == (name, start)]
+    lines = ["| task | n | start | left as it is | lr | seeds | exact match | 95 % interval |", f"|{'---|' * 8}"]
+    of = operator.itemgetter("task", "start", "left", "lr")
+    for name, start, left, lr in dict.fromkeys(of(r) for r in rows):
+        runs = [r["right"] for r in rows if of(r) == (name, start, left, lr)]
         means = torch.tensor(runs).mean(0)  # rows are resampled, each with all its seeds
         low, high = _interval(means)
-        lines.append(
-            f"| {name} | {len(means)} | {start} | {len(runs)} | {means.mean():.1%} | {low:.1%} to {high:.1%} |"
-        )
+        told = f"| {name} | {len(means)} | {start} | {left} | {lr:g} | {len(runs)} "
+        lines.append(f"{told}| {means.mean():.1%} | {low:.1%} to {high:.1%} |")
     return "\n".join(lines)
 
 
