@@ -285,6 +285,24 @@ def test_encoder_and_embeddings_learn_at_their_share_of_the_rate_or_not_at_all(p
         make(places, **{key: -0.1})
 
 
+@pytest.mark.parametrize("restart", [True, False])
+def test_a_round_begins_from_the_first_weights_if_asked_to(places, restart):
+    student = make(places, lr=1e-2, restart=restart)
+    first = {n: w.clone() for n, w in student.model.state_dict().items()}
+    optimizer = student.configure_optimizers()
+    student._trainer = Mock(current_epoch=0, optimizers=[optimizer])
+    student.on_train_epoch_start()
+    student.loss(student.forward_logits(b := collate(student, ROWS), b["labels"]), b["labels"]).backward()
+    optimizer.step()
+    trained = {n: w.clone() for n, w in student.model.state_dict().items()}
+    assert any(not torch.equal(first[n], w) for n, w in trained.items())
+    student._trainer.current_epoch = 1
+    student.on_train_epoch_start()
+    found = student.model.state_dict()
+    assert all(torch.equal(w, found[n]) for n, w in (first if restart else trained).items())
+    assert bool(optimizer.state) is not restart
+
+
 def test_a_target_begins_after_a_space_where_the_tokenizer_tells_words_by_it(student):
     assert target_text(student.tokenizer, "Sports") == " Sports"
     sentence_piece = Mock(get_vocab=lambda: {"\u2581Sports": 5, "S": 6})
