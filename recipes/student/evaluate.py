@@ -167,7 +167,7 @@ def main() -> None:
         "--leave", nargs="+", choices=list(_LEFT), default=["nothing"], help="what of the weights is not trained"
     )
     args = parser.parse_args()
-    done = _jsonl(args.out) if args.out.exists() else []
+    done = [{"left": "nothing", **row} for row in _jsonl(args.out)] if args.out.exists() else []
     every = trials(args.news, args.data, args.real)
     for seed in args.seeds:  # first, so that a run that is cut off has all tasks
         for name, trial in every.items():
