@@ -51,6 +51,7 @@ from gold_lightning.refusals import (
 )
 from gold_lightning.report import report_command, try_to_report
 from gold_lightning.results import results_table, summarise
+from gold_lightning.sharding import check_strategy
 from gold_lightning.store import write_lines
 from gold_lightning.student import T5Student, metric_names
 from gold_lightning.task import load_task
@@ -131,6 +132,7 @@ class GoldCLI(LightningCLI):
         if name in ("fit", "preview", "baselines"):
             task = load_task(config.data.task)
             check_contradictions(config.as_dict(), logged_names(metric_names(task)))
+        check_strategy(config.as_dict()["trainer"]["strategy"], config.model.optimizer)
         check_run_folder(Path(config.data.run_dir))
         if config.get("ckpt_path") is not None:
             check_checkpoint("ckpt_path", config.ckpt_path)
@@ -460,7 +462,9 @@ def _quiet() -> None:
         "callbacks used to create the checkpoint",
         "The dirpath has changed",  # of the test of another run's checkpoint
         "It is recommended to use `self.log",  # metrics are the same in all processes: they gather what they count
+        "Using `DistributedSampler` with the dataloaders",  # a row that is tested twice counts once
         "all_gather is deprecated",  # Lightning's own
+        "returned a view tensor",  # a T5 block's position bias, which nobody changes in place
     ):
         warnings.filterwarnings("ignore", f".*{text}.*")
     # The arguments are given only where the program is called from Python, or to resolve shipped configs.

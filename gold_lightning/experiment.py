@@ -504,6 +504,9 @@ def experiment_command(args: Sequence[str], resolve: Resolve, runner: Runner | N
     parser.add_argument("--base", type=str, nargs="+", help="Configs in place of the experiment's base.")
     parser.add_argument("--set", type=str, nargs="+", default=[], help="KEY=VALUE: settings of all arms.")
     parser.add_argument("--seeds", type=int, nargs="+", help="Seeds in place of the experiment's.")
+    parser.add_argument(
+        "--arms", type=str, nargs="+", help="Only these arms; the first is what the others are compared with."
+    )
     parser.add_argument("--name", type=str, help="Another name, for other settings of the same experiment.")
     parser.add_argument("--root", type=str, help="Folder of all experiments.")
     parser.add_argument("--table", action="store_true", help="Run nothing: compare what is finished.")
@@ -541,4 +544,9 @@ def _overridden(experiment: Experiment, given: Any) -> Experiment:
     values: dict[str, Any] = {**vars(experiment), "set": settings}
     values |= {key: given[key] for key in ("name", "root") if given[key] is not None}
     values |= {key: tuple(given[key]) for key in ("base", "seeds") if given[key]}
+    if given.arms:
+        for name in given.arms:
+            if name not in experiment.arms:
+                raise ConfigError("--arms", name, f"some of {', '.join(experiment.arms)}")
+        values["arms"] = {name: experiment.arms[name] for name in given.arms}
     return Experiment(**values)

@@ -17,7 +17,7 @@ def export_best(student: T5Student, run_dir: Path) -> Path:
     """Writes the best checkpoint's weights to ``student/`` in the run folder, whole or not at all.
 
     Args:
-        student: Takes the weights; it must be of the checkpoint's shape.
+        student: Of the checkpoint's shape; its own weights stay as they are.
         run_dir: The run folder.
 
     Returns:
@@ -26,11 +26,10 @@ def export_best(student: T5Student, run_dir: Path) -> Path:
     path = Path(run_dir) / "checkpoints" / "best.ckpt"
     if not path.exists():
         raise GoldError(f"{path}: no such checkpoint; run fit first")
-    held = torch.load(path, map_location="cpu", weights_only=True)
-    student.load_state_dict(held["state_dict"])
+    held = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     folder, part = Path(run_dir) / "student", Path(run_dir) / "student.part"
     shutil.rmtree(part, ignore_errors=True)
-    student.export(part)
+    student.export(part, held["state_dict"])
     shutil.rmtree(folder, ignore_errors=True)
     part.rename(folder)
     return folder

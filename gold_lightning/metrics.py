@@ -299,7 +299,8 @@ def evaluate(metrics: Sequence[str], labels: Sequence[str], rows: Sequence[Mappi
     found: dict[str, Any] = {"n": len(rows)}
     for name in metrics:
         metric = make_metric(name, labels)
-        metric.update(predictions, targets, torch.arange(len(rows)))
         interval = list(bootstrap_interval(metric, predictions, targets))
-        found[name] = {"value": float(metric.compute()), "interval": interval}
+        # Not by compute(), which would ask the other processes for more: these are all rows.
+        value = float(metric.reduce(metric.rows(predictions, targets)).float())
+        found[name] = {"value": value, "interval": interval}
     return found

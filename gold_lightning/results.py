@@ -79,7 +79,7 @@ def results_table(summary: Mapping[str, Any], run_dir: Path, *, labels: bool) ->
     head = title.ljust(max(map(len, [title, *rows])) + 2)
     lines = [head + "".join(f"{name:<24}" for name in metrics)]
     for name, found in rows.items():
-        cells = "".join(f"{_cell(found[metric]):<24}" for metric in metrics)
+        cells = "".join(f"{_cell(found[metric]):<23} " for metric in metrics)
         lines.append(f"{name:<{len(head)}}{cells}")
     if summary["labels_as_read"]:
         lines.append(f"labels as read: {summary['labels_as_read']}")

@@ -12,7 +12,7 @@ The batch is the contract with :mod:`gold_lightning.data`; the two do not import
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,6 +25,7 @@ from gold_lightning.errors import ConfigError
 from gold_lightning.losses import IGNORE_INDEX, RobustLoss, SymmetricCrossEntropy, target_log_probs
 from gold_lightning.metrics import TextMetric, make_metric
 from gold_lightning.ood import OODScore, mean_over_tokens
+from gold_lightning.sharding import is_sharded, load_whole, shard
 from gold_lightning.task import Task, blaming, load_task
 
 __all__ = ["T5Student", "metric_names"]
@@ -102,24 +103,33 @@ class T5Student(LightningModule):
         # A tokenizer may not give a target back as it was; comparing what it does give keeps the metric honest.
         self._readable = {self._decode_text(self.task.student_target(n)): n for n in self.task.label_names}
 
+    def configure_model(self) -> None:
+        """Cuts the weights up, where the strategy is one that has them cut up."""
+        if self._device_mesh is not None:
+            shard(self.model, self._device_mesh["data_parallel"])
+
     # Training
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
         logits = self.forward_logits(batch, batch["labels"])
-        loss: Tensor = self.loss(logits, batch["labels"])
-        self.log("train/loss", loss, prog_bar=True, batch_size=len(batch["id"]))
-        return loss * self._share_of_tokens(batch["labels"])
+        loss: Tensor = self.loss(logits, batch["labels"]) * self._share_of_tokens(batch["labels"])
+        self.log("train/loss", loss, prog_bar=True, batch_size=len(batch["id"]), sync_dist=True)
+        return loss
 
     def _share_of_tokens(self, labels: Tensor) -> Tensor | float:
-        """What makes the mean over processes, which DDP takes of gradients, the mean over all their target tokens."""
-        trainer = getattr(self, "_trainer", None)
-        if trainer is None or trainer.world_size == 1:
+        """What makes the mean over processes, which is taken of gradients, the mean over all their target tokens."""
+        if self._processes == 1:
             return 1.0
         tokens = (labels != IGNORE_INDEX).sum().float()
         every = tokens.clone()
         torch.distributed.all_reduce(every)
-        share: Tensor = tokens * trainer.world_size / every
+        share: Tensor = tokens * self._processes / every
         return share
+
+    @property
+    def _processes(self) -> int:
+        trainer = getattr(self, "_trainer", None)
+        return 1 if trainer is None else int(trainer.world_size)
 
     def forward_logits(self, batch: dict[str, Any], labels: Tensor) -> Tensor:
         """Logits of each target token, (batch, target_len, vocab), the decoder forced on ``labels``."""
@@ -152,7 +162,7 @@ class T5Student(LightningModule):
 
     def on_train_epoch_start(self) -> None:
         if self.restart and self.trainer.current_epoch > 0:
-            self.model.load_state_dict(load_model(self.name).state_dict())
+            load_whole(self.model, load_model(self.name).state_dict())
             for optimizer in self.trainer.optimizers:
                 optimizer.state.clear()
 
@@ -185,10 +195,14 @@ class T5Student(LightningModule):
         tokens, labels = self.write(batch, num_beams=1), batch["labels"]
         logits = self.forward_logits(batch, labels)
         loss: Tensor = self.loss(logits, labels)
-        self.log("val/loss", loss, batch_size=len(batch["id"]), sync_dist=True, add_dataloader_idx=False)
+        counted = labels != IGNORE_INDEX
+        # The mean over all target tokens, however they are batched. Lightning divides the sum of these weights by the
+        # number of processes, and rounds.
+        weight = int(counted.sum()) * self._processes
+        self.log("val/loss", loss, batch_size=weight, sync_dist=True, add_dataloader_idx=False)
         self._update("val", self.read(tokens), batch)
         # Of each row, and plain cross-entropy whatever the loss: it says how surprising the generator's target is.
-        losses = mean_over_tokens(-target_log_probs(logits, labels)[0], labels != IGNORE_INDEX)
+        losses = mean_over_tokens(-target_log_probs(logits, labels)[0], counted)
         return {"tokens": tokens, "losses": losses}
 
     def on_validation_epoch_end(self) -> None:
@@ -215,6 +229,7 @@ class T5Student(LightningModule):
             max_new_tokens=self.task.student.max_target_tokens,
             num_beams=num_beams,
             do_sample=False,
+            synced_gpus=is_sharded(self.model),  # each process has a part of the weights, until all have written
         )[:, 1:]
         # What follows the first end is padding; the end itself counts.
         end = (out == self.model.config.eos_token_id).long()
@@ -245,9 +260,16 @@ class T5Student(LightningModule):
             tokens = self.write(batch)
         return score(self.forward_logits(batch, tokens), tokens != IGNORE_INDEX)
 
-    def export(self, folder: Path) -> None:
-        """Writes model and tokenizer so that ``AutoModelForSeq2SeqLM.from_pretrained`` loads them."""
-        self.model.save_pretrained(folder)
+    def export(self, folder: Path, weights: Mapping[str, Tensor]) -> None:
+        """Writes a model and the tokenizer so that ``AutoModelForSeq2SeqLM.from_pretrained`` loads them.
+
+        Args:
+            folder: Where to.
+            weights: As a checkpoint's ``state_dict`` has them: whole, whatever this process has of them.
+        """
+        model = load_model(self.name)
+        model.load_state_dict({name.removeprefix("model."): weight for name, weight in weights.items()})
+        model.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
 
     def _decode_text(self, text: str) -> str:

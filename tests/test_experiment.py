@@ -152,6 +152,7 @@ def test_a_wrong_file_is_one_line_that_names_file_and_key(text, key, tmp_path):
         (["--jobs", "0"], "--jobs"),
         (["--set", "feedback.rate"], "--set"),
         (["--seeds", "1", "1"], "seeds"),
+        (["--arms", "nobody"], "--arms"),
         (["--name", "a b"], "name"),
     ],
 )

@@ -337,7 +337,7 @@ def test_all_targets_of_a_row_count(student):
 def test_export_loads_in_transformers_and_computes_the_same(student, tmp_path):
     from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
-    student.export(tmp_path / "out")
+    student.export(tmp_path / "out", student.state_dict())
     model = AutoModelForSeq2SeqLM.from_pretrained(tmp_path / "out").eval()
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "out")
     assert list((tmp_path / "out").glob("*.safetensors"))

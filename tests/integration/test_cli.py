@@ -65,7 +65,7 @@ def test_a_paper_config_has_the_papers_settings(task):
     assert (feedback["rate"], feedback["alpha"], feedback["beta"]) == (0.5, 0.5, 0.8)
 
 
-@pytest.mark.parametrize("overlay", ["debug", "embedded", "vllm", "wandb", "ddp"])
+@pytest.mark.parametrize("overlay", ["debug", "embedded", "vllm", "wandb", "ddp", "fsdp"])
 def test_overlays_go_with_a_config(overlay, capsys):
     with pytest.raises(SystemExit) as done:
         main(["fit", "--config", "anli.yaml", "--config", f"overlays/{overlay}.yaml", "--print_config"])

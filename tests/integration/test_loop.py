@@ -21,6 +21,7 @@ from gold_lightning.store import RoundStore, only_writer, read_lines
 from gold_lightning.student import T5Student
 from lightning.fabric.strategies.launchers import subprocess_script
 from lightning.pytorch.trainer.connectors.signal_connector import _SignalConnector
+from safetensors.torch import load_file
 
 from tests.fakes import NewsWriter, other_file_system
 
@@ -503,35 +504,84 @@ def test_early_stopping_ends_a_plateau(tmp_path, tiny_student):
     assert len(rounds(tmp_path)) == 2 and store.rounds_in(tmp_path / "news_topics" / "t") == [0, 1]
 
 
-def test_two_processes_make_the_same_data_pool_and_metrics_as_one(tmp_path, tiny_student):
-    # Without dropout, whose masks are each process's own.
-    student = shutil.copytree(tiny_student, tmp_path / "student")
+TWO = ["--trainer.devices", "2", "--data.batch_size", "8"]
+
+
+def run_apart(*args):
+    """Runs a command line in a process of its own, which may start more."""
+    command = [sys.executable, "-m", "gold_lightning", *args]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=280)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stderr
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory, tiny_student):
+    """Two rounds of one process, and the student: without dropout, whose masks are each process's own."""
+    root = tmp_path_factory.mktemp("alone")
+    student = shutil.copytree(tiny_student, root / "student")
     config = json.loads((student / "config.json").read_text())
     (student / "config.json").write_text(json.dumps(config | {"dropout_rate": 0.0}))
-    assert run("fit", tmp_path / "one", str(student), "--trainer.max_epochs", "2") == 0
-    args = arguments("fit", tmp_path / "two", str(student), "--trainer.max_epochs", "2", "--data.batch_size", "8")
-    args += ["--trainer.devices", "2", "--trainer.strategy", "ddp"]
-    done = subprocess.run([sys.executable, "-m", "gold_lightning", *args], capture_output=True, text=True, timeout=280)
-    assert done.returncode == 0, done.stderr[-2000:]
-    one, two = rounds(tmp_path / "one"), rounds(tmp_path / "two")
-    assert [r["train"] for r in one] == [r["train"] for r in two]
-    assert [r["fed_back"] for r in one] == [r["fed_back"] for r in two]
-    for r in range(2):
-        stores = [RoundStore(tmp_path / n / "news_topics" / "t", r, read_only=True) for n in ("one", "two")]
-        for kind in ("train", "probe"):
-            assert list(stores[0].accepted(kind)) == list(stores[1].accepted(kind))
-    pools = [weights(tmp_path / name)["GoldDataModule"]["pool"]["entries"] for name in ("one", "two")]
-    assert [[e["id"] for e in entries] for entries in pools[0].values()] == [
-        [e["id"] for e in entries] for entries in pools[1].values()
-    ]
-    for a, b in zip(one, two, strict=True):
-        assert a["tokens"] == b["tokens"]
-        assert a["metrics"]["val/accuracy"] == pytest.approx(b["metrics"]["val/accuracy"], abs=1e-4)
+    # An optimizer that goes on, and weights that it does not have.
+    student = [str(student), "--model.restart", "false", "--model.embedding_lr", "0"]
+    assert run("fit", root, *student, "--trainer.max_epochs", "2") == 0
+    return root, student
+
+
+def assert_same_run(one, two):
+    """Data, pool, metrics, energies and weights."""
+    rows = rounds(one), rounds(two)
+    for a, b in zip(*rows, strict=True):
+        assert a["train"] == b["train"] and a["fed_back"] == b["fed_back"] and a["tokens"] == b["tokens"]
+        assert a["metrics"] == pytest.approx(b["metrics"], abs=1e-4) and len(a["metrics"]) > 3
         assert a["energy"]["probe"]["mean"] == pytest.approx(b["energy"]["probe"]["mean"], abs=1e-4)
         assert a["auroc"] == pytest.approx(b["auroc"], abs=1e-2)  # one pair of neighbours is 1 of 192
+    for r in range(len(rows[0])):
+        stores = [RoundStore(root / "news_topics" / "t", r, read_only=True) for root in (one, two)]
+        for kind in KINDS:
+            assert list(stores[0].accepted(kind)) == list(stores[1].accepted(kind))
+    held = [weights(root) for root in (one, two)]
+    pools = [h["GoldDataModule"]["pool"]["entries"] for h in held]
+    assert [[e["id"] for e in of] for of in pools[0].values()] == [[e["id"] for e in of] for of in pools[1].values()]
+    states = [h["optimizer_states"][0] for h in held]
+    assert states[0]["state"].keys() == states[1]["state"].keys()
+    torch.testing.assert_close(held[0]["state_dict"], held[1]["state_dict"], atol=1e-5, rtol=0)
+    moments = [[of[key] for of in s["state"].values() for key in ("exp_avg", "exp_avg_sq")] for s in states]
+    torch.testing.assert_close(*moments, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp2"])
+def test_two_processes_make_the_same_data_pool_metrics_and_weights_as_one(tmp_path, alone, strategy):
+    root, student = alone
+    told = run_apart(
+        *arguments("fit", tmp_path, *student, "--trainer.max_epochs", "2", *TWO, "--trainer.strategy", strategy)
+    )
+    assert_same_run(root, tmp_path)
     # Each process wrote a share of each batch.
-    log = done.stderr.split("asked of process ")
+    log = told.split("asked of process ")
     assert len(log) > 1 and {part[0] for part in log[1:]} == {"0", "1"}
+    assert "view tensor" not in told
+    left = [load_file(r / "news_topics" / "t" / "student" / "model.safetensors") for r in (root, tmp_path)]
+    torch.testing.assert_close(*left, atol=1e-5, rtol=0)
+
+
+def test_a_run_goes_on_where_weights_are_cut_up_and_where_they_no_longer_are(tmp_path, alone):
+    root, student = alone
+    cut_up = [*TWO, "--trainer.strategy", "fsdp2"]
+    for name, ways in (("together", ([], cut_up)), ("apart", (cut_up, []))):
+        for end, way in enumerate(ways, 1):
+            run_apart(*arguments("fit", tmp_path / name, *student, "--trainer.max_epochs", str(end), *way))
+        assert_same_run(root, tmp_path / name)
+    # The same predictions, each row once, although two processes had seven rows.
+    test = tmp_path / "rows.jsonl"
+    test.write_text("".join(json.dumps({"text": f"Team {i} won.", "topic": "Sports"}) + "\n" for i in range(7)))
+    found = []
+    for way in ([], cut_up):
+        run_apart(*arguments("test", tmp_path / "together", *student, "--data.test_file", str(test), *way))
+        found.append(read_lines(tmp_path / "together" / "news_topics" / "t" / "predictions.jsonl"))
+    assert len(found[0]) == 7
+    for a, b in zip(*found, strict=True):
+        assert a["prediction"] == b["prediction"] and a["energy"] == pytest.approx(b["energy"], abs=1e-3)
 
 
 def test_a_failure_in_one_process_ends_all_with_its_own_words(tmp_path, tiny_student):
