@@ -6,6 +6,7 @@ number of samples, learning rate or band finds what is there, while another task
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import time
@@ -17,9 +18,9 @@ from typing import Any
 
 from gold_lightning.generators.base import Completion, Generator, Request, request_dict
 from gold_lightning.ledger import Budget, Spent
-from gold_lightning.store import append_line, digest, read_lines, whole_rows
+from gold_lightning.store import append_line, digest, whole_rows
 
-__all__ = ["CompletionLog", "Completions"]
+__all__ = ["CompletionLog", "Completions", "kept_rows"]
 
 _log = logging.getLogger(__name__)
 _FLUSH_SECONDS = 0.5  # what a kill may lose of an engine that gives completions one by one
@@ -42,16 +43,13 @@ class CompletionLog:
             self._read(path)
 
     def _read(self, path: Path) -> None:
-        if path.exists() and (size := path.stat().st_size):
+        rows, end = kept_rows(path)
+        if path.exists() and path.stat().st_size > end:  # torn by a kill: cut off, so that what follows is whole
             with path.open("rb+") as file:
-                file.seek(size - 1)
-                if file.read(1) != b"\n":  # torn by a kill: ended, so that the next row begins its own line
-                    file.write(b"\n")
-                    file.flush()
-                    os.fsync(file.fileno())
-        for row in read_lines(path):
-            if _is_whole(row):
-                self._hold(row)
+                file.truncate(end)
+                os.fsync(file.fileno())
+        for row in rows:
+            self._hold(row)
 
     def get(self, key: str, round_: int) -> Completion | None:
         """What was given for a key, here or in another run; the latter is copied here.
@@ -64,12 +62,15 @@ class CompletionLog:
             self.add([row | {"round": round_, "reused": True}])
         return self._held.get(key)
 
-    def add(self, rows: Sequence[Mapping[str, Any]]) -> None:
+    def add(self, rows: Sequence[Mapping[str, Any]], together: bool = False) -> None:
         """Appends rows; when this returns they are on disk.
 
         Args:
             rows: ``key``, ``round`` and the completion's values; ``reused`` where another run paid for it.
+            together: Keep all or none of them, should a kill tear them apart: each says how many follow it (``more``).
         """
+        if together:
+            rows = [dict(row) | {"more": len(rows) - 1 - i} for i, row in enumerate(rows)]
         if self.path is not None and rows:
             append_line(self.path, *rows)
         for row in rows:
@@ -110,6 +111,37 @@ class CompletionLog:
         except (StopIteration, OSError):  # that run was deleted meanwhile
             return None
         return row if _is_whole(row) and row["key"] == key else None
+
+
+def kept_rows(path: Path) -> tuple[list[dict[str, Any]], int]:
+    """Rows of a file of completions that a log would hold, and where the last of them ends, in bytes.
+
+    What follows there is what a kill left of rows that were written together, or of one. Damage before that is passed
+    over.
+    """
+    found: list[dict[str, Any]] = []
+    waiting: list[dict[str, Any]] = []
+    end = 0
+    if not path.exists():
+        return found, end
+    with path.open("rb") as file:
+        at = 0
+        for line in file:
+            at += len(line)
+            if not line.endswith(b"\n"):
+                break
+            try:
+                row = json.loads(line)
+            except (ValueError, RecursionError):
+                row = None
+            if not isinstance(row, dict) or not _is_whole(row):
+                end = at if not waiting else end
+                continue
+            waiting.append(row)
+            if not row.get("more"):
+                found += waiting
+                waiting, end = [], at
+    return found, end
 
 
 def _is_whole(row: Mapping[str, Any]) -> bool:
@@ -179,7 +211,12 @@ class Completions:
                     row["choice_log_probs"] = list(row["choice_log_probs"])
                     yield {"key": keys[at], "round": round_, **row}
 
-        _flush_often(rows(), self.log.add)
+        # What an engine gives may depend on what it computes together, in the last digits, and a text on these. So what
+        # came together stays together: asked again alone, a part of it may come out as another text.
+        if type(self.generator).stream is Generator.stream:
+            self.log.add([*rows()], together=True)
+        else:
+            _flush_often(rows(), self.log.add)
         if sorted(came) != list(range(len(requests))):
             name = type(self.generator).__name__
             raise RuntimeError(f"{name} gave {len(came)} completions for {len(requests)} requests")

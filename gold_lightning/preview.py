@@ -234,7 +234,8 @@ def preview(
             "trainer.max_epochs)"
         )
     else:
-        told = f"a prompt of round {warmup_rounds + 1}; {rate:.0%} of the prompts from then on show such demos"
+        what = "show such demos" if synthesizer.plan.feedback_as == "demo" else "ask for the kind of a fed-back sample"
+        told = f"a prompt of round {warmup_rounds + 1}; {rate:.0%} of the prompts from then on {what}"
         yield from _prompt(planned.feedback, told, task)
     yield from ["", rule("a probe prompt")]
     yield from _prompt(planned.probe, "a prompt of round 0's probe set, which departs from its training samples", task)

@@ -24,7 +24,7 @@ from pathlib import Path
 import torch
 from gold_lightning import callbacks, cli, completions, store, trainer
 from gold_lightning.checkpoint import WholeCheckpointIO
-from gold_lightning.completions import CompletionLog, Completions
+from gold_lightning.completions import CompletionLog, Completions, kept_rows
 from gold_lightning.generators.base import request_dict
 from gold_lightning.store import RoundStore, digest, read_lines
 from gold_lightning.student import T5Student
@@ -190,7 +190,7 @@ def campaign(kills, arguments, root, name, rng, phases):
             else:
                 killed = kill_at(pid, pipe, phase, rng.choice([0, 0, 1, 2]), rng.random() ** 2 * 0.03)
             again += len(stored.intersection(asked.read_text().split()[before:]))
-            stored |= {row["key"] for row in read_lines(folder / "data" / "completions.jsonl")}
+            stored |= {row["key"] for row in kept_rows(folder / "data" / "completions.jsonl")[0]}
             now = {r["id"] for p in folder.glob("data/round_*/train.jsonl") for r in read_lines(p)}
             committed = {
                 s.id for r in store.rounds_in(folder) for s in RoundStore(folder, r, read_only=True).accepted("train")

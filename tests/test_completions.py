@@ -121,6 +121,36 @@ def test_a_damaged_row_is_asked_again_and_no_other(tmp_path, torn):
     assert last.asked == []
 
 
+def test_what_was_made_together_is_kept_together_or_asked_again_together(tmp_path):
+    # A model's last digits, and so its texts, may depend on what else is in the batch.
+    def engine():
+        return ScriptedGenerator(lambda r: r.own * 3)
+
+    requests = ask("a", "b", "c", "d")
+    Completions(engine(), log(tmp_path)).answer(requests[:1], 0)
+    path = log(tmp_path).path
+    alone = path.stat().st_size
+    Completions(engine(), log(tmp_path)).answer(requests[1:], 0)
+    whole = path.read_bytes()
+    for size in range(alone, len(whole) + 1):
+        path.write_bytes(whole[:size])
+        again = engine()
+        found = Completions(again, log(tmp_path)).answer(requests, 0)
+        assert [c.text for c in found] == ["aaa", "bbb", "ccc", "ddd"]
+        assert again.requests == ([] if size == len(whole) else requests[1:])
+        assert path.read_bytes() == whole
+
+
+def test_slowly_made_together_is_stored_at_once(tmp_path, monkeypatch):
+    monkeypatch.setattr("gold_lightning.completions._FLUSH_SECONDS", 0.0)
+    written = []
+    completions = Completions(ScriptedGenerator(lambda r: r.own), log(tmp_path))
+    real = completions.log.add
+    monkeypatch.setattr(completions.log, "add", lambda rows, **how: (written.append(len(rows)), real(rows, **how)))
+    completions.answer(ask("a", "b", "c"), 0)
+    assert written == [3]
+
+
 def test_other_runs_lend_theirs_for_nothing(tmp_path):
     Completions(Streaming(), log(tmp_path, "one")).answer(ask("a", "b"), 0)
     theirs = log(tmp_path, "one").path

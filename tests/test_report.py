@@ -181,6 +181,15 @@ def test_without_a_test_it_says_so(tmp_path):
 # What it does without
 
 
+def test_it_says_how_the_band_came_into_prompts(tmp_path):
+    run = make_run(tmp_path / "news_topics" / "kinds")
+    assert "rounds show it to the generator" in body(render(read_run(run)))
+    config = run / "config.yaml"
+    config.write_text(config.read_text().replace("plan: {", "plan: {feedback_as: hint, "))
+    told = body(render(read_run(run)))
+    assert "rounds ask the generator for more of its kind" in told and "show it to" not in told
+
+
 def test_an_older_run_is_drawn_from_its_quantiles(tmp_path):
     page = render(read_run(make_run(tmp_path / "news_topics" / "old", energies=False)))
     assert "Where a round did not store the energies" in page and "by energy" not in page

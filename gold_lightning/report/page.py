@@ -366,9 +366,11 @@ def _energies(run: Run) -> Panel:
     if bands := [row.band for row in rows if row.band]:
         low, high = bands[-1]
         within = ", taken within each label" if run.labels else ""
+        alone = run.setting("data.plan.feedback_as") == "hint"
+        use = "ask the generator for more of its kind" if alone else "show it to the generator"
         told.append(
             f"The band holds the quantiles {low:g} to {high:g} of the probe set{within}: the prompts of the next "
-            "rounds show it to the generator. GOLD's idea: above it lies mostly noise, below it what is known already."
+            f"rounds {use}. GOLD's idea: above it lies mostly noise, below it what is known already."
         )
     if others := sorted({_strategy(r) for r in run.whole} - {"energy_band"}):
         told.append(f"What was fed back was chosen by {' and '.join(others)} (feedback.strategy).")
@@ -639,7 +641,7 @@ def _one(stored: StoredSample, kind: Kind, round_: Round, run: Run, chars: int) 
         texts.append(_text(stored.sample.target, chars, "target"))
     marks = []
     if stored.feedback:
-        marks.append("written after feedback demos")
+        marks.append("written after feedback")
     if stored.agrees is False:
         marks.append("generator favours another label")
     energy = round_.energies[kind].get(stored.id)
@@ -734,6 +736,7 @@ _KEYS = {
     "replay": "data.replay",
     "feedback strategy": "feedback.strategy",
     "feedback rate": "feedback.rate",
+    "fed back as": "data.plan.feedback_as",
     "band, from": "feedback.alpha",
     "band, to": "feedback.beta",
     "warm-up rounds": "feedback.warmup_rounds",

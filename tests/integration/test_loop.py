@@ -26,7 +26,7 @@ from safetensors.torch import load_file
 from tests.fakes import NewsWriter, other_file_system
 
 SMALL = ["--data.plan.samples_per_round=16", "--data.plan.probe_per_round=12", "--data.plan.group_size=2"]
-SMALL += ["--data.plan.label_agreement=off"]
+SMALL += ["--data.plan.label_agreement=off", "--data.plan.feedback_as=demo"]
 KINDS = ("train", "probe")
 
 

@@ -117,7 +117,8 @@ def test_prompts_and_samples_are_those_of_round_0(capsys, tiny_student, tmp_path
 
 
 def test_feedback_and_probe_prompts_mark_what_stands_in(capsys, tiny_student):
-    shown = show(capsys, tiny_student, "--data.plan.seed_demos", "1").out
+    shown = show(capsys, tiny_student, "--data.plan.seed_demos", "1", "--data.plan.feedback_as", "demo").out
+    assert "show such demos" in section(shown, "a feedback prompt")[0]
     for title, start, many in (("a feedback prompt", "r001-train-00000", 2), ("a probe prompt", "r000-probe-00000", 2)):
         lines = section(shown, title)
         assert lines[0].startswith(start)
@@ -128,6 +129,13 @@ def test_feedback_and_probe_prompts_mark_what_stands_in(capsys, tiny_student):
         plain = prompt_of([line for line in lines if line[:1] == "|"])
         assert not any(squeezed(d.fields["text"]) in plain for d in demos)
     assert not [line for line in section(shown, "a training prompt") if line[:1] == "~"]
+
+
+def test_a_feedback_prompt_that_asks_for_a_kind_shows_no_more_than_seeds(capsys, tiny_student):
+    lines = section(show(capsys, tiny_student).out, "a feedback prompt")  # the quickstart's way
+    assert "ask for the kind of a fed-back sample" in " ".join(lines) and not [
+        line for line in lines if line[:1] == "~"
+    ]
 
 
 @pytest.mark.parametrize(
