@@ -31,7 +31,8 @@ from gold_lightning.errors import ConfigError
 __all__ = ["ShardedStrategy", "check_strategy", "is_sharded", "load_whole", "shard"]
 
 _PATIENCE = timedelta(hours=12)
-_WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
+_WHOLE = StateDictOptions(full_state_dict=True)
+_GATHERED = StateDictOptions(full_state_dict=True, cpu_offload=True)
 
 
 class ShardedStrategy(ModelParallelStrategy):
@@ -63,7 +64,7 @@ class ShardedStrategy(ModelParallelStrategy):
         """State of an optimizer as a single process would have it; empty in all processes but the first."""
         if isinstance(optimizer, LightningOptimizer):
             optimizer = optimizer.optimizer
-        state: dict[str, Any] = {**get_optimizer_state_dict(self._module, optimizer, options=_WHOLE)}
+        state: dict[str, Any] = {**get_optimizer_state_dict(self._module, optimizer, options=_GATHERED)}
         numbers = {name: i for i, name in enumerate(n for g in state.get("param_groups", []) for n in g["params"])}
         return _renamed(state, numbers)
 
