@@ -69,8 +69,13 @@ class ShardedStrategy(ModelParallelStrategy):
         return _renamed(state, numbers)
 
     def load_checkpoint(self, checkpoint_path: str | Path, weights_only: bool | None = None) -> dict[str, Any]:
-        """Reads a checkpoint of any number of processes; each takes its part of it."""
-        held = torch.load(checkpoint_path, map_location="cpu", weights_only=weights_only, mmap=True)
+        """Reads a checkpoint of any number of processes; each takes its part of it.
+
+        Args:
+            checkpoint_path: A whole file.
+            weights_only: Not looked at: nothing but plain values and tensors is loaded.
+        """
+        held = torch.load(checkpoint_path, map_location="cpu", weights_only=True, mmap=True)
         load_whole(self._module, held["state_dict"])
         of = {weight: name for name, weight in self._module.named_parameters()}
         for optimizer, state in zip(self.optimizers, held.get("optimizer_states", []), strict=False):
