@@ -161,6 +161,16 @@ def test_wrong_arguments_name_their_key(args, key, tmp_path):
         experiment_command(["--config", str(write(tmp_path, GOOD)), *args], dict)
 
 
+def test_some_arms_in_the_order_in_which_they_are_named(tmp_path):
+    path = write(tmp_path, "name: t\nbase: quickstart.yaml\narms: {a: , b: , c: }\nseeds: [1]\n")
+    with pytest.raises(GoldError, match=r"^arms\.c: looked at first"):
+        experiment_command(["--config", str(path), "--arms", "c", "a"], _refuses)
+
+
+def _refuses(args):
+    raise GoldError("looked at first")
+
+
 # Running
 
 
