@@ -55,7 +55,7 @@ class Reader:
 
 
 class Check:
-    """Multinomial logistic regression on standardised vectors, with an L2 penalty of ``1 / (2 c)`` beside the summed loss."""
+    """Multinomial logistic regression on standardised vectors, L2 penalty ``1 / (2 c)`` beside the summed loss."""
 
     def __init__(self, vectors: Tensor, labels: Tensor, classes: int, c: float = 0.1) -> None:
         self.mean, self.scale = vectors.mean(0), vectors.std()
