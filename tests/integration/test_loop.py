@@ -337,6 +337,15 @@ def test_a_budget_for_less_than_a_round_says_so(tmp_path, tiny_student, caplog):
     assert rounds(tmp_path) == []
 
 
+@pytest.fixture
+def ctrl_c():
+    """Ctrl-C as in a terminal: a shell has what it starts in the background ignore it, tests too."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("ctrl_c")
 def test_ctrl_c_once_finishes_what_is_in_flight_and_twice_does_not(tmp_path, tiny_student, monkeypatch, capsys):
     told = []
 
