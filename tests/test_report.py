@@ -14,10 +14,11 @@ from gold_lightning import report
 from gold_lightning.cli import main
 from gold_lightning.errors import GoldError
 from gold_lightning.report import LIMIT, render, try_to_report, write_report
-from gold_lightning.report.page import Detail, reasons_of, samples_of, state_of
+from gold_lightning.report.page import state_of
 from gold_lightning.report.plots import Energies, Lines, bars, drawing, lines, ridge, shown, stacked
 from gold_lightning.report.redaction import hidden
 from gold_lightning.report.run import read_run
+from gold_lightning.report.samples import Detail, reasons_of, samples_of
 from gold_lightning.report.text import cut, visible
 from gold_lightning.store import read_lines, write_lines
 

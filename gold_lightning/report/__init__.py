@@ -16,8 +16,9 @@ from jsonargparse import ArgumentParser
 from markupsafe import Markup
 
 from gold_lightning.console import printable, say
-from gold_lightning.report.page import Detail, contents, reasons_of, samples_of
+from gold_lightning.report.page import contents
 from gold_lightning.report.run import Run, read_run
+from gold_lightning.report.samples import Detail, reasons_of, samples_of
 from gold_lightning.report.text import visible
 
 __all__ = ["LIMIT", "render", "report_command", "try_to_report", "write_report"]

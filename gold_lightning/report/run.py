@@ -11,11 +11,18 @@ from typing import Any
 
 import yaml
 
+from gold_lightning.completions import kept_rows
 from gold_lightning.errors import GoldError
 from gold_lightning.ledger import Budget, Spent
-from gold_lightning.store import BatchRecord, Kind, RoundStore, StoredSample, read_lines, rounds_in, whole_rows
+from gold_lightning.store import BatchRecord, Kind, RoundStore, StoredSample, read_lines, rounds_in
 
-__all__ = ["Round", "Run", "read_run"]
+__all__ = ["KINDS", "PHASES", "Round", "Run", "read_run"]
+
+KINDS: tuple[Kind, ...] = ("train", "probe")
+"""Kinds of samples, in the order in which a round makes them."""
+
+PHASES = ("generation", "training", "scoring")
+"""What a round's seconds are measured of."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +51,12 @@ class Round:
     def whole(self) -> bool:
         """Whether the student was trained on it and its probe set was scored."""
         return bool(self.row)
+
+    @property
+    def phases(self) -> dict[str, float]:
+        """Its seconds by phase; 0 for a round that is not whole."""
+        found = self.row.get("seconds", {})
+        return {name: float(found.get(name, 0.0)) for name in PHASES}
 
     def requested(self, *kinds: Kind) -> int:
         """Requests for samples of these kinds."""
@@ -105,6 +118,13 @@ class Run:
         return next((r for r in self.rounds if not r.whole), None)
 
     @property
+    def seconds(self) -> float:
+        """Seconds of all phases, and of the generation of a round that is not whole."""
+        whole = sum(sum(r.phases.values()) for r in self.whole)
+        now = self.unfinished
+        return whole + (sum(b.seconds for kind in now.batches.values() for b in kind) if now else 0.0)
+
+    @property
     def labels(self) -> tuple[str, ...]:
         """Labels of a classification, in the order in which they were asked for; none for other tasks."""
         asked = (g.get("label") for r in self.rounds for kind in r.batches.values() for b in kind for g in b.groups)
@@ -164,10 +184,9 @@ def read_run(folder: Path) -> Run:
 
 
 def _read_round(folder: Path, number: int, row: Mapping[str, Any]) -> Round:
-    kinds: tuple[Kind, ...] = ("train", "probe")
     store = RoundStore(folder, number, read_only=True)
     rejects = [r for r in read_lines(store.folder / "rejects.jsonl") if {"kind", "reason", "raw"} <= r.keys()]
-    energies: dict[Kind, dict[str, float]] = {kind: {} for kind in kinds}
+    energies: dict[Kind, dict[str, float]] = {kind: {} for kind in KINDS}
     fed = {i for i in row.get("fed_back", ()) if isinstance(i, str)}
     # A round that is made again has the energies of the time before until it is scored.
     for scored in read_lines(store.folder / "energies.jsonl") if row else ():
@@ -177,8 +196,8 @@ def _read_round(folder: Path, number: int, row: Mapping[str, Any]) -> Round:
     return Round(
         number=number,
         row=row,
-        samples={kind: store.accepted(kind) for kind in kinds},
-        batches={kind: store.batches(kind) for kind in kinds},
+        samples={kind: store.accepted(kind) for kind in KINDS},
+        batches={kind: store.batches(kind) for kind in KINDS},
         rejects=rejects,
         energies=energies,
         fed_back=frozenset(fed),
@@ -192,7 +211,7 @@ def _spent(path: Path) -> Spent:
     """
     seen: set[str] = set()
     calls = prompt = completion = reused = 0
-    for _, row in whole_rows(path):
+    for row in kept_rows(path)[0]:
         key = row.get("key")
         if not isinstance(key, str) or key in seen:
             continue

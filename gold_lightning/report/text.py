@@ -6,7 +6,10 @@ import unicodedata
 
 from gold_lightning.console import printable
 
-__all__ = ["cut", "visible"]
+__all__ = ["NAME", "cut", "visible"]
+
+NAME = 80
+"""Characters that a label is cut to."""
 
 _STACK = 4  # marks on a letter; Hebrew and Vietnamese have up to three
 
