@@ -277,6 +277,13 @@ def _metric(experiment: Experiment, task: Task) -> str:
     return experiment.metric or names[0]
 
 
+def _result(experiment: Experiment, run: Run) -> dict[str, Any] | None:
+    """What a finished run is compared by; ``None`` too where it was tested before its task had the metric."""
+    held = run.record()
+    name = _metric(experiment, run.task)
+    return held["result"] if held.get("finished") and name in held["result"]["metrics"] else None
+
+
 # Running
 
 
@@ -327,7 +334,7 @@ def run_all(experiment: Experiment, runs: Sequence[Run], jobs: int, runner: Runn
     Raises:
         GoldError: A run had a wrong setting.
     """
-    left = [run for run in runs if not run.record().get("finished")]
+    left = [run for run in runs if _result(experiment, run) is None]
     if done := len(runs) - len(left):
         _log.info("%d of %d runs are finished", done, len(runs))
     waiting = {run.seed for run in left if run.first}  # seeds whose first run is not finished
@@ -457,20 +464,19 @@ def _flipped(rounds: Sequence[Sequence[Mapping[str, Any]]]) -> dict[str, Any]:
 # Results
 
 
-def results_of(runs: Sequence[Run]) -> list[dict[str, Any]]:
+def results_of(experiment: Experiment, runs: Sequence[Run]) -> list[dict[str, Any]]:
     """Results of the finished runs."""
     found = []
     for run in runs:
-        held = run.record()
-        if held.get("finished"):
+        if result := _result(experiment, run):
             at = {"arm": run.arm, "seed": run.seed, "task": run.task.name, "run": str(run.folder)}
-            found.append(at | held["result"])
+            found.append(at | result)
     return found
 
 
 def write_results(experiment: Experiment, runs: Sequence[Run]) -> list[Summary]:
     """Writes what is there so far: ``results.jsonl``, a line a run, and ``summary.jsonl``, a line an arm."""
-    results = results_of(runs)
+    results = results_of(experiment, runs)
     found = summarise([*experiment.arms], results, _metric(experiment, runs[0].task))
     write_lines(experiment.folder / "results.jsonl", results)
     write_lines(experiment.folder / "summary.jsonl", [summary.row() for summary in found])
@@ -507,6 +513,7 @@ def experiment_command(args: Sequence[str], resolve: Resolve, runner: Runner | N
     parser.add_argument(
         "--arms", type=str, nargs="+", help="Only these arms; the first is what the others are compared with."
     )
+    parser.add_argument("--metric", type=str, help="Another of the task's metrics to compare by.")
     parser.add_argument("--name", type=str, help="Another name, for other settings of the same experiment.")
     parser.add_argument("--root", type=str, help="Folder of all experiments.")
     parser.add_argument("--table", action="store_true", help="Run nothing: compare what is finished.")
@@ -542,7 +549,7 @@ def _overridden(experiment: Experiment, given: Any) -> Experiment:
             raise ConfigError("--set", text, "KEY=VALUE")
         settings[key.removeprefix("--")] = value
     values: dict[str, Any] = {**vars(experiment), "set": settings}
-    values |= {key: given[key] for key in ("name", "root") if given[key] is not None}
+    values |= {key: given[key] for key in ("name", "root", "metric") if given[key] is not None}
     values |= {key: tuple(given[key]) for key in ("base", "seeds") if given[key]}
     if given.arms:
         for name in given.arms:

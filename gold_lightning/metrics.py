@@ -28,6 +28,7 @@ from gold_lightning.json_text import same_json
 __all__ = [
     "METRICS",
     "Accuracy",
+    "BalancedAccuracy",
     "EquationValue",
     "JsonEqual",
     "MacroF1",
@@ -109,20 +110,42 @@ class Accuracy(TextMetric):
         return [float(any(prediction.strip() == t.strip() for t in targets))]
 
 
-class MacroF1(TextMetric):
-    """Unweighted mean of the labels' F1. A prediction that is no label counts against the true label's recall.
+class _LabelMetric(TextMetric):
+    """A metric over pairs of predicted and true label, each its position; what is no label comes after the last.
 
     A row has one true label: the first of its targets.
     """
 
     def __init__(self, labels: Sequence[str] = ()) -> None:
         if not labels:
-            raise ConfigError("metrics", "macro_f1", "another metric for a task without labels")
+            name = next((name for name, kind in METRICS.items() if kind is type(self)), type(self).__name__)
+            raise ConfigError("metrics", name, "another metric for a task without labels")
         super().__init__(labels)
 
     def row(self, prediction: str, targets: Sequence[str]) -> list[float]:
         position = {name: i for i, name in enumerate(self.labels)}
         return [position.get(text.strip(), len(self.labels)) for text in (prediction, targets[0])]
+
+
+class BalancedAccuracy(_LabelMetric):
+    """Unweighted mean of the labels' recall, over the labels that are some row's true one.
+
+    Guessing has 1 / labels, whatever it guesses and however the rows are spread over the labels, where accuracy
+    has the share of the label that is guessed (Brodersen et al., ICPR 2010).
+    """
+
+    def reduce(self, values: Tensor) -> Tensor:
+        predicted, true = values.long().T
+        classes = len(self.labels) + 1
+        rows = torch.bincount(true, minlength=classes).double()
+        right = torch.bincount(true[predicted == true], minlength=classes).double()
+        there = rows > 0
+        there[-1] = False  # what is no label is nobody's true one
+        return (right[there] / rows[there]).mean()
+
+
+class MacroF1(_LabelMetric):
+    """Unweighted mean of the labels' F1. A prediction that is no label counts against the true label's recall."""
 
     def reduce(self, values: Tensor) -> Tensor:
         predicted, true = values.long().T
@@ -231,6 +254,7 @@ class RougeL(TextMetric):
 METRICS: dict[str, type[TextMetric]] = {
     "accuracy": Accuracy,
     "exact_match": Accuracy,
+    "balanced_accuracy": BalancedAccuracy,
     "macro_f1": MacroF1,
     "squad_em": SquadExactMatch,
     "squad_f1": SquadF1,

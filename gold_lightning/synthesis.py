@@ -265,10 +265,11 @@ class Synthesizer:
         if self._decontaminator:
             rows = self._decontaminator().fingerprint()
             depends = depends | {"decontamination": digest([OVERLAP_WORDS, rows])}
+        task = {k: v for k, v in self.task.to_dict().items() if k not in ("metrics", "test")}
         store.take_over(
             kind,
             {
-                "task": digest(self.task.to_dict()),
+                "task": digest(task),
                 "generator": digest(self.generator.fingerprint()),
                 "plan": digest(how),
                 "seed": digest(self.seed),

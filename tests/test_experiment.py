@@ -167,6 +167,12 @@ def test_some_arms_in_the_order_in_which_they_are_named(tmp_path):
         experiment_command(["--config", str(path), "--arms", "c", "a"], _refuses)
 
 
+def test_another_metric_takes_the_place_of_the_files(tmp_path):
+    command = ["--config", str(write(tmp_path, GOOD)), "--metric"]
+    with pytest.raises(ConfigError, match=r"^metric: got 'nothing', expected a metric of news_topics"):
+        experiment_command([*command, "nothing"], resolve)
+
+
 def _refuses(args):
     raise GoldError("looked at first")
 
@@ -261,6 +267,21 @@ def test_a_wrong_setting_ends_the_experiment_with_the_runs_own_line(tmp_path):
     with pytest.raises(GoldError, match=r"^band, seed 1: feedback\.alpha: got 2$"):
         go(tmp_path, script)
     assert {b[1] for b in script.began} == {"none-s1", "band-s1"}
+
+
+def test_another_metric_is_looked_up_and_what_was_tested_before_it_was_there_is_tested_again(tmp_path):
+    go(tmp_path, Script(tmp_path))
+    again = Script(tmp_path)
+    by_f1 = replace(TWO, metric="macro_f1")
+    good, (none, _) = go(tmp_path, again, experiment=by_f1)
+    assert good and again.began == [] and none.values == {1: 0.25, 2: 0.25}  # of four labels one has a row
+    record = tmp_path / "try" / "news_topics" / "band-s1" / "experiment.json"
+    (held,) = read_lines(record)
+    del held["result"]["metrics"]["macro_f1"]
+    write_lines(record, [held])
+    assert [len(s.values) for s in write_results(by_f1, planned(tmp_path, by_f1))] == [2, 1]
+    good, (_, band) = go(tmp_path, again, experiment=by_f1)
+    assert good and {b[1] for b in again.began} == {"band-s1"} and band.values == {1: 0.25, 2: 0.25}
 
 
 def test_a_run_with_other_settings_is_refused(tmp_path):

@@ -13,7 +13,7 @@ import pytest
 import torch
 from gold_lightning.errors import ConfigError
 from gold_lightning.formula import FormulaError, parse_equation
-from gold_lightning.metrics import METRICS, Accuracy, MacroF1, bootstrap_interval, make_metric
+from gold_lightning.metrics import METRICS, Accuracy, BalancedAccuracy, MacroF1, bootstrap_interval, make_metric
 from torchmetrics.functional.text import squad
 
 
@@ -42,6 +42,25 @@ def test_macro_f1_is_not_accuracy_under_imbalance():
     predictions, targets = ["A"] * 10, ["A"] * 9 + ["B"]
     assert value(Accuracy(), predictions, targets) == pytest.approx(0.9)
     assert value(MacroF1(["A", "B"]), predictions, targets) == pytest.approx((18 / 19 + 0) / 2)
+
+
+def test_balanced_accuracy_by_hand():
+    predictions = ["A", "A", "B", "???", "C", "B"]
+    targets = ["A", "A", "A", "A", "B", "B"]
+    # A: 2 of 4, B: 1 of 2, C: no row.
+    assert value(BalancedAccuracy(["A", "B", "C"]), predictions, targets) == pytest.approx(1 / 2)
+
+
+@pytest.mark.parametrize("share", [0, 3, 9, 10])
+def test_balanced_accuracy_of_a_guess_is_chance_under_imbalance(share):
+    guess = ["A"] * share + ["B"] * (10 - share)  # drawn without a look at the rows: as often for each label
+    targets = ["A"] * 90 + ["B"] * 10
+    assert value(BalancedAccuracy(["A", "B"]), guess * 10, targets) == pytest.approx(1 / 2)
+    assert value(Accuracy(), guess * 10, targets) == pytest.approx((9 * share + (10 - share)) / 100)
+
+
+def test_balanced_accuracy_counts_no_label_as_nobodys():
+    assert value(BalancedAccuracy(["A", "B"]), ["???", "A"], ["???", "A"]) == 1.0
 
 
 def test_rows_given_twice_count_once():
@@ -84,9 +103,10 @@ def test_unknown_metric_is_named():
         make_metric("bleurt", [])
 
 
-def test_macro_f1_needs_labels():
-    with pytest.raises(ConfigError, match=r"^metrics: got 'macro_f1'"):
-        make_metric("macro_f1", [])
+@pytest.mark.parametrize("name", ["balanced_accuracy", "macro_f1"])
+def test_metrics_over_labels_need_labels(name):
+    with pytest.raises(ConfigError, match=f"^metrics: got '{name}'"):
+        make_metric(name, [])
 
 
 def test_bootstrap_of_a_sure_thing():

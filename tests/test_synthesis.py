@@ -11,7 +11,7 @@ from gold_lightning.pool import FeedbackPool, PoolEntry
 from gold_lightning.prompt import render
 from gold_lightning.store import RoundStore, read_lines
 from gold_lightning.synthesis import Plan, Synthesizer
-from gold_lightning.task import Field, Hints, Sample, StudentFormat, Task, load_task
+from gold_lightning.task import Field, Hints, Sample, StudentFormat, Task, TestData, load_task
 
 from tests.fakes import NewsWriter
 
@@ -507,6 +507,17 @@ def test_samples_of_another_task_are_refused(tmp_path):
     make(tmp_path).train(0, filled_pool(), 0.5)
     with pytest.raises(GoldError, match="another task;"):
         make(tmp_path, task=replace(TASK, description="Something else.")).train(0, filled_pool(), 0.5)
+
+
+@pytest.mark.parametrize(
+    "change", [{"metrics": ("accuracy", "balanced_accuracy")}, {"test": TestData(file="other.jsonl")}]
+)
+def test_how_a_task_is_tested_is_no_part_of_its_samples(tmp_path, change, caplog):
+    task = replace(TASK, metrics=("accuracy",), test=TestData(file="rows.jsonl"))
+    made = make(tmp_path, task=task).train(0, filled_pool(), 0.5)
+    again = NewsWriter()
+    assert make(tmp_path, again, task=replace(task, **change)).train(0, filled_pool(), 0.5) == made
+    assert again.requests == [] and "another" not in caplog.text
 
 
 def test_what_is_asked_in_the_same_way_is_not_paid_for_again(tmp_path):
