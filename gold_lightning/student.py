@@ -28,7 +28,7 @@ from gold_lightning.ood import OODScore, mean_over_tokens
 from gold_lightning.sharding import is_sharded, load_whole, shard
 from gold_lightning.task import Task, blaming, load_task
 
-__all__ = ["T5Student", "metric_names"]
+__all__ = ["PrefixTree", "T5Student", "metric_names"]
 
 _SHARES = {"encoder_lr": "encoder.", "embedding_lr": "shared."}  # settings, and the names of the weights they are of
 
@@ -36,6 +36,33 @@ _SHARES = {"encoder_lr": "encoder.", "embedding_lr": "shared."}  # settings, and
 def metric_names(task: Task) -> tuple[str, ...]:
     """Metrics of a task's student; the first is the one that is watched."""
     return task.metrics or (("accuracy",) if task.labels else ("exact_match",))
+
+
+class PrefixTree:
+    """Which tokens may come next, so that what is written is one of some sequences; for ``generate``.
+
+    Args:
+        sequences: Token ids of each, its end included.
+        after: What stands after an end.
+    """
+
+    def __init__(self, sequences: Sequence[Sequence[int]], after: int) -> None:
+        self._after = [after]
+        self._next: dict[tuple[int, ...], list[int]] = {}
+        for sequence in sequences:
+            for i, token in enumerate(sequence):
+                follows = self._next.setdefault(tuple(sequence[:i]), [])
+                if token not in follows:
+                    follows.append(token)
+
+    def __call__(self, row: int, written: Tensor) -> list[int]:
+        """Tokens that may follow.
+
+        Args:
+            row: Position of the row in the batch; all rows have the same sequences.
+            written: (length,) int64, the decoder's first token and what was written after it.
+        """
+        return self._next.get(tuple(written[1:].tolist()), self._after)
 
 
 class T5Student(LightningModule):
@@ -57,6 +84,9 @@ class T5Student(LightningModule):
             will be is not known, and each brings new data.
         restart: Begin each round from the first weights and a new optimizer, instead of going on with both.
         num_beams: Beams when testing; probing and validation are greedy.
+        constrained_decoding: The student of a task with labels writes one of them and nothing else: of the tokens that
+            go on to a label, the likeliest (De Cao et al., ICLR 2021). Without, it writes freely, as in the published
+            code, and what is no label, if only by its case, is wrong.
     """
 
     def __init__(
@@ -73,6 +103,7 @@ class T5Student(LightningModule):
         decay: Literal["none", "linear", "cosine"] = "linear",
         restart: bool = False,
         num_beams: int = 1,
+        constrained_decoding: bool = True,
     ) -> None:
         super().__init__()
         if not (math.isfinite(lr) and lr > 0):
@@ -90,7 +121,7 @@ class T5Student(LightningModule):
         self.name, self.loss, self.optimizer = student, loss, optimizer
         self.lr, self.weight_decay, self.warmup, self.decay = lr, weight_decay, warmup, decay
         self.encoder_lr, self.embedding_lr = encoder_lr, embedding_lr
-        self.restart, self.num_beams = restart, num_beams
+        self.restart, self.num_beams, self.constrained_decoding = restart, num_beams, constrained_decoding
         names = metric_names(self.task)
         with blaming(self.task):
             made = {stage: [(n, make_metric(n, self.task.label_names)) for n in names] for stage in ("val", "test")}
@@ -102,6 +133,10 @@ class T5Student(LightningModule):
             weight.requires_grad_(self._share(name) > 0)
         # A tokenizer may not give a target back as it was; comparing what it does give keeps the metric honest.
         self._readable = {self._decode_text(self.task.student_target(n)): n for n in self.task.label_names}
+        self._labels = PrefixTree(
+            [self._encode_text(self.task.student_target(n)) for n in self.task.label_names],
+            after=int(self.model.config.pad_token_id),
+        )
 
     def configure_model(self) -> None:
         """Cuts the weights up, where the strategy is one that has them cut up."""
@@ -229,6 +264,7 @@ class T5Student(LightningModule):
             max_new_tokens=self.task.student.max_target_tokens,
             num_beams=num_beams,
             do_sample=False,
+            prefix_allowed_tokens_fn=self._labels if self.task.labels and self.constrained_decoding else None,
             synced_gpus=is_sharded(self.model),  # each process has a part of the weights, until all have written
         )[:, 1:]
         # What follows the first end is padding; the end itself counts.
@@ -272,9 +308,12 @@ class T5Student(LightningModule):
         model.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
 
+    def _encode_text(self, text: str) -> list[int]:
+        tokens: list[int] = self.tokenizer(target_text(self.tokenizer, text)).input_ids
+        return tokens
+
     def _decode_text(self, text: str) -> str:
-        tokens = self.tokenizer(target_text(self.tokenizer, text)).input_ids
-        return str(self.tokenizer.decode(tokens, skip_special_tokens=True)).strip()
+        return str(self.tokenizer.decode(self._encode_text(text), skip_special_tokens=True)).strip()
 
     def _stage_metrics(self, stage: str) -> Sequence[tuple[str, TextMetric]]:
         return [(n, self.metrics[f"{stage}_{n}"]) for n in self.metric_names]  # type: ignore[misc]

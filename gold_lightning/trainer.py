@@ -179,7 +179,8 @@ class GoldTrainer(Trainer):
                 demos = seed_demos(model.task) if name == "few_shot" else []
                 answers = GeneratorAnswers(model.task, datamodule.generator, rows, demos, name)
                 return Baseline(answers.depends(), answers.predict)
-            tested = {"form": asdict(model.task.student), "num_beams": model.num_beams, "precision": self.precision}
+            decoding = {"num_beams": model.num_beams, "constrained_decoding": model.constrained_decoding}
+            tested = {"form": asdict(model.task.student), "precision": self.precision, **decoding}
             if name == "student":
                 return Baseline({**tested, "checkpoint": _file_digest(str(ckpt_path))}, lambda _: test(ckpt_path))
             if name == "untrained":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from pathlib import Path
 
@@ -25,6 +26,15 @@ def test_the_error_of_the_readme_is_the_one_that_is_given(tmp_path, monkeypatch)
     with pytest.raises(GoldError) as caught:
         load_task("tickets.yaml")
     assert f"error: {caught.value}\n" in README
+
+
+def test_the_student_of_the_readme_writes_labels_alone(capsys):
+    code = re.search(r"```python\n(.*?)```", README, re.DOTALL)[1]
+    assert "runs/news_topics/quickstart/student" in code
+    exec(code.replace("runs/news_topics/quickstart/student", "embedded"), {})  # untrained: any label
+    (line,) = capsys.readouterr().out.splitlines()
+    (label,) = ast.literal_eval(line)
+    assert label in load_task("news_topics").label_names
 
 
 def test_every_file_that_the_readme_links_is_there():

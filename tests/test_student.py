@@ -19,7 +19,7 @@ from gold_lightning.losses import (
     SymmetricCrossEntropy,
 )
 from gold_lightning.ood import EnergyScore, EntropyScore
-from gold_lightning.student import T5Student
+from gold_lightning.student import PrefixTree, T5Student
 from gold_lightning.task import Sample, TestRow
 
 PAD, END = 0, 1
@@ -161,7 +161,8 @@ def test_write_masks_what_follows_the_end(student, monkeypatch):
     ]
 
 
-def test_write_is_greedy_and_bounded(student):
+def test_write_is_greedy_and_bounded(places):
+    student = make(places, constrained_decoding=False)
     batch = collate(student, ROWS)
     tokens = student.write(batch)
     assert tokens.shape[0] == len(ROWS)
@@ -171,6 +172,37 @@ def test_write_is_greedy_and_bounded(student):
     kept = tokens != IGNORE_INDEX
     assert (best[kept] == tokens[kept]).all()
     assert torch.equal(tokens, student.write(batch))
+
+
+@pytest.mark.parametrize("beams", [1, 3])
+def test_a_student_of_labels_writes_labels_alone(places, beams):
+    student = make(places)
+    batch = collate(student, ROWS)
+    names = set(student.task.label_names)
+    assert set(student.read(student.write(batch, num_beams=beams))) <= names
+    student.constrained_decoding = False
+    assert not set(student.read(student.write(batch, num_beams=beams))) & names  # its weights are random
+
+
+def test_constrained_writing_takes_the_likeliest_token_that_goes_on_to_a_label(student):
+    batch = collate(student, ROWS)
+    labels = [student.tokenizer(f" {name}").input_ids for name in student.task.label_names]
+    tokens = student.write(batch)
+    with torch.no_grad():
+        logits = student.forward_logits(batch, tokens)
+    for row, scores in zip(tokens.tolist(), logits, strict=True):
+        own = [token for token in row if token != IGNORE_INDEX]
+        assert own in labels
+        for i, token in enumerate(own):
+            allowed = [label[i] for label in labels if label[:i] == own[:i]]
+            assert token == max(allowed, key=lambda t: float(scores[i, t]))
+
+
+def test_a_label_that_begins_another_can_be_written():
+    tree = PrefixTree([[5, END], [5, 6, END], [7, END]], after=PAD)
+    assert [tree(0, torch.tensor([PAD, *written])) for written in ([], [5], [5, 6], [7], [7, END], [7, END, PAD])] == [
+        [5, 7], [END, 6], [END], [END], [PAD], [PAD],
+    ]  # fmt: skip
 
 
 def by_hand(student, batch, labels):
