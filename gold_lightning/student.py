@@ -66,7 +66,7 @@ class PrefixTree:
 
 
 class T5Student(LightningModule):
-    """Wraps any T5 with a loss that survives wrong labels.
+    """Wraps any T5 with a loss that is meant to survive wrong labels.
 
     Args:
         task: Path of a task file, or the name of a shipped one.
