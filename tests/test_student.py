@@ -174,7 +174,7 @@ def test_write_is_greedy_and_bounded(places):
     assert torch.equal(tokens, student.write(batch))
 
 
-@pytest.mark.parametrize("beams", [1, 3])
+@pytest.mark.parametrize("beams", [1, 3, 8])  # 8: more than there are labels
 def test_a_student_of_labels_writes_labels_alone(places, beams):
     student = make(places)
     batch = collate(student, ROWS)
