@@ -8,7 +8,7 @@ import sys
 import unicodedata
 from collections.abc import Iterator, Sequence
 
-__all__ = ["cells", "printable", "rule", "say", "table", "width", "wrap"]
+__all__ = ["cells", "duration", "printable", "rule", "say", "table", "width", "wrap"]
 
 _WIDEST = 120  # lines longer than this are hard to read
 
@@ -84,6 +84,18 @@ def table(rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> Iterat
 def rule(title: str) -> str:
     """A line across, with a printable title in it."""
     return f"-- {title} ".ljust(width(), "-")
+
+
+def duration(seconds: float) -> str:
+    """A time that is over or estimated, to three digits or so.
+
+    >>> duration(7.14), duration(427), duration(15_960)
+    ('7.1 s', '7 min', '4 h 26 min')
+    """
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60:,} h {minutes % 60:02} min"
 
 
 def say(line: str = "") -> None:

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from gold_lightning.console import printable, rule, table, width, wrap
+from gold_lightning.console import duration, printable, rule, table, width, wrap
 from gold_lightning.data import GoldDataModule
 from gold_lightning.errors import ConfigError
 from gold_lightning.generators import Completion
@@ -275,9 +275,9 @@ def preview(
     rate = rate if planned.feedback else 0.0
     yield from _estimate(measured, synthesizer.plan, data.budget, rounds, rate, warmup_rounds)
     yield from _prose(
-        f"The generator was ready in {_time(loaded - started)}"
-        + (f", calibrated for the label checks in {_time(calibrated - loaded)}" if calibration else "")
-        + f"; the {measured.requests} requests took {_time(measured.seconds)}. A run sends up to "
+        f"The generator was ready in {duration(loaded - started)}"
+        + (f", calibrated for the label checks in {duration(calibrated - loaded)}" if calibration else "")
+        + f"; the {measured.requests} requests took {duration(measured.seconds)}. A run sends up to "
         f"{generator.batch_size} at once, which is faster on most engines: its time is less, often by far "
         f"(--preview.count {generator.batch_size} measures it). Training the student is not in it."
     )
@@ -413,7 +413,7 @@ def _costs(budget: Budget, measured: Measured, found: Sequence[Cost], head: Sequ
         rows += [["tokens written", *(_count(c.completion_tokens) for c in found)]]
     else:
         rows += [["tokens", *("not counted" for _ in found)]]
-    rows += [["generator's time, at most", *(_time(c.seconds) for c in found)]]
+    rows += [["generator's time, at most", *(duration(c.seconds) for c in found)]]
     if budget.priced and measured.prompt_tokens:
         rows += [["money", *(f"${budget.cost(c):,.2f}" for c in found)]]
     yield from (f"  {line}" for line in table(rows, right=range(1, len(head) + 1)))
@@ -427,10 +427,3 @@ def _count(number: float) -> str:
     """Three digits are more than an estimate knows."""
     places = 0 if number < 1000 else 2 - math.floor(math.log10(number))
     return f"{round(number, places):,.0f}"
-
-
-def _time(seconds: float) -> str:
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 60 else f"{minutes // 60:,} h {minutes % 60:02} min"

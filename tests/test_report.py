@@ -219,7 +219,7 @@ def test_a_run_that_has_only_begun_has_a_page(tmp_path):
         ({"max_epochs: 3": "max_epochs: -1"}, "3 rounds are done."),
         ({"max_tokens: null": "max_tokens: 100"}, "Its budget of 100 tokens is spent."),
         ({"max_cost: null": "max_cost: 0.001"}, "Its budget of $0.001 is spent."),
-        ({"max_seconds: null": "max_seconds: 60"}, "Its budget of 60 s is spent."),
+        ({"max_seconds: null": "max_seconds: 60"}, "Its budget of 1 min is spent."),
         (
             {"max_epochs: 3": "max_epochs: 8", "min_delta: 0.0": "min_delta: 0.9", "patience: 3": "patience: 2"},
             "It ended after 3 rounds: val/metric had not improved for 2 rounds.",

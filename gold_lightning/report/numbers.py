@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-__all__ = ["NONE", "abbreviated", "counted", "decimal", "duration", "percent", "quantile", "ratio", "to_float"]
+__all__ = ["NONE", "abbreviated", "counted", "decimal", "percent", "quantile", "ratio", "to_float"]
 
 NONE = "\u2013"
 """What stands where there is no number."""
@@ -49,11 +49,3 @@ def abbreviated(number: float) -> str:
         if number >= size:
             return f"{number / size:.3g} {unit}"
     return f"{number:,.0f}"
-
-
-def duration(seconds: float) -> str:
-    """Seconds, minutes, or hours and minutes."""
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 120 else f"{minutes // 60:,} h {minutes % 60:02} min"

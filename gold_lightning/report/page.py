@@ -9,7 +9,8 @@ from typing import Any
 import yaml
 from markupsafe import Markup
 
-from gold_lightning.report.numbers import NONE, abbreviated, counted, duration, percent
+from gold_lightning.console import duration
+from gold_lightning.report.numbers import NONE, abbreviated, counted, percent
 from gold_lightning.report.panels import Panel, Table, cost_panels, data_panels, loop_panels
 from gold_lightning.report.plots import drawing, forest
 from gold_lightning.report.redaction import hidden
