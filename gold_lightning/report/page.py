@@ -15,7 +15,7 @@ from gold_lightning.report.panels import Panel, Table, cost_panels, data_panels,
 from gold_lightning.report.plots import drawing, forest
 from gold_lightning.report.redaction import hidden
 from gold_lightning.report.run import KINDS, Run
-from gold_lightning.report.text import NAME, cut
+from gold_lightning.report.text import LABEL_CHARS, cut
 from gold_lightning.results import NAMES
 
 __all__ = ["contents", "state_of"]
@@ -175,7 +175,7 @@ def _metrics_of(held: Mapping[str, Any]) -> list[str]:
 
 def _comparison(held: Mapping[str, Any]) -> Panel:
     common = held.get("most_frequent")
-    always = f"always {cut(common, NAME)!r}" if isinstance(common, str) else "always the most frequent answer"
+    always = f"always {cut(common, LABEL_CHARS)!r}" if isinstance(common, str) else "always the most frequent answer"
     names = {**NAMES, "majority": always}
     rows = [(title, held["results"][name]) for name, title in names.items() if name in held["results"]]
     metrics = _metrics_of(held)

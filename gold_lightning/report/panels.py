@@ -16,7 +16,7 @@ from gold_lightning.diversity import distinct_n, self_bleu
 from gold_lightning.report.numbers import counted, decimal, percent, quantile, ratio, to_float
 from gold_lightning.report.plots import Energies, Lines, bars, histogram, lines, ridge, shown, stacked
 from gold_lightning.report.run import KINDS, PHASES, Round, Run
-from gold_lightning.report.text import NAME, cut
+from gold_lightning.report.text import LABEL_CHARS, cut
 
 __all__ = ["Panel", "Table", "cost_panels", "data_panels", "loop_panels"]
 
@@ -221,7 +221,7 @@ def _labels(run: Run) -> Panel:
     head = ["label", "samples", "share", "yield"] + (["generator agrees"] if checked else [])
     rows = [
         [
-            cut(name, NAME),
+            cut(name, LABEL_CHARS),
             f"{made[name]:,}",
             percent(made[name] / total),
             percent(ratio(made[name], made[name] + lost[name])),

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from gold_lightning.report.numbers import decimal, percent, ratio
 from gold_lightning.report.plots import shown
 from gold_lightning.report.run import KINDS, Round, Run
-from gold_lightning.report.text import NAME, cut
+from gold_lightning.report.text import LABEL_CHARS, cut
 from gold_lightning.store import Kind, StoredSample
 
 __all__ = ["Detail", "reasons_of", "samples_of"]
@@ -122,7 +122,7 @@ def _one(stored: StoredSample, kind: Kind, round_: Round, run: Run, chars: int) 
     energy = round_.energies[kind].get(stored.id)
     return _Shown(
         id=stored.id,
-        label=cut(stored.sample.target, NAME) if run.labels else "",
+        label=cut(stored.sample.target, LABEL_CHARS) if run.labels else "",
         texts=texts,
         marks=marks,
         energy="" if energy is None else decimal(energy),
@@ -139,7 +139,7 @@ def reasons_of(run: Run, detail: Detail) -> list[_Reason]:
     for name, count in total.most_common(40):
         own = [row for row in rows if row["reason"] == name]
         drawn = random.Random(f"rejects {name}").sample(own, min(2, len(own)))
-        examples = [_text(row["raw"], detail.chars, cut(str(row.get("label") or ""), NAME)) for row in drawn]
+        examples = [_text(row["raw"], detail.chars, cut(str(row.get("label") or ""), LABEL_CHARS)) for row in drawn]
         found.append(_Reason(name, count, percent(ratio(count, asked)), examples))
     return found
 

@@ -6,9 +6,9 @@ import unicodedata
 
 from gold_lightning.console import printable
 
-__all__ = ["NAME", "cut", "visible"]
+__all__ = ["LABEL_CHARS", "cut", "visible"]
 
-NAME = 80
+LABEL_CHARS = 80
 """Characters that a label is cut to."""
 
 _STACK = 4  # marks on a letter; Hebrew and Vietnamese have up to three
