@@ -13,6 +13,7 @@ import pytest
 from gold_lightning import report
 from gold_lightning.cli import main
 from gold_lightning.errors import GoldError
+from gold_lightning.ledger import Spent
 from gold_lightning.report import LIMIT, render, try_to_report, write_report
 from gold_lightning.report.page import state_of
 from gold_lightning.report.plots import Energies, Lines, bars, drawing, lines, ridge, shown, stacked
@@ -234,6 +235,17 @@ def test_it_says_why_the_run_ended(change, told, tmp_path):
         text = text.replace(old, new)
     (run / "config.yaml").write_text(text)
     assert told in state_of(read_run(run))
+
+
+def test_without_its_completions_the_run_has_spent_what_its_rounds_say(tmp_path):
+    run = make_run(tmp_path / "news_topics" / "copied")
+    (run / "data" / "completions.jsonl").unlink()
+    assert read_run(run).spent == Spent()  # these rounds do not say
+    rows = read_lines(run / "rounds.jsonl")
+    for i, row in enumerate(rows, start=1):
+        row["tokens_so_far"] = {"calls": 10 * i, "prompt": 200 * i, "completion": 30 * i, "reused_calls": i}
+    write_lines(run / "rounds.jsonl", rows)
+    assert read_run(run).spent == Spent(30, 600, 90, 3)
 
 
 def test_damaged_files_leave_a_page(tmp_path):

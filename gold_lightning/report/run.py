@@ -178,7 +178,7 @@ def read_run(folder: Path) -> Run:
         results=_first(folder / "results.json"),
         baselines=_first(folder / "baselines" / "results.json"),
         overlap=_first(folder / "overlap.json"),
-        spent=_spent(folder / "data" / "completions.jsonl"),
+        spent=_spent(folder / "data" / "completions.jsonl", lines[max(lines)] if lines else {}),
         versions=_first(folder / "versions.json"),
     )
 
@@ -204,11 +204,15 @@ def _read_round(folder: Path, number: int, row: Mapping[str, Any]) -> Round:
     )
 
 
-def _spent(path: Path) -> Spent:
+def _spent(path: Path, last: Mapping[str, Any]) -> Spent:
     """What the stored completions took, as :class:`gold_lightning.completions.CompletionLog` counts it.
 
-    That one mends a torn end of the file, which here may be that of a run at work.
+    That one mends a torn end of the file, which here may be that of a run at work. A folder that was copied without the
+    file, its largest, has what the last round wrote down.
     """
+    if not path.is_file():
+        told = last.get("tokens_so_far", {})
+        return Spent(*(told.get(name, 0) for name in ("calls", "prompt", "completion", "reused_calls")))
     seen: set[str] = set()
     calls = prompt = completion = reused = 0
     for row in kept_rows(path)[0]:
