@@ -18,8 +18,9 @@ from pathlib import Path
 
 from gold_lightning.generators import Completion, EmbeddedGenerator, Generator, Request
 from gold_lightning.generators.embedded import _wheel_file
+from gold_lightning.plan import Plan
 from gold_lightning.pool import FeedbackPool
-from gold_lightning.synthesis import Plan, Synthesizer
+from gold_lightning.synthesis import Synthesizer
 from gold_lightning.task import load_task
 
 

@@ -21,12 +21,13 @@ from gold_lightning.errors import ConfigError, GoldError
 from gold_lightning.generators import EmbeddedGenerator, Generator
 from gold_lightning.ledger import Budget
 from gold_lightning.losses import IGNORE_INDEX
+from gold_lightning.plan import Plan
 from gold_lightning.pool import FeedbackPool
 from gold_lightning.ranks import Fleet
 from gold_lightning.rows import check_rows_file, load_test_rows
 from gold_lightning.stopping import Stopping
 from gold_lightning.store import RoundStore, StoredSample, copy_round, read_lines, rounds_in
-from gold_lightning.synthesis import Plan, Progress, Synthesizer
+from gold_lightning.synthesis import Progress, Synthesizer
 from gold_lightning.task import Sample, Task, TestRow, load_task
 
 __all__ = ["GoldDataModule", "LabelledRounds", "log_progress"]

@@ -17,10 +17,11 @@ from gold_lightning.data import GoldDataModule
 from gold_lightning.errors import ConfigError
 from gold_lightning.generators import Completion
 from gold_lightning.ledger import Budget
+from gold_lightning.plan import Plan
 from gold_lightning.pool import FeedbackPool, PoolEntry
 from gold_lightning.prompt import render
 from gold_lightning.store import StoredSample
-from gold_lightning.synthesis import Answers, Asked, Judged, Plan, Synthesizer
+from gold_lightning.synthesis import Answers, Asked, Judged, Synthesizer
 from gold_lightning.task import Sample, Task
 
 __all__ = ["Cost", "Measured", "PreviewSettings", "Requests", "cost", "plan_requests", "preview", "wilson_interval"]

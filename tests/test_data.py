@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import torch
 from gold_lightning.data import GoldDataModule, LabelledRounds
-from gold_lightning.synthesis import Plan
+from gold_lightning.plan import Plan
 from gold_lightning.task import Sample
 
 

@@ -12,9 +12,10 @@ import pytest
 from gold_lightning.checks import OVERLAP_WORDS, Decontaminator, Overlap, count_overlaps
 from gold_lightning.data import GoldDataModule
 from gold_lightning.errors import ConfigError, GoldError
+from gold_lightning.plan import Plan
 from gold_lightning.pool import FeedbackPool
 from gold_lightning.store import RoundStore, read_lines, rounds_in
-from gold_lightning.synthesis import Plan, Synthesizer
+from gold_lightning.synthesis import Synthesizer
 from gold_lightning.task import Sample, TestRow, load_task
 
 from tests.fakes import NewsWriter

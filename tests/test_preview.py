@@ -7,9 +7,10 @@ import pytest
 from gold_lightning import preview
 from gold_lightning.errors import ConfigError
 from gold_lightning.ledger import Budget
+from gold_lightning.plan import Plan
 from gold_lightning.pool import FeedbackPool
 from gold_lightning.preview import Measured, PreviewSettings, cost, plan_requests, wilson_interval
-from gold_lightning.synthesis import Plan, Synthesizer
+from gold_lightning.synthesis import Synthesizer
 from gold_lightning.task import load_task
 
 from tests.fakes import NewsWriter

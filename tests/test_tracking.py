@@ -10,9 +10,10 @@ from types import SimpleNamespace
 import pytest
 from gold_lightning import tracking
 from gold_lightning.data import GoldDataModule
+from gold_lightning.plan import Plan
 from gold_lightning.pool import FeedbackPool
 from gold_lightning.store import read_lines, write_lines
-from gold_lightning.synthesis import Plan, Synthesizer
+from gold_lightning.synthesis import Synthesizer
 from gold_lightning.task import load_task
 from gold_lightning.tracking import RoundLogger, RoundRecord, RunCSVLogger, wandb_id
 from lightning.pytorch.loggers import CSVLogger

@@ -16,8 +16,9 @@ import torch
 from gold_lightning.errors import ConfigError, GoldError, MissingDependencyError
 from gold_lightning.generators import Completion, Request, TransformersGenerator, VLLMGenerator
 from gold_lightning.generators.embedded import embedded_folder
+from gold_lightning.plan import Plan
 from gold_lightning.pool import FeedbackPool
-from gold_lightning.synthesis import Plan, Synthesizer
+from gold_lightning.synthesis import Synthesizer
 from gold_lightning.task import load_task
 
 LIMIT = 200

@@ -7,8 +7,9 @@ import importlib.util
 import pytest
 from gold_lightning.errors import GoldError
 from gold_lightning.generators import EmbeddedGenerator, Request, embedded
+from gold_lightning.plan import Plan
 from gold_lightning.pool import FeedbackPool
-from gold_lightning.synthesis import Plan, Synthesizer
+from gold_lightning.synthesis import Synthesizer
 from gold_lightning.task import load_task
 
 pytestmark = [

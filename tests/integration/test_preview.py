@@ -10,8 +10,9 @@ import pytest
 import yaml
 from gold_lightning.cli import main
 from gold_lightning.generators import Completion
+from gold_lightning.plan import Plan
 from gold_lightning.pool import FeedbackPool
-from gold_lightning.synthesis import Plan, Synthesizer
+from gold_lightning.synthesis import Synthesizer
 from gold_lightning.task import load_task
 
 from tests.fakes import NewsWriter
