@@ -17,6 +17,7 @@ import json
 import logging
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -319,7 +320,14 @@ def in_processes(stopped: threading.Event, jobs: int) -> Runner:
     return run
 
 
-def run_all(experiment: Experiment, runs: Sequence[Run], jobs: int, runner: Runner, stopped: threading.Event) -> bool:
+def run_all(
+    experiment: Experiment,
+    runs: Sequence[Run],
+    jobs: int,
+    runner: Runner,
+    stopped: threading.Event,
+    prune: bool = False,
+) -> bool:
     """Runs what is not finished; whether all of it went well.
 
     A run that fails with a wrong setting ends the experiment; one that fails otherwise leaves the others alone.
@@ -330,13 +338,16 @@ def run_all(experiment: Experiment, runs: Sequence[Run], jobs: int, runner: Runn
         jobs: How many at once.
         runner: Runs a command line.
         stopped: Set where somebody wants all to stop.
+        prune: Whether a run's checkpoints are deleted once it is tested.
 
     Raises:
         GoldError: A run had a wrong setting.
     """
     left = [run for run in runs if _result(experiment, run) is None]
-    if done := len(runs) - len(left):
-        _log.info("%d of %d runs are finished", done, len(runs))
+    if done := [run for run in runs if run not in left]:
+        _log.info("%d of %d runs are finished", len(done), len(runs))
+    for run in done if prune else ():
+        _prune(run)
     waiting = {run.seed for run in left if run.first}  # seeds whose first run is not finished
     working: dict[Future[str], Run] = {}
     good, wrong = True, ""
@@ -358,6 +369,8 @@ def run_all(experiment: Experiment, runs: Sequence[Run], jobs: int, runner: Runn
                             wrong, left = wrong or f"{run.arm}, seed {run.seed}: {failure.removeprefix('error: ')}", []
                         else:
                             _log.warning("%s, seed %d failed: %s (%s)", run.arm, run.seed, failure, run.log)
+                    elif prune:
+                        _prune(run)
                     write_results(experiment, runs)
         except BaseException:
             stopped.set()
@@ -386,6 +399,11 @@ def _run(experiment: Experiment, run: Run, runner: Runner, stopped: threading.Ev
     told = f"{run.arm}, seed {run.seed}: {name} {found['metrics'][name]:.3f}, {found['samples']} training samples"
     _log.info("%s, %.0f s", told, time.perf_counter() - started)
     return ""
+
+
+def _prune(run: Run) -> None:
+    """Deletes the checkpoints, which are most of a run folder. Its samples stay: to train again asks for none."""
+    shutil.rmtree(run.folder / "checkpoints", ignore_errors=True)
 
 
 def _wait_for_others(run: Run, stopped: threading.Event) -> None:
@@ -516,6 +534,11 @@ def experiment_command(args: Sequence[str], resolve: Resolve, runner: Runner | N
     parser.add_argument("--metric", type=str, help="Another of the task's metrics to compare by.")
     parser.add_argument("--name", type=str, help="Another name, for other settings of the same experiment.")
     parser.add_argument("--root", type=str, help="Folder of all experiments.")
+    parser.add_argument(
+        "--prune",
+        action="store_true",
+        help="Delete a run's checkpoints once it is tested; samples, results and the best student stay.",
+    )
     parser.add_argument("--table", action="store_true", help="Run nothing: compare what is finished.")
     given = parser.parse_args(list(args))
     if given.jobs < 1:
@@ -526,7 +549,8 @@ def experiment_command(args: Sequence[str], resolve: Resolve, runner: Runner | N
     with only_writer(experiment.folder):
         if not given.table:
             stopped = threading.Event()
-            good = run_all(experiment, runs, given.jobs, runner or in_processes(stopped, given.jobs), stopped)
+            runner = runner or in_processes(stopped, given.jobs)
+            good = run_all(experiment, runs, given.jobs, runner, stopped, given.prune)
         found = write_results(experiment, runs)
         metric = _metric(experiment, runs[0].task)
         tasks = ", ".join(dict.fromkeys(run.task.name for run in runs))

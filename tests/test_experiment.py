@@ -284,6 +284,28 @@ def test_another_metric_is_looked_up_and_what_was_tested_before_it_was_there_is_
     assert good and {b[1] for b in again.began} == {"band-s1"} and band.values == {1: 0.25, 2: 0.25}
 
 
+def test_checkpoints_of_tested_runs_are_deleted_where_that_is_asked_for(tmp_path):
+    class WithCheckpoints(Script):
+        def __call__(self, args, log):
+            name = args[args.index("--run.name") + 1]
+            for part in ("checkpoints", "student"):
+                path = self.root / "try" / "news_topics" / name / part / "weights"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.touch()
+            return super().__call__(args, log)
+
+    def kept(part):
+        return {path.parent.name for path in (tmp_path / "try" / "news_topics").glob(f"*/{part}")}
+
+    names = {"none-s1", "band-s1", "none-s2", "band-s2"}
+    go(tmp_path, WithCheckpoints(tmp_path, {"band-s2": "RuntimeError: out of memory"}))
+    assert kept("checkpoints") == names
+    script = WithCheckpoints(tmp_path, {"band-s2": "RuntimeError: out of memory"})
+    runs = planned(tmp_path)
+    assert not run_all(replace(TWO, root=str(tmp_path)), runs, 1, script, threading.Event(), prune=True)
+    assert kept("checkpoints") == {"band-s2"} and kept("student") == names
+
+
 def test_a_run_with_other_settings_is_refused(tmp_path):
     go(tmp_path, Script(tmp_path))
     other = replace(TWO, arms={"none": {"feedback.strategy": "none"}, "band": {"feedback.strategy": "random"}})

@@ -12,7 +12,7 @@ import yaml
 from gold_lightning import cli
 from gold_lightning.cli import _CONFIGS, main
 from gold_lightning.experiment import experiment_command, load_experiment, plan_runs
-from gold_lightning.store import RoundStore, read_lines
+from gold_lightning.store import RoundStore, read_lines, write_lines
 from gold_lightning.strategies import STRATEGIES
 
 SHIPPED = sorted((_CONFIGS / "experiments").glob("*.yaml"))
@@ -92,6 +92,18 @@ def test_arms_and_seeds_are_run_killed_resumed_and_compared(small, tmp_path, cap
     with pytest.raises(cli.GoldError, match=r"was run with another data\.passes_per_round"):
         experiment_command(changed, resolve, runner)
     assert asked == []
+
+    # Without its checkpoints a run is trained again on what it has.
+    pruned = ["--config", str(small), "--prune"]
+    assert experiment_command(pruned, resolve, runner) == 0 and asked == [] and not [*out.glob("*/*/checkpoints")]
+    run = Path(results[1]["run"])
+    (record,) = read_lines(run / "experiment.json")
+    write_lines(run / "experiment.json", [record | {"finished": False}])
+    completions = (run / "data" / "completions.jsonl").read_bytes()
+    assert experiment_command(pruned, resolve, runner) == 0 and asked == [("fit", "band-s1"), ("test", "band-s1")]
+    assert (run / "data" / "completions.jsonl").read_bytes() == completions
+    again = read_lines(out / "results.jsonl")
+    assert [r | {"seconds": 0} for r in again] == [r | {"seconds": 0} for r in results]
 
 
 @pytest.mark.parametrize(
