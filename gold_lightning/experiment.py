@@ -338,16 +338,14 @@ def run_all(
         jobs: How many at once.
         runner: Runs a command line.
         stopped: Set where somebody wants all to stop.
-        prune: Whether a run's checkpoints are deleted once it is tested.
+        prune: Whether the checkpoints of each are deleted once it is tested.
 
     Raises:
         GoldError: A run had a wrong setting.
     """
     left = [run for run in runs if _result(experiment, run) is None]
-    if done := [run for run in runs if run not in left]:
-        _log.info("%d of %d runs are finished", len(done), len(runs))
-    for run in done if prune else ():
-        _prune(run)
+    if done := len(runs) - len(left):
+        _log.info("%d of %d runs are finished", done, len(runs))
     waiting = {run.seed for run in left if run.first}  # seeds whose first run is not finished
     working: dict[Future[str], Run] = {}
     good, wrong = True, ""
@@ -547,6 +545,9 @@ def experiment_command(args: Sequence[str], resolve: Resolve, runner: Runner | N
     runs = plan_runs(experiment, resolve)
     good = True
     with only_writer(experiment.folder):
+        for run in runs:
+            if given.prune and _result(experiment, run) is not None:
+                _prune(run)
         if not given.table:
             stopped = threading.Event()
             runner = runner or in_processes(stopped, given.jobs)
