@@ -17,7 +17,7 @@ from dataclasses import replace
 import pytest
 from gold_lightning.errors import ConfigError, GoldError, MissingDependencyError
 from gold_lightning.generators import OpenAIGenerator, Request
-from gold_lightning.generators.openai import _printable, _retry_after, _without_beginning
+from gold_lightning.generators.replies import printable, retry_after, without_beginning
 
 from tests.servers import FakeServer, Fault, chosen, tokens_of
 
@@ -188,7 +188,7 @@ def test_the_most_tokens_have_the_name_that_the_server_knows(server):
     ],
 )
 def test_what_follows_the_beginning(reply, text):
-    assert _without_beginning(reply, "topic: World\ntext:") == text
+    assert without_beginning(reply, "topic: World\ntext:") == text
 
 
 def test_what_cannot_be_encoded_is_replaced(server):
@@ -422,11 +422,11 @@ def test_a_wait_that_is_too_long_ends_at_once(server):
     [("3", 3.0), ("0", 0.0), ("-1", 0.0), ("nan", None), ("inf", None), ("soon", None), (None, None)],
 )
 def test_how_long_to_wait(value, seconds):
-    assert _retry_after(value) == seconds
+    assert retry_after(value) == seconds
 
 
 def test_a_date_that_has_passed_is_no_wait():
-    assert _retry_after("Wed, 21 Oct 2015 07:28:00 GMT") == 0.0
+    assert retry_after("Wed, 21 Oct 2015 07:28:00 GMT") == 0.0
 
 
 def test_waits_double_without_a_header(server):
@@ -736,5 +736,5 @@ def test_without_httpx_the_extra_is_named(monkeypatch):
 
 
 def test_what_a_server_says_is_cut_and_printable():
-    assert _printable("a\n\x1b[1mb\t c") == "a ?[1mb c"
-    assert len(_printable("x" * 1000)) == 200
+    assert printable("a\n\x1b[1mb\t c") == "a ?[1mb c"
+    assert len(printable("x" * 1000)) == 200

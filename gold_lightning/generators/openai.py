@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import email.utils
 import functools
 import json
 import logging
@@ -23,11 +22,25 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
 from gold_lightning.errors import ConfigError, GoldError, require
 from gold_lightning.generators.base import Completion, Generator, Request, telling
+from gold_lightning.generators.replies import (
+    Scored,
+    at_path,
+    echo_scores,
+    finish_reason,
+    first_choice,
+    is_number,
+    is_object,
+    last_tokens,
+    printable,
+    prompt_scores,
+    retry_after,
+    without_beginning,
+)
 
 if TYPE_CHECKING:
     import httpx
@@ -84,14 +97,6 @@ class _Pace:
     def correct(self, amount: float) -> None:
         """Takes what was used beyond the estimate; gives back where it is negative."""
         self._free_at += amount / self._rate
-
-
-class _Scored(NamedTuple):
-    """A token of a prompt, its log-likelihood, and of how many characters it is."""
-
-    token: str
-    score: float
-    width: int
 
 
 class _FailedError(Exception):
@@ -332,9 +337,9 @@ class OpenAIGenerator(Generator):
             body["response_format"] = {"type": "json_schema", "json_schema": shape}
         text, reply, counts = await self._call(run, body, request)
         if repeats:
-            text = _without_beginning(text, request.answer)
-        finish: Literal["stop", "length"] = "length" if _finish(reply, counts[1], request) == "length" else "stop"
-        whole = _is_object(text)
+            text = without_beginning(text, request.answer)
+        finish: Literal["stop", "length"] = "length" if finish_reason(reply, counts[1], request) == "length" else "stop"
+        whole = is_object(text)
         if follows and not whole and finish == "stop" and not self._schema_ignored:
             self._schema_ignored = True
             _log.warning("an answer of %s is no JSON object: does its server follow %sschema?", self.model, _KEY)
@@ -358,16 +363,16 @@ class OpenAIGenerator(Generator):
             body = self._body(request, self._prompt(replace(request, own=own, answer="")), 1)
             body |= {"logprobs": True, "top_logprobs": _TOP}
             _, reply, counts = await self._call(run, body, request)
-            first = _of(_of(reply, "logprobs", "content", 0), "top_logprobs")
+            first = at_path(at_path(reply, "logprobs", "content", 0), "top_logprobs")
             return Completion("", *counts, choice_log_probs=self._first_tokens(first, names))
 
-        async def one(choice: str) -> tuple[list[_Scored], tuple[int, int]]:
+        async def one(choice: str) -> tuple[list[Scored], tuple[int, int]]:
             asked = replace(request, answer=request.answer + choice)
             body = self._body(asked, self._prompt(asked), 1)
             body |= {"prompt_logprobs": 0} if self.form == "chat" else {"echo": True, "logprobs": 1}
             _, reply, counts = await self._call(run, body, request)
-            scored = _prompt_scores(reply) if self.form == "chat" else _echo_scores(reply)
-            return _tail(scored, choice), counts
+            scored = prompt_scores(reply) if self.form == "chat" else echo_scores(reply)
+            return last_tokens(scored, choice), counts
 
         answers = await _together([one(choice) for choice in request.choices])
         if not all(scored for scored, _ in answers):
@@ -383,8 +388,8 @@ class OpenAIGenerator(Generator):
         A name that is not among the likeliest tokens gets the least likelihood that is told, which is more than
         its own.
         """
-        told = [(_of(t, "token"), _of(t, "logprob")) for t in first] if isinstance(first, list) else []
-        tokens = [(t.strip().casefold(), float(p)) for t, p in told if isinstance(t, str) and _is_number(p)]
+        told = [(at_path(t, "token"), at_path(t, "logprob")) for t in first] if isinstance(first, list) else []
+        tokens = [(t.strip().casefold(), float(p)) for t, p in told if isinstance(t, str) and is_number(p)]
         if not tokens:
             raise self._no_scores("its answers hold no top_logprobs")
         mass, shared = [0.0] * len(names), 0.0
@@ -402,7 +407,7 @@ class OpenAIGenerator(Generator):
     def _no_scores(self, why: str) -> GoldError:
         return GoldError(
             f"generator {self.model!r} at {self._servers[0].url}: no likelihoods of labels from this server "
-            f"({_printable(why)}); set data.plan.label_agreement to off, or take a server that gives them"
+            f"({printable(why)}); set data.plan.label_agreement to off, or take a server that gives them"
         )
 
     def _prompt(self, request: Request) -> dict[str, Any]:
@@ -450,7 +455,10 @@ class OpenAIGenerator(Generator):
                 used = 0
                 try:
                     reply = await self._try(run, server, content, request)
-                    text, choice = _first_choice(reply, self.form)
+                    found = first_choice(reply, self.form)
+                    if found is None:
+                        raise _FailedError("an answer without choices", f"look at {_KEY}model and form")
+                    text, choice = found
                     counts = self._counts(reply, server, prompt, _estimate(text))
                     used = sum(counts)
                     server.avoid_until = 0.0
@@ -540,27 +548,28 @@ class OpenAIGenerator(Generator):
             data = json.loads(answer.content)
         except (ValueError, RecursionError):
             data = None
-        error = _of(data, "error")
+        error = at_path(data, "error")
         if 200 <= status < 300:
-            if error is None or _of(data, "choices"):
+            if error is None or at_path(data, "choices"):
                 if isinstance(data, dict):
                     return data
                 raise _FailedError("an answer that is no JSON object", f"is {_KEY}base_url right?")
-            status = code if isinstance(code := _of(error, "code"), int) and 400 <= code < 600 else 500
+            status = code if isinstance(code := at_path(error, "code"), int) and 400 <= code < 600 else 500
         told = next(
-            (t for t in (_of(error, "message"), error, _of(data, "detail"), _of(data, "message")) if t), answer.text
+            (t for t in (at_path(error, "message"), error, at_path(data, "detail"), at_path(data, "message")) if t),
+            answer.text,
         )
         said = self._say(told if isinstance(told, str) else json.dumps(told, ensure_ascii=False), key)
         what = f"HTTP {status}" + (f": {said}" if said else "")
         begin = f"generator {self.model!r} at {server.url}: {what}; "
         if status in (400, 413, 422) and (_TOO_LONG.search(said) or status == 413):
             raise GoldError(begin + "the prompt is too long: show fewer or shorter demos (--data.plan.seed_demos)")
-        spent = _of(error, "code") == "insufficient_quota" or _of(error, "type") == "insufficient_quota"
+        spent = at_path(error, "code") == "insufficient_quota" or at_path(error, "type") == "insufficient_quota"
         if (status in (408, 409, 425, 429) or status >= 500) and status != 501 and not spent:
             advice = "is the server well?"
             if status == 429:
                 advice = f"lower {_KEY}concurrency, or set {_KEY}requests_per_minute and tokens_per_minute"
-            raise _FailedError(what, advice, _retry_after(answer.headers.get("retry-after")))
+            raise _FailedError(what, advice, retry_after(answer.headers.get("retry-after")))
         raise GoldError(begin + self._advice(status, spent, request))
 
     def _advice(self, status: int, spent: bool, request: Request) -> str:
@@ -582,12 +591,12 @@ class OpenAIGenerator(Generator):
 
     def _say(self, text: str, key: str) -> str:
         """What a server said: one short line, without the key."""
-        return _printable(text.replace(key, "***") if key else text)
+        return printable(text.replace(key, "***") if key else text)
 
     def _counts(self, reply: Mapping[str, Any], server: _Server, prompt: int, completion: int) -> tuple[int, int]:
         """Tokens of prompt and completion as the server tells them, else as estimated, which is said once."""
-        usage = _of(reply, "usage")
-        told = [_of(usage, name) for name in ("prompt_tokens", "completion_tokens")]
+        usage = at_path(reply, "usage")
+        told = [at_path(usage, name) for name in ("prompt_tokens", "completion_tokens")]
         if all(isinstance(n, int) and not isinstance(n, bool) and n >= 0 for n in told):
             return told[0], told[1]
         if not self._counts_missing:
@@ -650,124 +659,3 @@ def _checked(url: str) -> str:
 def _estimate(text: str) -> int:
     """Tokens of a text, roughly."""
     return math.ceil(len(text.encode("utf-8", "replace")) / _BYTES_PER_TOKEN)
-
-
-def _printable(text: str, most: int = 200) -> str:
-    text = " ".join("".join(c if c.isprintable() or c.isspace() else "?" for c in text[: 4 * most]).split())
-    return text if len(text) <= most else text[: most - 3] + "..."
-
-
-def _retry_after(value: str | None) -> float | None:
-    """Seconds to wait by the header: a number of them, or a date. ``None`` where it says neither."""
-    if value is None:
-        return None
-    try:
-        seconds = float(value)
-    except ValueError:
-        try:
-            seconds = email.utils.parsedate_to_datetime(value).timestamp() - time.time()
-        except (ValueError, OverflowError):
-            return None
-    return max(0.0, seconds) if math.isfinite(seconds) else None
-
-
-def _of(value: Any, *path: str | int) -> Any:
-    """What stands at a path in JSON that may be anything; ``None`` where nothing does."""
-    for step in path:
-        if isinstance(step, int):
-            value = value[step] if isinstance(value, list) and len(value) > step else None
-        else:
-            value = value.get(step) if isinstance(value, dict) else None
-    return value
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and not math.isnan(value)
-
-
-def _first_choice(reply: Mapping[str, Any], form: str) -> tuple[str, Mapping[str, Any]]:
-    """Text of a reply, and its first choice with what the reply tells beside it."""
-    choice = _of(reply, "choices", 0)
-    held = _of(choice, "message") if form == "chat" else choice
-    text = _of(held, "content" if form == "chat" else "text")
-    # A refusal or a call of a tool has no text: that is an empty one.
-    if not isinstance(choice, dict) or not isinstance(held, dict) or not isinstance(text, str | None):
-        raise _FailedError("an answer without choices", f"look at {_KEY}model and form")
-    # Half a surrogate pair is valid JSON and no text that could be stored.
-    text = (text or "").encode("utf-8", "replace").decode()
-    return text, {name: _of(reply, name) for name in ("prompt_logprobs", "usage")} | choice
-
-
-def _finish(choice: Mapping[str, Any], completion_tokens: int, request: Request) -> str:
-    told = _of(choice, "finish_reason")
-    if isinstance(told, str):
-        return told
-    return "length" if completion_tokens >= request.max_tokens else "stop"
-
-
-def _is_object(text: str) -> bool:
-    if not text.lstrip().startswith("{"):
-        return False
-    try:
-        return isinstance(json.loads(text), dict)
-    except (ValueError, RecursionError):
-        return False
-
-
-def _without_beginning(text: str, answer: str) -> str:
-    """What follows the answer's beginning in a reply that may repeat it: all its lines, or only the last ones.
-
-    Case, spaces and marks of emphasis between its words do not count.
-    """
-    if _is_object(text):
-        return text
-    lines = answer.split("\n")
-    for at in range(len(lines)):
-        words = re.findall(r"\w+|[^\w\s]", "\n".join(lines[at:]))
-        gap = r"[\s*`]*"
-        if words and (match := re.match(gap + gap.join(map(re.escape, words)) + r"[*`]*", text, re.IGNORECASE)):
-            return text[match.end() :]
-    return text.lstrip()
-
-
-def _echo_scores(choice: Mapping[str, Any]) -> list[_Scored]:
-    """Tokens of an echoed prompt, from the first after which all have a likelihood."""
-    tokens, scores, at = (_of(choice, "logprobs", name) for name in ("tokens", "token_logprobs", "text_offset"))
-    if not isinstance(tokens, list) or not isinstance(scores, list) or len(tokens) != len(scores):
-        return []
-    told = _of(choice, "usage", "prompt_tokens")
-    size = min(told, len(tokens)) if isinstance(told, int) and told > 0 else len(tokens) - 1  # without what was written
-    # A part of a character has a name that is longer than it; where the next token stands tells its width.
-    placed = isinstance(at, list) and len(at) > size and all(isinstance(a, int) for a in at)
-    found: list[_Scored] = []
-    for i in reversed(range(size)):
-        if not isinstance(tokens[i], str) or not _is_number(scores[i]):
-            break
-        found.append(_Scored(tokens[i], float(scores[i]), at[i + 1] - at[i] if placed else len(tokens[i])))
-    return found[::-1]
-
-
-def _prompt_scores(choice: Mapping[str, Any]) -> list[_Scored]:
-    """Tokens of a prompt as vLLM gives them: a mapping of one token for each place."""
-    places = _of(choice, "prompt_logprobs")
-    found: list[_Scored] = []
-    for place in reversed(places if isinstance(places, list) else []):
-        first = next(iter(place.values()), None) if isinstance(place, dict) else None
-        token, score = _of(first, "decoded_token"), _of(first, "logprob")
-        if not isinstance(token, str) or not _is_number(score):
-            break
-        found.append(_Scored(token, float(score), len(token)))
-    return found[::-1]
-
-
-def _tail(scored: Sequence[_Scored], text: str) -> list[_Scored]:
-    """The last tokens, which hold a text; nothing where they are not told.
-
-    Counted from the end: what a model begins each text with may stand before the prompt.
-    """
-    size = 0
-    for at in reversed(range(len(scored))):
-        size += scored[at].width
-        if size >= len(text):
-            return list(scored[at:])
-    return []

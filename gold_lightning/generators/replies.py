@@ -1,0 +1,161 @@
+"""What a server replies, which may be anything: texts, why they end, likelihoods, how long to wait."""
+
+from __future__ import annotations
+
+import email.utils
+import json
+import math
+import re
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from gold_lightning.generators.base import Request
+
+__all__ = [
+    "Scored",
+    "at_path",
+    "echo_scores",
+    "finish_reason",
+    "first_choice",
+    "is_number",
+    "is_object",
+    "last_tokens",
+    "printable",
+    "prompt_scores",
+    "retry_after",
+    "without_beginning",
+]
+
+
+class Scored(NamedTuple):
+    """A token of a prompt, its log-likelihood, and of how many characters it is."""
+
+    token: str
+    score: float
+    width: int
+
+
+def printable(text: str, most: int = 200) -> str:
+    """A text in one line of at most so many characters, all of which can be shown."""
+    text = " ".join("".join(c if c.isprintable() or c.isspace() else "?" for c in text[: 4 * most]).split())
+    return text if len(text) <= most else text[: most - 3] + "..."
+
+
+def retry_after(value: str | None) -> float | None:
+    """Seconds to wait by the header: a number of them, or a date. ``None`` where it says neither."""
+    if value is None:
+        return None
+    try:
+        seconds = float(value)
+    except ValueError:
+        try:
+            seconds = email.utils.parsedate_to_datetime(value).timestamp() - time.time()
+        except (ValueError, OverflowError):
+            return None
+    return max(0.0, seconds) if math.isfinite(seconds) else None
+
+
+def at_path(value: Any, *path: str | int) -> Any:
+    """What stands at a path in JSON that may be anything; ``None`` where nothing does."""
+    for step in path:
+        if isinstance(step, int):
+            value = value[step] if isinstance(value, list) and len(value) > step else None
+        else:
+            value = value.get(step) if isinstance(value, dict) else None
+    return value
+
+
+def is_number(value: Any) -> bool:
+    """Whether it is a number, infinite ones among them."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and not math.isnan(value)
+
+
+def first_choice(reply: Mapping[str, Any], form: str) -> tuple[str, Mapping[str, Any]] | None:
+    """Text of a reply, and its first choice with what the reply tells beside it; ``None`` where it has no choice."""
+    choice = at_path(reply, "choices", 0)
+    held = at_path(choice, "message") if form == "chat" else choice
+    text = at_path(held, "content" if form == "chat" else "text")
+    # A refusal or a call of a tool has no text: that is an empty one.
+    if not isinstance(choice, dict) or not isinstance(held, dict) or not isinstance(text, str | None):
+        return None
+    # Half a surrogate pair is valid JSON and no text that could be stored.
+    text = (text or "").encode("utf-8", "replace").decode()
+    return text, {name: at_path(reply, name) for name in ("prompt_logprobs", "usage")} | choice
+
+
+def finish_reason(choice: Mapping[str, Any], completion_tokens: int, request: Request) -> str:
+    """Why the text ended: as the server tells it, else by whether it is as long as it may be."""
+    told = at_path(choice, "finish_reason")
+    if isinstance(told, str):
+        return told
+    return "length" if completion_tokens >= request.max_tokens else "stop"
+
+
+def is_object(text: str) -> bool:
+    """Whether a text is one JSON object."""
+    if not text.lstrip().startswith("{"):
+        return False
+    try:
+        return isinstance(json.loads(text), dict)
+    except (ValueError, RecursionError):
+        return False
+
+
+def without_beginning(text: str, answer: str) -> str:
+    """What follows the answer's beginning in a reply that may repeat it: all its lines, or only the last ones.
+
+    Case, spaces and marks of emphasis between its words do not count.
+    """
+    if is_object(text):
+        return text
+    lines = answer.split("\n")
+    for at in range(len(lines)):
+        words = re.findall(r"\w+|[^\w\s]", "\n".join(lines[at:]))
+        gap = r"[\s*`]*"
+        if words and (match := re.match(gap + gap.join(map(re.escape, words)) + r"[*`]*", text, re.IGNORECASE)):
+            return text[match.end() :]
+    return text.lstrip()
+
+
+def echo_scores(choice: Mapping[str, Any]) -> list[Scored]:
+    """Tokens of an echoed prompt, from the first after which all have a likelihood."""
+    tokens, scores, at = (at_path(choice, "logprobs", name) for name in ("tokens", "token_logprobs", "text_offset"))
+    if not isinstance(tokens, list) or not isinstance(scores, list) or len(tokens) != len(scores):
+        return []
+    told = at_path(choice, "usage", "prompt_tokens")
+    size = min(told, len(tokens)) if isinstance(told, int) and told > 0 else len(tokens) - 1  # without what was written
+    # A part of a character has a name that is longer than it; where the next token stands tells its width.
+    placed = isinstance(at, list) and len(at) > size and all(isinstance(a, int) for a in at)
+    found: list[Scored] = []
+    for i in reversed(range(size)):
+        if not isinstance(tokens[i], str) or not is_number(scores[i]):
+            break
+        found.append(Scored(tokens[i], float(scores[i]), at[i + 1] - at[i] if placed else len(tokens[i])))
+    return found[::-1]
+
+
+def prompt_scores(choice: Mapping[str, Any]) -> list[Scored]:
+    """Tokens of a prompt as vLLM gives them: a mapping of one token for each place."""
+    places = at_path(choice, "prompt_logprobs")
+    found: list[Scored] = []
+    for place in reversed(places if isinstance(places, list) else []):
+        first = next(iter(place.values()), None) if isinstance(place, dict) else None
+        token, score = at_path(first, "decoded_token"), at_path(first, "logprob")
+        if not isinstance(token, str) or not is_number(score):
+            break
+        found.append(Scored(token, float(score), len(token)))
+    return found[::-1]
+
+
+def last_tokens(scored: Sequence[Scored], text: str) -> list[Scored]:
+    """The last tokens, which hold a text; nothing where they are not told.
+
+    Counted from the end: what a model begins each text with may stand before the prompt.
+    """
+    size = 0
+    for at in reversed(range(len(scored))):
+        size += scored[at].width
+        if size >= len(text):
+            return list(scored[at:])
+    return []
