@@ -21,7 +21,7 @@ from gold_lightning.generators.embedded import _wheel_file
 from gold_lightning.plan import Plan
 from gold_lightning.pool import FeedbackPool
 from gold_lightning.synthesis import Synthesizer
-from gold_lightning.task import load_task
+from gold_lightning.task_file import load_task
 
 
 class LlamaCpp(Generator):

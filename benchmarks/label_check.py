@@ -20,7 +20,7 @@ from gold_lightning.comparison import result_lines, summarise
 from gold_lightning.diversity import distinct_n
 from gold_lightning.rows import load_rows
 from gold_lightning.store import RoundStore, read_lines, rounds_in
-from gold_lightning.task import load_task
+from gold_lightning.task_file import load_task
 from torch import Tensor
 
 MEASURES = {

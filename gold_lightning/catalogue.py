@@ -15,7 +15,8 @@ from gold_lightning.errors import ConfigError, GoldError
 from gold_lightning.metrics import make_metric
 from gold_lightning.prompt import render
 from gold_lightning.rows import load_test_rows
-from gold_lightning.task import Task, load_task, shipped_tasks, task_file
+from gold_lightning.task import Task
+from gold_lightning.task_file import find_task_file, load_task, shipped_tasks
 
 __all__ = ["shipped", "summary", "tasks_command", "warnings_of"]
 
@@ -48,7 +49,7 @@ def tasks_command(args: Sequence[str]) -> None:
         for line in shipped_tasks()[given.show.task].read_text(encoding="utf-8").splitlines():
             say(line)  # as it is: it is the package's own, and will be a file
     elif given.command == "check":
-        task = load_task(str(task_file(given.check.task, "tasks check")))
+        task = load_task(str(find_task_file(given.check.task, "tasks check")))
         warnings = warnings_of(task, given.check.student)  # may still find an error
         say(f"ok: {summary(task)}")
         for warning in warnings:

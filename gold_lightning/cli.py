@@ -54,7 +54,7 @@ from gold_lightning.results import results_table, summarise
 from gold_lightning.sharding import check_strategy
 from gold_lightning.store import write_lines
 from gold_lightning.student import T5Student, metric_names
-from gold_lightning.task import load_task
+from gold_lightning.task_file import load_task
 from gold_lightning.tracking import RoundLogger, RunCSVLogger, set_up_wandb
 from gold_lightning.trainer import GoldTrainer
 

@@ -28,7 +28,8 @@ from gold_lightning.rows import check_rows_file, load_test_rows
 from gold_lightning.stopping import Stopping
 from gold_lightning.store import RoundStore, StoredSample, copy_round, read_lines, rounds_in
 from gold_lightning.synthesis import Progress, Synthesizer
-from gold_lightning.task import Sample, Task, TestRow, load_task
+from gold_lightning.task import Sample, Task, TestRow
+from gold_lightning.task_file import load_task
 
 __all__ = ["GoldDataModule", "LabelledRounds", "log_progress"]
 

@@ -38,7 +38,8 @@ from gold_lightning.errors import BusyError, ConfigError, GoldError
 from gold_lightning.metrics import make_metric
 from gold_lightning.store import RoundStore, only_writer, read_lines, rounds_in, write_lines
 from gold_lightning.student import metric_names
-from gold_lightning.task import Task, load_task, load_yaml
+from gold_lightning.task import Task
+from gold_lightning.task_file import load_task, load_yaml
 
 __all__ = ["Experiment", "Run", "experiment_command", "load_experiment"]
 

@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 
 from gold_lightning.errors import ConfigError, GoldError
-from gold_lightning.task import load_yaml
+from gold_lightning.task_file import load_yaml
 
 __all__ = ["Given", "check_contradictions", "check_run_folder", "of_lightning", "of_parser", "read_config"]
 

@@ -26,7 +26,8 @@ from gold_lightning.losses import IGNORE_INDEX, RobustLoss, SymmetricCrossEntrop
 from gold_lightning.metrics import TextMetric, make_metric
 from gold_lightning.ood import OODScore, mean_over_tokens
 from gold_lightning.sharding import is_sharded, load_whole, shard
-from gold_lightning.task import Task, blaming, load_task
+from gold_lightning.task import Task, blaming
+from gold_lightning.task_file import load_task
 
 __all__ = ["PrefixTree", "T5Student", "metric_names"]
 

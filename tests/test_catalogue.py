@@ -8,7 +8,7 @@ import pytest
 import yaml
 from gold_lightning.catalogue import warnings_of
 from gold_lightning.cli import main
-from gold_lightning.task import load_task, shipped_tasks
+from gold_lightning.task_file import load_task, shipped_tasks
 
 
 def changed(tmp_path, **keys):

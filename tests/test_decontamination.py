@@ -16,7 +16,8 @@ from gold_lightning.plan import Plan
 from gold_lightning.pool import FeedbackPool
 from gold_lightning.store import RoundStore, read_lines, rounds_in
 from gold_lightning.synthesis import Synthesizer
-from gold_lightning.task import Sample, TestRow, load_task
+from gold_lightning.task import Sample, TestRow
+from gold_lightning.task_file import load_task
 
 from tests.fakes import NewsWriter
 

@@ -11,7 +11,7 @@ from gold_lightning.cli import main
 from gold_lightning.data import load_test_rows
 from gold_lightning.json_text import read_json
 from gold_lightning.metrics import make_metric
-from gold_lightning.task import load_task
+from gold_lightning.task_file import load_task
 
 from tests.fakes import assert_demos_pass
 

@@ -20,7 +20,7 @@ from gold_lightning.experiment import (
     write_results,
 )
 from gold_lightning.store import only_writer, read_lines, write_lines
-from gold_lightning.task import load_task
+from gold_lightning.task_file import load_task
 
 TWO = Experiment("try", ("quickstart.yaml",), {"none": {"feedback.strategy": "none"}, "band": {}}, (1, 2))
 

@@ -16,7 +16,8 @@ from gold_lightning.generators import Completion
 from gold_lightning.preview import _WHAT_TO_CHANGE
 from gold_lightning.prompt import Hint, parse, probe_request, render, training_request
 from gold_lightning.store import BatchRecord, RoundStore, StoredSample, read_lines
-from gold_lightning.task import Sample, load_task
+from gold_lightning.task import Sample
+from gold_lightning.task_file import load_task
 
 ROOT = Path(__file__).parent.parent
 COUNT = 10_000

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from gold_lightning.errors import GoldError
-from gold_lightning.task import load_task
+from gold_lightning.task_file import load_task
 
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
 

@@ -11,7 +11,8 @@ import pytest
 from datasets.exceptions import DatasetNotFoundError
 from gold_lightning.errors import ConfigError, GoldError
 from gold_lightning.rows import check_rows_file, labels_as_read, load_rows, load_test_rows
-from gold_lightning.task import Field, Sample, StudentFormat, Task, TestData, TestRow, load_task
+from gold_lightning.task import Field, Sample, StudentFormat, Task, TestData, TestRow
+from gold_lightning.task_file import load_task
 
 NEWS = load_task("news_topics")
 HUB = TestData(

@@ -12,7 +12,8 @@ from gold_lightning.pool import FeedbackPool, PoolEntry
 from gold_lightning.prompt import render
 from gold_lightning.store import RoundStore, read_lines
 from gold_lightning.synthesis import Synthesizer
-from gold_lightning.task import Field, Hints, Sample, StudentFormat, Task, TestData, load_task
+from gold_lightning.task import Field, Hints, Sample, StudentFormat, Task, TestData
+from gold_lightning.task_file import load_task
 
 from tests.fakes import NewsWriter
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 from gold_lightning.errors import ConfigError, GoldError
-from gold_lightning.task import Field, Label, Sample, StudentFormat, load_task
+from gold_lightning.task import Field, Label, Sample, StudentFormat
+from gold_lightning.task_file import load_task
 
 TASKS = sorted(p.stem for p in (Path(str(resources.files("gold_lightning"))) / "tasks").glob("*.yaml"))
 

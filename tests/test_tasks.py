@@ -12,7 +12,7 @@ from gold_lightning.formula import numbers_in, parse_equation, parse_programme
 from gold_lightning.metrics import make_metric
 from gold_lightning.prompt import parse, render
 from gold_lightning.rows import load_test_rows
-from gold_lightning.task import load_task
+from gold_lightning.task_file import load_task
 
 from tests.fakes import assert_demos_pass
 

@@ -14,7 +14,7 @@ from gold_lightning.plan import Plan
 from gold_lightning.pool import FeedbackPool
 from gold_lightning.store import read_lines, write_lines
 from gold_lightning.synthesis import Synthesizer
-from gold_lightning.task import load_task
+from gold_lightning.task_file import load_task
 from gold_lightning.tracking import RoundLogger, RoundRecord, RunCSVLogger, wandb_id
 from lightning.pytorch.loggers import CSVLogger
 

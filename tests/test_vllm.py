@@ -19,7 +19,7 @@ from gold_lightning.generators.embedded import embedded_folder
 from gold_lightning.plan import Plan
 from gold_lightning.pool import FeedbackPool
 from gold_lightning.synthesis import Synthesizer
-from gold_lightning.task import load_task
+from gold_lightning.task_file import load_task
 
 LIMIT = 200
 SCHEMA = json.dumps(

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 from gold_lightning.cli import _CONFIGS, _HubSaidOnce, _quiet, find_config, main
-from gold_lightning.task import load_task
+from gold_lightning.task_file import load_task
 
 SHIPPED = sorted(_CONFIGS.rglob("*.yaml"))
 

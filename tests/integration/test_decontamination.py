@@ -8,7 +8,7 @@ import re
 import pytest
 from gold_lightning.cli import main
 from gold_lightning.store import RoundStore, read_lines
-from gold_lightning.task import load_task
+from gold_lightning.task_file import load_task
 
 from tests.integration.test_loop import rounds, run
 

@@ -10,7 +10,7 @@ from gold_lightning.generators import EmbeddedGenerator, Request, embedded
 from gold_lightning.plan import Plan
 from gold_lightning.pool import FeedbackPool
 from gold_lightning.synthesis import Synthesizer
-from gold_lightning.task import load_task
+from gold_lightning.task_file import load_task
 
 pytestmark = [
     pytest.mark.embedded,

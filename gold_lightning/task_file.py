@@ -1,0 +1,277 @@
+"""Reads a task from its YAML file, the user's own or a shipped one; what is wrong in it is told by its key."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+
+from gold_lightning.errors import ConfigError, GoldError
+from gold_lightning.task import Check, Field, Hints, Label, Sample, StudentFormat, Task, TestData, check_names
+
+__all__ = ["find_task_file", "load_task", "load_yaml", "shipped_tasks"]
+
+
+def shipped_tasks() -> dict[str, Path]:
+    """File of each task that comes with the package, by name, in alphabetical order."""
+    folder = Path(str(resources.files("gold_lightning"))) / "tasks"
+    return {p.stem: p for p in sorted(folder.glob("*.yaml"))}
+
+
+def find_task_file(name_or_path: str, key: str = "data.task") -> Path:
+    """The file of a task: a path, or the name of a shipped task.
+
+    Args:
+        name_or_path: What the user wrote.
+        key: Where it was written, for the message.
+
+    Raises:
+        ConfigError: There is neither.
+    """
+    path, known = Path(name_or_path), shipped_tasks()
+    if path.is_file():
+        return path
+    if name_or_path not in known:
+        raise ConfigError(key, name_or_path, f"the path of a task file, or a shipped task ({', '.join(known)})")
+    return known[name_or_path]
+
+
+def load_task(name_or_path: str) -> Task:
+    """Reads a task: the path of a YAML file, or the name of a shipped task.
+
+    Raises:
+        ConfigError: The task is not found, or a key in it is wrong; the message names file and key.
+    """
+    path = find_task_file(name_or_path)
+    found = path.stat()
+    return _load_task(path, found.st_mtime_ns, found.st_size, found.st_ino)
+
+
+@functools.lru_cache(maxsize=16)  # one start reads its task six times
+def _load_task(path: Path, *_: int) -> Task:
+    raw = load_yaml(path)
+    try:
+        return _read_task(raw, str(path))
+    except ConfigError as e:
+        raise GoldError(f"{path}: {e}") from None
+
+
+def load_yaml(path: Path) -> Any:
+    """What a YAML file holds.
+
+    Raises:
+        GoldError: It cannot be read, is not UTF-8 or no YAML, or a key stands twice in one mapping.
+    """
+    try:
+        return yaml.load(path.read_text(encoding="utf-8"), _Loader)
+    except OSError as e:
+        raise GoldError(f"{path}: {e.strerror or e}") from None
+    except UnicodeDecodeError as e:
+        raise GoldError(f"{path}: not valid YAML: byte {e.start} is not UTF-8 ({e.reason}); save it as UTF-8") from None
+    except RecursionError:
+        raise GoldError(f"{path}: not valid YAML: nested too deeply to be read") from None
+    except (yaml.YAMLError, ValueError) as e:  # ValueError: a date that is none
+        told = " ".join(str(e).split()).replace('in "<unicode string>", ', "in ")
+        raise GoldError(f"{path}: not valid YAML: {told}") from None
+
+
+class _Loader(yaml.SafeLoader):
+    """PyYAML takes the last of two equal keys and says nothing; here the second one is refused."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        lines: dict[Any, int] = {}
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                continue
+            # Compared as what they will be: 1 and 0x1 are one key. A merge (<<) is no value.
+            name = key.value if key.tag.endswith(":merge") else self.construct_object(key)
+            line = key.start_mark.line + 1
+            if first := lines.get(name):
+                raise yaml.YAMLError(f"line {line}: the key {key.value!r} stands in line {first} already; keep one")
+            lines[name] = line
+        return node
+
+
+_T = TypeVar("_T")
+
+
+class _Reader:
+    """Takes keys out of a YAML mapping, each with its type, and refuses what is left over."""
+
+    def __init__(self, value: object, key: str) -> None:
+        if not isinstance(value, dict):
+            raise ConfigError(key or "task", value, "a mapping of keys to values")
+        self.at = f"{key}." if key else ""
+        self.rest: dict[Any, Any] = dict(value)
+
+    def text(self, key: str, default: str | None = None) -> str:
+        value = self._take(key, default, "text")
+        if not isinstance(value, str):
+            raise ConfigError(self.at + key, value, "text", "put it in quotes")
+        if default is None and not value.strip():
+            raise ConfigError(self.at + key, value, "text that is not empty")
+        return value
+
+    def number(self, key: str, default: int) -> int:
+        value = self._take(key, default, "a whole number")
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise ConfigError(self.at + key, value, "a whole number")
+        return value
+
+    def flag(self, key: str, default: bool) -> bool:
+        value = self._take(key, default, "true or false")
+        if not isinstance(value, bool):
+            raise ConfigError(self.at + key, value, "true or false")
+        return value
+
+    def items(self, key: str, *, required: bool = False) -> list[tuple[str, Any]]:
+        value = self._take(key, None if required else [], "a list")
+        if not isinstance(value, list):
+            raise ConfigError(self.at + key, value, "a list")
+        return [(f"{self.at}{key}[{i}]", item) for i, item in enumerate(value)]
+
+    def texts(self, key: str, default: tuple[str, ...] = ()) -> tuple[str, ...]:
+        if key not in self.rest:
+            return default
+        found = self.items(key)
+        for at, item in found:
+            if not isinstance(item, str) or not item.strip():
+                raise ConfigError(at, item, "text that is not empty", "put it in quotes")
+        return tuple(item for _, item in found)
+
+    def mapping(self, key: str) -> dict[str, str]:
+        value = self._take(key, {}, "a mapping")
+        if not isinstance(value, dict):
+            raise ConfigError(self.at + key, value, "a mapping of text to text")
+        for k, v in value.items():
+            if not isinstance(v, str):
+                raise ConfigError(f"{self.at}{key}.{k}", v, "text", "put it in quotes")
+        # A number as a key is what a label column holds; its text is compared, so 1 and "1" are one.
+        found: dict[str, str] = {}
+        for k, v in value.items():
+            if str(k) in found:
+                raise ConfigError(f"{self.at}{key}.{k}", v, f"one value; the key as text has {found[str(k)]!r} already")
+            found[str(k)] = v
+        return found
+
+    def sub(self, key: str, *, required: bool = False) -> _Reader:
+        return _Reader(self._take(key, None if required else {}, "a mapping"), self.at + key)
+
+    def done(self, known: Sequence[str]) -> None:
+        for key in self.rest:
+            raise ConfigError(f"{self.at}{key}", self.rest[key], f"one of the keys {', '.join(known)}")
+
+    def _take(self, key: str, default: object, kind: str) -> Any:
+        if key in self.rest:
+            return self.rest.pop(key)
+        if default is None:
+            raise ConfigError(self.at + key, None, f"{kind}; the key is missing")
+        return default
+
+
+def _at(at: str, make: Callable[[], _T]) -> _T:
+    """Runs a constructor whose errors know only their own key, and puts the place before it."""
+    try:
+        return make()
+    except ConfigError as e:
+        raise ConfigError(f"{at}.{e.key}", e.value, e.allowed, e.hint) from None
+
+
+def _read_field(reader: _Reader, at: str) -> Field:
+    values = (
+        reader.text("name"),
+        reader.text("description"),
+        reader.number("min_chars", 1),
+        reader.number("max_chars", 1000),
+    )
+    made = _at(at, lambda: Field(*values))
+    reader.done(("name", "description", "min_chars", "max_chars"))
+    return made
+
+
+def _read_label(value: object, at: str) -> Label:
+    reader = _Reader(value, at)
+    values = reader.text("name"), reader.text("meaning"), reader.texts("hints")
+    made = _at(at, lambda: Label(*values))
+    reader.done(("name", "meaning", "hints"))
+    return made
+
+
+def _read_demo(value: object, at: str, fields: Sequence[str], target: str) -> Sample:
+    reader = _Reader(value, at)
+    made = Sample({name: reader.text(name) for name in fields}, reader.text(target))
+    reader.done((*fields, target))
+    return made
+
+
+def _read_check(value: object, at: str) -> Check:
+    if isinstance(value, str):
+        return Check(value)
+    if not isinstance(value, dict) or len(value) != 1:
+        raise ConfigError(at, value, "the name of a check, or {name: {parameter: value}}")
+    (name, params), *_ = value.items()
+    if not isinstance(params, dict):
+        raise ConfigError(f"{at}.{name}", params, "a mapping of parameters to values")
+    return Check(str(name), params)
+
+
+def _read_task(raw: object, source: str) -> Task:
+    top = _Reader(raw, "")
+    fields = tuple(_read_field(_Reader(value, at), at) for at, value in top.items("fields", required=True))
+    target = _read_field(top.sub("target", required=True), "target")
+    check_names(fields, target)  # before the demos, whose keys these are
+    names = [f.name for f in fields]
+
+    form = top.sub("student", required=True)
+    shape = (
+        form.text("input"),
+        form.text("target", "{" + target.name + "}"),
+        form.number("max_input_tokens", 128),
+        form.number("max_target_tokens", 32),
+    )
+    student = _at("student", lambda: StudentFormat(*shape))
+    form.done(("input", "target", "max_input_tokens", "max_target_tokens"))
+
+    hints = top.sub("hints")
+    varied = Hints(
+        hints.texts("topics"),
+        hints.texts("perspectives", Hints.perspectives),
+        hints.texts("styles", Hints.styles),
+    )
+    hints.done(("topics", "perspectives", "styles"))
+
+    rows = top.sub("test")
+    test = TestData(
+        rows.text("file", ""),
+        rows.text("hub", ""),
+        rows.text("config", ""),
+        rows.text("split", "validation"),
+        rows.mapping("columns"),
+        rows.mapping("label_names"),
+    )
+    rows.done(("file", "hub", "config", "split", "columns", "label_names"))
+
+    task = Task(
+        name=top.text("name"),
+        description=top.text("description"),
+        fields=fields,
+        target=target,
+        demos=tuple(_read_demo(v, at, names, target.name) for at, v in top.items("demos", required=True)),
+        student=student,
+        labels=tuple(_read_label(value, at) for at, value in top.items("labels")),
+        hints=varied,
+        checks=tuple(_read_check(value, at) for at, value in top.items("checks")),
+        metrics=top.texts("metrics"),
+        test=test,
+        contrast=top.flag("contrast", False),
+        max_sample_tokens=top.number("max_sample_tokens", 128),
+        source=source,
+    )
+    top.done([f.name for f in dataclasses.fields(Task) if f.name != "source"])
+    return task
