@@ -105,7 +105,10 @@ def _energies(run: Run) -> Panel:
             "Where a round did not store the energies of its samples, a thin line goes from the 5 % to the 95 % "
             "quantile, a thick one from 25 % to 75 %, and the dot is the median."
         )
-    told.append("AUROC tells how well energy parts probe from training samples; 0.5 is not at all.")
+    told.append(
+        "AUROC tells how well energy parts probe from training samples; 0.5 is not at all. A little more proves "
+        "little: samples that the student has merely not learnt from lie above those that it has."
+    )
     table = Table(
         "Energies by round",
         ["round", "probe median", "training median", "AUROC", "fed back", "prompts with feedback"],
