@@ -17,27 +17,21 @@ from collections import defaultdict
 from pathlib import Path
 
 import torch
+from gold_lightning.callbacks import auroc
 from gold_lightning.comparison import mean_interval
 from gold_lightning.data import GoldDataModule
 from gold_lightning.ood import EnergyScore
 from gold_lightning.store import RoundStore, rounds_in
 from gold_lightning.student import T5Student
-from torch import Tensor
 
 PAIRS = (("probe", "seen"), ("unseen", "seen"), ("probe", "unseen"))
 
 
-def auroc(first: Tensor, second: Tensor) -> float:
-    """Share of pairs in which the first is higher; equal ones count half."""
-    above = (first[:, None] > second).double() + (first[:, None] == second).double() / 2
-    return float(above.mean())
-
-
 @torch.inference_mode()
-def energies(student: T5Student, data: GoldDataModule, samples) -> Tensor:
-    """Energy of each sample, (samples,) float32, of what the student itself writes."""
+def energies(student: T5Student, data: GoldDataModule, samples) -> list[float]:
+    """Energy of each sample, of what the student itself writes."""
     batches = data.loader([s.sample for s in samples], data.eval_batch_size)
-    return torch.cat([student.score(batch, EnergyScore()) for batch in batches])
+    return [energy for batch in batches for energy in student.score(batch, EnergyScore()).tolist()]
 
 
 def main() -> None:
@@ -67,7 +61,7 @@ def main() -> None:
                     "probe": energies(student, data, stores[seed].accepted("probe")),
                 }
             for pair in PAIRS:
-                found[pair].append(auroc(*(scored[name] for name in pair)))
+                found[pair].append(auroc(low=scored[pair[1]], high=scored[pair[0]]))
         for first, second in PAIRS:
             mean, low, high = mean_interval(found[first, second])
             by_seed = ", ".join(f"{x:.2f}" for x in found[first, second])

@@ -34,7 +34,7 @@ from gold_lightning.strategies import (
 from gold_lightning.student import T5Student
 from gold_lightning.task import Sample
 
-__all__ = ["OODFeedback", "SeedSteps", "StopInOrder", "TestPredictions", "logged_names"]
+__all__ = ["OODFeedback", "SeedSteps", "StopInOrder", "TestPredictions", "auroc", "logged_names"]
 
 _log = logging.getLogger("gold_lightning")
 _QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
@@ -45,6 +45,23 @@ def logged_names(metrics: Sequence[str]) -> list[str]:
     """What a round logs, which early stopping and checkpoints may watch; the student's metrics among it."""
     energies = [f"{kind}/energy_{name}" for kind in ("probe", "train") for name in _SUMMARY]
     return ["val/metric", *(f"val/{name}" for name in metrics), "val/loss", "train/loss", "probe/auroc", *energies]
+
+
+def auroc(low: Sequence[float], high: Sequence[float]) -> float:
+    """How well energy tells two kinds of samples apart.
+
+    Args:
+        low: Energies of those that should be lower.
+        high: Energies of those that should be higher.
+
+    Returns:
+        Share of pairs in which the second is higher, equal ones counted half; 0.5 is not at all.
+    """
+    scores = torch.tensor([*low, *high], dtype=torch.float64)
+    # torchmetrics squashes scores outside [0, 1]; ranks keep every tie and every order.
+    ranks = torch.unique(scores, return_inverse=True)[1].double()
+    labels = torch.tensor([0] * len(low) + [1] * len(high))
+    return float(binary_auroc(ranks / max(1.0, float(ranks.max())), labels))
 
 
 class OODFeedback(Callback):
@@ -185,7 +202,7 @@ class OODFeedback(Callback):
         self._energies = {"probe": [energy for _, energy, _ in found], "train": [*reference.values()]}
         self._row = {
             "energy": {k: _summary(v) for k, v in self._energies.items()},
-            "auroc": _auroc(self._energies["train"], self._energies["probe"]),
+            "auroc": auroc(self._energies["train"], self._energies["probe"]),
         }
         for kind, summary in self._row["energy"].items():
             for name, value in summary.items():
@@ -386,15 +403,6 @@ def _flips(scored: Sequence[dict[str, Any]]) -> dict[str, list[int]]:
     groups = {kind: [s for s in scored if s["kind"] == kind] for kind in ("train", "probe")}
     groups["fed_back"] = [s for s in scored if s["fed_back"]]
     return {name: [sum(s["flipped"] for s in rows), len(rows)] for name, rows in groups.items()}
-
-
-def _auroc(train: Sequence[float], probe: Sequence[float]) -> float:
-    """How well energy tells probe from training samples; 0.5 is not at all."""
-    scores = torch.tensor([*train, *probe], dtype=torch.float64)
-    # torchmetrics squashes scores outside [0, 1]; ranks keep every tie and every order.
-    ranks = torch.unique(scores, return_inverse=True)[1].double()
-    labels = torch.tensor([0] * len(train) + [1] * len(probe))
-    return float(binary_auroc(ranks / max(1.0, float(ranks.max())), labels))
 
 
 def _line(row: dict[str, Any], data: GoldDataModule) -> str:

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from gold_lightning.callbacks import TestPredictions
+from gold_lightning.callbacks import TestPredictions, auroc
 from gold_lightning.data import GoldDataModule
 
 
@@ -30,3 +30,9 @@ def test_predictions_of_all_processes_come_once_and_in_order(world_size, tmp_pat
         {"row": 2, "prediction": "Sports", "target": "World", "energy": -2.0},
     ]
     assert callback.rows == (rows if world_size == 2 else rows[::2])
+
+
+def test_auroc_is_the_share_of_pairs_in_order_and_ties_count_half():
+    assert auroc(low=[-3.0, -2.0], high=[-2.0, -1.0]) == pytest.approx(3.5 / 4)
+    assert auroc(low=[-2.0, -1.0], high=[-3.0, -2.0]) == pytest.approx(0.5 / 4)
+    assert auroc(low=[-14.0, -13.0], high=[-12.0, -11.0]) == 1.0  # far outside [0, 1], where scores saturate
