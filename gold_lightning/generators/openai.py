@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import json
 import logging
 import math
@@ -17,16 +16,16 @@ import os
 import queue
 import random
 import re
-import ssl
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
 from gold_lightning.errors import ConfigError, GoldError, require
 from gold_lightning.generators.base import Completion, Generator, Request, telling
+from gold_lightning.generators.calls import Pace, certificates, drive, together
 from gold_lightning.generators.replies import (
     Scored,
     at_path,
@@ -48,7 +47,6 @@ if TYPE_CHECKING:
 __all__ = ["OpenAIGenerator"]
 
 _log = logging.getLogger(__name__)
-_T = TypeVar("_T")
 _KEY = "data.generator.init_args."
 _BYTES_PER_TOKEN = 4  # of English under a large vocabulary; only estimates stand on it
 _LONGEST_BACKOFF = 30.0  # seconds
@@ -71,32 +69,6 @@ class _Server:
     in_flight: int = 0
     not_before: float = 0.0  # it asked for this (Retry-After): nobody calls
     avoid_until: float = 0.0  # it failed: others are taken where there are some
-
-
-class _Pace:
-    """A token bucket as deep as one call: calls are spread evenly, and no minute has more than its share.
-
-    Args:
-        per_minute: The share; 0 for no limit.
-    """
-
-    _SLACK = 0.05  # seconds that a caller may be late without losing its turn
-
-    def __init__(self, per_minute: float) -> None:
-        self._rate = per_minute / 60 or math.inf
-        self._free_at = 0.0
-
-    def take(self, amount: float) -> float:
-        """Takes an amount, or says how many seconds to wait before the next try."""
-        now = time.monotonic()
-        if self._free_at > now:
-            return self._free_at - now
-        self._free_at = max(self._free_at, now - self._SLACK) + amount / self._rate
-        return 0.0
-
-    def correct(self, amount: float) -> None:
-        """Takes what was used beyond the estimate; gives back where it is negative."""
-        self._free_at += amount / self._rate
 
 
 class _FailedError(Exception):
@@ -229,7 +201,7 @@ class OpenAIGenerator(Generator):
         self.connect_timeout, self.timeout = connect_timeout, timeout
         self.retries, self.backoff, self.max_wait, self.cooldown = retries, backoff, max_wait, cooldown
         self.max_context, self.max_tokens_field = max_context, max_tokens_field
-        self._requests, self._tokens = _Pace(requests_per_minute), _Pace(tokens_per_minute)
+        self._requests, self._tokens = Pace(requests_per_minute), Pace(tokens_per_minute)
         self._luck = random.Random()  # of waits alone: what is drawn here must not change what others draw
         self._counts_missing, self._schema_ignored = False, False
 
@@ -268,12 +240,12 @@ class OpenAIGenerator(Generator):
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=self.concurrency)
         patience = httpx.Timeout(None, connect=self.connect_timeout)
         key = self._read_key()
-        client = httpx.AsyncClient(timeout=patience, limits=limits, verify=_certificates())
+        client = httpx.AsyncClient(timeout=patience, limits=limits, verify=certificates())
         # A thread for each batch: nothing outlives it, so that forked and pickled generators work as any other.
         given: queue.SimpleQueue[tuple[int, Completion] | BaseException] = queue.SimpleQueue()
         loop = asyncio.new_event_loop()
         task = loop.create_task(self._answer_all(list(requests), client, key, given.put))
-        thread = threading.Thread(target=_drive, args=(loop, task, given.put), name="openai", daemon=True)
+        thread = threading.Thread(target=drive, args=(loop, task, given.put), name="openai", daemon=True)
         thread.start()
         try:
             for _ in requests:
@@ -316,7 +288,7 @@ class OpenAIGenerator(Generator):
             async def one(at: int, request: Request) -> None:
                 give((at, await (self._score if request.choices else self._write)(run, request)))
 
-            await _together([one(at, request) for at, request in enumerate(requests)])
+            await together([one(at, request) for at, request in enumerate(requests)])
 
     # What is asked
 
@@ -374,7 +346,7 @@ class OpenAIGenerator(Generator):
             scored = prompt_scores(reply) if self.form == "chat" else echo_scores(reply)
             return last_tokens(scored, choice), counts
 
-        answers = await _together([one(choice) for choice in request.choices])
+        answers = await together([one(choice) for choice in request.choices])
         if not all(scored for scored, _ in answers):
             raise self._no_scores("its answers hold none for the prompt")
         kept = telling([[s.token for s in scored] for scored, _ in answers])
@@ -607,37 +579,6 @@ class OpenAIGenerator(Generator):
                 _BYTES_PER_TOKEN,
             )
         return prompt, completion
-
-
-@functools.cache
-def _certificates() -> ssl.SSLContext:
-    """Whom to trust. Read once: it takes longer than a batch of calls to a server nearby."""
-    import httpx
-
-    return httpx.create_ssl_context()
-
-
-def _drive(loop: asyncio.AbstractEventLoop, task: asyncio.Task[None], give: Callable[[BaseException], None]) -> None:
-    """Runs a batch to its end, in its thread. What ends it early is given to who waits."""
-    try:
-        loop.run_until_complete(task)
-    except BaseException as e:
-        give(e)  # a cancelled one has nobody who waits
-    finally:
-        loop.run_until_complete(asyncio.sleep(0))  # connections that were closed are let go of in the next turn
-        # The threads that look up names are not waited for: one may hang, and it holds nothing of ours.
-        loop.close()
-
-
-async def _together(work: Sequence[Awaitable[_T]]) -> list[_T]:
-    """Results of all, in order. The first that fails ends the others, and nothing of them is left behind."""
-    tasks = [asyncio.ensure_future(w) for w in work]
-    try:
-        return await asyncio.gather(*tasks)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _checked(url: str) -> str:
