@@ -4,8 +4,8 @@
 
 For each run of one round, its student scores the samples that it learnt from (seen), its probe set, and the training
 samples of the arm's other seeds (unseen): the same prompts, written anew. Each AUROC says how often energy ranks a
-sample of the first kind above one of the second; 0.5 is not at all. ``probe_auroc`` of a run compares probe with
-seen, so it is also above 0.5 where a student knows its training samples by heart and the probe set is like them.
+sample of the first kind above one of the second; 0.5 is not at all. The ``auroc`` of ``rounds.jsonl`` compares
+probe with seen, so it is above 0.5 too where a student has learnt its training samples and the probe set is like them.
 """
 
 from __future__ import annotations
@@ -44,19 +44,19 @@ def main() -> None:
         held = json.loads(path.read_text())
         if held["finished"] and rounds_in(path.parent) == [0]:
             arms[held["arm"]][held["seed"]] = path.parent
+    arms = {arm: runs for arm, runs in arms.items() if len(runs) > 1}
+    if not arms:
+        parser.error(f"{given.experiment}: no arm has finished runs of one round with two seeds or more")
     for arm, runs in arms.items():
         stores = {seed: RoundStore(run, 0, read_only=True) for seed, run in runs.items()}
-        if len(stores) < 2:
-            continue
         found = defaultdict(list)
         for seed, run in runs.items():
             student = T5Student(given.task, str(run / "student")).eval()
             with tempfile.TemporaryDirectory() as folder:
                 data = GoldDataModule(given.task, student=str(run / "student"), run_dir=folder)
-                own = energies(student, data, stores[seed].accepted("train"))
                 others = [s for other, store in stores.items() if other != seed for s in store.accepted("train")]
                 scored = {
-                    "seen": own,
+                    "seen": energies(student, data, stores[seed].accepted("train")),
                     "unseen": energies(student, data, others),
                     "probe": energies(student, data, stores[seed].accepted("probe")),
                 }
