@@ -7,9 +7,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, TypeVar
 
-__all__ = ["Completion", "Generator", "Request", "ScriptedGenerator", "telling"]
+__all__ = ["Completion", "Finish", "Generator", "Request", "ScriptedGenerator", "telling"]
 
 _T = TypeVar("_T")
+Finish = Literal["stop", "length", "filtered", "failed"]
+"""Why a text ended; :class:`Completion` says what each means."""
 
 
 @dataclass(frozen=True)
@@ -65,14 +67,16 @@ class Completion:
         text: What it wrote, without the prompt and without the stop text.
         prompt_tokens: Tokens of the prompt.
         completion_tokens: Tokens written.
-        finish: ``stop`` (a stop text or the end of text) or ``length`` (cut at ``max_tokens``).
+        finish: Why the text ended. ``stop``: it is whole (a stop text or the end of text). ``length``: it was cut
+            at ``max_tokens``. ``filtered``: the server or the model withheld it. ``failed``: an error ended it, or
+            no answer came.
         choice_log_probs: Natural-log likelihood of each of the request's choices, up to where it differs.
     """
 
     text: str
     prompt_tokens: int = 0
     completion_tokens: int = 0
-    finish: Literal["stop", "length"] = "stop"
+    finish: Finish = "stop"
     choice_log_probs: tuple[float, ...] = ()
 
 
