@@ -13,7 +13,17 @@ import pytest
 import torch
 from gold_lightning.errors import ConfigError
 from gold_lightning.formula import FormulaError, parse_equation
-from gold_lightning.metrics import METRICS, Accuracy, BalancedAccuracy, MacroF1, bootstrap_interval, make_metric
+from gold_lightning.metrics import (
+    METRICS,
+    Accuracy,
+    BalancedAccuracy,
+    MacroF1,
+    bootstrap_interval,
+    evaluate,
+    make_metric,
+    prediction_row,
+)
+from torchmetrics.functional.classification import multiclass_f1_score, multiclass_recall
 from torchmetrics.functional.text import squad
 
 
@@ -36,6 +46,60 @@ def test_macro_f1_by_hand():
 def test_macro_f1_of_no_label_counts_against_recall_only():
     # A: tp 1, fp 0, fn 1 -> 2/3. B: tp 1 -> 1.
     assert value(MacroF1(["A", "B"]), ["A", "???", "B"], ["A", "A", "B"]) == pytest.approx((2 / 3 + 1) / 2)
+
+
+@pytest.mark.parametrize(
+    ("predictions", "targets", "wanted"),
+    [
+        (["A", "B"] * 5, ["A", "B"] * 5, 1.0),  # C is nobody's
+        (["A"], ["A"], 1.0),
+        (["", "no label"], ["A", "A"], 0.0),  # what is no label adds no class: A alone counts
+        (["A", ""], ["A", "A"], 2 / 3),
+        (["A", "C"], ["A", "A"], (2 / 3 + 0) / 2),  # C is a prediction
+        (["", ""], ["A", "B"], 0.0),
+        (["A"], ["no label"], 0.0),
+        (["???"], ["???"], 0.0),
+    ],
+)
+def test_macro_f1_is_over_labels_that_occur(predictions, targets, wanted):
+    assert value(MacroF1(["A", "B", "C"]), predictions, targets) == pytest.approx(wanted)
+
+
+def some_rows(rng):
+    """Labels, predictions and targets, some of the labels absent from both."""
+    labels = [f"label {i}" for i in range(rng.choice([1, 2, 3, 8, 150]))]
+    there = rng.sample(labels, rng.randint(1, len(labels)))
+    targets = [rng.choice(there) for _ in range(rng.choice([1, 2, 10, 60]))]
+    skill = rng.choice([0, 0.5, 0.9, 1])
+    return labels, [t if rng.random() < skill else rng.choice(labels) for t in targets], targets
+
+
+def test_metrics_over_labels_are_those_of_torchmetrics():
+    rng = random.Random(0)
+    absent = 0
+    for _ in range(300):
+        labels, predictions, targets = some_rows(rng)
+        absent += len({*predictions, *targets}) < len(labels)
+        found, true = (torch.tensor([labels.index(x) for x in texts]) for texts in (predictions, targets))
+        # torchmetrics asks for two classes at least; one that does not occur changes nothing.
+        classes = max(2, len(labels))
+        f1 = multiclass_f1_score(found, true, num_classes=classes, average="macro")
+        assert value(MacroF1(labels), predictions, targets) == pytest.approx(float(f1), abs=1e-6)
+        recall = multiclass_recall(found, true, num_classes=classes, average="none")[true.unique()].mean()
+        assert value(BalancedAccuracy(labels), predictions, targets) == pytest.approx(float(recall), abs=1e-6)
+    assert absent > 100
+
+
+def test_predictions_that_are_no_label_are_wrong_and_no_class():
+    rng = random.Random(1)
+    for _ in range(100):
+        labels, predictions, targets = some_rows(rng)
+        said = [p if rng.random() < 0.7 else rng.choice(["", "?", "label", "LABEL 0"]) for p in predictions]
+        scores = []
+        for label in {*targets, *said} & {*labels}:
+            right = sum(p == t == label for p, t in zip(said, targets, strict=True))
+            scores.append(2 * right / (said.count(label) + targets.count(label)))
+        assert value(MacroF1(labels), said, targets) == pytest.approx(sum(scores) / len(scores), abs=1e-6)
 
 
 def test_macro_f1_is_not_accuracy_under_imbalance():
@@ -130,6 +194,44 @@ def test_bootstrap_depends_on_its_seed_alone():
     assert bootstrap_interval(metric, *rows, draws=100, seed=4) != first
     assert metric.ids == []  # its state is not touched
     assert first[0] <= value(metric, *rows) <= first[1]
+
+
+def test_an_interval_holds_its_own_value():
+    rng = random.Random(2)
+    cases = [(tuple(f"L{i}" for i in range(150)), [f"L{i}" for i in range(150)], [f"L{i}" for i in range(150)])]
+    cases += [("AB", ["A"] * 20, ["A"] * 19 + ["B"]), ("AB", ["A"], ["B"]), ("AB", [""], ["A"])]
+    cases += [some_rows(rng) for _ in range(20)]
+    for labels, predictions, targets in cases:
+        rows = [prediction_row(i, p, (t,)) for i, (p, t) in enumerate(zip(predictions, targets, strict=True))]
+        numbers = evaluate([*METRICS], labels, rows)
+        for name in METRICS:
+            low, high = numbers[name]["interval"]
+            assert 0 <= low <= numbers[name]["value"] <= high <= 1, (name, numbers[name])
+            assert numbers[name]["value"] == pytest.approx(value(make_metric(name, labels), predictions, targets))
+
+
+def test_the_bias_of_resamples_is_taken_off_macro_f1():
+    rng = random.Random(3)
+    labels = [f"L{i}" for i in range(150)]
+    targets = labels * 2
+    predictions = [t if rng.random() < 0.5 else rng.choice(labels) for t in targets]
+    metric = MacroF1(labels)
+    found = value(metric, predictions, targets)
+    low, high = bootstrap_interval(metric, predictions, targets, draws=300)
+    assert found - low == pytest.approx(high - found, rel=0.3)  # of the resamples themselves hardly one reaches it
+    assert 0.03 < high - found < 0.1
+
+
+def test_intervals_of_rows_that_are_all_alike_are_points():
+    for name in METRICS:
+        for right in (True, False):
+            rows = [prediction_row(i, "A" if right else "B", ("A",)) for i in range(7)]
+            found = evaluate([name], "AB", rows)[name]
+            assert found["interval"] == [found["value"], found["value"]]
+    third = [prediction_row(i, "red kite", ("red",)) for i in range(7)]  # 2/3 in every row
+    found = evaluate(["squad_f1"], (), third)["squad_f1"]
+    assert found == {"value": pytest.approx(2 / 3), "interval": [pytest.approx(2 / 3)] * 2}
+    assert found["interval"][0] <= found["value"] <= found["interval"][1]
 
 
 # Several texts that count as right
