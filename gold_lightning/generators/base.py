@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, TypeVar
@@ -185,12 +186,11 @@ class ScriptedGenerator(Generator):
 
 def telling(choices: Sequence[Sequence[_T]]) -> list[Sequence[_T]]:
     """Each choice, as tokens, cut after the first token that tells it from all others."""
-    cut = []
-    for i, c in enumerate(choices):
-        others = [o for j, o in enumerate(choices) if j != i] or [c]
-        size = next((n for n in range(1, len(c)) if all(o[:n] != c[:n] for o in others)), len(c))
-        cut.append(c[:size])
-    return cut
+    begun = Counter(tuple(c[:size]) for c in choices for size in range(1, len(c)))
+    begun.update(tuple(c) for c in choices)
+    if len(choices) < 2:  # nothing to tell it from
+        return list(choices)
+    return [c[: next((n for n in range(1, len(c)) if begun[tuple(c[:n])] == 1), len(c))] for c in choices]
 
 
 def request_dict(request: Request) -> dict[str, Any]:

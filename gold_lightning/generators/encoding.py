@@ -77,11 +77,12 @@ def excess(
         tokenizer: The model's.
         limit: Tokens that the model takes; ``None`` where nobody knows.
     """
-    more = []
-    for request in requests:
-        # A request with choices writes nothing; what is scored are the choices themselves.
-        sizes = [len(tokenizer(c, add_special_tokens=False).input_ids) for c in request.choices]
-        more.append(max(sizes, default=request.max_tokens))
+    # A request with choices writes nothing; what is scored are the choices themselves.
+    longest = {
+        choices: max(len(tokenizer(c, add_special_tokens=False).input_ids) for c in choices)
+        for choices in {request.choices for request in requests if request.choices}
+    }
+    more = [longest[r.choices] if r.choices else r.max_tokens for r in requests]
     over = [max(0, len(ids) + m - limit) if limit else 0 for ids, m in zip(prompts, more, strict=True)]
     return over, more
 

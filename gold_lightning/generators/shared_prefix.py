@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-__all__ = ["NAME", "PrefixGroup", "register"]
+__all__ = ["NAME", "PrefixGroup", "Witness", "register"]
 
 NAME = "gold_shared_prefix"
 
@@ -31,6 +31,14 @@ class PrefixGroup:
 
     rows: int
     layers: Sequence[tuple[Tensor, Tensor]]
+
+
+class Witness(list[PrefixGroup]):
+    """No groups, but a note of which layers were told so: a model may drop what it does not know."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers: set[int] = set()
 
 
 def register() -> None:
@@ -70,6 +78,8 @@ def attend(
     kv_heads = key.shape[1]
     per_kv = heads // kv_heads  # queries of one key head, in one matrix product
     layer: int = module.layer_idx  # type: ignore[assignment]
+    if isinstance(shared_prefix, Witness):
+        shared_prefix.layers.add(layer)
     scaled = (query * (dim**-0.5 if scaling is None else scaling)).reshape(batch, kv_heads, per_kv * steps, dim)
     own = (scaled @ key.transpose(-1, -2)).float()
     if attention_mask is not None:

@@ -13,14 +13,16 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
 
 from gold_lightning.errors import ConfigError, GoldError
-from gold_lightning.generators.base import Completion, Generator, Request, telling
+from gold_lightning.generators.base import Completion, Generator, Request
+from gold_lightning.generators.choice_tree import ChoiceTree, score_tree
 from gold_lightning.generators.encoding import check_model, check_sampling, encode, excess, refuse_excess
-from gold_lightning.generators.shared_prefix import NAME, PrefixGroup, register
+from gold_lightning.generators.shared_prefix import NAME, PrefixGroup, Witness, register
 
 if TYPE_CHECKING:
     from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
@@ -28,6 +30,9 @@ if TYPE_CHECKING:
 __all__ = ["TransformersGenerator"]
 
 _log = logging.getLogger(__name__)
+_HEAD_TOKENS = 1024  # of a shared prompt computed together: attention over it grows with their square
+_MOST_TOKENS = 4096  # cached for a batch in which nothing is shared
+_TAKES_PREFIX: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()  # by model
 
 
 @dataclass
@@ -40,6 +45,15 @@ class _Rows:
     mask: Tensor  # (rows, cached tokens), 1 where a token is real
     position: Tensor  # (rows,), of the last real token
     logits: Tensor  # (rows, vocab), of the next token
+
+    def copies(self, rows: Sequence[int]) -> _Rows:
+        """Rows of their own, for a batch in which nothing is shared; one that is named twice is there twice."""
+        from transformers import DynamicCache
+
+        index = torch.tensor(rows, device=self.mask.device)
+        layers = [(x.keys[index], x.values[index]) for x in self.cache.layers]  # type: ignore[union-attr, index]
+        own = (self.mask[index], self.position[index], self.logits[index])
+        return _Rows(self.model, DynamicCache(layers), [], *own)
 
     def select(self, keep: Sequence[int]) -> None:
         """Keeps some rows, in ascending order; one that is named twice is there twice."""
@@ -251,24 +265,12 @@ class TransformersGenerator(Generator):
                 rows = range(at, at + len(list(members)))
                 at = rows.stop
                 size = _common(prompts, rows)
-                head = DynamicCache()
-                if size:
-                    ids = torch.tensor([prompts[rows[0]][:size]], device=device)
-                    causal = torch.full((size, size), torch.finfo(model.dtype).min, dtype=model.dtype, device=device)
-                    model(
-                        input_ids=ids,
-                        attention_mask=causal.triu_(1)[None, None],
-                        past_key_values=head,
-                        use_cache=True,
-                        logits_to_keep=1,
-                    )
-                layers = [(x.keys[0], x.values[0]) for x in head.layers]  # type: ignore[union-attr, index]
-                groups.append(PrefixGroup(len(rows) if size else 0, layers))
+                groups.append(PrefixGroup(len(rows) if size else 0, _head(model, prompts[rows[0]][:size])))
                 sizes += [size] * len(rows)
             if 0 in sizes:  # a group of nothing in common: rare, and then nobody shares
                 groups, sizes = [], []
         if not groups:
-            model.set_attn_implementation("sdpa")
+            _attend_plainly(model)
             sizes = [0] * len(requests)
         rest = [ids[size:] for ids, size in zip(prompts, sizes, strict=True)]
         width = max(map(len, rest))
@@ -345,23 +347,74 @@ class TransformersGenerator(Generator):
 
         What follows there says nothing about which choice it is, and would make long names less likely.
         """
-        rows = self._prefill(requests, prompts, model)
-        first = torch.log_softmax(rows.logits.float(), -1)
-        choices = [telling([tokenizer(c, add_special_tokens=False).input_ids for c in r.choices]) for r in requests]
-        scores = [[float(first[i, c[0]]) for c in cs] for i, cs in enumerate(choices)]
-        longer = [(i, at, c) for i, cs in enumerate(choices) for at, c in enumerate(cs) if len(c) > 1]
-        if longer:
-            rows.select([i for i, _, _ in longer])
-            width = max(len(c) for _, _, c in longer) - 1
-            tokens = torch.zeros(len(longer), width, dtype=torch.long, device=rows.mask.device)
-            real = torch.zeros_like(tokens)
-            for row, (_, _, c) in enumerate(longer):
-                tokens[row, : len(c) - 1] = torch.tensor(c[:-1])
-                real[row, : len(c) - 1] = 1
-            log_p = torch.log_softmax(rows.step(tokens, real).float(), -1)
-            for row, (i, at, c) in enumerate(longer):
-                scores[i][at] += sum(float(log_p[row, j, token]) for j, token in enumerate(c[1:]))
-        return [Completion("", len(ids), choice_log_probs=tuple(s)) for ids, s in zip(prompts, scores, strict=True)]
+        trees = {r.choices: _tree(r.choices, tokenizer) for r in requests}
+        apart: dict[tuple[str, str, tuple[str, ...]], list[int]] = {}
+        for i, r in enumerate(requests):
+            apart.setdefault((r.system, r.shared, r.choices), []).append(i)
+        scores: dict[int, tuple[float, ...]] = {}
+        shares = _shares(model)
+        for (*_, choices), rows in apart.items():
+            if shares:
+                size = _common(prompts, rows)
+                head = _head(model, prompts[rows[0]][:size])
+                found = score_tree(model, head, size, [prompts[i][size:] for i in rows], trees[choices])
+            else:
+                found = self._score_apart(
+                    [requests[i] for i in rows], [prompts[i] for i in rows], model, trees[choices]
+                )
+            scores |= zip(rows, found, strict=True)
+        return [Completion("", len(ids), choice_log_probs=scores[i]) for i, ids in enumerate(prompts)]
+
+    def _score_apart(
+        self, requests: Sequence[Request], prompts: Sequence[list[int]], model: PreTrainedModel, tree: ChoiceTree
+    ) -> list[tuple[float, ...]]:
+        """As :func:`score_tree`, for attention that takes no tree: each whole beginning is a row after its text."""
+        found: list[tuple[float, ...]] = []
+        # A row holds the keys and values of its whole prompt, and its logits are of the whole vocabulary.
+        most = max(1, _MOST_TOKENS // max(map(len, prompts)))
+        for at in range(0, len(requests), most):
+            texts = self._prefill(requests[at : at + most], prompts[at : at + most], model)
+            log_probs = [[0.0] * tree.edges for _ in range(len(texts.position))]
+            pairs = [(row, branch) for row in range(len(log_probs)) for branch in tree.branches()]
+            for start in range(0, len(pairs), most):
+                chosen = pairs[start : start + most]
+                width = max(len(branch.tokens) for _, branch in chosen)
+                rows = texts.copies([row for row, _ in chosen])
+                logits = rows.logits[:, None]
+                if width:
+                    tokens = torch.zeros(len(chosen), width, dtype=torch.long)
+                    real = torch.zeros_like(tokens)
+                    for i, (_, branch) in enumerate(chosen):
+                        tokens[i, : len(branch.tokens)] = torch.tensor(branch.tokens)
+                        real[i, : len(branch.tokens)] = 1
+                    logits = torch.cat([logits, rows.step(tokens.to(model.device), real.to(model.device))], 1)
+                for (row, branch), of_row in zip(chosen, logits, strict=True):
+                    branch.read(of_row[None], [log_probs[row]])
+            found += map(tree.totals, log_probs)
+        return found
+
+
+def _tree(choices: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> ChoiceTree:
+    return ChoiceTree([tokenizer(c, add_special_tokens=False).input_ids for c in choices])
+
+
+def _head(model: PreTrainedModel, tokens: Sequence[int]) -> list[tuple[Tensor, Tensor]]:
+    """Keys and values of a prompt that rows share, (kv_heads, tokens, head_dim) each, by layer; none of no tokens."""
+    from transformers import DynamicCache
+
+    cache = DynamicCache()
+    for at in range(0, len(tokens), _HEAD_TOKENS):
+        end = min(at + _HEAD_TOKENS, len(tokens))
+        hidden = torch.full((end - at, end), torch.finfo(model.dtype).min, dtype=model.dtype, device=model.device)
+        model(
+            input_ids=torch.tensor([tokens[at:end]], device=model.device),
+            attention_mask=hidden.triu_(1 + at)[None, None],
+            position_ids=torch.arange(at, end, device=model.device)[None],
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+    return [(x.keys[0], x.values[0]) for x in cache.layers]  # type: ignore[union-attr, index]
 
 
 def _limit(model: PreTrainedModel) -> int | None:
@@ -379,9 +432,28 @@ def _shares(model: PreTrainedModel) -> bool:
         return False
     if not getattr(model, "_supports_attention_backend", False):
         return False
-    register()
-    model.set_attn_implementation(NAME)
-    return True
+    if model not in _TAKES_PREFIX:
+        register()
+        model.set_attn_implementation(NAME)
+        witness = Witness()
+        one = torch.ones(1, 1, dtype=torch.long, device=model.device)
+        try:
+            model(input_ids=one, use_cache=False, shared_prefix=witness)
+        except TypeError:  # of an argument that it does not know
+            _TAKES_PREFIX[model] = False
+        else:
+            # Some models say that they take any attention, and compute their own all the same.
+            _TAKES_PREFIX[model] = len(witness.layers) == config.get_text_config().num_hidden_layers
+    if _TAKES_PREFIX[model]:
+        model.set_attn_implementation(NAME)
+    return _TAKES_PREFIX[model]
+
+
+def _attend_plainly(model: PreTrainedModel) -> None:
+    try:
+        model.set_attn_implementation("sdpa")
+    except ValueError:  # attention of a form that torch has no kernel for
+        model.set_attn_implementation("eager")
 
 
 def _common(prompts: Sequence[list[int]], rows: Sequence[int]) -> int:

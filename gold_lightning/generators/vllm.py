@@ -182,9 +182,13 @@ class VLLMGenerator(Generator):
         refuse_excess(requests, prompts, tokenizer, llm.model_config.max_model_len, self.model)
         parts: list[_Part] = []
         choices: dict[int, list[Sequence[int]]] = {}
+        cut = {
+            c: telling([tokenizer(choice, add_special_tokens=False).input_ids for choice in c])
+            for c in {request.choices for request in requests if request.choices}
+        }
         for at, (request, prompt) in enumerate(zip(requests, prompts, strict=True)):
             if request.choices:
-                choices[at] = telling([tokenizer(c, add_special_tokens=False).input_ids for c in request.choices])
+                choices[at] = cut[request.choices]
                 parts += _questions(at, prompt, choices[at])
             else:
                 parts.append(_Part(at, prompt, self._params(request)))
