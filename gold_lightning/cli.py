@@ -53,6 +53,7 @@ from gold_lightning.report import report_command, try_to_report
 from gold_lightning.results import results_table, summarise
 from gold_lightning.sharding import check_strategy
 from gold_lightning.store import write_lines
+from gold_lightning.streams import is_output_error, readable_streams, with_output
 from gold_lightning.student import T5Student, metric_names
 from gold_lightning.task_file import load_task
 from gold_lightning.tracking import RoundLogger, RunCSVLogger, set_up_wandb
@@ -532,10 +533,17 @@ def main(args: Sequence[str] | None = None) -> int:
         args: Arguments; those of the process by default.
 
     Returns:
-        The exit status: 0; 2 for a wrong setting, told in one line; 1 where Ctrl-C or SIGTERM stopped it.
+        The exit status: 0; 2 for a wrong setting, told in one line; 1 where Ctrl-C or SIGTERM stopped it, or if its
+        output cannot be written; 141 if what reads its output has gone away.
     """
-    _quiet()
     argv = list(sys.argv[1:] if args is None else args)
+    with readable_streams():
+        return with_output(lambda: _run(argv))
+
+
+def _run(argv: Sequence[str]) -> int:
+    """Runs a command and turns errors that a person can mend into one line each."""
+    _quiet()
     try:
         with _stopped_by_sigterm():
             # They need no config, and no run.
@@ -570,12 +578,18 @@ def main(args: Sequence[str] | None = None) -> int:
         print(_GONE, file=sys.stderr)
         return 1
     except OSError as e:  # a full disk, a folder that must not be written to
-        if e.errno not in _DISK:
+        if e.errno not in _DISK or is_output_error(e):
             raise
         print(f"error: {one_line(e)}; what is stored is whole, and the same command goes on from it", file=sys.stderr)
         return 1
     except ArgumentError as e:
         print(f"error: {_gold_cause(e) or one_line(e)}", file=sys.stderr)
+        return 2
+    except UnicodeEncodeError as e:  # of a locale that is not UTF-8: a file's name, or a file that a library writes
+        if e.encoding.lower().replace("-", "") == "utf8":
+            raise
+        part = e.object[e.start : e.start + 20]
+        print(f"error: {part!r} is not in {e.encoding}, this locale's encoding; set PYTHONUTF8=1", file=sys.stderr)
         return 2
     except Exception as e:
         if not type(e).__module__.startswith("wandb"):

@@ -100,5 +100,5 @@ def duration(seconds: float) -> str:
 
 def say(line: str = "") -> None:
     """Prints a line at once; what the output's encoding does not have is escaped."""
-    encoding = sys.stdout.encoding or "utf-8"
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
     print(line.encode(encoding, "backslashreplace").decode(encoding), flush=True)

@@ -298,7 +298,7 @@ def in_processes(stopped: threading.Event, jobs: int) -> Runner:
     """
 
     def run(arguments: Sequence[str], log: Path) -> int:
-        environment = dict(os.environ)
+        environment = dict(os.environ) | {"PYTHONIOENCODING": "utf-8"}  # as the log is read
         if jobs > 1:
             environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // jobs)))
         log.parent.mkdir(parents=True, exist_ok=True)

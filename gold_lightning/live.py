@@ -18,6 +18,7 @@ from rich.text import Text
 
 from gold_lightning.console import printable
 from gold_lightning.data import GoldDataModule
+from gold_lightning.stopping import FINISHING
 from gold_lightning.store import read_lines
 from gold_lightning.synthesis import Progress
 
@@ -65,6 +66,8 @@ class LiveView(Callback):
             get_renderable=self.render, console=self.console, transient=True, redirect_stdout=sys.stdout.isatty()
         )
         watching, self.data.watch = self.data.watch, self.progress
+        # The view itself shows that the run is stopping: what is written below it would not be cleared.
+        announce, self.data.stopping.announce = self.data.stopping.announce, lambda: None
         streams = (sys.stdout, sys.stderr)
         try:
             live.start(refresh=True)
@@ -73,6 +76,7 @@ class LiveView(Callback):
                 yield
         finally:
             self.data.watch, self._live = watching, None
+            self.data.stopping.announce = announce
             try:
                 live.stop()
             except BaseException:  # Ctrl-C, a second time
@@ -169,6 +173,8 @@ class LiveView(Callback):
         round_ = self.data.round if self._last_round is None else min(self.data.round, self._last_round)
         yield "round", f"{round_}{last}"
         yield "phase", Text(f"{self._phase}, {_time(now - self._phase_since)}", "bold")
+        if self.data.stopping.wanted:
+            yield "stopping", FINISHING
         if self._total:
             bar = Table.grid(padding=(0, 1), expand=True)
             bar.add_column(ratio=1)

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import signal
-import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from types import FrameType
 
-__all__ = ["Stopping"]
+__all__ = ["FINISHING", "Stopping"]
+
+FINISHING = "finishing what is in flight; Ctrl-C again stops at once"
+
+
+def _write() -> None:
+    # Not print: the signal may have come in the middle of one, and a stream refuses to be entered twice.
+    with suppress(OSError):
+        os.write(2, f"\n{FINISHING}\n".encode())
 
 
 class Stopping:
@@ -19,10 +27,14 @@ class Stopping:
         wanted: Looked at where the run can stop without losing anything: when the generator has answered what it
             was asked and all of it is stored, and after a training step.
         at_once: Whether somebody does not want to wait even for that.
+        announce: Called by the signal handler after the first Ctrl-C; writes a line to standard error by default.
     """
+
+    announce: Callable[[], None]
 
     def __init__(self) -> None:
         self.wanted = self.at_once = False
+        self.announce = _write
 
     @contextmanager
     def listening(self) -> Iterator[None]:
@@ -44,4 +56,4 @@ class Stopping:
             self.at_once = True
             raise KeyboardInterrupt
         self.wanted = True
-        print("\nfinishing what is in flight; Ctrl-C again stops at once", file=sys.stderr, flush=True)
+        self.announce()

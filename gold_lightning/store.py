@@ -339,7 +339,7 @@ class RoundStore:
         self.folder.mkdir(parents=True, exist_ok=True)
         if held != parts:
             part = path.with_name(path.name + ".part")
-            part.write_text(json.dumps(parts, indent=1, sort_keys=True) + "\n")
+            part.write_text(json.dumps(parts, indent=1, sort_keys=True) + "\n", encoding="utf-8")
             part.replace(path)  # whole or not at all: a kill may come at any time
 
     def _fingerprint(self, kind: Kind) -> dict[str, str]:
@@ -418,7 +418,7 @@ class RoundStore:
 def _read_json(path: Path) -> dict[str, str]:
     """A small file of plain values; nothing where it is not there or damaged."""
     try:
-        held = json.loads(path.read_text())
+        held = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return held if isinstance(held, dict) else {}

@@ -224,6 +224,23 @@ class RoundLogger(Callback):
                 write_lines(data.run_dir / "logged.json", [marks])
 
 
+class _Utf8Files:
+    """A file system of fsspec whose text files are UTF-8.
+
+    Args:
+        files: The file system.
+    """
+
+    def __init__(self, files: Any) -> None:
+        self._files = files
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._files, name)
+
+    def open(self, path: str, mode: str, newline: str) -> Any:
+        return self._files.open(path, mode, encoding="utf-8", newline=newline)
+
+
 class RunCSVLogger(CSVLogger):
     """Lightning's CSV logger, which starts its file anew on resume; this one goes on with what is there.
 
@@ -239,6 +256,8 @@ class RunCSVLogger(CSVLogger):
     def experiment(self) -> Any:
         before = self._rows() if self._experiment is None else []
         made: Any = super().experiment
+        if not isinstance(made._fs, _Utf8Files):  # Lightning's writer takes the locale's encoding
+            made._fs = _Utf8Files(made._fs)
         if before:
             made.metrics = before
             made.save()
@@ -268,7 +287,7 @@ class RunCSVLogger(CSVLogger):
         path = Path(self.root_dir) / "metrics.csv"
         if not path.exists():
             return []
-        with path.open(newline="") as file:
+        with path.open(encoding="utf-8", newline="") as file:
             return [{k: v for k, v in row.items() if v not in ("", None)} for row in csv.DictReader(file)]
 
 
@@ -318,11 +337,11 @@ def wandb_id(run_dir: Path) -> str:
         run_dir: The run folder.
     """
     path = run_dir / "wandb_id"
-    if path.exists() and re.fullmatch(r"[0-9a-z]{4,64}", held := path.read_text().strip()):
+    if path.exists() and re.fullmatch(r"[0-9a-z]{4,64}", held := path.read_text(encoding="utf-8").strip()):
         return held
     run_dir.mkdir(parents=True, exist_ok=True)
     made, part = secrets.token_hex(4), run_dir / "wandb_id.part"
-    part.write_text(made + "\n")
+    part.write_text(made + "\n", encoding="utf-8")
     part.replace(path)
     return made
 

@@ -11,6 +11,7 @@ import pytest
 from gold_lightning import live
 from gold_lightning.console import cells
 from gold_lightning.live import LiveView
+from gold_lightning.stopping import FINISHING, Stopping
 from gold_lightning.store import write_lines
 from gold_lightning.synthesis import Progress
 from gold_lightning.task import Sample
@@ -46,6 +47,7 @@ def data(tmp_path):
         run_dir=run_dir,
         round=2,
         watch=None,
+        stopping=Stopping(),
         synthesizer=SimpleNamespace(store=lambda round_: store),
     )
 
@@ -189,3 +191,14 @@ def test_it_is_shown_where_lines_can_be_redrawn(stream, term, possible, monkeypa
     for name in ("FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
         monkeypatch.delenv(name, raising=False)
     assert LiveView.possible() is possible
+
+
+def test_a_stop_that_is_wanted_stands_in_the_view_and_not_below_it(data, capfd):
+    shown = view(data)
+    with shown.shown():
+        data.stopping.wanted = True
+        data.stopping.announce()
+        assert any(line.rstrip().split(maxsplit=1) == ["stopping", FINISHING] for line in lines(shown))
+    assert capfd.readouterr().err == ""
+    data.stopping.announce()
+    assert capfd.readouterr().err == f"\n{FINISHING}\n"

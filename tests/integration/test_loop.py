@@ -346,7 +346,7 @@ def ctrl_c():
 
 
 @pytest.mark.usefixtures("ctrl_c")
-def test_ctrl_c_once_finishes_what_is_in_flight_and_twice_does_not(tmp_path, tiny_student, monkeypatch, capsys):
+def test_ctrl_c_once_finishes_what_is_in_flight_and_twice_does_not(tmp_path, tiny_student, monkeypatch, capfd):
     told = []
 
     def interrupted(times):
@@ -370,7 +370,7 @@ def test_ctrl_c_once_finishes_what_is_in_flight_and_twice_does_not(tmp_path, tin
         with pytest.raises(SystemExit) as ended:
             run("fit", tmp_path, tiny_student)
         assert ended.value.code == 1
-        lines = capsys.readouterr().err.splitlines()
+        lines = capfd.readouterr().err.splitlines()
         assert "finishing what is in flight; Ctrl-C again stops at once" in lines
         assert lines[-1] == "stopped; the same command goes on from here"
         assert len(read_lines(completions)) == stored and len(read_lines(batches)) == 1
