@@ -1,4 +1,9 @@
-"""Arms of an experiment compared over seeds: means, intervals, paired differences, a table and a figure."""
+"""Arms of an experiment compared over seeds: means, intervals, paired differences, a table and a figure.
+
+Several arms are compared with the first one, so some interval may leave out 0 by chance alone: among five arms about
+once in five experiments. Which differences hold is therefore told by p-values with Holm's correction; the intervals
+are those of each difference alone.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +11,16 @@ import math
 import statistics
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from gold_lightning.console import printable, table
 
-__all__ = ["Summary", "draw", "mean_interval", "result_lines", "summarise"]
+__all__ = ["ALPHA", "Summary", "draw", "holm", "mean_interval", "paired_p", "result_lines", "summarise"]
+
+ALPHA = 0.05
+"""The corrected p-value below which a difference counts."""
 
 
 def mean_interval(values: Sequence[float]) -> tuple[float, float, float]:
@@ -37,6 +45,44 @@ def mean_interval(values: Sequence[float]) -> tuple[float, float, float]:
     return mean, mean - half, mean + half
 
 
+def paired_p(differences: Sequence[float]) -> float:
+    """Two-sided p-value of the paired t-test (Student, 1908): how often no true difference would look so large.
+
+    Args:
+        differences: One a seed, independent of each other.
+
+    Returns:
+        From 0 to 1; nan for fewer than two, and for several that are all the same but 0, which have no spread to
+        judge by.
+    """
+    from scipy.stats import t
+
+    if len(differences) < 2:
+        return math.nan
+    mean, spread = statistics.fmean(differences), statistics.stdev(differences)
+    if spread <= 1e-12 * max(map(abs, differences)):
+        return math.nan if mean else 1.0
+    return float(2 * t.sf(abs(mean) / (spread / math.sqrt(len(differences))), len(differences) - 1))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """p-values of several tests, corrected so that the chance of *any* false find stays that of one (Holm, 1979).
+
+    The smallest is multiplied by the number of tests, the next one by one less, and so on; none comes out smaller than
+    one before it, or above 1.
+
+    Args:
+        p_values: One a test. nan counts as a test and stays nan.
+    """
+    order = sorted(range(len(p_values)), key=lambda i: 1.0 if math.isnan(p_values[i]) else p_values[i])
+    corrected, least = [math.nan] * len(p_values), 0.0
+    for rank, i in enumerate(order):
+        if not math.isnan(p_values[i]):
+            least = max(least, min(1.0, (len(p_values) - rank) * p_values[i]))
+            corrected[i] = least
+    return corrected
+
+
 @dataclass(frozen=True)
 class Summary:
     """One arm over its finished seeds.
@@ -50,6 +96,8 @@ class Summary:
         samples: Training samples of each run.
         flipped: Exchanged labels and how many there are, in the probe sets (``probe``) and in what was fed back
             (``fed_back``), over all seeds, and how well energy finds them (``auroc``); empty without label noise.
+        p: p-value of the difference alone; nan if unknown.
+        p_holm: The same, corrected for the number of arms that are compared with the first.
     """
 
     arm: str
@@ -59,6 +107,13 @@ class Summary:
     difference: tuple[float, float, float]
     samples: tuple[int, ...]
     flipped: Mapping[str, Any]
+    p: float = math.nan
+    p_holm: float = math.nan
+
+    @property
+    def holds(self) -> bool:
+        """Whether the difference holds after correction; ``False`` if that is unknown."""
+        return self.p_holm < ALPHA
 
     def row(self) -> dict[str, Any]:
         """Plain values; what is not known is ``None``."""
@@ -71,14 +126,19 @@ class Summary:
             "arm": self.arm,
             "seeds": sorted(self.values),
             **ends(self.mean),
-            "difference": {"seeds": sorted(self.differences), **ends(self.difference)},
+            "difference": {
+                "seeds": sorted(self.differences),
+                **ends(self.difference),
+                "p": None if math.isnan(self.p) else self.p,
+                "p_holm": None if math.isnan(self.p_holm) else self.p_holm,
+            },
             "samples": sorted(set(self.samples)),
             **({"flipped": dict(self.flipped)} if self.flipped else {}),
         }
 
 
 def summarise(arms: Sequence[str], results: Sequence[Mapping[str, Any]], metric: str) -> list[Summary]:
-    """Each arm's mean and its paired difference to the first arm.
+    """Each arm's mean and its paired difference to the first arm, tested with Holm's correction.
 
     Args:
         arms: Their names, in order.
@@ -100,8 +160,12 @@ def summarise(arms: Sequence[str], results: Sequence[Mapping[str, Any]], metric:
                 mean_interval([*differences.values()]),
                 tuple(row["samples"] for row in rows.values()),
                 _add_up([row["flipped"] for row in rows.values() if "flipped" in row]),
+                paired_p([*differences.values()]),
             )
         )
+    compared = [i for i, summary in enumerate(found) if len(summary.differences) > 1]
+    for i, p in zip(compared, holm([found[i].p for i in compared]), strict=True):
+        found[i] = replace(found[i], p_holm=p)
     return found
 
 
@@ -126,7 +190,7 @@ def result_lines(question: str, measured: str, found: Sequence[Summary], runs: i
     if question:
         yield printable(question)
     noisy = any(s.flipped for s in found)
-    head = [printable(measured), "seeds", "mean", printable(f"difference to {first}")]
+    head = [printable(measured), "seeds", "mean", printable(f"difference to {first}"), "p (Holm)"]
     rows = [head + (["flipped: probe", "fed back", "AUROC"] if noisy else [])]
     for s in found:
         row = [
@@ -134,12 +198,17 @@ def result_lines(question: str, measured: str, found: Sequence[Summary], runs: i
             str(len(s.values)),
             _percent(s.mean),
             _points(s.difference) if s is not found[0] else "",
+            _p_value(s) if s is not found[0] else "",
         ]
         if noisy:
             row += [_share(s.flipped.get("probe")), _share(s.flipped.get("fed_back")), _score(s.flipped.get("auroc"))]
         rows.append(row)
     yield from table(rows, right=[1])
     yield "mean and 95 % interval over seeds, by Student's t; the difference is paired: of runs of the same seed"
+    if (compared := sum(len(s.differences) > 1 for s in found)) > 1:
+        corrected = f"p is corrected for {compared} comparisons with {printable(first)}"
+        yield f"each interval is of its own difference alone; {corrected}"
+    yield f"p (Holm): paired t-test; * below {ALPHA:g}: the difference holds"
     if noisy:
         yield "flipped: share of exchanged labels in the probe sets and in what was fed back; AUROC of energy for them"
     samples = {s.arm: sorted(set(s.samples)) for s in found if s.samples}
@@ -167,6 +236,13 @@ def _points(found: tuple[float, float, float]) -> str:
     return f"{mean:+.1f}" + ("" if math.isnan(low) else f" ({low:+.1f} to {high:+.1f})")
 
 
+def _p_value(found: Summary) -> str:
+    if math.isnan(found.p_holm):
+        return "-"
+    shown = "<0.001" if found.p_holm < 0.001 else f"{found.p_holm:.3f}"
+    return shown + (" *" if found.holds else "")
+
+
 def _share(found: Sequence[int] | None) -> str:
     return f"{found[0] / found[1]:.0%} of {found[1]}" if found and found[1] else "-"
 
@@ -188,7 +264,7 @@ def draw(question: str, metric: str, found: Sequence[Summary], paths: Sequence[P
     from matplotlib.figure import Figure
 
     with mpl.rc_context({"svg.hashsalt": "gold", "svg.fonttype": "none", "font.size": 10}):
-        figure = Figure(figsize=(10, 1.9 + 0.42 * len(found)), layout="constrained")
+        figure = Figure(figsize=(10, 2.1 + 0.42 * len(found)), layout="constrained")
         left, right = figure.subplots(1, 2, sharey=True)
         places = range(len(found))
         for axes, title in ((left, f"{metric} (%)"), (right, f"difference to {found[0].arm} (points)")):
@@ -202,7 +278,8 @@ def draw(question: str, metric: str, found: Sequence[Summary], paths: Sequence[P
                 if not math.isnan(low):
                     ends = [[100 * (mean - low)], [100 * (high - mean)]]
                     axes.errorbar([100 * mean], [y], xerr=ends, fmt="none", ecolor="black", elinewidth=1.6, capsize=4)
-                axes.plot([100 * mean], [y], "D", ms=6, color="black")
+                filled = axes is left or s.holds
+                axes.plot([100 * mean], [y], "D", ms=6, mec="black", mfc="black" if filled else "white")
             axes.set_xlabel(title, parse_math=False)
             axes.grid(axis="x", color="0.88", linewidth=0.8)
             axes.set_axisbelow(True)
@@ -212,7 +289,10 @@ def draw(question: str, metric: str, found: Sequence[Summary], paths: Sequence[P
         left.set_yticks(places, [printable(s.arm) for s in found], parse_math=False)
         left.set_ylim(len(found) - 0.4, -0.6)
         seeds = max((len(s.values) for s in found), default=0)
-        key = f"diamond: mean with 95 % interval over {seeds} seeds (Student's t); circles: seeds"
+        key = (
+            f"diamond: mean with 95 % interval over {seeds} seeds (Student's t), each alone; circles: seeds\n"
+            f"right, filled diamond: the difference holds, p < {ALPHA:g} after Holm's correction for all arms"
+        )
         asked = textwrap.fill(printable(question), 100)
         figure.suptitle(f"{asked}\n{key}", fontsize=10.5, parse_math=False)
         for path in paths:

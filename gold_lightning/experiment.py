@@ -15,6 +15,7 @@ from __future__ import annotations
 import itertools
 import json
 import logging
+import math
 import os
 import re
 import shutil
@@ -29,9 +30,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-import torch
 from jsonargparse import ArgumentParser
 
+from gold_lightning.callbacks import auroc
 from gold_lightning.comparison import Summary, draw, result_lines, summarise
 from gold_lightning.console import printable, say
 from gold_lightning.errors import BusyError, ConfigError, GoldError
@@ -434,8 +435,8 @@ def _outcome(run: Run) -> dict[str, Any]:
     for name in metric_names(run.task):
         metric = make_metric(name, run.task.label_names)
         targets = [row.get("targets", (row["target"],)) for row in tested]
-        metric.update([row["prediction"] for row in tested], targets, torch.arange(len(tested)))
-        metrics[name] = float(metric.compute())
+        # As results.json has it, digit for digit.
+        metrics[name] = float(metric.reduce(metric.rows([row["prediction"] for row in tested], targets)))
     rounds = read_lines(run.folder / "rounds.jsonl")
     found = {
         "metrics": metrics,
@@ -461,20 +462,20 @@ def _flipped(rounds: Sequence[Sequence[Mapping[str, Any]]]) -> dict[str, Any]:
     """How many probe samples have an exchanged label, how many of those fed back, and how well energy finds them."""
     rows = [row for scored in rounds for row in scored]
     fed = [row for row in rows if row["fed_back"]]
-    # Energies of different rounds are of different students: only those of one round are compared.
-    pairs = [
-        (one["energy"], other["energy"])
-        for scored in rounds
-        for one in scored
-        if one["flipped"]
-        for other in scored
-        if not other["flipped"]
-    ]
-    higher = sum((a > b) + (a == b) / 2 for a, b in pairs)
+    # Energies of different rounds are of different students: only those of one round are compared. Rounds count by
+    # their pairs of a flipped and another sample.
+    score, pairs = 0.0, 0
+    for scored in rounds:
+        known = [row for row in scored if math.isfinite(row["energy"])]
+        high = [row["energy"] for row in known if row["flipped"]]
+        low = [row["energy"] for row in known if not row["flipped"]]
+        if high and low:
+            score += len(high) * len(low) * auroc(low, high)
+            pairs += len(high) * len(low)
     return {
         "probe": [sum(row["flipped"] for row in rows), len(rows)],
         "fed_back": [sum(row["flipped"] for row in fed), len(fed)],
-        "auroc": higher / len(pairs) if pairs else None,
+        "auroc": score / pairs if pairs else None,
     }
 
 
@@ -498,6 +499,25 @@ def write_results(experiment: Experiment, runs: Sequence[Run]) -> list[Summary]:
     write_lines(experiment.folder / "results.jsonl", results)
     write_lines(experiment.folder / "summary.jsonl", [summary.row() for summary in found])
     return found
+
+
+def _table(experiment: Experiment, runs: Sequence[Run], found: Sequence[Summary] | None = None) -> list[str]:
+    """The table of what is finished, which writes nothing."""
+    metric = _metric(experiment, runs[0].task)
+    found = summarise([*experiment.arms], results_of(experiment, runs), metric) if found is None else found
+    tasks = ", ".join(dict.fromkeys(run.task.name for run in runs))
+    return [*result_lines(experiment.question, f"{tasks}, {metric}", found, len(runs))]
+
+
+def _compare(experiment: Experiment, runs: Sequence[Run]) -> list[str]:
+    """The table of what is finished; writes it, the results and the figure."""
+    found = write_results(experiment, runs)
+    lines = _table(experiment, runs, found)
+    (experiment.folder / "table.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    if any(s.values for s in found):
+        figures = [experiment.folder / f"figure.{kind}" for kind in ("png", "svg")]
+        draw(experiment.question or experiment.name, _metric(experiment, runs[0].task), found, figures)
+    return lines
 
 
 def experiment_command(args: Sequence[str], resolve: Resolve, runner: Runner | None = None) -> int:
@@ -544,26 +564,30 @@ def experiment_command(args: Sequence[str], resolve: Resolve, runner: Runner | N
         raise ConfigError("--jobs", given.jobs, "1 or more")
     experiment = _overridden(load_experiment(Path(given.config)), given)
     runs = plan_runs(experiment, resolve)
-    good = True
-    with only_writer(experiment.folder):
-        for run in runs:
-            if given.prune and _result(experiment, run) is not None:
-                _prune(run)
+    good, there = True, f"results: {experiment.folder}"
+    try:
+        with only_writer(experiment.folder):
+            for run in runs:
+                if given.prune and _result(experiment, run) is not None:
+                    _prune(run)
+            if not given.table:
+                stopped = threading.Event()
+                runner = runner or in_processes(stopped, given.jobs)
+                good = run_all(experiment, runs, given.jobs, runner, stopped, given.prune)
+            lines = _compare(experiment, runs)
+    except BusyError:
         if not given.table:
-            stopped = threading.Event()
-            runner = runner or in_processes(stopped, given.jobs)
-            good = run_all(experiment, runs, given.jobs, runner, stopped, given.prune)
-        found = write_results(experiment, runs)
-        metric = _metric(experiment, runs[0].task)
-        tasks = ", ".join(dict.fromkeys(run.task.name for run in runs))
-        lines = [*result_lines(experiment.question, f"{tasks}, {metric}", found, len(runs))]
-        (experiment.folder / "table.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
-        figures = [experiment.folder / f"figure.{kind}" for kind in ("png", "svg")]
-        if any(s.values for s in found):
-            draw(experiment.question or experiment.name, metric, found, figures)
+            raise BusyError(
+                f"{experiment.folder}: another process is at work on this experiment; wait for it, take another "
+                "--name, or look at what is finished with --table"
+            ) from None
+        lines, there = (
+            _table(experiment, runs),
+            f"{there} (a process is at work on them; its files are as it left them)",
+        )
     for line in lines:
         say(line)
-    say(f"results: {experiment.folder}")
+    say(there)
     return 0 if good else 1
 
 

@@ -2,16 +2,19 @@
 
 import json
 import math
+import random
 import threading
 import time
+import tracemalloc
 from dataclasses import replace
 
 import pytest
-from gold_lightning.comparison import draw, mean_interval, result_lines, summarise
-from gold_lightning.errors import ConfigError, GoldError
+from gold_lightning.comparison import draw, holm, mean_interval, paired_p, result_lines, summarise
+from gold_lightning.errors import BusyError, ConfigError, GoldError
 from gold_lightning.experiment import (
     Experiment,
     Run,
+    _flipped,
     experiment_command,
     in_processes,
     load_experiment,
@@ -56,6 +59,50 @@ def test_differences_are_paired_by_seed():
     assert band.mean[0] == pytest.approx((0.51 + 0.72 + 0.93 + 0.1) / 4) and band.row()["seeds"] == [1, 2, 3, 4]
     assert band.row()["difference"]["seeds"] == [1, 2, 3]
     json.dumps([s.row() for s in summarise(["none", "band"], [], "accuracy")], allow_nan=False)
+
+
+def test_p_values_are_those_of_the_paired_t_test():
+    from scipy.stats import ttest_1samp
+
+    for differences in ([0.01, 0.02, 0.03], [1.0, -1.0, 2.0, 0.5], [0.3, 0.31], [-0.1, -0.2, -0.3, -0.1, -0.2]):
+        assert paired_p(differences) == pytest.approx(ttest_1samp(differences, 0).pvalue)
+    assert math.isnan(paired_p([0.1])) and math.isnan(paired_p([])) and paired_p([0.0, 0.0]) == 1.0
+    assert math.isnan(paired_p([0.7 - 0.6, 0.6 - 0.5]))  # no spread but that of rounding
+
+
+def test_holm_by_hand():
+    assert holm([0.04, 0.01, 0.03]) == pytest.approx([0.06, 0.03, 0.06])  # 0.01 x 3, 0.03 x 2, then no less than that
+    assert holm([0.5, 0.6]) == [1.0, 1.0] and holm([0.02]) == [0.02] and holm([]) == []
+    known, unknown = holm([0.02, math.nan])
+    assert known == pytest.approx(0.04) and math.isnan(unknown)
+
+
+def test_holm_finds_something_in_nothing_about_as_often_as_one_test():
+    rng = random.Random(0)
+    tables = [[paired_p([rng.gauss(0, 1) for _ in range(5)]) for _ in range(5)] for _ in range(600)]
+    assert 0.17 < sum(min(ps) < 0.05 for ps in tables) / 600 < 0.29  # 1 - 0.95 ** 5 = 0.23
+    assert 0.03 < sum(min(holm(ps)) < 0.05 for ps in tables) / 600 < 0.07
+
+
+def test_a_difference_that_is_one_of_several_is_corrected_and_marked(tmp_path):
+    arms = {"none": (0, 0, 0, 0, 0), "a": (0.0, 0.8, 1.8, 2.5, 2.9), "b": (-1, 0, 1, 2, -2), "c": (7, 8, 8, 7, 8)}
+    results = [result(arm, s, 0.8 + s / 50 + x / 100) for arm, shifts in arms.items() for s, x in enumerate(shifts)]
+    found = {s.arm: s for s in summarise([*arms], results, "accuracy")}
+    assert found["a"].difference[1] > 0 and found["a"].p < 0.05 < found["a"].p_holm and not found["a"].holds
+    assert found["a"].p_holm == pytest.approx(2 * found["a"].p)
+    assert found["c"].holds and math.isnan(found["none"].p_holm)
+    assert (
+        found["c"].row()["difference"]["p_holm"] == found["c"].p_holm and found["none"].row()["difference"]["p"] is None
+    )
+    lines = [*result_lines("", "news_topics, accuracy", [*found.values()], 20)]
+    assert lines[0].endswith("p (Holm)")
+    told = dict(zip(arms, lines[1:], strict=False))
+    assert told["c"].endswith("*") and not told["a"].endswith("*") and told["none"].endswith(")")
+    assert "each interval is of its own difference alone; p is corrected for 3 comparisons with none" in lines
+    # Alone, the same difference holds: how many are looked at is what decides.
+    only = summarise(["none", "a"], results, "accuracy")
+    assert only[1].holds and only[1].p_holm == only[1].p == found["a"].p
+    assert not any("comparisons" in line for line in result_lines("", "news_topics, accuracy", only, 10))
 
 
 def test_the_table_says_what_is_compared_and_what_is_not_equal(tmp_path):
@@ -274,14 +321,14 @@ def test_another_metric_is_looked_up_and_what_was_tested_before_it_was_there_is_
     again = Script(tmp_path)
     by_f1 = replace(TWO, metric="macro_f1")
     good, (none, _) = go(tmp_path, again, experiment=by_f1)
-    assert good and again.began == [] and none.values == {1: 0.25, 2: 0.25}  # of four labels one has a row
+    assert good and again.began == [] and none.values == {1: 1.0, 2: 1.0}  # of four labels one has a row
     record = tmp_path / "try" / "news_topics" / "band-s1" / "experiment.json"
     (held,) = read_lines(record)
     del held["result"]["metrics"]["macro_f1"]
     write_lines(record, [held])
     assert [len(s.values) for s in write_results(by_f1, planned(tmp_path, by_f1))] == [2, 1]
     good, (_, band) = go(tmp_path, again, experiment=by_f1)
-    assert good and {b[1] for b in again.began} == {"band-s1"} and band.values == {1: 0.25, 2: 0.25}
+    assert good and {b[1] for b in again.began} == {"band-s1"} and band.values == {1: 1.0, 2: 1.0}
 
 
 def test_checkpoints_of_tested_runs_are_deleted_where_that_is_asked_for(tmp_path):
@@ -330,6 +377,58 @@ def test_a_process_that_outlived_the_experiment_is_waited_for(tmp_path, caplog):
         assert script.began == []
     thread.join(timeout=20)
     assert found == [True] and len(script.began) == 8
+
+
+def test_a_table_can_be_looked_at_while_the_experiment_runs(tmp_path, capsys):
+    text = f"name: try\nbase: quickstart.yaml\nseeds: [1, 2]\nroot: {tmp_path}\n"
+    path = write(tmp_path, text + "arms: {none: {feedback.strategy: none}, band: }\n")
+    experiment = load_experiment(path)
+    go(tmp_path, Script(tmp_path, {"band-s2": "RuntimeError: out of memory"}), experiment=experiment)
+    for file in (tmp_path / "try").iterdir():
+        if file.suffix in (".jsonl", ".txt", ".png", ".svg"):
+            file.write_text("of the process at work")
+    with only_writer(tmp_path / "try"):
+        assert experiment_command(["--config", str(path), "--table"], resolve) == 0
+        told = capsys.readouterr().out
+        assert "not finished: 1 of 4 runs" in told and "a process is at work on them" in told
+        with pytest.raises(BusyError, match=r"take another --name, or look at what is finished with --table$"):
+            experiment_command(["--config", str(path)], resolve)
+    assert (tmp_path / "try" / "results.jsonl").read_text() == "of the process at work"
+    assert not (tmp_path / "try" / "table.txt").exists()
+    assert experiment_command(["--config", str(path), "--table"], resolve) == 0
+    told = capsys.readouterr().out
+    assert "not finished: 1 of 4 runs" in told and "at work" not in told
+    assert (tmp_path / "try" / "table.txt").read_text().splitlines() == told.splitlines()[:-1]
+
+
+def scored(energy, *, flipped, fed_back=False):
+    return {"id": f"{energy}", "kind": "probe", "energy": energy, "flipped": flipped, "fed_back": fed_back}
+
+
+def test_auroc_of_flipped_labels_is_the_share_of_pairs_within_rounds():
+    rng = random.Random(0)
+    rounds = [
+        [scored(float(rng.randrange(8)), flipped=rng.random() < 0.3, fed_back=rng.random() < 0.2) for _ in range(n)]
+        for n in (40, 7, 1, 25)
+    ]
+    pairs = [(a["energy"], b["energy"]) for r in rounds for a in r if a["flipped"] for b in r if not b["flipped"]]
+    found = _flipped(rounds)
+    assert found["auroc"] == pytest.approx(sum((a > b) + (a == b) / 2 for a, b in pairs) / len(pairs))
+    every = [row for r in rounds for row in r]
+    assert found["probe"] == [sum(row["flipped"] for row in every), 73]
+    assert _flipped([[scored(1.0, flipped=True)], []])["auroc"] is None
+    # Energies of a run that lost its way are no numbers, and nothing is known of them.
+    odd = [[scored(math.nan, flipped=True), scored(2.0, flipped=True), scored(1.0, flipped=False)]]
+    assert _flipped(odd)["auroc"] == 1.0
+
+
+def test_auroc_of_ten_thousand_probe_samples_takes_no_list_of_pairs():
+    rng = random.Random(0)
+    rounds = [[scored(rng.random(), flipped=rng.random() < 0.3) for _ in range(10_000)]]
+    tracemalloc.start()
+    assert _flipped(rounds)["auroc"] == pytest.approx(0.5, abs=0.02)
+    assert tracemalloc.get_traced_memory()[1] < 10_000_000  # 21 million pairs were 2.5 GB
+    tracemalloc.stop()
 
 
 def test_processes_end_when_they_are_stopped_and_their_output_is_kept(tmp_path):
