@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 from torchmetrics.functional.classification import binary_auroc
 
@@ -18,10 +19,12 @@ from gold_lightning.checks import count_overlaps
 from gold_lightning.data import GoldDataModule
 from gold_lightning.errors import ConfigError
 from gold_lightning.metrics import prediction_row
-from gold_lightning.ood import EnergyScore, OODScore
+from gold_lightning.ood import EnergyScore, OODScore, band_ranks
+from gold_lightning.plan_warnings import plan_warnings, reasons_not_fed_back
 from gold_lightning.pool import PoolEntry
 from gold_lightning.store import Kind, StoredSample, read_lines, write_lines
 from gold_lightning.strategies import (
+    STRATEGIES,
     FeedbackStrategy,
     NoFeedback,
     ScoredProbe,
@@ -118,6 +121,7 @@ class OODFeedback(Callback):
         self.strategy, self.label_check = make_strategy(strategy), label_check
         self._probe: list[tuple[Tensor, Tensor, Tensor]] = []
         self._chosen: list[PoolEntry] = []
+        self._not_fed: dict[str, Any] = {}
         self._row: dict[str, Any] = {}
         self._scored: list[dict[str, Any]] = []
         self._energies: dict[str, list[float]] = {}
@@ -154,6 +158,14 @@ class OODFeedback(Callback):
         now = self.state_dict()
         if other := sorted(key for key in now if state_dict.get(key, now[key]) != now[key]):
             _log.warning("from now on samples are fed back with another %s", ", ".join(other))
+
+    @rank_zero_only
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        data = GoldDataModule.of(trainer)
+        if data.replay_from is None:  # nothing is asked for
+            rounds = -1 if trainer.max_epochs is None else trainer.max_epochs
+            for line in plan_warnings(data.task, data.synthesizer.plan, self, rounds):
+                _log.warning("warning: %s", line)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._since = time.perf_counter()
@@ -227,8 +239,14 @@ class OODFeedback(Callback):
         data.advance()
 
     def _choose(self, found: Sequence[tuple[StoredSample, float, float]], data: GoldDataModule) -> list[PoolEntry]:
-        """The feedback demos among probe samples, which come with energy and loss."""
-        if not self.rate or data.round < self.warmup_rounds:
+        """The feedback demos among probe samples, which come with energy and loss; notes what is not fed back."""
+        self._not_fed = {}
+        if not self.feeds:
+            return []
+        if len(data.pool) and not any(s.feedback for s in data.store().accepted("train")):
+            self._not_fed["unused_pool"] = len(data.pool)
+        if data.round < self.warmup_rounds:
+            self._not_fed["warmup_rounds"] = self.warmup_rounds
             return []
         samples, energies, losses = zip(*found, strict=True)
         probe = ScoredProbe(
@@ -241,8 +259,13 @@ class OODFeedback(Callback):
             losses,
             tuple(s.sample.target if data.task.labels else "" for s in samples),
         )
+        if type(self.strategy) in STRATEGIES.values():
+            sizes = Counter(probe.groups)
+            labels = data.task.label_names or ("",)
+            self._not_fed["empty_bands"] = [x for x in labels if not band_ranks(sizes[x], self.alpha, self.beta)]
         entries = []
-        for i in choose(self.strategy, probe):
+        chosen = choose(self.strategy, probe)
+        for i in chosen:
             stored: StoredSample = samples[i]
             sample = stored.sample
             if self.label_check != "off" and not stored.agrees:
@@ -250,6 +273,9 @@ class OODFeedback(Callback):
                     continue
                 sample = Sample(sample.fields, stored.favours)
             entries.append(PoolEntry(stored.id, sample, energies[i], data.round, dict(stored.hint)))
+        self._not_fed["label_check"] = len(chosen) - len(entries)
+        if not chosen and not self._not_fed.get("empty_bands"):
+            self._not_fed["strategy"] = strategy_name(self.strategy)
         return entries
 
     def _score_reference(self, data: GoldDataModule, student: T5Student) -> dict[str, float]:
@@ -294,6 +320,7 @@ class OODFeedback(Callback):
             "strategy": strategy_name(self.strategy),
             "band": [self.alpha, self.beta],
             "fed_back": [e.id for e in self._chosen],
+            "not_fed_back": {name: value for name, value in self._not_fed.items() if value},
             "pool": len(data.pool),
             **({"flipped": _flips(self._scored)} if data.label_noise else {}),
             "metrics": metrics,
@@ -409,13 +436,14 @@ def _line(row: dict[str, Any], data: GoldDataModule) -> str:
     train, energy = row["train"], row["energy"]
     first = next((k for k in row["metrics"] if k not in ("val/loss", "val/metric") and k.startswith("val/")), None)
     shared = sum(found["any"] for found in row["overlap"].values())
+    reasons = reasons_not_fed_back(row["not_fed_back"], len(data.task.labels))
     parts = [
         f"round {row['round']}",
         f"trained on {row['trained_on']} (+{train['accepted']}, "
         f"yield {train['accepted'] / max(1, train['requested']):.0%})",
         f"{first} {row['metrics'][first]:.3f} on {row['probe']['accepted']} probes" if first else "",
         f"energy probe {energy['probe']['mean']:.2f} train {energy['train']['mean']:.2f} AUROC {row['auroc']:.2f}",
-        f"fed back {len(row['fed_back'])}",
+        f"fed back {len(row['fed_back'])}" + (f" ({'; '.join(reasons)})" if reasons else ""),
         f"{shared} have text in common with the test set" if shared else "",
         f"{sum(row['seconds'].values()):.0f} s",
     ]

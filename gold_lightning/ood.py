@@ -15,7 +15,15 @@ from torch import Tensor
 
 from gold_lightning.errors import ConfigError
 
-__all__ = ["EnergyScore", "EntropyScore", "MaxSoftmaxScore", "OODScore", "mean_over_tokens", "select_band"]
+__all__ = [
+    "EnergyScore",
+    "EntropyScore",
+    "MaxSoftmaxScore",
+    "OODScore",
+    "band_ranks",
+    "mean_over_tokens",
+    "select_band",
+]
 
 
 def mean_over_tokens(values: Tensor, mask: Tensor) -> Tensor:
@@ -85,6 +93,26 @@ class EntropyScore(OODScore):
         return -(log_p.exp() * log_p).sum(-1)
 
 
+def band_ranks(count: int, alpha: float, beta: float) -> range:
+    """Ascending ranks, from 0, that the quantile band [alpha, beta) takes of so many samples.
+
+    These are floor(alpha * count) to floor(beta * count) - 1. If that is none of them, the band lies within a single
+    rank, and takes it if it covers half of it or more: of two samples the band [0.5, 0.8) takes the upper one, of one
+    sample nothing. So no band is empty from 0.5 / (beta - alpha) samples on.
+
+    Args:
+        count: How many samples there are.
+        alpha: Lower quantile, 0 <= alpha < beta.
+        beta: Upper quantile, alpha < beta <= 1.
+
+    >>> [list(band_ranks(n, 0.5, 0.8)) for n in (1, 2, 3, 5)]
+    [[], [1], [1], [2, 3]]
+    """
+    # Rounding first keeps 0.3 * 10 = 3.0000000000000004 and 0.29 * 100 = 28.999999999999996 honest.
+    low, high = (math.floor(round(q * count, 9)) for q in (alpha, beta))
+    return range(low, high if high > low else low + (round((beta - alpha) * count, 9) >= 0.5))
+
+
 def select_band(
     energies: Sequence[float],
     alpha: float,
@@ -95,8 +123,8 @@ def select_band(
 ) -> list[int]:
     """Positions whose ascending energy rank, within their group, lies in the quantile band [alpha, beta).
 
-    Above the band lies mostly noise, below it what the student knows (GOLD, section 3.2). Of n samples the
-    ranks floor(alpha * n) to floor(beta * n) - 1 are taken. Equal energies are ranked by position.
+    Above the band lies mostly noise, below it what the student knows (GOLD, section 3.2). :func:`band_ranks` says
+    which ranks that are. Equal energies are ranked by position.
 
     Args:
         energies: One finite number a sample.
@@ -122,8 +150,7 @@ def select_band(
     chosen: list[int] = []
     for positions in members.values():
         ranked = sorted(positions, key=lambda i: (energies[i], i))
-        # Rounding first keeps 0.3 * 10 = 3.0000000000000004 and 0.29 * 100 = 28.999999999999996 honest.
-        low, high = (math.floor(round(q * len(ranked), 9)) for q in (alpha, beta))
-        first = {"band": low, "top": len(ranked) - (high - low), "bottom": 0}[at]
-        chosen += ranked[first : first + high - low]
+        taken = band_ranks(len(ranked), alpha, beta)
+        first = {"band": taken.start, "top": len(ranked) - len(taken), "bottom": 0}[at]
+        chosen += ranked[first : first + len(taken)]
     return sorted(chosen)

@@ -69,13 +69,18 @@ class FeedbackPool:
             newest_first = sorted(self._entries[key], key=lambda e: (-e.round, -e.energy, e.id))
             self._entries[key] = newest_first[: self.capacity]
 
-    def entries(self, label: str = "") -> tuple[PoolEntry, ...]:
-        """Demos of a label (``""`` for a sequence-to-sequence task), newest round first."""
-        return tuple(self._entries.get(label, ()))
+    def entries(self, label: str = "", *, hinted: bool = False) -> tuple[PoolEntry, ...]:
+        """Demos of a label (``""`` for a sequence-to-sequence task), newest round first.
 
-    def draw(self, count: int, rng: random.Random, label: str = "") -> list[PoolEntry]:
-        """Up to ``count`` different demos of a label, at random from ``rng``."""
-        held = self.entries(label)
+        Args:
+            label: The label.
+            hinted: Only those whose own prompt asked for something beyond the label.
+        """
+        return tuple(e for e in self._entries.get(label, ()) if e.hint or not hinted)
+
+    def draw(self, count: int, rng: random.Random, label: str = "", *, hinted: bool = False) -> list[PoolEntry]:
+        """Up to ``count`` different demos of a label, at random from ``rng``; see :meth:`entries`."""
+        held = self.entries(label, hinted=hinted)
         return rng.sample(held, min(count, len(held)))
 
     def state_dict(self) -> dict[str, Any]:

@@ -191,13 +191,17 @@ def plan_requests(synthesizer: Synthesizer, warmup_rounds: int, rate: float) -> 
     train = [StoredSample(i, d, 0, "") for i, d in _stand_ins(task, probe)]
     (probe, *_), _ = synthesizer.ask(0, "probe", FeedbackPool(), 0.0, train=train)
     feedback = None
-    if rate and plan.feedback_demos:
+    if rate and (plan.feedback_demos or plan.feedback_as == "hint"):
         first = warmup_rounds + 1
         (seeds, *_), _ = synthesizer.ask(first, "train", FeedbackPool(), 0.0)
         pool = FeedbackPool(len(task.demos))
-        hint = {k: v for k, v in vars(seeds.hint).items() if v}
+        # What is fed back comes from a probe prompt, which has all kinds of hints.
+        probes, _ = synthesizer.ask(first, "probe", FeedbackPool(), 0.0)
+        likely = next((a.hint for a in probes if a.label == seeds.label), seeds.hint)
+        hint = {k: v for k, v in vars(likely).items() if v}
         pool.push((PoolEntry(i, d, 0.0, 0, hint) for i, d in _stand_ins(task, seeds)), by_label=bool(task.labels))
-        (feedback, *_), _ = synthesizer.ask(first, "train", pool, 1.0)
+        (fed, *_), _ = synthesizer.ask(first, "train", pool, 1.0)
+        feedback = fed if fed.feedback else None
     return Requests(batch, feedback, probe)
 
 
@@ -210,7 +214,13 @@ def _stand_ins(task: Task, asked: Asked) -> list[tuple[str, Sample]]:
 
 
 def preview(
-    data: GoldDataModule, settings: PreviewSettings, *, rounds: int, rate: float, warmup_rounds: int
+    data: GoldDataModule,
+    settings: PreviewSettings,
+    *,
+    rounds: int,
+    rate: float,
+    warmup_rounds: int,
+    warnings: Sequence[str] = (),
 ) -> Iterator[str]:
     """The lines of a preview. The prompts come before anything is generated.
 
@@ -220,19 +230,22 @@ def preview(
         rounds: Most rounds of the run; below 0: as many as it takes.
         rate: Share of the prompts that shows feedback demos.
         warmup_rounds: Rounds that feed nothing back.
+        warnings: What the run will not do although its settings ask for it.
     """
     task, synthesizer, generator = data.task, data.synthesizer, data.generator
     planned = plan_requests(synthesizer, warmup_rounds, rate if rounds < 0 or rounds > warmup_rounds + 1 else 0.0)
     handful = planned.handful(settings.count)
     yield from _prose(f"preview of {task.name} with {type(generator).__name__}, seed {data.seed}; nothing is stored")
+    for line in warnings:
+        yield from _prose(f"warning: {line}")
 
     yield from ["", rule("a training prompt")]
     yield from _prompt(planned.batch[0], _ALONE, task)
     yield from ["", rule("a feedback prompt")]
     if planned.feedback is None:
         yield from _prose(
-            "none: no round shows feedback demos (feedback.rate, feedback.strategy, feedback.warmup_rounds, "
-            "trainer.max_epochs)"
+            "none: no round shows feedback (feedback.rate, feedback.strategy, feedback.warmup_rounds, "
+            "data.plan.feedback_as, data.plan.feedback_demos, trainer.max_epochs)"
         )
     else:
         what = "show such demos" if synthesizer.plan.feedback_as == "demo" else "ask for the kind of a fed-back sample"
@@ -368,6 +381,9 @@ def _estimate(
     measured: Measured, plan: Plan, budget: Budget, rounds: int, rate: float, warmup_rounds: int
 ) -> Iterator[str]:
     """The table, and what it rests on."""
+    if rounds == 0:
+        yield from _prose("For 0 rounds (trainer.max_epochs): a run asks for nothing and trains nothing.")
+        return
     low, high = wilson_interval(measured.passed, measured.requests)
     least = 1 / plan.max_attempts
     if not measured.passed:

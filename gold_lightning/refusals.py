@@ -350,13 +350,17 @@ def _least(low: float) -> Callable[[Any], bool]:
     return lambda value: value is None or value >= low
 
 
+def _is_whole(value: Any) -> bool:
+    return value is None or (isinstance(value, float) and value == 1.0)  # 1 would be a single batch
+
+
 # Settings of Lightning's that would break a round, or leave a run without what it is to leave.
 _RULES: Sequence[tuple[str, Callable[[Any], bool], str, str]] = (
     ("trainer.reload_dataloaders_every_n_epochs", _is(1), "1", "each round has samples of its own"),
     ("trainer.num_sanity_val_steps", _is(0), "0", "there is no probe set before the first round"),
     ("trainer.check_val_every_n_epoch", _is(1), "1", "each round ends with its probe set"),
     ("trainer.val_check_interval", _is(None, 1.0), "1.0 or null", "each round ends with its probe set"),
-    ("trainer.limit_val_batches", _is_not(0, 0.0), "more than 0", "each round ends with its probe set"),
+    ("trainer.limit_val_batches", _is_whole, "1.0 or null", "each round scores all of its probe set"),
     ("trainer.limit_train_batches", _is_not(0, 0.0), "more than 0", "each round trains"),
     ("trainer.overfit_batches", _is(0, 0.0), "0", "a probe set is never trained on"),
     ("trainer.fast_dev_run", _is(False, 0), "false", "for one tiny round: --config overlays/debug.yaml"),

@@ -296,16 +296,19 @@ class Synthesizer:
             before = [g for g in earlier + groups if g["label"] == label]
             group = len(earlier) + len(groups)
             rng = random.Random(f"{self.seed}/{round_}/{kind}/{group}")
-            turn = len(before) + round_
-            key = label if label is not None else ""
-            feed = pool.entries(key) and math.floor((turn + 1) * rate) > math.floor(turn * rate)
-            as_demos = feed and self.plan.feedback_as == "demo"
+            # Each label begins one turn further on: with a group of each in a round, all would take turns together.
+            turn = len(before) + round_ + (self.task.label_names.index(label) if label is not None else 0)
+            key, by_hint = label if label is not None else "", self.plan.feedback_as == "hint"
+            # A prompt that shows or asks for nothing of what was fed back is no feedback prompt.
+            usable = pool.entries(key, hinted=by_hint) if by_hint or self.plan.feedback_demos else ()
+            feed = usable and math.floor((turn + 1) * rate) > math.floor(turn * rate)
+            as_demos = feed and not by_hint
             demos = self._demos(kind, label, pool if as_demos else None, train, rng)
             hinted = sum(g["size"] for g in before)
             for i in range(size):
                 hint = self._hint(round_, kind, label, hinted + i)
                 if feed and not as_demos:
-                    (entry,) = pool.draw(1, rng, key)
+                    (entry,) = pool.draw(1, rng, key, hinted=True)
                     hint = Hint(**entry.hint)
                 asked.append(self._one(round_, kind, requested + len(asked), label, demos, bool(feed), hint))
             groups.append({"label": label, "feedback": bool(feed), "size": size})

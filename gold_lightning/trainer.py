@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
@@ -27,6 +28,7 @@ from gold_lightning.callbacks import OODFeedback, TestPredictions
 from gold_lightning.console import say
 from gold_lightning.data import GoldDataModule, LabelledRounds
 from gold_lightning.errors import BudgetSpentError, ConfigError
+from gold_lightning.plan_warnings import plan_warnings
 from gold_lightning.preview import PreviewSettings, preview
 from gold_lightning.report import try_to_report
 from gold_lightning.rows import load_rows
@@ -78,6 +80,11 @@ class GoldTrainer(Trainer):
             if isinstance(callback, OODFeedback):
                 callback.check(datamodule)
         self.ended_by = ""
+        if self.max_epochs == 0:
+            _log.warning("trainer.max_epochs is 0: there is no round, so nothing is asked for and nothing is trained")
+            self.state.status = TrainerStatus.FINISHED
+            return
+        self._check_steps(datamodule)
         if self._is_over(ckpt_path):
             self.state.status = TrainerStatus.FINISHED
             self._report(datamodule)
@@ -97,6 +104,24 @@ class GoldTrainer(Trainer):
             finally:
                 if not at_once:
                     self._report(datamodule)
+
+    def _check_steps(self, data: GoldDataModule) -> None:
+        """Refuses a share of the batches that comes to none, before a round is paid for.
+
+        Raises:
+            ConfigError: It does.
+        """
+        if not isinstance(self.limit_train_batches, float):
+            return
+        rows = data.passes_per_round * data.synthesizer.plan.samples_per_round
+        batches = math.ceil(math.ceil(rows / self.world_size) / data.batch_size)
+        if int(batches * self.limit_train_batches) < 1:
+            raise ConfigError(
+                "trainer.limit_train_batches",
+                self.limit_train_batches,
+                f"{1 / batches:.2g} or more",
+                f"round 0 has {batches} batches, and of none of them nothing is learnt",
+            )
 
     def _report(self, data: GoldDataModule) -> None:
         if self.is_global_zero and (data.run_dir / "config.yaml").is_file():  # else no run had begun
@@ -125,8 +150,16 @@ class GoldTrainer(Trainer):
         feedback = next(c for c in self.callbacks if isinstance(c, OODFeedback))
         rounds = -1 if self.max_epochs is None else self.max_epochs
         rate = feedback.rate if feedback.feeds else 0.0
-        told = preview(datamodule, settings, rounds=rounds, rate=rate, warmup_rounds=feedback.warmup_rounds)
-        for line in told:
+        warnings = plan_warnings(datamodule.task, datamodule.synthesizer.plan, feedback, rounds)
+        lines = preview(
+            datamodule,
+            settings,
+            rounds=rounds,
+            rate=rate,
+            warmup_rounds=feedback.warmup_rounds,
+            warnings=warnings,
+        )
+        for line in lines:
             say(line)
 
     def baselines(

@@ -10,7 +10,9 @@ PACKAGE = Path(gold_lightning.__file__).parent
 # A module may import those before it. generators is a package; its own files are ranked below.
 ORDER = (
     "errors stopping console streams task task_file rows formula json_text losses ood strategies metrics generators "
-    "ranks ledger pool prompt checks diversity store completions baselines plan synthesis backbone sharding student "
+    "ranks ledger pool prompt checks diversity store completions baselines plan "
+    "plan_warnings "
+    "synthesis backbone sharding student "
     "data checkpoint callbacks tracking live export results report preview catalogue comparison experiment "
     "trainer refusals cli __main__"
 ).split()

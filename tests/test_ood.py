@@ -1,11 +1,13 @@
 """Scores (higher = further out of distribution) and the band."""
 
+import doctest
 import math
 
 import pytest
 import torch
+from gold_lightning import ood
 from gold_lightning.errors import ConfigError
-from gold_lightning.ood import EnergyScore, EntropyScore, MaxSoftmaxScore, mean_over_tokens, select_band
+from gold_lightning.ood import EnergyScore, EntropyScore, MaxSoftmaxScore, band_ranks, mean_over_tokens, select_band
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -107,8 +109,42 @@ def test_bands_part_the_order_of_energies(energies, alpha, beta):
     ranked = sorted(range(len(energies)), key=lambda i: (energies[i], i))
     where = [at for at, i in enumerate(ranked) if i in chosen]
     assert not where or where == list(range(where[0], where[0] + len(where)))  # one run, no holes
-    parts = [select_band(energies, *ends) for ends in ((0.0, alpha), (alpha, beta), (beta, 1.0)) if ends[0] < ends[1]]
-    assert sorted(i for part in parts for i in part) == list(range(len(energies)))  # each in one band
+    ends = [(low, high) for low, high in ((0.0, alpha), (alpha, beta), (beta, 1.0)) if low < high]
+    if all(math.floor(low * len(energies)) < math.floor(high * len(energies)) for low, high in ends):
+        parts = [select_band(energies, *band) for band in ends]
+        assert sorted(i for part in parts for i in part) == list(range(len(energies)))  # each in one band
+
+
+@pytest.mark.parametrize(
+    ("alpha", "beta", "counts"),
+    [
+        (0.5, 0.8, [0, 0, 1, 1, 1, 2, 1, 2]),  # of 0 to 7 samples
+        (0.5, 0.6, [0, 0, 0, 0, 0, 1, 1, 1]),
+        (0.2, 0.9, [0, 1, 1, 2, 3, 3, 4, 5]),
+        (0.0, 1.0, [0, 1, 2, 3, 4, 5, 6, 7]),
+        (0.7, 1.0, [0, 1, 1, 1, 2, 2, 2, 3]),
+    ],
+)
+def test_a_few_samples_have_a_band_too(alpha, beta, counts):
+    assert [len(band_ranks(n, alpha, beta)) for n in range(8)] == counts
+
+
+def test_of_two_samples_of_a_label_the_upper_one_is_taken():
+    assert select_band([3.0, 1.0, 2.0, 5.0, 9.0], 0.5, 0.8, ["a", "a", "b", "b", "c"]) == [0, 3]
+    assert select_band([3.0, 1.0], 0.5, 0.8, at="bottom") == [1] and select_band([3.0, 1.0], 0.5, 0.8, at="top") == [0]
+
+
+@given(st.integers(1, 200), st.floats(0, 0.99), st.floats(0.01, 1))
+def test_a_band_is_never_empty_for_long_and_changes_only_where_it_was(n, alpha, width):
+    beta = min(1.0, alpha + width)
+    taken, floors = band_ranks(n, alpha, beta), [math.floor(round(q * n, 9)) for q in (alpha, beta)]
+    assert taken == range(*floors) or (floors[0] == floors[1] and len(taken) == 1)
+    assert not taken or 0 <= taken[0] <= taken[-1] < n
+    assert taken or (beta - alpha) * n < 0.5
+
+
+def test_the_examples_of_the_docstrings_are_right():
+    assert doctest.testmod(ood).failed == 0
 
 
 @pytest.mark.parametrize(("alpha", "beta"), [(0.8, 0.5), (0.5, 0.5), (-0.1, 0.5), (0.5, 1.1)])

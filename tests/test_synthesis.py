@@ -265,6 +265,21 @@ def test_feedback_as_a_hint_shows_seeds_alone_and_asks_for_the_same_kind(tmp_pat
         ) == s.feedback
 
 
+@pytest.mark.parametrize("plan", [{"feedback_as": "hint"}, {"feedback_as": "demo", "feedback_demos": 0}])
+def test_a_prompt_that_shows_nothing_of_what_was_fed_back_is_no_feedback_prompt(tmp_path, plan):
+    synthesizer = make(tmp_path, plan=replace(PLAN, **plan))  # the pool's entries have no hints
+    made = synthesizer.train(1, filled_pool(), 1.0)
+    assert not any(s.feedback for s in made) and not any(g["feedback"] for g in groups(synthesizer.store(1)))
+
+
+def test_labels_with_one_group_each_take_turns(tmp_path):
+    synthesizer = make(tmp_path, NewsWriter(0.0), replace(PLAN, samples_per_round=8, group_size=8))
+    for r in range(1, 5):
+        synthesizer.train(r, filled_pool(), 0.5)
+        first = groups(synthesizer.store(r))[: len(LABELS)]
+        assert len({g["label"] for g in first}) == len(LABELS) and sum(g["feedback"] for g in first) == 2
+
+
 def test_hints_can_be_turned_off_and_the_description_put_last(tmp_path):
     synthesizer = make(tmp_path, plan=replace(PLAN, hints=False, instruction="last"))
     made = [*synthesizer.train(0, FeedbackPool(), 0.0), *synthesizer.probe(0)]

@@ -13,6 +13,7 @@ from markupsafe import Markup
 
 from gold_lightning.checks import OVERLAP_WORDS, words
 from gold_lightning.diversity import distinct_n, self_bleu
+from gold_lightning.plan_warnings import reasons_not_fed_back
 from gold_lightning.report.numbers import counted, decimal, percent, quantile, ratio, to_float
 from gold_lightning.report.plots import Energies, Lines, bars, histogram, lines, ridge, shown, stacked
 from gold_lightning.report.run import KINDS, PHASES, Round, Run
@@ -100,6 +101,7 @@ def _energies(run: Run) -> Panel:
         )
     if others := sorted({_strategy(r) for r in run.whole} - {"energy_band"}):
         told.append(f"What was fed back was chosen by {' and '.join(others)} (feedback.strategy).")
+    told += _not_fed_back(run)
     if not all(row.values.get("probe") for row in rows):
         told.append(
             "Where a round did not store the energies of its samples, a thin line goes from the 5 % to the 95 % "
@@ -124,6 +126,19 @@ def _energies(run: Run) -> Panel:
         ],
     )
     return Panel("Energies, probe set against training samples", told, [Markup(ridge(rows))], [table])
+
+
+def _not_fed_back(run: Run) -> list[str]:
+    """Which rounds fed back less than they were to, by the reason."""
+    rounds: dict[str, list[int]] = {}
+    for r in run.whole:
+        why = r.row.get("not_fed_back", {})
+        for reason in reasons_not_fed_back(why, len(run.labels)) if isinstance(why, dict) else ():
+            rounds.setdefault(reason, []).append(r.number)
+    return [
+        f"Less was fed back than was to be in {counted(len(of), 'round')}, the first of which is {of[0]}: {reason}."
+        for reason, of in rounds.items()
+    ]
 
 
 def _strategy(round_: Round) -> str:
