@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
+import math
 import random
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import torch
@@ -199,6 +200,7 @@ class OODFeedback(Callback):
         data = GoldDataModule.of(trainer)
         probe = _gather(pl_module, self._probe)
         reference = self._score_reference(data, _student(pl_module))
+        _check_finite(_student(pl_module), self.score, probe, reference)
         samples = data.probe_samples()
         found = [(samples[i], energy, loss) for i, (energy, loss) in sorted(probe.items())]
         self._chosen = self._choose(found, data)
@@ -364,7 +366,10 @@ class SeedSteps(Callback):
 
 
 class TestPredictions(Callback):
-    """Collects each test prediction with its energy.
+    """Collects each test prediction, with its energy by the score of the run's :class:`OODFeedback`.
+
+    Args:
+        energies: Whether to score; it takes another pass of the decoder.
 
     Attributes:
         rows: Lines of the last test, as :func:`gold_lightning.metrics.prediction_row` makes them, in the order
@@ -373,12 +378,17 @@ class TestPredictions(Callback):
 
     __test__ = False  # not for pytest
 
-    def __init__(self) -> None:
-        self._found: list[tuple[int, float, str]] = []
+    def __init__(self, energies: bool = True) -> None:
+        self.energies = energies
+        self._found: list[tuple[int, float | None, str]] = []
+        self._score: OODScore | None = None
         self.rows: list[dict[str, Any]] = []
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._found = []
+        callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+        scores = (callback.score for callback in callbacks if isinstance(callback, OODFeedback))
+        self._score = next(scores, EnergyScore()) if self.energies else None
 
     def on_test_batch_end(
         self,
@@ -389,8 +399,10 @@ class TestPredictions(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        energies = _student(pl_module).score(batch, EnergyScore())
-        self._found += zip(batch["id"].tolist(), energies.tolist(), outputs["predictions"], strict=True)
+        energies: list[float | None] = [None] * len(batch["id"])
+        if self._score is not None:
+            energies = _student(pl_module).score(batch, self._score, tokens=outputs["tokens"]).tolist()
+        self._found += zip(batch["id"].tolist(), energies, outputs["predictions"], strict=True)
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         parts = [self._found]
@@ -399,9 +411,11 @@ class TestPredictions(Callback):
             torch.distributed.all_gather_object(parts, self._found)
         # A distributed sampler pads with rows that are there already.
         found = {row: (energy, text) for part in parts for row, energy, text in part}
+        if any(energy is not None and not math.isfinite(energy) for energy, _ in found.values()):
+            raise _student(pl_module).not_finite("energies of test rows are not finite", self._score)
         tested = GoldDataModule.of(trainer).test_rows()
         self.rows = [
-            prediction_row(row, text, tested[row].targets, energy=round(energy, 4))
+            prediction_row(row, text, tested[row].targets, **({} if energy is None else {"energy": round(energy, 4)}))
             for row, (energy, text) in sorted(found.items())
         ]
 
@@ -410,6 +424,16 @@ def _student(module: LightningModule) -> T5Student:
     if not isinstance(module, T5Student):
         raise TypeError(f"OODFeedback needs a T5Student, got {type(module).__name__}")
     return module
+
+
+def _check_finite(
+    student: T5Student, score: OODScore, probe: Mapping[int, tuple[float, float]], reference: Mapping[str, float]
+) -> None:
+    """Looks at what the band is chosen by, and what the AUROC is of. Raises NotFiniteError."""
+    if not all(math.isfinite(loss) for _, loss in probe.values()):
+        raise student.not_finite("the losses of probe samples are not finite")
+    if not all(map(math.isfinite, [*(energy for energy, _ in probe.values()), *reference.values()])):
+        raise student.not_finite("the energies of samples are not finite", score)
 
 
 def _gather(module: LightningModule, parts: Sequence[tuple[Tensor, Tensor, Tensor]]) -> dict[int, tuple[float, float]]:

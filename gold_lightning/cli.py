@@ -282,10 +282,12 @@ class GoldCLI(LightningCLI):
 
     def before_test(self) -> None:
         """Tests the student before training too, without which a result says little."""
-        self._collected = TestPredictions()
-        self.trainer.callbacks.append(self._collected)
+        untrained, self._collected = TestPredictions(energies=False), TestPredictions()
+        self.trainer.callbacks.append(untrained)
         self.trainer.test(self.model, datamodule=self.datamodule, verbose=False)
-        self._untrained = self._collected.rows
+        self._untrained = untrained.rows
+        self.trainer.callbacks.remove(untrained)
+        self.trainer.callbacks.append(self._collected)
 
     def after_test(self) -> None:
         """Writes predictions, results and the report, and prints the results."""

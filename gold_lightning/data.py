@@ -164,7 +164,8 @@ class GoldDataModule(LightningDataModule):
 
     def flipped(self, id_: str) -> bool:
         """Whether ``label_noise`` exchanges the label of a sample. A larger share exchanges the same ones and more."""
-        return random.Random(f"{self.seed}/label noise/{id_}").random() < self.label_noise
+        # Seeding costs more than all else that is done with a sample.
+        return self.label_noise > 0 and random.Random(f"{self.seed}/label noise/{id_}").random() < self.label_noise
 
     def _noisy(self, stored: StoredSample) -> StoredSample:
         """A sample as the run has it, its label exchanged or not."""
@@ -305,6 +306,7 @@ class GoldDataModule(LightningDataModule):
             max_length=form.max_input_tokens,
             truncation=True,
             padding=True,
+            padding_side="right",
             return_tensors="pt",
         )
         labels = self.tokenizer(
@@ -312,6 +314,7 @@ class GoldDataModule(LightningDataModule):
             max_length=form.max_target_tokens,
             truncation=True,
             padding=True,
+            padding_side="right",  # the decoder has no mask for padding before a target
             return_tensors="pt",
         )
         return {

@@ -57,6 +57,10 @@ def require(module: str, extra: str) -> None:
         raise MissingDependencyError(module, extra)
 
 
+class NotFiniteError(GoldError):
+    """A loss or an energy is nan or infinite: what follows from it would mean nothing."""
+
+
 class QuotaError(GoldError):
     """A round could not reach its quota within its attempts. The message holds the yield table."""
 

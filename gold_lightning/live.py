@@ -187,10 +187,10 @@ class LiveView(Callback):
             yield "latest", Text(self._latest, no_wrap=True, overflow="ellipsis")
         if self._rows:
             row = self._rows[-1]
-            mean = {kind: found["mean"] for kind, found in row["energy"].items()}
-            shown = f"probe {mean['probe']:.2f}, train {mean['train']:.2f}, AUROC {row['auroc']:.2f}"
+            mean = {kind: _decimal(found["mean"]) for kind, found in row["energy"].items()}
+            shown = f"probe {mean['probe']}, train {mean['train']}, AUROC {_decimal(row['auroc'])}"
             yield "energy", f"{shown} (round {row['round']})"
-            scored = [row for row in self._rows if "val/metric" in row["metrics"]]
+            scored = [row for row in self._rows if row["metrics"].get("val/metric") is not None]
             if scored:
                 best = max(scored, key=lambda row: (row["metrics"]["val/metric"], row["round"]))
                 names = (k for k in best["metrics"] if k.startswith("val/") and k not in ("val/loss", "val/metric"))
@@ -245,3 +245,7 @@ def _time(seconds: float) -> str:
     if whole < 60:
         return f"{whole} s"
     return f"{whole // 60} min {whole % 60} s" if whole < 3600 else f"{whole // 3600:,} h {whole % 3600 // 60} min"
+
+
+def _decimal(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"  # null stands for what was not finite

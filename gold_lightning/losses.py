@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+from torchmetrics import Metric
 
 from gold_lightning.errors import ConfigError
 
@@ -24,12 +25,14 @@ __all__ = [
     "GeneralizedCrossEntropy",
     "LabelSmoothing",
     "RobustLoss",
+    "RoundLoss",
     "SymmetricCrossEntropy",
     "target_log_probs",
 ]
 
 IGNORE_INDEX = -100
 """Marks padding in targets, as everywhere in PyTorch and transformers."""
+_NEVER = 2**62  # no step has this number
 
 
 class _TargetLogProbs(torch.autograd.Function):
@@ -165,3 +168,53 @@ class LabelSmoothing(RobustLoss):
         log_p, lse = target_log_probs(logits, targets)
         uniform = lse - logits.mean(-1, dtype=lse.dtype)
         return -(1 - self.epsilon) * log_p + self.epsilon * uniform
+
+
+class RoundLoss(Metric):
+    """Mean loss over all target tokens of a round's training steps, those whose loss is not finite left out.
+
+    Nothing here waits for the device. torchmetrics' ``MeanMetric`` either does, or leaves out the weights.
+    """
+
+    full_state_update = False
+    total: Tensor
+    tokens: Tensor
+    bad: Tensor
+    first_bad: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("total", default=torch.tensor(0.0), dist_reduce_fx="sum")
+        self.add_state("tokens", default=torch.tensor(0.0), dist_reduce_fx="sum")
+        self.add_state("bad", default=torch.tensor(0), dist_reduce_fx="max")
+        self.add_state("first_bad", default=torch.tensor(_NEVER), dist_reduce_fx="min")
+
+    def update(self, loss: Tensor, tokens: Tensor, step: int) -> None:
+        """Adds a step.
+
+        Args:
+            loss: Scalar, the mean over the step's target tokens.
+            tokens: Scalar, how many there were.
+            step: Number of the step within the round.
+        """
+        good = torch.isfinite(loss)
+        self.total += torch.where(good, loss.float(), 0.0) * tokens
+        self.tokens += torch.where(good, tokens, 0)
+        self.bad += (~good).long()
+        self.first_bad = torch.where(good, self.first_bad, self.first_bad.clamp(max=step))
+
+    def compute(self) -> Tensor:
+        """Scalar; nan without any step whose loss is finite."""
+        return self.total / self.tokens
+
+    def bad_steps(self, processes: int = 1) -> tuple[int, int]:
+        """How many steps had a loss that is not finite, and the number of the first of them; waits for the device.
+
+        Args:
+            processes: With more than one, the most of any process; all of them have to ask.
+        """
+        found = torch.stack([self.bad, -self.first_bad])
+        if processes > 1:
+            torch.distributed.all_reduce(found, op=torch.distributed.ReduceOp.MAX)
+        bad, first = found.tolist()
+        return bad, -first

@@ -14,8 +14,10 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 import os
 import shutil
+import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -146,12 +148,25 @@ def whole_rows(path: Path, start: int = 0) -> Iterator[tuple[int, dict[str, Any]
 
 
 def _dump(row: Mapping[str, Any]) -> bytes:
+    try:
+        text = json.dumps(row, ensure_ascii=False, allow_nan=False)
+    except ValueError:
+        row = _finite(row)
+        text = json.dumps(row, ensure_ascii=False, allow_nan=False)
     # Lone surrogates may stand in generated text; they are written escaped, so that the file is valid UTF-8.
-    text = json.dumps(row, ensure_ascii=False)
     try:
         return text.encode() + b"\n"
     except UnicodeEncodeError:
-        return json.dumps(row).encode() + b"\n"
+        return json.dumps(row, allow_nan=False).encode() + b"\n"
+
+
+def _finite(value: Any) -> Any:
+    """Plain values as JSON has them: null for nan, and the largest finite number for an infinite one."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None if math.isnan(value) else math.copysign(sys.float_info.max, value)
+    if isinstance(value, Mapping):
+        return {key: _finite(of) for key, of in value.items()}
+    return [_finite(of) for of in value] if isinstance(value, list | tuple) else value
 
 
 def append_line(path: Path, *rows: Mapping[str, Any]) -> None:

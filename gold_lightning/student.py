@@ -11,6 +11,7 @@ The batch is the contract with :mod:`gold_lightning.data`; the two do not import
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,15 +22,18 @@ from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
 from gold_lightning.backbone import load_model, load_tokenizer, target_text
-from gold_lightning.errors import ConfigError
-from gold_lightning.losses import IGNORE_INDEX, RobustLoss, SymmetricCrossEntropy, target_log_probs
+from gold_lightning.errors import ConfigError, GoldError, NotFiniteError
+from gold_lightning.losses import IGNORE_INDEX, RobustLoss, RoundLoss, SymmetricCrossEntropy, target_log_probs
 from gold_lightning.metrics import TextMetric, make_metric
 from gold_lightning.ood import OODScore, mean_over_tokens
+from gold_lightning.ranks import SharedError
 from gold_lightning.sharding import is_sharded, load_whole, shard
 from gold_lightning.task import Task, blaming
 from gold_lightning.task_file import load_task
 
 __all__ = ["PrefixTree", "T5Student", "metric_names"]
+
+_log = logging.getLogger("gold_lightning")
 
 _SHARES = {"encoder_lr": "encoder.", "embedding_lr": "shared."}  # settings, and the names of the weights they are of
 
@@ -107,8 +111,8 @@ class T5Student(LightningModule):
         constrained_decoding: bool = True,
     ) -> None:
         super().__init__()
-        if not (math.isfinite(lr) and lr > 0):
-            raise ConfigError("model.lr", lr, "a finite number above 0")
+        if not 0 < lr <= 1e9:  # beyond, an optimizer's own numbers overflow
+            raise ConfigError("model.lr", lr, "a finite number above 0", "0.0001 to 0.001 is usual")
         for key, share in (("encoder_lr", encoder_lr), ("embedding_lr", embedding_lr)):
             if not (math.isfinite(share) and share >= 0):
                 raise ConfigError(f"model.{key}", share, "a finite number, 0 or more")
@@ -128,11 +132,13 @@ class T5Student(LightningModule):
             made = {stage: [(n, make_metric(n, self.task.label_names)) for n in names] for stage in ("val", "test")}
         self.metric_names = names
         self.metrics = nn.ModuleDict({f"{stage}_{n}": m for stage, pairs in made.items() for n, m in pairs})
+        self.train_loss = RoundLoss()
         self.tokenizer = load_tokenizer(student)
         self.model = load_model(student).train()
         for name, weight in self.model.named_parameters():  # here, since DDP looks before there is an optimizer
             weight.requires_grad_(self._share(name) > 0)
-        # A tokenizer may not give a target back as it was; comparing what it does give keeps the metric honest.
+        self._bad_validation = torch.tensor(False)
+        # A tokenizer may not give a label back as it was, if only by a space.
         self._readable = {self._decode_text(self.task.student_target(n)): n for n in self.task.label_names}
         self._labels = PrefixTree(
             [self._encode_text(self.task.student_target(n)) for n in self.task.label_names],
@@ -148,9 +154,66 @@ class T5Student(LightningModule):
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
         logits = self.forward_logits(batch, batch["labels"])
-        loss: Tensor = self.loss(logits, batch["labels"]) * self._share_of_tokens(batch["labels"])
-        self.log("train/loss", loss, prog_bar=True, batch_size=len(batch["id"]), sync_dist=True)
+        loss: Tensor = self.loss(logits, batch["labels"])
+        self.train_loss.update(loss.detach(), (batch["labels"] != IGNORE_INDEX).sum(), batch_idx)
+        # All of a round is trained in one sitting, so the round's mean is of all its steps after a resume too.
+        self.log("train/loss", self.train_loss, on_step=False, on_epoch=True)
+        loss = loss * self._share_of_tokens(batch["labels"])
+        self.log("train/loss_step", loss, prog_bar=True, batch_size=len(batch["id"]), sync_dist=True)
         return loss
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        every = int(getattr(self.trainer, "log_every_n_steps", 0) or 0)
+        last = bool(self.trainer.is_last_batch)
+        if last or (every and (batch_idx + 1) % every == 0):  # each look waits for the device
+            self._check_loss(batch_idx + 1, last)
+
+    def _check_loss(self, steps: int, last: bool) -> None:
+        """Looks at the losses of the round's steps so far.
+
+        A gradient scaler (16-mixed) skips a step whose loss is not finite, so no weight is lost by it. Then the round
+        goes on, unless at its end half of the steps or more were of no use.
+
+        Raises:
+            NotFiniteError: A loss was not finite.
+        """
+        bad, first = self.train_loss.bad_steps(self._processes)
+        if not bad:
+            return
+        if getattr(self.trainer.precision_plugin, "scaler", None) is None:
+            raise self.not_finite(f"the training loss of step {first} is not finite", self.loss)
+        if last and 2 * bad >= steps:
+            raise self.not_finite(f"the training loss of {bad} of {steps} steps is not finite", self.loss)
+        if last:
+            _log.warning(
+                "round %d: %d of %d training steps were skipped, since their loss was not finite "
+                "(trainer.precision %s; bf16-mixed does not overflow)",
+                *(self.trainer.current_epoch, bad, steps, self.trainer.precision),
+            )
+
+    def not_finite(self, problem: str, cause: object = None) -> GoldError:
+        """The error that ends a run: in the first process the one that says why, in the others one that is not shown.
+
+        Args:
+            problem: What is not finite.
+            cause: The loss or the score that gave it. It is named unless it comes with this package.
+        """
+        trainer = self.trainer
+        if not trainer.is_global_zero:
+            return SharedError(problem)
+        precision, ways = str(trainer.precision), []
+        if precision.startswith("16"):
+            ways.append(f"set trainer.precision to bf16-mixed or 32-true (T5 overflows in {precision})")
+        if not trainer.testing:
+            ways.append(f"lower model.lr ({self.lr:g})")
+        if cause is not None and not type(cause).__module__.startswith("gold_lightning."):
+            ways.append(f"mend {type(cause).__module__}.{type(cause).__qualname__}, which may have given it")
+        if trainer.testing:
+            return NotFiniteError(f"test: {problem}; {' or '.join(ways) or 'take another checkpoint'}")
+        return NotFiniteError(
+            f"round {trainer.current_epoch}: {problem}; {' or '.join(ways)}. "
+            "The rounds before are kept, and the same command goes on from the last of them"
+        )
 
     def _share_of_tokens(self, labels: Tensor) -> Tensor | float:
         """What makes the mean over processes, which is taken of gradients, the mean over all their target tokens."""
@@ -236,12 +299,21 @@ class T5Student(LightningModule):
         # number of processes, and rounds.
         weight = int(counted.sum()) * self._processes
         self.log("val/loss", loss, batch_size=weight, sync_dist=True, add_dataloader_idx=False)
+        self._bad_validation = self._bad_validation.to(loss.device) | ~torch.isfinite(loss)
         self._update("val", self.read(tokens), batch)
         # Of each row, and plain cross-entropy whatever the loss: it says how surprising the generator's target is.
         losses = mean_over_tokens(-target_log_probs(logits, labels)[0], counted)
         return {"tokens": tokens, "losses": losses}
 
+    def on_validation_epoch_start(self) -> None:
+        self._bad_validation = torch.tensor(False)
+
     def on_validation_epoch_end(self) -> None:
+        bad = self._bad_validation.long().to(self.device)
+        if self._processes > 1:
+            torch.distributed.all_reduce(bad, op=torch.distributed.ReduceOp.MAX)
+        if bad:
+            raise self.not_finite("the validation loss is not finite", self.loss)
         self._log_metrics("val")
 
     def test_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Any]:
@@ -320,10 +392,8 @@ class T5Student(LightningModule):
         return [(n, self.metrics[f"{stage}_{n}"]) for n in self.metric_names]  # type: ignore[misc]
 
     def _update(self, stage: str, predictions: list[str], batch: dict[str, Any]) -> None:
-        labels = set(self.task.label_names)
-        targets = [tuple(t if t in labels else self._decode_text(t) for t in row) for row in batch["targets"]]
         for _, metric in self._stage_metrics(stage):
-            metric.update(predictions, targets, batch["id"])
+            metric.update(predictions, batch["targets"], batch["id"])
 
     def _log_metrics(self, stage: str) -> None:
         for i, (name, metric) in enumerate(self._stage_metrics(stage)):

@@ -92,12 +92,12 @@ class RoundRecord:
         if self.missed:
             flat |= {k: v for k, v in row["metrics"].items() if k.startswith("val/")} | {"probe/auroc": row["auroc"]}
             flat |= {f"{k}/energy_{name}": v for k, summary in row["energy"].items() for name, v in summary.items()}
-        return flat
+        return {name: value for name, value in flat.items() if value is not None}  # null: it was not finite
 
     @cached_property
     def energies(self) -> dict[str, list[float]]:
         """Finite energies of ``probe``, of ``train`` and of what was fed back (``fed_back``)."""
-        rows = [r for r in self.store.energies() if math.isfinite(r["energy"])]
+        rows = [r for r in self.store.energies() if r["energy"] is not None and math.isfinite(r["energy"])]
         found = {kind: [r["energy"] for r in rows if r["kind"] == kind] for kind in get_args(Kind)}
         return found | {"fed_back": [r["energy"] for r in rows if r["fed_back"]]}
 

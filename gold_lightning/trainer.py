@@ -85,7 +85,11 @@ class GoldTrainer(Trainer):
             self.state.status = TrainerStatus.FINISHED
             return
         self._check_steps(datamodule)
-        if self._is_over(ckpt_path):
+        if str(self.precision).startswith("16"):
+            _log.warning(
+                "trainer.precision %s: T5 was trained in bfloat16 and overflows; take bf16-mixed", self.precision
+            )
+        if self._is_over(datamodule, ckpt_path):
             self.state.status = TrainerStatus.FINISHED
             self._report(datamodule)
             return
@@ -127,12 +131,19 @@ class GoldTrainer(Trainer):
         if self.is_global_zero and (data.run_dir / "config.yaml").is_file():  # else no run had begun
             try_to_report(data.run_dir)
 
-    def _is_over(self, ckpt_path: str | Path | None) -> bool:
-        """Whether a checkpoint is of the run's end: Lightning would ask for one more round's data, or train on it."""
+    def _is_over(self, data: GoldDataModule, ckpt_path: str | Path | None) -> bool:
+        """Whether a checkpoint is of the run's end: Lightning would ask for one more round's data, or train on it.
+
+        Raises:
+            ConfigError: It holds no state of this data module, so the run would begin again at its first round.
+        """
         if ckpt_path is None or not Path(ckpt_path).is_file():
             return False
         held = torch.load(ckpt_path, map_location="cpu", weights_only=True, mmap=True)
-        round_ = held.get("GoldDataModule", {}).get("round", 0)
+        name = type(data).__qualname__  # under which Lightning stores its state and looks for it
+        if name not in held:
+            raise ConfigError("ckpt_path", str(ckpt_path), f"a checkpoint of a run with the data module {name}")
+        round_ = held[name]["round"]
         if self.max_epochs is not None and 0 <= self.max_epochs <= round_:
             return True
         states = held.get("callbacks", {})
@@ -190,7 +201,7 @@ class GoldTrainer(Trainer):
         if "student" in names and ckpt_path is None:
             raise ConfigError("baselines.only", settings.only, "no student where none is trained", "run fit first")
         # The run's callbacks keep its checkpoints and its pool; nothing that is tested or trained here is theirs.
-        collected = TestPredictions()
+        collected = TestPredictions(energies=False)
         self.callbacks = [*(c for c in self.callbacks if isinstance(c, ProgressBar)), collected]
         self.loggers = []
         datamodule.draw_test_rows(settings.rows)

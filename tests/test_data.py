@@ -39,3 +39,26 @@ def test_labelled_rounds_take_as_many_steps_as_the_runs_own(tiny_student):
             for at in range(0, len(ids) - 6, 7):  # every row once before any comes again
                 assert sorted(ids[at : at + 7]) == list(range(7))
             assert ids[:7] != list(range(7))
+
+
+def test_no_label_is_drawn_where_there_is_no_noise(tiny_student, monkeypatch):
+    data, noisy = GoldDataModule(student=tiny_student), GoldDataModule(student=tiny_student, label_noise=1.0)
+    assert noisy.flipped("r000-train-00000")
+
+    def draw(*_):
+        raise AssertionError("a generator of random numbers was made")
+
+    monkeypatch.setattr("gold_lightning.data.random.Random", draw)
+    assert not data.flipped("r000-train-00000")
+
+
+def test_padding_comes_after_a_text_whatever_the_tokenizer_prefers(tiny_student):
+    data = GoldDataModule(student=tiny_student)
+    rows = [
+        {"id": i, "sample": Sample({"text": "a" * (9 * i + 1)}, label)} for i, label in enumerate(("World", "Sci/Tech"))
+    ]
+    right = data.collate(rows)
+    data.tokenizer.padding_side = "left"
+    left = data.collate(rows)
+    assert all(torch.equal(right[key], left[key]) for key in ("input_ids", "attention_mask", "labels"))
+    assert right["labels"][0, -1] == -100

@@ -10,6 +10,7 @@ from gold_lightning.losses import (
     CrossEntropy,
     GeneralizedCrossEntropy,
     LabelSmoothing,
+    RoundLoss,
     SymmetricCrossEntropy,
     target_log_probs,
 )
@@ -184,3 +185,15 @@ def test_wrong_settings_name_their_key(make, key):
     with pytest.raises(ConfigError) as e:
         make()
     assert str(e.value).startswith(f"{key}: got ")
+
+
+def test_the_loss_of_a_round_is_the_mean_over_its_tokens_and_leaves_out_what_is_not_finite():
+    found = RoundLoss()
+    steps = [(2.0, 30), (1.0, 10), (float("nan"), 500), (float("inf"), 7), (4.0, 5)]
+    for step, (loss, tokens) in enumerate(steps):
+        found.update(torch.tensor(loss), torch.tensor(tokens), step)
+    assert float(found.compute()) == pytest.approx((2.0 * 30 + 1.0 * 10 + 4.0 * 5) / 45)
+    assert found.bad_steps() == (2, 2)
+    found.reset()
+    found.update(torch.tensor(3.0, dtype=torch.bfloat16), torch.tensor(4), 0)
+    assert float(found.compute()) == 3.0 and found.bad_steps()[0] == 0

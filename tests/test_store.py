@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import json
+import math
 import subprocess
 import sys
 import time
@@ -375,3 +376,17 @@ def test_energies_are_replaced_as_a_whole_and_leave_with_their_samples(tmp_path)
     assert store.energies() == []
     (aside,) = (tmp_path / "run" / "data").glob("replaced_round_000_*")
     assert read_lines(aside / "energies.jsonl") == rows
+
+
+def test_what_is_not_finite_is_written_as_json_has_it(tmp_path):
+    row = {"a": float("nan"), "b": [float("inf"), {"c": (-float("inf"), 1.5)}], "d": "NaN", "e": 0.1}
+    write_lines(tmp_path / "x.jsonl", [row, {"e": 0.1}])
+
+    def refuse(name):
+        raise AssertionError(f"{name} is no JSON")
+
+    found = [json.loads(line, parse_constant=refuse) for line in (tmp_path / "x.jsonl").read_text().splitlines()]
+    largest = sys.float_info.max
+    assert found == [{"a": None, "b": [largest, {"c": [-largest, 1.5]}], "d": "NaN", "e": 0.1}, {"e": 0.1}]
+    (tmp_path / "old.jsonl").write_text('{"energy": NaN}\n{"energy": -Infinity}\n')
+    assert [math.isfinite(old["energy"]) for old in read_lines(tmp_path / "old.jsonl")] == [False, False]

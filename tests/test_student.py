@@ -10,7 +10,7 @@ import torch
 import yaml
 from gold_lightning.backbone import load_tokenizer, target_text
 from gold_lightning.data import GoldDataModule
-from gold_lightning.errors import ConfigError, GoldError
+from gold_lightning.errors import ConfigError, GoldError, NotFiniteError
 from gold_lightning.losses import (
     IGNORE_INDEX,
     CrossEntropy,
@@ -19,6 +19,7 @@ from gold_lightning.losses import (
     SymmetricCrossEntropy,
 )
 from gold_lightning.ood import EnergyScore, EntropyScore
+from gold_lightning.ranks import SharedError
 from gold_lightning.student import PrefixTree, T5Student
 from gold_lightning.task import Sample, TestRow
 
@@ -366,6 +367,71 @@ def test_all_targets_of_a_row_count(student):
     assert [float(m.compute()) for _, m in student._stage_metrics("val")] == [0.5]  # two spaces are not one
 
 
+def test_targets_are_compared_as_they_are_whatever_the_tokenizer_makes_of_them(student, monkeypatch):
+    monkeypatch.setattr(student.tokenizer, "decode", lambda *_, **__: "")  # as one that lacks all their characters
+    monkeypatch.setattr(student.tokenizer, "batch_decode", lambda rows, **_: [""] * len(rows))
+    batch = collate(student, ROWS) | {"targets": [(text,) for text in ("\u706f", "\u5750", "\u4e86", "A")]}
+    for stage in ("val", "test"):
+        student._update(stage, student.read(batch["labels"]), batch)
+        assert [float(m.compute()) for _, m in student._stage_metrics(stage)] == [0.0]
+
+
+def test_the_training_loss_of_a_round_is_the_mean_over_its_target_tokens(student):
+    logged = {}
+    student.log = lambda name, value, **_: logged.setdefault(name, []).append(value)
+    weighed = []
+    for step, rows in enumerate((ROWS[:1], ROWS[1:])):
+        loss = student.training_step(collate(student, rows), step)
+        weighed.append((loss.item(), sum(len(f" {target}") + 1 for _, target in rows)))
+    wanted = sum(loss * tokens for loss, tokens in weighed) / sum(tokens for _, tokens in weighed)
+    assert float(student.train_loss.compute()) == pytest.approx(wanted, rel=1e-6)
+    assert abs(weighed[-1][0] - wanted) > 1e-3
+    assert [x.item() for x in logged["train/loss_step"]] == [loss for loss, _ in weighed]
+
+
+def trains(student, precision="32-true", scaler=None, **more):
+    how = {"training": True, "testing": False, "is_global_zero": True, "current_epoch": 3, "world_size": 1}
+    plugin = SimpleNamespace(scaler=scaler)
+    student._trainer = Mock(**how, precision=precision, precision_plugin=plugin, log_every_n_steps=2, **more)
+    student.log = lambda *_, **__: None
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
+def test_a_loss_that_is_not_finite_ends_the_run_in_one_line(student, monkeypatch, bad):
+    trains(student, is_last_batch=False)
+    monkeypatch.setattr(type(student.loss), "per_token", lambda *_: torch.tensor(bad))
+    with pytest.raises(NotFiniteError) as e:
+        for step in range(2):
+            student.training_step(collate(student, ROWS), step)
+            student.on_train_batch_end(None, None, step)
+    assert str(e.value).startswith("round 3: the training loss of step 0 is not finite; lower model.lr (0.0003)")
+    assert "\n" not in str(e.value) and step == 1
+    trains(student, precision="16-true", is_last_batch=True)
+    with pytest.raises(NotFiniteError, match=r"set trainer\.precision to bf16-mixed or 32-true"):
+        student.on_train_batch_end(None, None, step)
+
+
+@pytest.mark.parametrize(("bad", "ends"), [(1, False), (2, True), (4, True)])
+def test_a_step_that_a_gradient_scaler_skips_ends_no_run_but_many_do(student, caplog, bad, ends):
+    for step in range(4):
+        student.train_loss.update(torch.tensor(float("nan") if step < bad else 2.0), torch.tensor(3), step)
+    trains(student, precision="16-mixed", scaler=object(), is_last_batch=False)
+    student.on_train_batch_end(None, None, 1)
+    trains(student, precision="16-mixed", scaler=object(), is_last_batch=True)
+    if ends:
+        with pytest.raises(NotFiniteError, match=f"the training loss of {bad} of 4 steps is not finite"):
+            student.on_train_batch_end(None, None, 3)
+    else:
+        student.on_train_batch_end(None, None, 3)
+        assert "1 of 4 training steps were skipped" in caplog.text and float(student.train_loss.compute()) == 2.0
+
+
+def test_another_process_fails_without_words_of_its_own(student):
+    trains(student)
+    student._trainer.is_global_zero = False
+    assert isinstance(student.not_finite("x"), SharedError)
+
+
 def test_export_loads_in_transformers_and_computes_the_same(student, tmp_path):
     from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
@@ -413,6 +479,7 @@ def test_the_learning_rate_rises_then_falls(steps, decay, warmup):
     [
         ({"lr": 0.0}, "lr"),
         ({"lr": float("nan")}, "lr"),
+        ({"lr": 1e38}, "lr"),
         ({"warmup": 1.0}, "warmup"),
         ({"warmup": -0.1}, "warmup"),
         ({"weight_decay": -1.0}, "weight_decay"),

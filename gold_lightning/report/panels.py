@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -83,7 +83,7 @@ def _energies(run: Run) -> Panel:
             Energies(
                 name=f"round {r.number}",
                 values={kind: list(found.values()) for kind, found in r.energies.items()},
-                quantiles=r.row.get("energy", {}),
+                quantiles={k: _finite(v) for k, v in r.row.get("energy", {}).items()},
                 band=(float(band[0]), float(band[1])) if band and by_band else None,
                 fed_back=[e for i, e in r.energies["probe"].items() if i in r.fed_back],
                 auroc=to_float(r.row.get("auroc")),
@@ -139,6 +139,10 @@ def _not_fed_back(run: Run) -> list[str]:
         f"Less was fed back than was to be in {counted(len(of), 'round')}, the first of which is {of[0]}: {reason}."
         for reason, of in rounds.items()
     ]
+
+
+def _finite(values: Mapping[str, Any]) -> dict[str, float]:
+    return {name: float(value) for name, value in values.items() if math.isfinite(to_float(value))}
 
 
 def _strategy(round_: Round) -> str:

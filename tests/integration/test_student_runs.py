@@ -1,0 +1,132 @@
+"""What a run says and does about its student: numbers that are no numbers, settings that change, other classes."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from gold_lightning.data import GoldDataModule
+from gold_lightning.errors import ConfigError
+from gold_lightning.losses import RobustLoss
+from gold_lightning.ood import OODScore
+from gold_lightning.store import read_lines
+from gold_lightning.trainer import GoldTrainer
+
+from tests.integration.test_loop import rounds, run
+
+HERE = "tests.integration.test_student_runs."
+
+
+class BrokenLoss(RobustLoss):
+    """Gives nan."""
+
+    def per_token(self, logits, targets):
+        return logits.sum(-1) * float("nan")
+
+
+class BrokenScore(OODScore):
+    """Gives nan for some."""
+
+    def per_token(self, logits):
+        found = logits.logsumexp(-1)
+        found[0] = float("nan")
+        return found
+
+
+def folder_of(root):
+    return Path(root) / "news_topics" / "t"
+
+
+def last_error(capsys):
+    line = capsys.readouterr().err.strip().splitlines()[-1]
+    assert line.startswith("error: ")
+    return line
+
+
+@pytest.fixture
+def one_round(tmp_path, tiny_student):
+    assert run("fit", tmp_path, tiny_student, "--trainer.max_epochs", "1", "--trainer.log_every_n_steps", "1") == 0
+    return tmp_path
+
+
+def test_the_loss_of_a_round_is_in_its_line_and_in_every_logger_once(one_round):
+    (row,) = rounds(one_round)
+    with (folder_of(one_round) / "metrics.csv").open(newline="") as file:
+        lines = list(csv.DictReader(file))
+    assert [float(line["train/loss"]) for line in lines if line["train/loss"]] == [
+        pytest.approx(row["metrics"]["train/loss"])
+    ]
+    steps = [float(line["train/loss_step"]) for line in lines if line["train/loss_step"]]
+    assert len(steps) == row["step"] > 0
+    assert min(steps) <= row["metrics"]["train/loss"] <= max(steps)
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        (("--model.loss", HERE + "BrokenLoss"), "training loss of step 0 is not finite"),
+        (("--feedback.score", HERE + "BrokenScore"), "energies of samples are not finite"),
+        (("--model.lr", "1e9"), "is not finite"),
+    ],
+)
+def test_what_is_not_finite_ends_the_run_in_one_line_and_keeps_the_rounds_before(
+    one_round, tiny_student, capsys, setting, said
+):
+    folder = folder_of(one_round)
+    (student,) = folder.glob("student/model.safetensors")
+    before = student.read_bytes()
+    assert run("fit", one_round, tiny_student, "--trainer.max_epochs", "3", *setting) == 2
+    line = last_error(capsys)
+    assert said in line and "lower model.lr" in line and "round 1: " in line
+    if setting[1].startswith(HERE):
+        assert setting[1] in line
+    assert [row["round"] for row in rounds(one_round)] == [0]
+    assert torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["GoldDataModule"]["round"] == 1
+    assert student.read_bytes() == before
+    for path in [*folder.rglob("*.json*")]:
+        for text in path.read_text(encoding="utf-8").splitlines() if path.suffix == ".jsonl" else [path.read_text()]:
+            json.loads(text, parse_constant=lambda name, path=path: pytest.fail(f"{name} in {path}"))
+    assert run("fit", one_round, tiny_student, "--trainer.max_epochs", "2") == 0  # with the old settings
+    assert [row["round"] for row in rounds(one_round)] == [0, 1]
+
+
+def test_half_precision_is_warned_of_at_the_start(tmp_path, tiny_student, caplog, capsys):
+    assert run("fit", tmp_path, tiny_student, "--trainer.precision", "16-true", "--model.lr", "1e5") == 2
+    assert "trainer.precision 16-true: T5" in caplog.text
+    assert "bf16-mixed" in last_error(capsys)
+
+
+class OwnData(GoldDataModule):
+    """Another class."""
+
+
+def test_the_end_of_a_run_is_recognised_with_a_data_module_of_ones_own(tmp_path, tiny_student):
+    trainer = GoldTrainer(max_epochs=2, logger=False, enable_progress_bar=False, accelerator="cpu")
+    own, other = (kind(student=tiny_student, run_dir=str(tmp_path)) for kind in (OwnData, GoldDataModule))
+    path = tmp_path / "last.ckpt"
+    for round_, over in ((1, False), (2, True)):
+        torch.save({"OwnData": {"round": round_, "pool": {}}}, path)
+        assert trainer._is_over(own, path) is over
+    with pytest.raises(ConfigError, match=r"^ckpt_path: got .* with the data module GoldDataModule$"):
+        trainer._is_over(other, path)
+
+
+def test_baselines_do_not_score_and_the_test_does(one_round, tiny_student, monkeypatch):
+    scored = []
+
+    def score(self, batch, *_, **__):
+        scored.append(len(batch["id"]))
+        return torch.zeros(len(batch["id"]))
+
+    monkeypatch.setattr("gold_lightning.student.T5Student.score", score)
+    test = one_round / "rows.jsonl"
+    test.write_text("".join(json.dumps({"text": f"Team {i} won.", "topic": "Sports"}) + "\n" for i in range(5)))
+    file = ("--data.test_file", str(test))
+    assert run("baselines", one_round, tiny_student, *file, "--baselines.only", "[untrained, student]") == 0
+    assert not scored
+    assert run("test", one_round, tiny_student, *file) == 0
+    assert scored == [5]  # of the trained student
+    assert all(row["energy"] == 0.0 for row in read_lines(folder_of(one_round) / "predictions.jsonl"))
