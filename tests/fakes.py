@@ -15,7 +15,7 @@ from gold_lightning.errors import GoldError
 from gold_lightning.generators import Completion, Request, ScriptedGenerator
 from gold_lightning.prompt import Hint, parse, render, training_request
 from gold_lightning.strategies import FeedbackStrategy
-from gold_lightning.task import Task
+from gold_lightning.task import Field, Hints, Label, Sample, StudentFormat, Task
 
 LLAMA_TOKENS = 320  # that the tiny Llama takes
 _WORDS = {
@@ -71,6 +71,42 @@ class NewsWriter(ScriptedGenerator):
         words = rng.sample(_WORDS[label], 4) + rng.sample(_FILL, 8)
         rng.shuffle(words)
         return " " + " ".join(words).capitalize() + "."
+
+
+def bank_task(count: int = 77) -> Task:
+    """Intents of a bank's customers, up to 180: things that go wrong with what they have, each with a demo."""
+    things = "card,virtual card,transfer,direct debit,top-up,cash withdrawal,exchange,refund,statement".split(",")
+    things += "savings account,joint account,PIN,passcode,standing order,cheque".split(",")
+    troubles = {
+        "not_arrived": "has not arrived yet",
+        "declined": "was declined",
+        "fee_charged": "came with a fee that was not expected",
+        "still_pending": "is still pending",
+        "wrong_amount": "shows the wrong amount",
+        "cancel": "is to be cancelled",
+        "limit_reached": "has reached its limit",
+        "not_recognised": "is not recognised",
+        "change_details": "needs other details",
+        "how_to_start": "is wanted for the first time",
+        "taken_twice": "was booked twice",
+        "from_abroad": "does not work abroad",
+    }
+    pairs = [(thing, name, what) for name, what in troubles.items() for thing in things][:count]
+    names = [f"{thing.replace(' ', '_').replace('-', '_').lower()}_{name}" for thing, name, _ in pairs]
+    return Task(
+        name="bank",
+        description="Each sample is one short message that a customer writes to a bank's help desk.",
+        fields=(Field("message", "one short message of a customer, 5 to 25 words", 10, 200),),
+        target=Field("intent", "why the customer writes", 1, 60),
+        labels=tuple(Label(n, f"the {thing} {what}") for n, (thing, _, what) in zip(names, pairs, strict=True)),
+        demos=tuple(
+            Sample({"message": f"Hello, I have a question: my {thing} {what}, and I would like your help with it."}, n)
+            for n, (thing, _, what) in zip(names, pairs, strict=True)
+        ),
+        student=StudentFormat("{message}", "{intent}"),
+        hints=Hints(topics=("a holiday", "rent", "a shop", "salary", "family"), styles=("upset", "polite", "brief")),
+        max_sample_tokens=60,
+    )
 
 
 class Shortest(FeedbackStrategy):

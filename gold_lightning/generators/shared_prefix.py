@@ -80,6 +80,13 @@ def attend(
     layer: int = module.layer_idx  # type: ignore[assignment]
     if isinstance(shared_prefix, Witness):
         shared_prefix.layers.add(layer)
+    if steps > 1 and attention_mask is not None:
+        nothing = key[0, :, :0], value[0, :, :0]
+        spans = [(rows, group.layers[layer]) for rows, group in _slices(shared_prefix)] or [(slice(None), nothing)]
+        out = torch.cat(
+            [_fused(query[at], key[at], value[at], attention_mask[at], scaling, prefix) for at, prefix in spans]
+        )
+        return out.transpose(1, 2).contiguous(), None
     scaled = (query * (dim**-0.5 if scaling is None else scaling)).reshape(batch, kv_heads, per_kv * steps, dim)
     own = (scaled @ key.transpose(-1, -2)).float()
     if attention_mask is not None:
@@ -98,6 +105,38 @@ def attend(
         flat = weights[rows, :, :, : values.shape[1]].transpose(0, 1).reshape(kv_heads, -1, values.shape[1])
         out[rows] += (flat @ values).view(kv_heads, group.rows, per_kv * steps, -1).transpose(0, 1)
     return out.reshape(batch, heads, steps, -1).transpose(1, 2).contiguous(), None
+
+
+def _fused(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor, scaling: float | None, prefix: tuple[Tensor, Tensor]
+) -> Tensor:
+    """Attention of one group's rows in torch's own kernel: of many queries, scores that are written down take longer.
+
+    It reads one sequence of keys, so the prefix is repeated for each row: little beside their scores.
+
+    Args:
+        query: As those of :func:`attend`, of the group's rows alone; so are ``key``, ``value`` and ``mask``.
+        key: See there.
+        value: See there.
+        mask: See there.
+        scaling: Of the scores; head_dim ** -0.5 by default.
+        prefix: Keys and values of what the rows share, (kv_heads, prefix_len, head_dim) each.
+
+    Returns:
+        (rows, heads, query_len, value_dim).
+    """
+    rows, heads, steps, dim = query.shape
+    per_kv = heads // key.shape[1]
+    keys, values = (part.expand(rows, -1, -1, -1) for part in prefix)
+    hidden = torch.nn.functional.pad(mask, (prefix[0].shape[1], 0)).expand(rows, -1, -1, -1)
+    out = torch.nn.functional.scaled_dot_product_attention(
+        query.reshape(rows, -1, per_kv * steps, dim),  # the queries of one key head in one sequence
+        torch.cat([keys, key], 2),
+        torch.cat([values, value], 2),
+        attn_mask=hidden.repeat(1, 1, per_kv, 1),
+        scale=scaling,
+    )
+    return out.reshape(rows, heads, steps, -1)
 
 
 def _slices(groups: Sequence[PrefixGroup]) -> list[tuple[slice, PrefixGroup]]:
