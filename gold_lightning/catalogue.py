@@ -10,6 +10,7 @@ from jsonargparse import ArgumentParser
 
 from gold_lightning.backbone import load_tokenizer
 from gold_lightning.checks import Checker
+from gold_lightning.commands import program
 from gold_lightning.console import printable, say, table, width, wrap
 from gold_lightning.errors import ConfigError, GoldError
 from gold_lightning.metrics import make_metric
@@ -32,7 +33,7 @@ def tasks_command(args: Sequence[str]) -> None:
         ArgumentError: An argument is wrong.
     """
     parser = ArgumentParser(
-        prog="gold_lightning tasks", description="Lists the shipped tasks; or one of:", exit_on_error=False
+        prog=f"{program()} tasks", description="Lists the shipped tasks; or one of:", exit_on_error=False
     )
     commands = parser.add_subcommands(required=False, dest="command")
     show = ArgumentParser(description="Prints the file of a shipped task, to start from.", exit_on_error=False)

@@ -32,6 +32,7 @@ from gold_lightning.baselines import BaselineSettings
 from gold_lightning.callbacks import OODFeedback, SeedSteps, StopInOrder, TestPredictions, logged_names
 from gold_lightning.catalogue import tasks_command
 from gold_lightning.checkpoint import BestCheckpoint, check_checkpoint, save_whole, set_aside_damaged
+from gold_lightning.commands import answered, program
 from gold_lightning.data import GoldDataModule
 from gold_lightning.errors import ConfigError, GoldError
 from gold_lightning.experiment import experiment_command
@@ -90,11 +91,7 @@ class GoldCLI(LightningCLI):
                 "enable_model_summary": False,
             },
             seed_everything_default=1,
-            parser_kwargs={
-                "exit_on_error": False,
-                "epilog": "Three more subcommands: tasks lists, shows and checks tasks (tasks --help); experiment "
-                "makes many runs and compares them (experiment --help); report RUN writes a run's report.html anew.",
-            },
+            parser_kwargs={"exit_on_error": False},
             auto_configure_optimizers=False,
             args=list(args) if args is not None else None,
         )
@@ -105,6 +102,13 @@ class GoldCLI(LightningCLI):
         every = LightningCLI.subcommands() | own
         names = ("fit", "validate", "test", "preview", "baselines")
         return {name: every[name] for name in (self._args[:1] if self._args[:1] and self._args[0] in names else names)}
+
+    def setup_parser(self, *args: Any, **kwargs: Any) -> None:
+        """Has ``COMMAND --help`` begin with how the command is called, in place of its two hundred settings."""
+        super().setup_parser(*args, **kwargs)
+        for name, parser in self._subcommand_parsers.items():
+            parser.prog = f"{program()} {name}"
+            parser.usage = "%(prog)s [--config FILE]... [--KEY VALUE]..."
 
     def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_argument(
@@ -543,10 +547,12 @@ def main(args: Sequence[str] | None = None) -> int:
         return with_output(lambda: _run(argv))
 
 
-def _run(argv: Sequence[str]) -> int:
+def _run(argv: list[str]) -> int:
     """Runs a command and turns errors that a person can mend into one line each."""
-    _quiet()
     try:
+        if (status := answered(argv)) is not None:
+            return status
+        _quiet()
         with _stopped_by_sigterm():
             # They need no config, and no run.
             if argv[:1] == ["tasks"]:

@@ -33,6 +33,7 @@ from typing import Any, Literal, get_args
 from jsonargparse import ArgumentParser
 
 from gold_lightning.callbacks import auroc
+from gold_lightning.commands import program
 from gold_lightning.comparison import Summary, draw, result_lines, summarise
 from gold_lightning.console import printable, say
 from gold_lightning.errors import BusyError, ConfigError, GoldError
@@ -536,7 +537,7 @@ def experiment_command(args: Sequence[str], resolve: Resolve, runner: Runner | N
         ArgumentError: An argument is wrong.
     """
     parser = ArgumentParser(
-        prog="gold_lightning experiment",
+        prog=f"{program()} experiment",
         description="Runs all arms of an experiment over all seeds, or what of it is not finished, and compares them.",
         exit_on_error=False,
     )

@@ -126,8 +126,15 @@ def _engine(name, key, value, *tells, **more):
 
 
 COMMAND_LINE = [
-    Bad("no subcommand", [], ["subcommand: got nothing", "fit", "baselines", "tasks"], command=""),
-    Bad("a subcommand that there is not", [], ["subcommand: got 'train'", "one of fit"], command="train"),
+    Bad(
+        "no command",
+        ["--run.name", "x"],
+        ["command: got '--run.name'", "fit", "baselines", "tasks", "comes before"],
+        command="",
+    ),
+    Bad(
+        "a command that there is not", [], ["command: got 'train'", "one of fit", "did you mean fit?"], command="train"
+    ),
     Bad("a key that there is not", ["--data.no_such", "1"], ["data.no_such: got 1", "one of the keys of data", "plan"]),
     Bad(
         "a misspelt key",

@@ -37,7 +37,7 @@ def test_a_wrong_input_is_one_line_and_leaves_nothing(case, tmp_path, monkeypatc
     assert there == given
 
 
-IN_A_PROCESS = ["a section twice", "a subcommand that there is not", "an unquoted yes as a label", "`--ckpt_path hpc`"]
+IN_A_PROCESS = ["a section twice", "a command that there is not", "an unquoted yes as a label", "`--ckpt_path hpc`"]
 
 
 @pytest.mark.parametrize("case", [c for c in BAD if c.what in IN_A_PROCESS], ids=lambda c: c.what)
@@ -69,13 +69,3 @@ def test_off_without_quotes_is_off(tmp_path, monkeypatch, capsys):
 def test_a_message_that_is_not_understood_is_one_line_still():
     told = str(of_parser(ValueError('Parser key "data.plan":\n  something\n  new'), Given()))
     assert told == "data.plan: something new"
-
-
-def test_several_words_of_a_setting_are_left_to_who_wrote_them(tmp_path, monkeypatch, capsys):
-    # One subcommand's parser is made where it is wanted, all of them where none is named.
-    monkeypatch.chdir(tmp_path)
-    for args in (["--help"], ["test", "--help"]):
-        with pytest.raises(SystemExit) as done:
-            main(args)
-        assert done.value.code == 0
-    assert "baselines" in capsys.readouterr().out

@@ -9,7 +9,8 @@ import pytest
 PACKAGE = Path(gold_lightning.__file__).parent
 # A module may import those before it. generators is a package; its own files are ranked below.
 ORDER = (
-    "errors stopping console streams task task_file rows formula json_text losses ood strategies metrics generators "
+    "errors commands stopping console streams task task_file rows formula json_text losses ood strategies metrics "
+    "generators "
     "ranks ledger pool prompt checks diversity store completions baselines plan "
     "plan_warnings "
     "synthesis backbone sharding student "

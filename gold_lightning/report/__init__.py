@@ -15,6 +15,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from jsonargparse import ArgumentParser
 from markupsafe import Markup
 
+from gold_lightning.commands import program
 from gold_lightning.console import printable, say
 from gold_lightning.report.page import contents
 from gold_lightning.report.run import Run, read_run
@@ -43,7 +44,7 @@ def report_command(args: Sequence[str]) -> None:
         ArgumentError: An argument is wrong.
     """
     parser = ArgumentParser(
-        prog="gold_lightning report",
+        prog=f"{program()} report",
         description="Writes report.html of a run anew, also while the run is at work.",
         exit_on_error=False,
     )
