@@ -137,7 +137,9 @@ def main() -> None:
         arms = sorted({row["arm"] for row in results[name]}, key=lambda arm: (arm != given.first, arm))
         if arms:
             print(
-                *list(result_lines("", text, summarise(arms, results[name], name), len(results[name])))[: len(arms) + 1],
+                *list(result_lines("", text, summarise(arms, results[name], name), len(results[name])))[
+                    : len(arms) + 1
+                ],
                 sep="\n",
             )
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-import re
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,26 +22,32 @@ from gold_lightning.generators.base import Completion
 from gold_lightning.json_text import read_json
 from gold_lightning.prompt import parse
 from gold_lightning.task import Sample, Task, blaming
+from gold_lightning.words import count_words, runs, within_word, words
 
-__all__ = ["CHECKS", "OVERLAP_WORDS", "Checker", "Decontaminator", "Overlap", "count_overlaps", "words"]
+__all__ = [
+    "CHECKS",
+    "OVERLAP_CHARACTERS",
+    "OVERLAP_WORDS",
+    "Checker",
+    "Decontaminator",
+    "Overlap",
+    "count_overlaps",
+    "words",
+]
 
 OVERLAP_WORDS = 13
 """Words in a row that a sample and a test row must share to count (Brown et al., NeurIPS 2020, appendix C)."""
 
-_WORD = re.compile(r"\w+")
-_LETTERS_AND_DIGITS = re.compile(r"[^\W_]+")
+OVERLAP_CHARACTERS = 2 * OVERLAP_WORDS
+"""The same in characters of scripts without spaces: 13 words of Chinese or more; 8 of Thai, as GPT-2's authors took."""
 
-
-def words(text: str) -> list[str]:
-    """Lower-case words of a text, without punctuation."""
-    return _WORD.findall(text.casefold())
+# Of Latin, Greek, Arabic, Armenian, Ethiopic, Limbu, Vai, full width, and pairs with an exclamation mark.
+_QUESTION_MARKS = tuple("?\u037e\u061f\u055e\u1367\u1945\ua60f\uff1f\u2047\u2048\u2049")
 
 
 def _shingles(text: str, size: int) -> set[tuple[str, ...]]:
     found = words(text)
-    if len(found) < size:
-        return {tuple(found)} if found else set()
-    return {tuple(found[i : i + size]) for i in range(len(found) - size + 1)}
+    return set(runs(found, size)) or ({tuple(found)} if found else set())
 
 
 def fields_differ(sample: Sample, task: Task, *, first: str, second: str) -> str:
@@ -54,29 +59,37 @@ def fields_differ(sample: Sample, task: Task, *, first: str, second: str) -> str
 def target_in_field(sample: Sample, task: Task, *, field: str, whole_words: bool = True) -> str:
     """The target must stand in a field, letter by letter, and not as a part of longer words.
 
-    ``whole_words: false`` is for languages that put no spaces between words.
+    Composed and decomposed letters (NFC and NFD) are the same. In scripts without spaces every place between two
+    characters may end a word. ``whole_words: false`` lets the target be a part of a longer word in any script.
     """
-    before, after = (
-        r"(?<!\w)" if whole_words and re.match(r"\w", sample.target) else "",
-        r"(?!\w)" if whole_words and re.search(r"\w\Z", sample.target) else "",
-    )
-    found = sample.target and re.search(before + re.escape(sample.target) + after, sample.fields[field])
-    return "" if found else "target_not_in_field"
+    target, text = (unicodedata.normalize("NFC", t) for t in (sample.target, sample.fields[field]))
+    at = text.find(target) if target else -1
+    while at >= 0:
+        end = at + len(target)
+        if not whole_words or not (within_word(text, at) or within_word(text, end)):
+            return ""
+        at = text.find(target, at + 1)
+    return "target_not_in_field"
 
 
 def is_question(sample: Sample, task: Task, *, field: str) -> str:
-    """A field must end with a question mark."""
-    return "" if sample.fields[field].rstrip().endswith("?") else "not_a_question"
+    """A field must end with a question mark, of any script. Greek's looks like a semicolon, and may be one."""
+    text = sample.fields[field].rstrip()
+    greek = text.endswith(";") and any("GREEK" in unicodedata.name(c, "") for c in text)
+    return "" if text.endswith(_QUESTION_MARKS) or greek else "not_a_question"
 
 
 def label_not_in_text(sample: Sample, task: Task) -> str:
-    """The label's name must not stand in the text: it would give the answer away."""
+    """The label's name must not stand in the text: it would give the answer away.
+
+    In scripts without spaces it stands there wherever its characters do, in longer words too.
+    """
     return "label_in_text" if words(sample.target) and _contains(words(sample.text), words(sample.target)) else ""
 
 
 def min_words(sample: Sample, task: Task, *, field: str, count: int = 3) -> str:
-    """A field must have at least so many words."""
-    return "too_few_words" if len(words(sample.fields[field])) < count else ""
+    """A field must have at least so many words. In scripts without spaces two characters count as one."""
+    return "too_few_words" if count_words(words(sample.fields[field])) < count else ""
 
 
 def not_repeated(sample: Sample, task: Task, *, first: str, second: str, share: float | None = 0.95) -> str:
@@ -157,13 +170,15 @@ def _leaves(value: object) -> list[str]:
 
 def _common(first: Sequence[str], second: Sequence[str]) -> int:
     """Length of the longest common subsequence."""
-    above = [0] * (len(second) + 1)
+    # One bit a word of the second, 0 where the subsequence grows (Crochemore et al., 2001).
+    at: dict[str, int] = {}
+    for i, word in enumerate(second):
+        at[word] = at.get(word, 0) | 1 << i
+    row = every = (1 << len(second)) - 1
     for word in first:
-        row = [0]
-        for j, other in enumerate(second):
-            row.append(above[j] + 1 if word == other else max(row[j], above[j + 1]))
-        above = row
-    return above[-1]
+        both = row & at.get(word, 0)
+        row = ((row + both) | (row - both)) & every
+    return len(second) - row.bit_count()
 
 
 def _contains(hay: Sequence[str], needle: Sequence[str]) -> bool:
@@ -311,11 +326,14 @@ class Checker:
         return "near_duplicate" if any(own.jaccard(self._hashes[k]) >= self._threshold for k in near) else ""
 
     def _key(self, sample: Sample) -> str:
-        return hashlib.sha256(" ".join(words(sample.text)).encode("utf-8", "surrogatepass")).hexdigest()
+        # A text without any word, of symbols alone, is compared as it is.
+        compared = " ".join(words(sample.text)) or sample.text
+        return hashlib.sha256(compared.encode("utf-8", "surrogatepass")).hexdigest()
 
     def _minhash(self, sample: Sample) -> MinHash:
         made = MinHash(num_perm=128, seed=1)
-        made.update_batch([" ".join(s).encode("utf-8", "surrogatepass") for s in sorted(_shingles(sample.text, 3))])
+        shingles = _shingles(sample.text, 3) or {(sample.text,)}
+        made.update_batch([" ".join(s).encode("utf-8", "surrogatepass") for s in sorted(shingles)])
         return made
 
 
@@ -324,7 +342,8 @@ class Overlap:
     """The test rows that a sample has text in common with; false where there are none.
 
     Args:
-        words: Positions of rows that share :data:`OVERLAP_WORDS` words in a row of a field.
+        words: Positions of rows that share :data:`OVERLAP_WORDS` words in a row of a field, or
+            :data:`OVERLAP_CHARACTERS` characters of a script without spaces.
         full_field: Those of them with a whole field that a field of the sample equals.
         full_row: Rows that the sample equals in all fields, however short these are.
     """
@@ -340,9 +359,10 @@ class Overlap:
 class Decontaminator:
     """Finds what of a test set stands in a sample, word for word.
 
-    Texts are compared as words of letters and digits in lower case, after Unicode's NFKC and case folding; all
-    else parts words and counts for nothing. A run of :data:`OVERLAP_WORDS` words counts within one field, never
-    across two, and in whichever field it stands. A row without a field of so many words is compared whole.
+    Texts are compared as :func:`gold_lightning.words.words` has them; all else parts words and counts for nothing. A
+    run of :data:`OVERLAP_WORDS` words counts within one field, never across two, and in whichever field it stands. In
+    scripts without spaces each character is a word, and two count as one. A row without a field of so many words is
+    compared whole.
     Targets are left out: formulas and JSON are alike in their form. What is said in other words, or another
     language, is not found.
 
@@ -403,10 +423,9 @@ def count_overlaps(found: Iterable[Overlap]) -> dict[str, int]:
 
 
 def _plain(text: str) -> str:
-    return " ".join(_LETTERS_AND_DIGITS.findall(unicodedata.normalize("NFKC", text).casefold()))
+    return " ".join(words(text.replace("_", " ")))
 
 
 def _runs(text: str) -> set[int]:
     """A hash of each run of words in a text that :func:`_plain` gave; none where it is shorter than one."""
-    found = text.split()
-    return {hash(" ".join(found[i : i + OVERLAP_WORDS])) for i in range(len(found) - OVERLAP_WORDS + 1)}
+    return {hash(" ".join(run)) for run in runs(text.split(), OVERLAP_WORDS)}

@@ -1,8 +1,8 @@
-"""How varied texts are: distinct n-grams, self-BLEU and lengths, over the words of :func:`gold_lightning.checks.words`.
+"""How varied texts are: distinct n-grams, self-BLEU and lengths, over the words of :func:`gold_lightning.words.words`.
 
 Distinct-n falls and self-BLEU rises with the number of texts, so values are comparable where that number is the
-same. :func:`diversity` therefore takes at most as many texts as it is told to. In writing without spaces a word is
-all that stands between two marks, and the measures say little.
+same. :func:`diversity` therefore takes at most as many texts as it is told to. In scripts without spaces a word is a
+character here, so values of Chinese and of English texts are not comparable.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Sequence
 from statistics import quantiles
 
-from gold_lightning.checks import words
+from gold_lightning.words import words
 
 __all__ = ["distinct_n", "diversity", "length_quantiles", "self_bleu"]
 

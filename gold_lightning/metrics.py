@@ -23,6 +23,7 @@ from torchmetrics.functional.text import rouge_score
 from gold_lightning.errors import ConfigError
 from gold_lightning.formula import FormulaError, parse_equation, parse_programme, same_programme
 from gold_lightning.json_text import same_json
+from gold_lightning.words import has_characters, segments, words
 
 __all__ = [
     "METRICS",
@@ -165,8 +166,13 @@ _PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
 def _squad_words(text: str) -> list[str]:
-    """SQuAD's normalisation: lower case, no ASCII punctuation, no articles; then split at white space."""
-    return re.sub(r"\b(?:a|an|the)\b", " ", text.lower().translate(_PUNCTUATION)).split()
+    """SQuAD's normalisation: lower case, no ASCII punctuation, no articles; then split at white space.
+
+    That leaves a Chinese sentence whole, with its punctuation. So a text with letters of a script without spaces is cut
+    further, each such letter a word and all punctuation away: the mixed segmentation of CMRC 2018 and MLQA.
+    """
+    found = re.sub(r"\b(?:a|an|the)\b", " ", text.lower().translate(_PUNCTUATION)).split()
+    return segments(" ".join(found)) if has_characters(text) else found
 
 
 class SquadExactMatch(TextMetric):
@@ -247,15 +253,24 @@ def _read(parse: Callable[[str], _T], text: str) -> _T | None:
 
 
 class RougeL(TextMetric):
-    """Mean ROUGE-L F-measure (Lin, 2004) over lower-case runs of a-z and 0-9, no stemming, best target.
+    """Mean ROUGE-L F-measure (Lin, 2004) over lower-case words, no stemming, best target.
 
-    torchmetrics computes it by the rules of Google's ``rouge-score``; ``rougeL`` of it needs no nltk.
+    torchmetrics computes it; ``rougeL`` of it needs no nltk. English words are those of Google's ``rouge-score``, runs
+    of a-z and 0-9. By that rule other scripts have no words at all, and "für" has two; here words are those of
+    :func:`gold_lightning.words.words`, which are characters in scripts without spaces.
     """
 
     def row(self, prediction: str, targets: Sequence[str]) -> list[float]:
-        return [
-            float(rouge_score(prediction, list(targets), accumulate="best", rouge_keys="rougeL")["rougeL_fmeasure"])
-        ]
+        # The score cuts each text by the tokenizer, once it is normalised: both by ours.
+        found = rouge_score(
+            prediction,
+            list(targets),
+            accumulate="best",
+            rouge_keys="rougeL",
+            normalizer=lambda text: text.replace("_", " "),
+            tokenizer=words,
+        )
+        return [float(found["rougeL_fmeasure"])]
 
 
 METRICS: dict[str, type[TextMetric]] = {

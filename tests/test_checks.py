@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import replace
 
 import pytest
-from gold_lightning.checks import CHECKS, Checker, words
+from gold_lightning.checks import CHECKS, Checker, _common, words
 from gold_lightning.errors import ConfigError
 from gold_lightning.generators import Completion
 from gold_lightning.task import Check, Field, Label, Sample, StudentFormat, Task
@@ -371,12 +371,100 @@ def test_target_in_field_is_about_whole_words(target, wanted):
 
 def test_target_in_field_where_no_spaces_part_words():
     sample = Sample({"text": "\u6761\u7ea6\u5728\u8c37\u4ed3\u91cc\u7b7e\u8ba2"}, "\u8c37\u4ed3")
-    assert CHECKS["target_in_field"](sample, FREE, field="text") == "target_not_in_field"
+    assert CHECKS["target_in_field"](sample, FREE, field="text") == ""
     assert CHECKS["target_in_field"](sample, FREE, field="text", whole_words=False) == ""
+    missing = Sample(sample.fields, "\u8c37\u7c73")
+    assert CHECKS["target_in_field"](missing, FREE, field="text") == "target_not_in_field"
 
 
 @pytest.mark.parametrize(
-    ("text", "wanted"), [("Who came? ", ""), ("He came.", "not_a_question"), ("", "not_a_question")]
+    ("text", "target", "wanted"),
+    [
+        ("\u0915\u0930\u0928\u093e \u0939\u0948", "\u0915\u0930", "target_not_in_field"),  # kar in karna
+        ("\u0915\u093e \u0918\u0930", "\u0915", "target_not_in_field"),  # a letter without its vowel sign
+        ("\u0915\u093e \u0918\u0930", "\u0918\u0930", ""),
+        ("un cafe\u0301 noir", "caf\u00e9", ""),  # decomposed and composed
+        ("un cafe\u0301 noir", "cafe", "target_not_in_field"),
+        ("\u6211\u7528GPT4\u5199", "GPT4", ""),  # Latin letters between Chinese ones
+        ("\u6211\u7528GPT4\u5199", "GPT", "target_not_in_field"),
+        ("\u0e01\u0e23\u0e38\u0e07\u0e40\u0e17\u0e1e", "\u0e40\u0e17\u0e1e", ""),
+        ("\u0e17\u0e35\u0e48", "\u0e17", "target_not_in_field"),  # a Thai letter without its marks
+    ],
+)
+def test_target_in_field_in_other_scripts(text, target, wanted):
+    assert CHECKS["target_in_field"](Sample({"text": text}, target), FREE, field="text") == wanted
+
+
+CHINESE = "\u5c3d\u7ba1\u4e0b\u96e8\uff0c\u5b69\u5b50\u4eec\u8fd8\u662f\u5728\u6d77\u8fb9\u653e\u98ce\u7b5d\u3002"
+
+
+def test_near_duplicates_without_spaces():
+    checker = Checker(FREE)
+    checker.keep(Sample({"text": CHINESE * 2}, "x"))
+    other = "\u516c\u53f8\u4eca\u5929\u516c\u5e03\u4e86\u65b0\u7684\u8d22\u52a1\u62a5\u544a\u3002"
+    assert checker.duplicate(Sample({"text": CHINESE * 2 + "\u597d"}, "y")) == "near_duplicate"
+    assert checker.duplicate(Sample({"text": (CHINESE * 2).replace("\uff0c", "")}, "y")) == "duplicate"
+    assert (
+        checker.duplicate(Sample({"text": other * 2}, "y"))
+        == checker.duplicate(Sample({"text": CHINESE[6:]}, "y"))
+        == ""
+    )
+
+
+def test_symbols_alone_are_compared_as_they_are():
+    checker = Checker(FREE)
+    checker.keep(Sample({"text": "\U0001f600"}, "x"))
+    assert checker.duplicate(Sample({"text": "\U0001f600"}, "x")) == "duplicate"
+    assert checker.duplicate(Sample({"text": "\U0001f620"}, "y")) == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "count", "wanted"),
+    [
+        ("\u597d\u7684", 2, "too_few_words"),  # a word of two characters
+        ("\u4ed6\u4eec\u5728\u6d77\u8fb9", 3, ""),
+        ("\u0915\u093f\u0924\u093e\u092c\u0947\u0902", 2, "too_few_words"),  # one word with marks, not four
+        ("\u0e2a\u0e27\u0e31\u0e2a\u0e14\u0e35", 3, "too_few_words"),
+        ("two words", 2, ""),
+    ],
+)
+def test_min_words_in_any_script(text, count, wanted):
+    assert CHECKS["min_words"](Sample({"text": text}, "x"), FREE, field="text", count=count) == wanted
+
+
+def test_a_label_in_a_text_without_spaces():
+    hidden = Sample({"text": "\u6211\u6700\u559c\u6b22\u4f53\u80b2\u8bfe"}, "\u4f53\u80b2")
+    assert CHECKS["label_not_in_text"](hidden, FREE) == "label_in_text"
+    assert CHECKS["label_not_in_text"](Sample(hidden.fields, "\u8d22\u7ecf"), FREE) == ""
+
+
+def test_the_longest_common_subsequence_is_that_of_the_table():
+    def table(first, second):
+        above = [0] * (len(second) + 1)
+        for word in first:
+            row = [0]
+            for j, other in enumerate(second):
+                row.append(above[j] + 1 if word == other else max(row[j], above[j + 1]))
+            above = row
+        return above[-1]
+
+    rng = random.Random(0)
+    for _ in range(500):
+        first, second = ([rng.choice("abcde") for _ in range(rng.randrange(80))] for _ in range(2))
+        assert _common(first, second) == table(first, second)
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("Who came? ", ""),
+        ("He came.", "not_a_question"),
+        ("", "not_a_question"),
+        ("\u8c01\u6765\u4e86\uff1f", ""),
+        ("\u0645\u0646 \u062c\u0627\u0621\u061f", ""),
+        ("\u03a0\u03bf\u03b9\u03bf\u03c2 \u03ae\u03c1\u03b8\u03b5;", ""),  # Greek's own mark
+        ("He came;", "not_a_question"),
+    ],
 )
 def test_is_question(text, wanted):
     assert CHECKS["is_question"](Sample({"text": text}, "x"), FREE, field="text") == wanted

@@ -124,6 +124,24 @@ def test_unicode(test, sample, same):
     assert bool(overlap(one(test), one(sample))) == same
 
 
+def test_characters_of_scripts_without_spaces_count_half_a_word():
+    rng = random.Random(0)
+    letters = [chr(c) for c in range(0x4E00, 0x4E00 + 400)]
+    row = "".join(rng.sample(letters, 60))
+    for count, wanted in ((26, {"words"}), (25, set())):
+        assert overlap(one(row), one("\u9f8d" * 5 + row[10 : 10 + count] + "\u9f9f" * 5)) == wanted
+    short = row[:9] + "\uff0c" + row[9:12]
+    assert overlap(one(short), one(short.replace("\uff0c", "\u3002"))) == {"full_row"}
+    # Latin words between them count as words: 20 characters and 3 words are 13.
+    mixed = row[:20] + " GPT 4 model " + row[40:]
+    assert overlap(one(row[:20] + " gpt-4 model"), one(mixed)) == {"words"}
+
+
+def test_words_with_marks_are_whole():
+    test = one(" ".join(["\u0915\u093f\u0924\u093e\u092c\u0947\u0902"] * 7))  # seven words of Hindi, not 28
+    assert overlap(test, one(" ".join(["\u0915\u093f\u0924\u093e\u092c\u0947\u0902"] * 8))) == set()
+
+
 def test_rows_without_a_word_match_nothing():
     assert overlap(one("?!"), one("...")) == set()
     assert overlap(pair("...", ""), pair("", "")) == set()

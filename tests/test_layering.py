@@ -9,7 +9,9 @@ import pytest
 PACKAGE = Path(gold_lightning.__file__).parent
 # A module may import those before it. generators is a package; its own files are ranked below.
 ORDER = (
-    "errors commands stopping console streams task task_file rows formula json_text losses ood strategies metrics "
+    "errors commands stopping console streams task task_file rows formula json_text "
+    "words "
+    "losses ood strategies metrics "
     "generators "
     "ranks ledger pool prompt checks diversity store completions baselines plan "
     "plan_warnings "

@@ -24,7 +24,7 @@ from gold_lightning.metrics import (
     prediction_row,
 )
 from torchmetrics.functional.classification import multiclass_f1_score, multiclass_recall
-from torchmetrics.functional.text import squad
+from torchmetrics.functional.text import rouge_score, squad
 
 
 def value(metric, predictions, targets, ids=None):
@@ -345,14 +345,18 @@ TEXTS = [
 ]  # fmt: skip
 
 
+ENGLISH = [t for t in TEXTS if all(c.isascii() or not c.isalnum() for c in t)]
+SPACED = [t for t in TEXTS if not re.search("[\u5317\u4eac]", t)]
+
+
 def squad_rows(rng):
-    for text in TEXTS:
-        for other in TEXTS:
+    for text in SPACED:
+        for other in SPACED:
             yield text, (other,)
     for _ in range(2000):
 
         def some():
-            return rng.choice([" ", "  ", "\n", "-", ""]).join(rng.choice(TEXTS) for _ in range(rng.randrange(5)))
+            return rng.choice([" ", "  ", "\n", "-", ""]).join(rng.choice(SPACED) for _ in range(rng.randrange(5)))
 
         targets = tuple(some() for _ in range(rng.randrange(1, 6)))
         yield (rng.choice(targets).title() if rng.random() < 0.3 else some()), targets
@@ -537,10 +541,10 @@ def reference_rouge_l(prediction, targets):
 
 
 def rouge_rows(rng):
-    pieces = [*TEXTS, "x", "y", "z", "1.00", "2.00", "*", "+", "\u2264", "\u2265", "Constraints:", "\n", "max", "MAX"]
-    for text in TEXTS:
+    pieces = [*ENGLISH, "x", "y", "z", "1.00", "2.00", "*", "+", "\u2264", "\u2265", "Constraints:", "\n", "max", "MAX"]
+    for text in ENGLISH:
         yield text, ("the cat \u2264 1.00", text)
-        yield text, (rng.choice(TEXTS),)
+        yield text, (rng.choice(ENGLISH),)
     for _ in range(1000):
         yield (
             " ".join(rng.choice(pieces) for _ in range(rng.randrange(25))),
@@ -567,7 +571,51 @@ def test_rouge_l_by_hand():
     # The longest common subsequence of a b c d and a c e is a c: precision 2/4, recall 2/3.
     assert metric.row("a b c d", ("a c e",)) == pytest.approx([2 * 0.5 * 2 / 3 / (0.5 + 2 / 3)])
     assert metric.row("", ("a",)) == metric.row("a", ("",)) == metric.row("", ("",)) == [0.0]
-    assert metric.row("\u2264 \u00e9", ("\u2264 \u00e9",)) == [0.0]  # no a-z, no digit: no words
+    assert metric.row("\u2264", ("\u2264",)) == [0.0]  # no letter, no digit: no words
+
+
+def test_rouge_l_of_english_is_torchmetrics_own():
+    rng, metric = random.Random(4), make_metric("rouge_l", [])
+    for _ in range(300):
+        found, target = (" ".join(rng.choice(ENGLISH) for _ in range(rng.randrange(12))) for _ in range(2))
+        theirs = rouge_score(found, target, rouge_keys="rougeL")["rougeL_fmeasure"]
+        assert metric.row(found, (target,)) == [float(theirs)], (found, target)
+
+
+@pytest.mark.parametrize(
+    ("prediction", "target", "wanted"),
+    [
+        ("für", "für", 1),
+        ("fur", "für", 0),
+        ("Der Zug fährt heute", "der Zug faehrt heute", 3 / 4),
+        ("今天天气很好", "今天天气不好。", 5 / 6),  # 今天天气好 of six each
+        ("今天天气很好", "我喜欢看书", 0),
+        ("東京タワー", "東京ﾀﾜｰ", 1),  # full and half width
+        ("आज मौसम अच्छा है", "आज मौसम खराब है", 3 / 4),
+        ("कल", "कला", 0),  # two words, though the first is a beginning of the second
+        ("cafe\u0301", "caf\u00e9", 1),
+        ("Привет, мир", "привет мир", 1),
+    ],
+)  # fmt: skip
+def test_rouge_l_of_other_scripts(prediction, target, wanted):
+    assert make_metric("rouge_l", []).row(prediction, (target,)) == pytest.approx([wanted], abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("prediction", "target", "exact", "overlap"),
+    [
+        ("北京。", "北京", 1, 1),
+        ("北 京", "北京", 1, 1),
+        ("在北京", "北京", 0, 2 * 2 / 5),
+        ("上海", "北京", 0, 0),
+        ("GPT-4 模型", "GPT4模型", 1, 1),
+        ("กรุงเทพ", "กรุงเทพฯ", 0, 2 * 6 / 13),  # ก รุ ง เ ท พ, and ฯ
+        ("the 北京", "北京", 1, 1),
+    ],
+)  # fmt: skip
+def test_squad_in_scripts_without_spaces(prediction, target, exact, overlap):
+    assert make_metric("squad_em", []).row(prediction, (target,)) == [exact]
+    assert make_metric("squad_f1", []).row(prediction, (target,)) == pytest.approx([overlap])
 
 
 # Linear programmes: built as numbers, written down in many ways, compared as numbers
