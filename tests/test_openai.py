@@ -197,12 +197,140 @@ def test_what_cannot_be_encoded_is_replaced(server):
     assert made.text == "half a pair ?."
 
 
-def test_no_text_is_an_empty_text(server):
-    server.faults = lambda call: Fault(
-        "body", body=json.dumps({"choices": [{"message": {"content": None}, "finish_reason": "content_filter"}]})
-    )
-    made = engine(server).generate([ASKED])[0]
-    assert (made.text, made.finish) == ("", "stop")
+def reply_of(text="a river.", finish="stop", **more):
+    """A chat's answer as a body, whatever its end is called."""
+    choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": finish}
+    return json.dumps({"choices": [choice], "usage": {"prompt_tokens": 9, "completion_tokens": 4}} | more)
+
+
+def made_of(server, body, **how):
+    """What the engine makes of one answer that is always the same."""
+    server.faults = lambda call: Fault("body", body=body)
+    return engine(server, **how).generate([ASKED])[0]
+
+
+@pytest.mark.parametrize(
+    ("word", "finish"),
+    [
+        *(
+            (w, "stop")
+            for w in ("stop", "STOP", "eos", "eos_token", "end_turn", "stop_sequence", "COMPLETE", "endoftext")
+        ),
+        *(
+            (w, "stop")
+            for w in ({"type": "eos_token"}, {"type": "stop", "matched": 2}, "FinishReason.STOP", "stop-sequence")
+        ),
+        *((w, "length") for w in ("length", "max_tokens", "MAX_TOKENS", "maxTokens", "model_length", "incomplete")),
+        *((w, "length") for w in ({"type": "length", "length": 4}, "FINISH_REASON_MAX_TOKENS", "max_new_tokens")),
+        *((w, "length") for w in ("a word of tomorrow", "OTHER", 1, 0, True, ["stop"], {"odd": 1}, 2.5)),
+        *(
+            (w, "filtered")
+            for w in ("content_filter", "SAFETY", "Recitation", "PROHIBITED_CONTENT", "blocklist", "refusal")
+        ),
+        *((w, "filtered") for w in ("guardrail_intervened", "sensitive", {"type": "content_filter"})),
+        *((w, "failed") for w in ("error", "abort", "cancelled", "FAILED", "network_error", {"type": "abort"})),
+    ],
+    ids=str,
+)
+def test_an_end_is_known_in_the_words_of_any_server(server, word, finish):
+    made = made_of(server, reply_of(finish=word))
+    assert made.finish == finish
+    assert made.text == ("" if finish == "failed" else "a river.")
+    assert len(server.calls) == (3 if finish == "failed" else 1)
+
+
+def test_an_end_that_is_not_told_follows_from_the_count(server):
+    assert made_of(server, reply_of(finish=None)).finish == "stop"
+    assert made_of(server, reply_of(finish="")).finish == "stop"
+    full = {"prompt_tokens": 9, "completion_tokens": ASKED.max_tokens}
+    assert made_of(server, reply_of(finish=None, usage=full)).finish == "length"
+
+
+def test_an_end_that_nobody_tells_counts_as_cut_unless_a_stop_is_there(server, caplog):
+    server.faults = lambda call: Fault("body", body=reply_of("a river. And", None, usage=None))
+    generator = engine(server)
+    made = generator.generate([ASKED, replace(ASKED, stop=(".",)), ASKED])
+    assert [c.finish for c in made] == ["length", "stop", "length"]
+    assert len([r for r in caplog.records if "count as cut" in r.message]) == 1
+
+
+@pytest.mark.parametrize("text", [None, "I shall call"])
+def test_a_call_of_a_tool_is_no_text(server, text):
+    made = made_of(server, reply_of(text, "tool_calls"))
+    assert (made.text, made.prompt_tokens, made.completion_tokens) == ("", 9, 4)
+
+
+NONE_ERROR = {"message": "The response was filtered due to the prompt triggering the content management policy."}
+FILTERS = {
+    "azure": (400, {"error": NONE_ERROR | {"code": "content_filter"}}),
+    "azure inner": (400, {"error": {"message": "no", "innererror": {"code": "ResponsibleAIPolicyViolation"}}}),
+    "words alone": (400, {"error": NONE_ERROR}),
+    "images": (400, {"error": {"message": "no", "code": "content_policy_violation"}}),
+    "reasoning": (400, {"error": {"message": "Invalid prompt: flagged", "code": "invalid_prompt"}}),
+    "router": (403, {"error": {"message": "x requires moderation. Your input was flagged", "code": 403}}),
+    "dashscope": (400, {"error": {"message": "Input data may contain inappropriate content.", "type": None}}),
+    "gateway": (500, {"error": {"message": "blocked", "type": "guardrail_intervened"}}),
+    "a plain text": (400, {"error": "Your request was rejected by our safety system"}),
+    "a list": (400, [{"error": {"status": "INVALID_ARGUMENT", "message": "prompt was blocked for safety reasons"}}]),
+    "with a good status": (200, {"error": {"message": "no", "code": "content_filter"}}),
+    "blocked": (200, {"prompt_feedback": {"block_reason": "SAFETY"}}),
+    "blocked, no choices": (200, {"choices": [], "promptFeedback": {"blockReason": "OTHER"}}),
+    "azure, no choices": (
+        200,
+        {"choices": [], "prompt_filter_results": [{"content_filter_results": {"hate": {"filtered": True}}}]},
+    ),
+    "in a choice": (200, {"choices": [{"error": {"code": 403, "message": "input was flagged"}, "message": None}]}),
+}
+
+
+@pytest.mark.parametrize("name", FILTERS)
+def test_a_prompt_that_is_refused_is_one_request_without_an_answer(server, name, caplog):
+    status, body = FILTERS[name]
+    number = ASKED.own
+    refused = Fault("status" if status >= 400 else "body", status, body=json.dumps(body))
+    server.faults = lambda call: refused if "number 1." in str(call.body) else None
+    generator = engine(server)
+    made = generator.generate(many(3))
+    assert [c.finish for c in made] == ["stop", "filtered", "stop"], number
+    assert made[1].text == ""
+    assert len(server.calls) == 3
+    generator.generate(many(3))
+    assert len([r for r in caplog.records if "stays without an answer" in r.message]) == 1
+
+
+@pytest.mark.parametrize("choices", [[], None])
+def test_no_choices_again_and_again_are_what_a_filter_leaves(server, choices):
+    usage = {"prompt_tokens": 7, "completion_tokens": 0}
+    made = made_of(server, json.dumps({"choices": choices, "usage": usage}))
+    assert (made.finish, made.text) == ("filtered", "")
+    assert len(server.calls) == 3
+    assert (made.prompt_tokens, made.completion_tokens) == (21, 0)  # all tries were paid for
+
+
+def test_an_answer_that_breaks_off_again_and_again_has_failed(server):
+    body = json.loads(reply_of("half an", "error"))
+    body["choices"][0]["error"] = {"code": 502, "message": "Upstream error"}
+    made = made_of(server, json.dumps(body))
+    assert (made.finish, made.text, made.completion_tokens) == ("failed", "", 12)
+
+
+def test_a_label_check_that_is_refused_has_no_answer(server):
+    server.faults = lambda call: Fault(status=400, body=json.dumps({"error": {"code": "content_filter"}}))
+    for how in ({"form": "completion"}, {}):
+        made = engine(server, **how).generate([replace(LABELS, choices=(" World", " Sports"))])[0]
+        assert (made.finish, made.choice_log_probs) == ("filtered", ())
+
+
+def test_no_label_among_the_likeliest_tokens_is_no_answer(server):
+    top = [{"token": t, "logprob": -1.0 - i} for i, t in enumerate(["<think>", "The", "\n"])]
+    choice = {
+        "message": {"content": "<think>"},
+        "finish_reason": "length",
+        "logprobs": {"content": [{"top_logprobs": top}]},
+    }
+    server.faults = lambda call: Fault("body", body=json.dumps({"choices": [choice]}))
+    made = engine(server).generate([replace(LABELS, choices=(" World", " Sports"))])[0]
+    assert made.choice_log_probs == ()
 
 
 def test_missing_counts_are_estimated_and_that_is_said_once(server, caplog):
@@ -469,7 +597,7 @@ def test_a_batch_of_which_nearly_a_third_fails_is_whole_and_in_order(server):
         (Fault("hang"), "no whole answer within 0.3 s, after 3 tries"),
         (Fault("drip"), "no whole answer within 0.3 s, after 3 tries"),
         (Fault("body", body="{"), "no JSON object, after 3 tries"),
-        (Fault("body", body='{"choices": []}'), "without choices, after 3 tries"),
+        (Fault("body", body='{"id": 1}'), "without choices, after 3 tries"),
     ],
     ids=lambda v: v if isinstance(v, str) else v.kind,
 )

@@ -1,16 +1,14 @@
-"""What many calls at once need, whatever is asked: a pace to keep, an event loop to its end, whom to trust."""
+"""Helpers for many calls at once, whatever is asked: rate limiting, and an event loop that runs in a thread."""
 
 from __future__ import annotations
 
 import asyncio
-import functools
 import math
-import ssl
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
-__all__ = ["Pace", "certificates", "drive", "together"]
+__all__ = ["Pace", "drive", "together"]
 
 _T = TypeVar("_T")
 
@@ -39,14 +37,6 @@ class Pace:
     def correct(self, amount: float) -> None:
         """Takes what was used beyond the estimate; gives back where it is negative."""
         self._free_at += amount / self._rate
-
-
-@functools.cache
-def certificates() -> ssl.SSLContext:
-    """Whom to trust. Read once: it takes longer than a batch of calls to a server nearby."""
-    import httpx
-
-    return httpx.create_ssl_context()
 
 
 def drive(loop: asyncio.AbstractEventLoop, task: asyncio.Task[None], give: Callable[[BaseException], None]) -> None:

@@ -12,88 +12,45 @@ import contextlib
 import json
 import logging
 import math
-import os
 import queue
-import random
 import re
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal
-from urllib.parse import urlsplit
+from dataclasses import replace
+from typing import Any, Literal
 
 from gold_lightning.errors import ConfigError, GoldError, require
-from gold_lightning.generators.base import Completion, Generator, Request, telling
-from gold_lightning.generators.calls import Pace, certificates, drive, together
+from gold_lightning.generators.base import Completion, Finish, Generator, Request, telling
+from gold_lightning.generators.calls import drive, together
+from gold_lightning.generators.http_client import Address
 from gold_lightning.generators.replies import (
     Scored,
     at_path,
     echo_scores,
     finish_reason,
     first_choice,
+    is_blocked,
     is_number,
     is_object,
+    is_tool_call,
     last_tokens,
     printable,
     prompt_scores,
-    retry_after,
     without_beginning,
 )
-
-if TYPE_CHECKING:
-    import httpx
+from gold_lightning.generators.server_errors import read_error
+from gold_lightning.generators.servers import CallSettings, FailedError, Run, Servers, UnansweredError
 
 __all__ = ["OpenAIGenerator"]
 
 _log = logging.getLogger(__name__)
 _KEY = "data.generator.init_args."
 _BYTES_PER_TOKEN = 4  # of English under a large vocabulary; only estimates stand on it
-_LONGEST_BACKOFF = 30.0  # seconds
 _CLOSING = 5.0  # seconds that an iterator which is closed waits for its connections to close
 _MOST_STOPS = 4  # the interface takes no more; what is beyond is cut off here
 _TOP = 20  # of how many first tokens the interface tells the likelihood
-_TOO_LONG = re.compile(
-    r"context.?(length|size|window)|max\w* (model|context|sequence) len|longer than the max|prompt is too long"
-    r"|too many tokens|must have less than|must be <=",
-    re.IGNORECASE,
-)
-
-
-@dataclass
-class _Server:
-    """One base URL. Times are seconds of the monotonic clock."""
-
-    url: str
-    begun: int = 0
-    in_flight: int = 0
-    not_before: float = 0.0  # it asked for this (Retry-After): nobody calls
-    avoid_until: float = 0.0  # it failed: others are taken where there are some
-
-
-class _FailedError(Exception):
-    """A call that may do better next time.
-
-    Args:
-        reason: What happened.
-        advice: What to change where it happens again and again.
-        wait: Seconds that the server asked to wait; ``None`` where it did not.
-    """
-
-    def __init__(self, reason: str, advice: str, wait: float | None = None) -> None:
-        super().__init__(reason)
-        self.reason, self.advice, self.wait = reason, advice, wait
-
-
-@dataclass
-class _Run:
-    """What the calls of one batch share. Lives on the batch's event loop."""
-
-    client: httpx.AsyncClient
-    slots: asyncio.Semaphore
-    key: str = field(repr=False)
-    turn: asyncio.Lock = field(default_factory=asyncio.Lock)  # calls wait for their share in the order they came
-    told: bool = False  # whether it was said that calls are tried again
+_TAKEN = ("accept", "content-length", "content-type", "host", "transfer-encoding", "connection")  # headers of calls
+_Counts = tuple[int, int]  # tokens of prompt and completion
 
 
 class OpenAIGenerator(Generator):
@@ -102,7 +59,7 @@ class OpenAIGenerator(Generator):
     Args:
         model: Name of the model, as the server knows it.
         base_url: Where the interface begins, mostly with ``/v1`` at its end; or a list of such, over which calls
-            are spread. Never holds a key.
+            are spread. Never holds a key; ``?api-version=`` may stand at its end.
         form: ``chat`` sends messages to ``/chat/completions``, ``completion`` plain text to ``/completions``.
         temperature: Divides the logits; 0 takes the likeliest token.
         top_p: Samples from the smallest set of tokens with at least this probability.
@@ -110,7 +67,11 @@ class OpenAIGenerator(Generator):
             instruction and the demos.
         continue_answer: Whether the server goes on with a last assistant message, as vLLM does. Of ``chat`` alone.
         extra: Further members of each call, as ``{top_k: 50}``; one that is null takes that member out.
+        system: ``message`` sends the system text as a message of its own; ``user`` puts it before the user's text, for
+            models that take no system message. Of ``chat`` alone.
         api_key_env: Name of the environment variable that holds the key, never the key. Left out, none is sent.
+        api_key_header: Name of the header that carries the key; ``api-key`` for Azure. Before the key of
+            ``Authorization`` stands ``Bearer``.
         batch_size: How many requests it likes to get at once.
         concurrency: Most calls in flight, over all URLs.
         connect_timeout: Seconds to connect.
@@ -136,7 +97,9 @@ class OpenAIGenerator(Generator):
         schema: Literal["off", "json_schema"] | bool = "off",
         continue_answer: bool = False,
         extra: dict[str, Any] | None = None,
+        system: Literal["message", "user"] = "message",
         api_key_env: str = "",
+        api_key_header: str = "Authorization",
         batch_size: int = 64,
         concurrency: int = 16,
         connect_timeout: float = 10.0,
@@ -155,6 +118,7 @@ class OpenAIGenerator(Generator):
         closed: dict[str, tuple[str, tuple[str, ...]]] = {
             "form": (form, ("chat", "completion")),
             "schema": (schema, ("off", "json_schema")),
+            "system": (system, ("message", "user")),
             "max_tokens_field": (max_tokens_field, ("max_tokens", "max_completion_tokens")),
         }
         for name, (chosen, allowed) in closed.items():
@@ -191,19 +155,40 @@ class OpenAIGenerator(Generator):
         if api_key_env and not re.fullmatch(r"[A-Z_][A-Z0-9_]*", api_key_env):
             allowed_name = "the name of an environment variable in capitals, as OPENAI_API_KEY"
             raise ConfigError(_KEY + "api_key_env", "(not shown)", allowed_name, "never write a key into a config")
+        if not re.fullmatch(r"[A-Za-z][A-Za-z0-9-]{0,39}", api_key_header) or api_key_header.lower() in _TAKEN:
+            allowed_name = "the name of a header, as Authorization or api-key"
+            raise ConfigError(_KEY + "api_key_header", "(not shown)", allowed_name, "a key comes from the environment")
         self.model, self.form, self.temperature, self.top_p = model, form, temperature, top_p
         self.base_url = [base_url] if isinstance(base_url, str) else list(base_url)
-        self._servers = [_Server(_checked(url)) for url in self.base_url]
-        if not self._servers:
+        addresses = [Address.read(url, _KEY + "base_url", _KEY + "api_key_env") for url in self.base_url]
+        if not addresses:
             raise ConfigError(_KEY + "base_url", base_url, "one URL or more")
         self.schema, self.continue_answer, self.extra = schema, continue_answer, dict(extra or {})
-        self.api_key_env, self.batch_size, self.concurrency = api_key_env, batch_size, concurrency
+        self.system, self.api_key_env, self.api_key_header = system, api_key_env, api_key_header
+        self.batch_size, self.concurrency = batch_size, concurrency
         self.connect_timeout, self.timeout = connect_timeout, timeout
         self.retries, self.backoff, self.max_wait, self.cooldown = retries, backoff, max_wait, cooldown
         self.max_context, self.max_tokens_field = max_context, max_tokens_field
-        self._requests, self._tokens = Pace(requests_per_minute), Pace(tokens_per_minute)
-        self._luck = random.Random()  # of waits alone: what is drawn here must not change what others draw
-        self._counts_missing, self._schema_ignored = False, False
+        self._servers = Servers(
+            addresses,
+            CallSettings(
+                model=model,
+                form=form,
+                system=system,
+                api_key_env=api_key_env,
+                api_key_header=api_key_header,
+                concurrency=concurrency,
+                connect_timeout=connect_timeout,
+                timeout=timeout,
+                retries=retries,
+                backoff=backoff,
+                max_wait=max_wait,
+                cooldown=cooldown,
+            ),
+            requests_per_minute,
+            tokens_per_minute,
+        )
+        self._said: set[str] = set()  # what was logged, which is logged once
 
     def fingerprint(self) -> dict[str, Any]:
         names = ("model", "form", "temperature", "top_p", "schema", "continue_answer", "extra", "batch_size")
@@ -235,16 +220,11 @@ class OpenAIGenerator(Generator):
                 "(--data.plan.seed_demos)"
             )
         self.check_installed()
-        import httpx
-
-        limits = httpx.Limits(max_connections=None, max_keepalive_connections=self.concurrency)
-        patience = httpx.Timeout(None, connect=self.connect_timeout)
-        key = self._read_key()
-        client = httpx.AsyncClient(timeout=patience, limits=limits, verify=certificates())
+        run = self._servers.open()
         # A thread for each batch: nothing outlives it, so that forked and pickled generators work as any other.
         given: queue.SimpleQueue[tuple[int, Completion] | BaseException] = queue.SimpleQueue()
         loop = asyncio.new_event_loop()
-        task = loop.create_task(self._answer_all(list(requests), client, key, given.put))
+        task = loop.create_task(self._answer_all(list(requests), run, given.put))
         thread = threading.Thread(target=drive, args=(loop, task, given.put), name="openai", daemon=True)
         thread.start()
         try:
@@ -258,41 +238,28 @@ class OpenAIGenerator(Generator):
                 loop.call_soon_threadsafe(task.cancel)
             thread.join(_CLOSING)
 
-    def _read_key(self) -> str:
-        """The key, straight from the environment; it is kept nowhere but in the batch's own calls."""
-        if not self.api_key_env:
-            return ""
-        key = os.environ.get(self.api_key_env, "").strip()
-        if not key:
-            raise GoldError(
-                f"{_KEY}api_key_env: the environment variable {self.api_key_env} is not set; "
-                f"export {self.api_key_env}=..., or leave the setting out for a server without keys"
-            )
-        if not (key.isascii() and key.isprintable()):
-            raise GoldError(
-                f"{_KEY}api_key_env: the environment variable {self.api_key_env} holds characters that no key has; "
-                "set it to the key alone"
-            )
-        return key
-
     async def _answer_all(
-        self,
-        requests: Sequence[Request],
-        client: httpx.AsyncClient,
-        key: str,
-        give: Callable[[tuple[int, Completion]], None],
+        self, requests: Sequence[Request], run: Run, give: Callable[[tuple[int, Completion]], None]
     ) -> None:
-        async with client:
-            run = _Run(client, asyncio.Semaphore(self.concurrency), key)
+        async with run.client:
 
             async def one(at: int, request: Request) -> None:
-                give((at, await (self._score if request.choices else self._write)(run, request)))
+                try:
+                    give((at, await (self._score if request.choices else self._write)(run, request)))
+                except UnansweredError as e:
+                    self._say_once(e.finish, "%s: a request stays without an answer: %s", self.model, e.reason)
+                    give((at, Completion("", *e.counts, e.finish)))
 
             await together([one(at, request) for at, request in enumerate(requests)])
 
+    def _say_once(self, about: str, message: str, *values: object) -> None:
+        if about not in self._said:
+            self._said.add(about)
+            _log.warning(message, *values)
+
     # What is asked
 
-    async def _write(self, run: _Run, request: Request) -> Completion:
+    async def _write(self, run: Run, request: Request) -> Completion:
         """Has a text written."""
         follows = bool(request.schema) and self.schema == "json_schema"
         if follows:  # a whole object in place of what the answer begins; a line's end does not end it
@@ -307,22 +274,30 @@ class OpenAIGenerator(Generator):
         if follows:
             shape = {"name": "sample", "strict": True, "schema": json.loads(request.schema)}
             body["response_format"] = {"type": "json_schema", "json_schema": shape}
-        text, reply, counts = await self._call(run, body, request)
+        (text, reply), counts = await self._call(run, body, request)
         if repeats:
             text = without_beginning(text, request.answer)
-        finish: Literal["stop", "length"] = "length" if finish_reason(reply, counts[1], request) == "length" else "stop"
+        finish = self._finish(reply, request)
         whole = is_object(text)
-        if follows and not whole and finish == "stop" and not self._schema_ignored:
-            self._schema_ignored = True
-            _log.warning("an answer of %s is no JSON object: does its server follow %sschema?", self.model, _KEY)
-        if not whole:
+        if follows and not whole and finish == "stop":
+            told = "an answer of %s is no JSON object: does its server follow %sschema?"
+            self._say_once("schema", told, self.model, _KEY)
+        if not whole and finish in ("stop", "length"):
             begin = len(text) - len(text.lstrip()) if repeats else 0
             ends = [at for at in (text.find(s, begin) for s in request.stop) if at >= 0]
             if ends:
                 text, finish = text[: min(ends)], "stop"
         return Completion(text, *counts, finish)
 
-    async def _score(self, run: _Run, request: Request) -> Completion:
+    def _finish(self, reply: Mapping[str, Any], request: Request) -> Finish:
+        """Why a text ended. One that may have been cut counts as cut."""
+        told = finish_reason(reply, _told_counts(reply)[1], request)
+        if told is None:
+            said = "%s tells neither why its answers end nor how long they are: those without a stop text count as cut"
+            self._say_once("finish", said, self.model)
+        return told or "length"
+
+    async def _score(self, run: Run, request: Request) -> Completion:
         """Asks for the log-likelihood of each choice, in the way that the form has.
 
         In plain text, and where the server goes on with an assistant's message, each choice stands at the end of a
@@ -334,7 +309,7 @@ class OpenAIGenerator(Generator):
             own = f"{request.own}\n\nAnswer with one of these and nothing else: {', '.join(names)}"
             body = self._body(request, self._prompt(replace(request, own=own, answer="")), 1)
             body |= {"logprobs": True, "top_logprobs": _TOP}
-            _, reply, counts = await self._call(run, body, request)
+            (_, reply), counts = await self._call(run, body, request)
             first = at_path(at_path(reply, "logprobs", "content", 0), "top_logprobs")
             return Completion("", *counts, choice_log_probs=self._first_tokens(first, names))
 
@@ -342,7 +317,7 @@ class OpenAIGenerator(Generator):
             asked = replace(request, answer=request.answer + choice)
             body = self._body(asked, self._prompt(asked), 1)
             body |= {"prompt_logprobs": 0} if self.form == "chat" else {"echo": True, "logprobs": 1}
-            _, reply, counts = await self._call(run, body, request)
+            (_, reply), counts = await self._call(run, body, request)
             scored = prompt_scores(reply) if self.form == "chat" else echo_scores(reply)
             return last_tokens(scored, choice), counts
 
@@ -358,7 +333,7 @@ class OpenAIGenerator(Generator):
         """Log-likelihood of each name by the first token of an answer.
 
         A name that is not among the likeliest tokens gets the least likelihood that is told, which is more than
-        its own.
+        its own. Where no name is among them, there is nothing to tell.
         """
         told = [(at_path(t, "token"), at_path(t, "logprob")) for t in first] if isinstance(first, list) else []
         tokens = [(t.strip().casefold(), float(p)) for t, p in told if isinstance(t, str) and is_number(p)]
@@ -373,12 +348,14 @@ class OpenAIGenerator(Generator):
                 shared += math.exp(p)
         if shared > sum(mass):
             raise self._no_scores(f"the first token of its answers does not tell {' from '.join(names)}")
-        least = min(p for _, p in tokens)
+        if not any(mass):  # it would not answer with a label: thinking, or a phrase before it
+            return ()
+        least = min(p for _, p in tokens if p > -math.inf)
         return tuple(math.log(m) if m > 0 else least for m in mass)
 
     def _no_scores(self, why: str) -> GoldError:
         return GoldError(
-            f"generator {self.model!r} at {self._servers[0].url}: no likelihoods of labels from this server "
+            f"generator {self.model!r} at {self._servers.urls[0]}: no likelihoods of labels from this server "
             f"({printable(why)}); set data.plan.label_agreement to off, or take a server that gives them"
         )
 
@@ -388,6 +365,8 @@ class OpenAIGenerator(Generator):
             return {"prompt": request.text}
         user = (request.shared + request.own).strip()
         messages = [{"role": "system", "content": request.system}] if request.system else []
+        if messages and self.system == "user":
+            user, messages = f"{request.system}\n\n{user}", []
         if not self.continue_answer or not request.answer:
             if request.answer and not request.choices:
                 user += f"\n\nBegin your answer with:\n{request.answer}"
@@ -403,198 +382,70 @@ class OpenAIGenerator(Generator):
     # How it is asked
 
     async def _call(
-        self, run: _Run, body: dict[str, Any], request: Request
-    ) -> tuple[str, Mapping[str, Any], tuple[int, int]]:
+        self, run: Run, body: dict[str, Any], request: Request
+    ) -> tuple[tuple[str, Mapping[str, Any]], _Counts]:
         """Makes a call until it is answered.
 
         Returns:
-            The text, the reply's first choice with what the reply tells beside it, and the tokens of prompt and
-            completion.
+            The text and the reply's first choice with what the reply tells beside it; tokens of prompt and completion.
 
         Raises:
             GoldError: It cannot be answered, or its tries are spent.
+            UnansweredError: It stays without an answer, while others are answered.
         """
         body = {name: value for name, value in (body | self.extra).items() if value is not None}
-        content = json.dumps(body).encode()  # ASCII: half a surrogate pair in a prompt is no reason to fall
         prompt = _estimate(request.text)
         written = body.get(self.max_tokens_field)
         estimate = prompt + (written if isinstance(written, int) else request.max_tokens)
-        for tries in range(1, self.retries + 2):
-            async with run.slots:
-                server = await self._next_server(run, estimate, tries)
-                server.begun += 1
-                server.in_flight += 1
-                used = 0
-                try:
-                    reply = await self._try(run, server, content, request)
-                    found = first_choice(reply, self.form)
-                    if found is None:
-                        raise _FailedError("an answer without choices", f"look at {_KEY}model and form")
-                    text, choice = found
-                    counts = self._counts(reply, server, prompt, _estimate(text))
-                    used = sum(counts)
-                    server.avoid_until = 0.0
-                    return text, choice, counts
-                except _FailedError as e:
-                    failed = e
-                finally:
-                    server.in_flight -= 1
-                    self._tokens.correct(used - estimate)
-            now = time.monotonic()
-            server.avoid_until = now + self.cooldown
-            if failed.wait is not None:
-                server.not_before = max(server.not_before, now + failed.wait)
-            if tries > self.retries:
-                break
-            if not run.told:
-                run.told = True
-                _log.warning("%s: %s; such calls are tried up to %d times", server.url, failed.reason, self.retries + 1)
-            if failed.wait is None and not any(max(s.not_before, s.avoid_until) <= now for s in self._servers):
-                await asyncio.sleep(self._backoff(tries) * self._luck.uniform(0.5, 1.0))
-        raise GoldError(
-            f"generator {self.model!r} at {server.url}: {failed.reason}, after {self.retries + 1} tries; "
-            f"{failed.advice}"
-        )
 
-    def _backoff(self, tries: int) -> float:
-        return min(_LONGEST_BACKOFF, self.backoff * 2.0 ** min(tries - 1, 16))
+        def read(reply: Mapping[str, Any], url: str) -> tuple[tuple[str, Mapping[str, Any]], _Counts]:
+            text, choice = self._read(reply)
+            return (text, choice), self._counts(reply, url, prompt, _estimate(text))
 
-    async def _next_server(self, run: _Run, tokens: int, tries: int) -> _Server:
-        """Waits until a call may be made, and says where: where nothing failed lately and least is in flight."""
-        while True:
-            now = time.monotonic()
-            wait = min(s.not_before for s in self._servers) - now
-            if wait > self.max_wait:
-                url = min(self._servers, key=lambda s: s.not_before).url
-                raise GoldError(
-                    f"generator {self.model!r} at {url}: it asks to wait {wait:.0f} s; "
-                    f"start again later, or raise {_KEY}max_wait (now {self.max_wait:g})"
-                )
-            if wait > 0:  # not all at the same moment, or they are turned away again
-                await asyncio.sleep(wait + self._backoff(tries) * self._luck.random())
-                continue
-            async with run.turn:
-                for pace, amount in ((self._requests, 1), (self._tokens, tokens)):
-                    while (wait := pace.take(amount)) > 0:
-                        await asyncio.sleep(min(wait, 0.25))  # a correction may make it shorter
-            now = time.monotonic()
-            ready = [s for s in self._servers if s.not_before <= now]
-            if ready:
-                rested = [s for s in ready if s.avoid_until <= now]
-                if rested:
-                    return min(rested, key=lambda s: (s.in_flight, s.begun))
-                return min(ready, key=lambda s: s.avoid_until)
-
-    async def _try(self, run: _Run, server: _Server, content: bytes, request: Request) -> Mapping[str, Any]:
-        """One call.
-
-        Raises:
-            _FailedError: It may do better next time.
-            GoldError: It will not.
-        """
-        import httpx
-
-        headers = {"Content-Type": "application/json", "Accept": "application/json"}
-        if run.key:
-            headers["Authorization"] = f"Bearer {run.key}"
         path = "/chat/completions" if self.form == "chat" else "/completions"
-        up = f"is it up, and is {_KEY}base_url right?"
-        try:
-            async with asyncio.timeout(self.timeout):
-                answer = await run.client.post(server.url + path, content=content, headers=headers)
-        except TimeoutError:
-            failed = _FailedError(f"no whole answer within {self.timeout:g} s", f"raise {_KEY}timeout, or {up}")
-        except httpx.RequestError as e:
-            said = self._say(str(e), run.key)
-            if "CERTIFICATE_VERIFY_FAILED" in said:
-                raise GoldError(f"generator {self.model!r} at {server.url}: {said}; set SSL_CERT_FILE") from None
-            failed = _FailedError(f"{type(e).__name__}{': ' if said else ''}{said}", up)
-        else:
-            return self._read(answer, server, run.key, request)
-        raise failed
+        return await self._servers.call(run, path, body, estimate, read, bool(request.choices))
 
-    def _read(self, answer: httpx.Response, server: _Server, key: str, request: Request) -> Mapping[str, Any]:
-        """An answer's JSON, where it is what was asked for."""
-        status = answer.status_code
-        try:
-            data = json.loads(answer.content)
-        except (ValueError, RecursionError):
-            data = None
-        error = at_path(data, "error")
-        if 200 <= status < 300:
-            if error is None or at_path(data, "choices"):
-                if isinstance(data, dict):
-                    return data
-                raise _FailedError("an answer that is no JSON object", f"is {_KEY}base_url right?")
-            status = code if isinstance(code := at_path(error, "code"), int) and 400 <= code < 600 else 500
-        told = next(
-            (t for t in (at_path(error, "message"), error, at_path(data, "detail"), at_path(data, "message")) if t),
-            answer.text,
-        )
-        said = self._say(told if isinstance(told, str) else json.dumps(told, ensure_ascii=False), key)
-        what = f"HTTP {status}" + (f": {said}" if said else "")
-        begin = f"generator {self.model!r} at {server.url}: {what}; "
-        if status in (400, 413, 422) and (_TOO_LONG.search(said) or status == 413):
-            raise GoldError(begin + "the prompt is too long: show fewer or shorter demos (--data.plan.seed_demos)")
-        spent = at_path(error, "code") == "insufficient_quota" or at_path(error, "type") == "insufficient_quota"
-        if (status in (408, 409, 425, 429) or status >= 500) and status != 501 and not spent:
-            advice = "is the server well?"
-            if status == 429:
-                advice = f"lower {_KEY}concurrency, or set {_KEY}requests_per_minute and tokens_per_minute"
-            raise _FailedError(what, advice, retry_after(answer.headers.get("retry-after")))
-        raise GoldError(begin + self._advice(status, spent, request))
+    def _read(self, reply: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
+        """The text and the choice that a reply holds."""
+        told = tuple(n or 0 for n in _told_counts(reply))
+        counts = (told[0], told[1])
+        if ("choices" in reply and not reply["choices"]) or ("choices" not in reply and is_blocked(reply)):
+            # What filters leave. A choice may be missing by mistake too, so it is asked for again, but for a few times.
+            tries = {"tries": 1} if is_blocked(reply) else {}
+            raise FailedError.of_answer("an answer without choices", "filtered", counts, **tries)
+        found = first_choice(reply, self.form)
+        if found is None:
+            raise FailedError("an answer without choices", f"look at {_KEY}model and form")
+        text, choice = found
+        if (error := at_path(choice, "error")) and (said := read_error(200, {"error": error}, "")):
+            if said.kind == "filtered":
+                raise FailedError.of_answer(f"an answer with an error: {said.said}", "filtered", counts, tries=1)
+            raise FailedError.of_answer(f"an answer with an error: {said.said}", "failed", counts)
+        if is_tool_call(choice):
+            text = ""
+        elif finish_reason(choice, None, _ANY) == "failed":
+            raise FailedError.of_answer(f"an answer that ends by {choice.get('finish_reason')!r}", "failed", counts)
+        return text, choice
 
-    def _advice(self, status: int, spent: bool, request: Request) -> str:
-        """What to change where a server refuses for good."""
-        if spent:
-            return "the account has no credit left"
-        if status in (401, 403):
-            if not self.api_key_env:
-                return f"name the environment variable that holds the key in {_KEY}api_key_env"
-            return f"look at the key in the environment variable {self.api_key_env}, and at what it may do"
-        if 300 <= status < 400:
-            return f"set {_KEY}base_url to where it points"
-        if status in (404, 405):
-            return f"look at {_KEY}model, form and base_url (most end in /v1)"
-        advice = f"look at {_KEY}model, and at the setting that sends what it names (schema, extra, form, ...)"
-        if request.choices:
-            advice += "; where it gives no likelihoods of labels, set data.plan.label_agreement to off"
-        return advice
-
-    def _say(self, text: str, key: str) -> str:
-        """What a server said: one short line, without the key."""
-        return printable(text.replace(key, "***") if key else text)
-
-    def _counts(self, reply: Mapping[str, Any], server: _Server, prompt: int, completion: int) -> tuple[int, int]:
+    def _counts(self, reply: Mapping[str, Any], url: str, prompt: int, completion: int) -> _Counts:
         """Tokens of prompt and completion as the server tells them, else as estimated, which is said once."""
-        usage = at_path(reply, "usage")
-        told = [at_path(usage, name) for name in ("prompt_tokens", "completion_tokens")]
-        if all(isinstance(n, int) and not isinstance(n, bool) and n >= 0 for n in told):
+        told = _told_counts(reply)
+        if told[0] is not None and told[1] is not None:
             return told[0], told[1]
-        if not self._counts_missing:
-            self._counts_missing = True
-            _log.warning(
-                "%s does not tell how many tokens its answers took (usage): they are estimated, %d bytes a token",
-                server.url,
-                _BYTES_PER_TOKEN,
-            )
+        said = "%s does not tell how many tokens its answers took (usage): they are estimated, %d bytes a token"
+        self._say_once("usage", said, url, _BYTES_PER_TOKEN)
         return prompt, completion
 
 
-def _checked(url: str) -> str:
-    """A base URL without the slash at its end. One that holds a secret is refused and not shown."""
-    allowed = "a URL as http://localhost:8000/v1"
-    try:
-        parts = urlsplit(url)
-        right = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port is None or parts.port > 0)
-    except ValueError:
-        raise ConfigError(_KEY + "base_url", "(not shown)", allowed) from None
-    if parts.username or parts.password or parts.query or parts.fragment:
-        hint = f"a key comes from the environment ({_KEY}api_key_env)"
-        raise ConfigError(_KEY + "base_url", "(not shown)", f"{allowed}, without user, password or query", hint)
-    if not right or not url.isprintable() or " " in url:
-        raise ConfigError(_KEY + "base_url", url, allowed)
-    return url.rstrip("/")
+_ANY = Request("", "", "")
+
+
+def _told_counts(reply: Mapping[str, Any]) -> tuple[int | None, int | None]:
+    """Tokens of prompt and completion as a server counts them."""
+    usage = at_path(reply, "usage")
+    told = [at_path(usage, name) for name in ("prompt_tokens", "completion_tokens")]
+    whole = [n if isinstance(n, int) and not isinstance(n, bool) and n >= 0 else None for n in told]
+    return whole[0], whole[1]
 
 
 def _estimate(text: str) -> int:

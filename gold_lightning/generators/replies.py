@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from gold_lightning.generators.base import Request
+from gold_lightning.generators.base import Finish, Request
 
 __all__ = [
     "Scored",
@@ -18,9 +18,13 @@ __all__ = [
     "echo_scores",
     "finish_reason",
     "first_choice",
+    "is_blocked",
     "is_number",
     "is_object",
+    "is_tool_call",
     "last_tokens",
+    "meaning_of",
+    "plain_word",
     "printable",
     "prompt_scores",
     "retry_after",
@@ -77,19 +81,94 @@ def first_choice(reply: Mapping[str, Any], form: str) -> tuple[str, Mapping[str,
     held = at_path(choice, "message") if form == "chat" else choice
     text = at_path(held, "content" if form == "chat" else "text")
     # A refusal or a call of a tool has no text: that is an empty one.
-    if not isinstance(choice, dict) or not isinstance(held, dict) or not isinstance(text, str | None):
+    if not isinstance(choice, dict) or not isinstance(held, dict | None) or not isinstance(text, str | None):
+        return None
+    if held is None and not choice.keys() & {"finish_reason", "error"}:
         return None
     # Half a surrogate pair is valid JSON and no text that could be stored.
     text = (text or "").encode("utf-8", "replace").decode()
     return text, {name: at_path(reply, name) for name in ("prompt_logprobs", "usage")} | choice
 
 
-def finish_reason(choice: Mapping[str, Any], completion_tokens: int, request: Request) -> str:
-    """Why the text ended: as the server tells it, else by whether it is as long as it may be."""
-    told = at_path(choice, "finish_reason")
-    if isinstance(told, str):
+def plain_word(word: str) -> str:
+    """A name without case, marks and what stands before its last dot: ``FinishReason.MAX_TOKENS`` is ``maxtokens``."""
+    return re.sub(r"[\W_]+", "", word.rpartition(".")[2]).casefold().removeprefix("finishreason")
+
+
+# Why a text ended, in the words of OpenAI, Anthropic, Gemini, Bedrock, Cohere, Mistral, xAI, watsonx, Zhipu, TGI, vLLM,
+# SGLang, llama.cpp and Ollama.
+_ENDS: dict[Finish, str] = {
+    "stop": """stop stopped eos eostoken eot endturn endofturn endoftext endofsequence endofmessage stopsequence
+        stopsequences stopstring stopword stoptoken stopcriteria stopcriteriamet complete completed end finish finished
+        done normal reasonstop toolcall toolcalls tooluse functioncall""",
+    "length": """length limit maxtokens maxlength maximumlength maximumtokens maxnewtokens maxoutput maxoutputtokens
+        tokenlimit modellength maxcontext maxcontextlength contextlength modelcontextwindowexceeded incomplete truncated
+        reasonmaxlen reasonmaxcontext notfinished unfinished pauseturn errorlimit outputlimit""",
+    "filtered": """contentfilter contentfiltered contentfiltering contentpolicy contentpolicyviolation safety recitation
+        blocklist prohibitedcontent spii modelarmor imagesafety imageprohibitedcontent language blocked refusal refused
+        guardrail guardrails guardrailintervened sensitive moderation flagged filtered errortoxic jailbreak""",
+    "failed": """error abort aborted cancel cancelled canceled failed failure timeout timelimit reasontimelimit
+        usercancel networkerror insufficientsystemresource malformedfunctioncall malformedtooluse malformedmodeloutput
+        unexpectedtoolcall toomanytoolcalls internalerror servererror""",
+}
+_MEANING: dict[str, Finish] = {word: finish for finish, words in _ENDS.items() for word in words.split()}
+
+
+def meaning_of(reason: object) -> Finish | None:
+    """What a server's word for the end of a text means, in any case and form.
+
+    Args:
+        reason: The word, or an object that holds it, as ``{"type": "eos_token"}``.
+
+    Returns:
+        ``None`` if nothing is told. A word that nobody knows counts as cut, and so does a number: 1 is the end in one
+        server's list and the limit in another's.
+    """
+    if isinstance(reason, dict):
+        names = ("type", "reason", "name", "value", "finish_reason", "kind")
+        reason = next((reason[n] for n in names if isinstance(reason.get(n), str)), "unknown" if reason else None)
+    if isinstance(reason, str) and plain_word(reason) not in ("", "null", "none", "unspecified"):
+        return _MEANING.get(plain_word(reason), "length")
+    return None if reason is None or isinstance(reason, str) else "length"
+
+
+def finish_reason(choice: Mapping[str, Any], completion_tokens: int | None, request: Request) -> Finish | None:
+    """Why the text ended: as the server tells it, else by whether it is as long as it may be.
+
+    A server that gives no reason may have none to give. If it counts fewer tokens than the text may have, nothing but
+    its own end or a stop text has ended it.
+
+    Args:
+        choice: The reply's choice.
+        completion_tokens: Tokens written, as the server counts them; ``None`` if it does not.
+        request: What was asked.
+
+    Returns:
+        ``None`` if neither is told.
+    """
+    told = next((m for n in _NAMES_OF_END if (m := meaning_of(choice.get(n)))), None)
+    if told or completion_tokens is None:
         return told
     return "length" if completion_tokens >= request.max_tokens else "stop"
+
+
+_NAMES_OF_END = ("finish_reason", "finishReason", "stop_reason", "stopReason", "done_reason")
+
+
+def is_tool_call(choice: Mapping[str, Any]) -> bool:
+    """Whether a reply calls a tool or a function in place of answering."""
+    word = choice.get("finish_reason")
+    return isinstance(word, str) and plain_word(word) in ("toolcall", "toolcalls", "tooluse", "functioncall")
+
+
+def is_blocked(reply: Mapping[str, Any]) -> bool:
+    """Whether a reply without a text says that a filter has blocked the prompt."""
+    for feedback in (at_path(reply, "prompt_feedback"), at_path(reply, "promptFeedback")):
+        if at_path(feedback, "block_reason") or at_path(feedback, "blockReason"):
+            return True
+    results = at_path(reply, "prompt_filter_results")
+    found = [at_path(r, "content_filter_results") for r in results] if isinstance(results, list) else []
+    return any(at_path(v, "filtered") is True for r in found if isinstance(r, dict) for v in r.values())
 
 
 def is_object(text: str) -> bool:
