@@ -208,9 +208,10 @@ A check raises ``TypeError``, ``KeyError`` or ``ValueError`` for parameters that
 class Checker:
     """Judges completions of one task, and remembers all that was kept.
 
-    Reasons, in the order in which they are looked for: ``empty``, ``truncated``, ``unparsable``,
-    ``missing_field``, ``too_short``, ``too_long``, ``not_unicode``, ``label_not_in_set``, ``wrong_label``,
-    ``copies_demo``, ``copies_prompt``, those of the task's own checks, ``duplicate``, ``near_duplicate``.
+    Reasons, in the order in which they are looked for: ``filtered``, ``failed``, ``empty``, ``truncated``,
+    ``unparsable``, ``missing_field``, ``too_short``, ``too_long``, ``not_unicode``, ``label_not_in_set``,
+    ``wrong_label``, ``copies_demo``, ``copies_prompt``, those of the task's own checks, ``duplicate``,
+    ``near_duplicate``.
 
     Args:
         task: The task.
@@ -269,6 +270,8 @@ class Checker:
             ``(sample, "")`` or ``(None, reason)``. A sample is not kept yet: see :meth:`keep`.
         """
         task = self.task
+        if completion.finish in ("filtered", "failed"):
+            return None, completion.finish
         if not completion.text.strip():
             return None, "empty"
         if completion.finish == "length":

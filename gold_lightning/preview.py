@@ -28,6 +28,9 @@ __all__ = ["Cost", "Measured", "PreviewSettings", "Requests", "cost", "plan_requ
 
 _ALONE = "as round 0 sends it, word for word"
 _WHAT_TO_CHANGE = {
+    "filtered": "wording of the task and its demos that no filter takes amiss, a server with a milder filter, "
+    "or another data.generator",
+    "failed": "another server, or later: the server broke these answers off",
     "empty": "another data.generator, or its init_args.form",
     "truncated": "a higher max_sample_tokens of the task, or shorter demos",
     "unparsable": "another data.generator, its init_args.form, or simpler demos",
@@ -38,6 +41,7 @@ _WHAT_TO_CHANGE = {
     "label_not_in_set": "names of the labels that are common words, or another data.generator",
     "label_disagreement": "clearer meanings and demos of the labels, another data.generator, "
     "or data.plan.label_agreement: measure",
+    "label_unchecked": "another data.generator, or data.plan.label_agreement: off (it does not answer with a label)",
     "copies_demo": "more demos that differ more, or another data.generator",
     "copies_prompt": "another data.generator, or its init_args.form",
     "duplicate": "more hints in the task, or a higher temperature of the generator",

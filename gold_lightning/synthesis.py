@@ -15,7 +15,7 @@ from typing import Any
 from gold_lightning.checks import OVERLAP_WORDS, Checker, Decontaminator
 from gold_lightning.completions import CompletionLog, Completions
 from gold_lightning.errors import ConfigError, QuotaError
-from gold_lightning.generators.base import Completion, Generator, Request
+from gold_lightning.generators.base import Completion, Generator, Request, has_preference
 from gold_lightning.ledger import Budget, Spent
 from gold_lightning.plan import Plan
 from gold_lightning.pool import FeedbackPool
@@ -74,7 +74,7 @@ class Judged:
         completion: What the generator gave.
         sample: The accepted sample; ``None`` for a reject.
         reason: Why it was rejected; "" for an accepted sample.
-        favours: The label that the generator's own likelihoods favour; "" when not asked.
+        favours: The label that the generator's own likelihoods favour; "" when not asked, or if they favour none.
     """
 
     asked: Asked
@@ -150,6 +150,7 @@ class Synthesizer:
         self._remembered: set[str] = set()
         self._rounds: dict[int, RoundStore] = {}
         self._prior: tuple[float, ...] | None = None
+        self._silence_told = False  # whether it was said that label checks had no answer
 
     def store(self, round_: int) -> RoundStore:
         """The store of a round, opened once."""
@@ -405,8 +406,8 @@ class Synthesizer:
         for a, completion, sample, reason in found:
             favours = "" if sample is None else next(verdicts)
             if sample is not None:
-                if favours not in ("", a.label) and self.plan.label_agreement == "require":
-                    reason = "label_disagreement"
+                if favours != a.label and self.plan.label_agreement == "require":
+                    reason = "label_disagreement" if favours else "label_unchecked"
                 elif left[a.label] <= 0:
                     reason = "surplus"
                 else:
@@ -480,7 +481,10 @@ class Synthesizer:
         shown, others = self._label_demos()
         asked = [agreement_request(self.task, d.fields, shown) for d in others]
         spent = self.completions.answer(asked, round_)
-        self._prior = tuple(sum(c) / len(spent) for c in zip(*(s.choice_log_probs for s in spent), strict=True))
+        told = [s.choice_log_probs for s in spent if has_preference(s.choice_log_probs)]
+        # A label that has no mass beside a demo says nothing about how much it is liked beside others.
+        each = ([p for p in scores if math.isfinite(p)] for scores in zip(*told, strict=True))
+        self._prior = tuple(sum(p) / len(p) if p else 0.0 for p in each) or (0.0,) * len(self.task.labels)
         return spent
 
     def _label_demos(self) -> tuple[list[Sample], list[Sample]]:
@@ -504,8 +508,20 @@ class Synthesizer:
             answers += self.completions.answer(asked[at : at + self.generator.batch_size], round_)
         favoured: list[str] = []
         for answer in answers:
+            if not has_preference(answer.choice_log_probs):
+                favoured.append("")
+                continue
             lift = [score - mean for score, mean in zip(answer.choice_log_probs, means, strict=True)]
             favoured.append(names[max(range(len(names)), key=lambda i: lift[i])])
+        if (silent := favoured.count("")) and not self._silence_told:
+            self._silence_told = True
+            _log.warning(
+                "%d of %d label checks have no answer: no label is among what the generator may say next; %s",
+                *(silent, len(favoured)),
+                "such samples are rejects (label_unchecked), or set data.plan.label_agreement to off"
+                if self.plan.label_agreement == "require"
+                else "such samples count as not checked",
+            )
         return favoured, answers
 
     def _remember_before(self, round_: int, kind: Kind) -> None:

@@ -111,5 +111,5 @@ def test_advice_is_given_for_reasons_that_there_are():
     from gold_lightning.checks import Checker
 
     # None of them is spelt otherwise than the checks do.
-    known = Checker.__doc__ + " label_disagreement "
+    known = Checker.__doc__ + " label_disagreement label_unchecked "
     assert all(f"``{r}``" in known or f" {r} " in known for r in preview._WHAT_TO_CHANGE)

@@ -702,3 +702,38 @@ def test_wrong_plans_name_their_key(change):
     with pytest.raises(ConfigError) as e:
         Plan(**change)
     assert str(e.value).startswith(f"data.plan.{key}: got {value!r}")
+
+
+SILENT = {
+    "nothing": lambda n: [],
+    "no mass": lambda n: [-float("inf")] * n,
+    "no number": lambda n: [float("nan")] + [-1.0] * (n - 1),
+    "a server's nothing": lambda n: [-9999.0] * n,
+    "all the same": lambda n: [-3.5] * n,
+}
+
+
+@pytest.mark.parametrize("silence", SILENT)
+def test_likelihoods_without_mass_favour_no_label(tmp_path, silence, caplog):
+    def scores(request):
+        text = request.own
+        return SILENT[silence](len(LABELS)) if len(text) % 3 == 0 else [-float(i) for i in range(len(LABELS))]
+
+    writer = NewsWriter(junk=0.0)
+    writer.log_probs = scores
+    synthesizer = make(tmp_path, writer, replace(PLAN, label_agreement="measure"))
+    made = synthesizer.train(0, FeedbackPool(), 0.0)
+    assert {s.agrees for s in made if not s.favours} == {None}
+    assert 0 < sum(not s.favours for s in made) < len(made)
+    record = synthesizer.store(0).batches("train")
+    assert sum(b.asked_agreement for b in record) < sum(b.requested for b in record)
+    assert len([r for r in caplog.records if "label checks have no answer" in r.message]) == 1
+
+
+def test_a_required_check_without_an_answer_is_a_reject(tmp_path):
+    writer = NewsWriter(junk=0.0)
+    writer.log_probs = lambda request: [-float("inf")] * len(LABELS)
+    synthesizer = make(tmp_path, writer, replace(PLAN, label_agreement="require"))
+    with pytest.raises(QuotaError, match="label_unchecked"):
+        synthesizer.train(0, FeedbackPool(), 0.0)
+    assert set(synthesizer.store(0).rejects("train")) == {"label_unchecked"}

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, TypeVar
 
-__all__ = ["Completion", "Finish", "Generator", "Request", "ScriptedGenerator", "telling"]
+__all__ = [
+    "Completion",
+    "Finish",
+    "Generator",
+    "Request",
+    "ScriptedGenerator",
+    "has_preference",
+    "is_answered",
+    "telling",
+]
 
 _T = TypeVar("_T")
 Finish = Literal["stop", "length", "filtered", "failed"]
@@ -79,6 +89,36 @@ class Completion:
     completion_tokens: int = 0
     finish: Finish = "stop"
     choice_log_probs: tuple[float, ...] = ()
+
+
+_NO_MASS = -9999.0  # how servers write a log-likelihood of nothing
+
+
+def has_preference(log_probs: Sequence[float]) -> bool:
+    """Whether likelihoods of choices say anything: some have mass, and not all the same.
+
+    Equal ones are what is left if none of the choices is among the tokens that a server tells.
+
+    Args:
+        log_probs: Natural-log likelihood of each choice.
+    """
+    if not log_probs or any(math.isnan(p) or p == math.inf for p in log_probs):
+        return False
+    return max(log_probs) > _NO_MASS and (len(log_probs) == 1 or len(set(log_probs)) > 1)
+
+
+def is_answered(request: Request, completion: Completion) -> bool:
+    """Whether a completion answers its request: a text that was not withheld or broken off, or a preference.
+
+    What is no answer is asked for again wherever it is needed again; see :mod:`gold_lightning.completions`.
+
+    Args:
+        request: What was asked.
+        completion: What was given.
+    """
+    if completion.finish not in ("stop", "length"):
+        return False
+    return has_preference(completion.choice_log_probs) if request.choices else bool(completion.text.strip())
 
 
 class Generator(ABC):
