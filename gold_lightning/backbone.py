@@ -16,6 +16,7 @@ import torch
 
 from gold_lightning.errors import GoldError
 from gold_lightning.generators.embedded import embedded_folder
+from gold_lightning.paths import expand
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -32,12 +33,15 @@ def student_folder(name: str) -> str:
 
     ``embedded`` is the small pre-trained T5 in the package. ``generator-embeddings`` is built on first use: one
     whose vocabulary and embeddings come from the embedded generator, all else random.
+
+    Raises:
+        ConfigError: It begins with ``~``, and there is no such home folder.
     """
     if name == "embedded":
         return str(Path(__file__).parent / "assets" / "student")
     if name == "generator-embeddings":
         return str(_from_generator())
-    return name
+    return expand("model.student", name)
 
 
 def load_tokenizer(name: str) -> PreTrainedTokenizerBase:

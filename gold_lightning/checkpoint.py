@@ -18,6 +18,7 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch import Tensor
 
 from gold_lightning.errors import ConfigError
+from gold_lightning.paths import expand
 
 __all__ = ["BestCheckpoint", "WholeCheckpointIO", "check_checkpoint", "save_whole", "set_aside_damaged"]
 
@@ -85,7 +86,10 @@ def check_checkpoint(key: str, path: str) -> None:
     Raises:
         ConfigError: There is no such file, or it is of another kind.
     """
-    if path in ("last", "best") or Path(path, "meta.pt").is_file():  # a sharded one
+    if path in ("last", "best"):
+        return
+    place = Path(expand(key, path))
+    if (place / "meta.pt").is_file():  # a sharded one
         return
     if "://" in path:
         try:
@@ -95,9 +99,9 @@ def check_checkpoint(key: str, path: str) -> None:
         if not there:
             raise ConfigError(key, path, "the place of a checkpoint, and nothing is found there")
         return
-    if not Path(path).is_file():
+    if not place.is_file():
         raise ConfigError(key, path, "last, best, or the path of a checkpoint")
-    if not zipfile.is_zipfile(path):
+    if not zipfile.is_zipfile(place):
         raise ConfigError(key, path, "a checkpoint of a run, and this file is none")
 
 

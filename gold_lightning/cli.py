@@ -20,7 +20,7 @@ from types import FrameType
 from typing import Any
 
 import yaml
-from jsonargparse import ArgumentError
+from jsonargparse import ArgumentError, Namespace
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
@@ -39,12 +39,12 @@ from gold_lightning.experiment import experiment_command
 from gold_lightning.export import export_best
 from gold_lightning.live import LiveView
 from gold_lightning.metrics import evaluate
+from gold_lightning.paths import check_folder, expand, folder_for
 from gold_lightning.preview import PreviewSettings
 from gold_lightning.ranks import SharedError
 from gold_lightning.refusals import (
     Given,
     check_contradictions,
-    check_run_folder,
     of_lightning,
     of_parser,
     one_line,
@@ -138,9 +138,12 @@ class GoldCLI(LightningCLI):
             task = load_task(config.data.task)
             check_contradictions(config.as_dict(), logged_names(metric_names(task)))
         check_strategy(config.as_dict()["trainer"]["strategy"], config.model.optimizer)
-        check_run_folder(Path(config.data.run_dir))
+        writes = name in ("fit", "test", "baselines")
+        check_folder("run.root and run.name", Path(config.data.run_dir), write=writes)
         if config.get("ckpt_path") is not None:
             check_checkpoint("ckpt_path", config.ckpt_path)
+            config.ckpt_path = expand("ckpt_path", config.ckpt_path)
+        _expand_folders(config.trainer, "trainer")
 
     def instantiate_classes(self) -> None:
         """Says in one line what Lightning does not take."""
@@ -363,13 +366,27 @@ def _seed(value: int) -> int:
 def _run_dir(root: str, name: str, task: str) -> str:
     if not name.isprintable() or name != Path(name).name or name in ("", "..") or "\\" in name or len(name) > 128:
         raise ConfigError("run.name", name, "the name of a folder, without separators", "run.root says where it is")
-    if not root:
-        raise ConfigError("run.root", root, "the path of a folder", "'.' is this one")
-    return str(Path(root) / load_task(task).name / name)
+    return str(folder_for("run.root", root) / load_task(task).name / name)
 
 
 def _checkpoint_dir(root: str, name: str, task: str) -> str:
     return str(Path(_run_dir(root, name, task)) / "checkpoints")
+
+
+def _expand_folders(settings: Any, at: str) -> None:
+    """Expands home folders in the settings of loggers, callbacks and profilers, which mostly do not do it themselves.
+
+    Args:
+        settings: A section, changed in place.
+        at: Its key.
+    """
+    found = settings if isinstance(settings, dict | list) else vars(settings)
+    for key, value in list(enumerate(found) if isinstance(found, list) else found.items()):
+        name = f"{at}[{key}]" if isinstance(key, int) else f"{at}.{key}"
+        if key in ("save_dir", "dirpath", "dir", "root_dir", "log_dir", "default_root_dir") and isinstance(value, str):
+            found[key] = expand(name, value)
+        elif isinstance(value, dict | Namespace | list):
+            _expand_folders(value, name)
 
 
 def find_config(name: str) -> str:
@@ -378,12 +395,12 @@ def find_config(name: str) -> str:
     Raises:
         ConfigError: There is neither.
     """
-    if Path(name).is_file():
-        return name
+    if (path := Path(expand("--config", name))).is_file():
+        return str(path)
     if not Path(name).is_absolute() and (_CONFIGS / name).is_file():
         return str(_CONFIGS / name)
     shipped = sorted(str(p.relative_to(_CONFIGS)) for p in _CONFIGS.rglob("*.yaml"))
-    kind = "the path of a file, not of a folder" if Path(name).is_dir() else "the path of a file"
+    kind = "the path of a file, not of a folder" if path.is_dir() else "the path of a file"
     raise ConfigError("--config", name, f"{kind}, or a shipped config ({', '.join(shipped)})")
 
 

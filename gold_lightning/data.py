@@ -21,6 +21,7 @@ from gold_lightning.errors import ConfigError, GoldError
 from gold_lightning.generators import EmbeddedGenerator, Generator
 from gold_lightning.ledger import Budget
 from gold_lightning.losses import IGNORE_INDEX
+from gold_lightning.paths import expand, folder_for
 from gold_lightning.plan import Plan
 from gold_lightning.pool import FeedbackPool
 from gold_lightning.ranks import Fleet
@@ -114,7 +115,7 @@ class GoldDataModule(LightningDataModule):
         if label_noise and len(self.task.labels) < 2:
             raise ConfigError("data.label_noise", label_noise, "0 for a task without labels")
         self.label_noise = label_noise
-        self.run_dir = Path(run_dir)
+        self.run_dir = folder_for("data.run_dir", run_dir)
         self.student, self.batch_size, self.eval_batch_size = student, batch_size, eval_batch_size
         self.passes_per_round, self.replay, self.seed = passes_per_round, replay, seed
         self.feedback_rate, self.test_file = feedback_rate, test_file
@@ -387,7 +388,7 @@ class GoldDataModule(LightningDataModule):
 
 def _replayed(folder: str, run_dir: Path) -> Path:
     """The run folder to replay, looked at."""
-    path = Path(folder)
+    path = Path(expand("data.replay_from", folder))
     if not read_lines(path / "rounds.jsonl"):
         raise ConfigError("data.replay_from", folder, "the folder of a run with at least one whole round")
     if path.resolve() == run_dir.resolve():

@@ -38,6 +38,7 @@ from gold_lightning.comparison import Summary, draw, result_lines, summarise
 from gold_lightning.console import printable, say
 from gold_lightning.errors import BusyError, ConfigError, GoldError
 from gold_lightning.metrics import make_metric
+from gold_lightning.paths import check_folder, expand, folder_for
 from gold_lightning.store import RoundStore, only_writer, read_lines, rounds_in, write_lines
 from gold_lightning.student import metric_names
 from gold_lightning.task import Task
@@ -107,7 +108,7 @@ class Experiment:
     @property
     def folder(self) -> Path:
         """Where runs, results and figures go."""
-        return Path(self.root) / self.name
+        return folder_for("root", self.root) / self.name
 
 
 def load_experiment(path: Path) -> Experiment:
@@ -563,7 +564,8 @@ def experiment_command(args: Sequence[str], resolve: Resolve, runner: Runner | N
     given = parser.parse_args(list(args))
     if given.jobs < 1:
         raise ConfigError("--jobs", given.jobs, "1 or more")
-    experiment = _overridden(load_experiment(Path(given.config)), given)
+    experiment = _overridden(load_experiment(Path(expand("--config", given.config))), given)
+    check_folder("root", experiment.folder, write=True)
     runs = plan_runs(experiment, resolve)
     good, there = True, f"results: {experiment.folder}"
     try:

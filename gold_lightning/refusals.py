@@ -19,7 +19,7 @@ import yaml
 from gold_lightning.errors import ConfigError, GoldError
 from gold_lightning.task_file import load_yaml
 
-__all__ = ["Given", "check_contradictions", "check_run_folder", "of_lightning", "of_parser", "read_config"]
+__all__ = ["Given", "check_contradictions", "of_lightning", "of_parser", "read_config"]
 
 
 class _Nothing:
@@ -398,16 +398,3 @@ def check_contradictions(config: Mapping[str, Any], logged: Sequence[str]) -> No
         name = config[section]["monitor"]
         if name is not None and name not in logged and not config["trainer"].get("callbacks"):
             raise ConfigError(f"{section}.monitor", name, f"one of {', '.join(logged)}")
-
-
-def check_run_folder(run_dir: Path) -> None:
-    """Refuses a run folder that cannot be one.
-
-    Raises:
-        ConfigError: A file stands where it, or a folder around it, would be.
-    """
-    for path in (run_dir, *run_dir.parents):
-        if path.exists():
-            if not path.is_dir():
-                raise ConfigError("run.root and run.name", str(run_dir), f"a folder, and {path} is a file")
-            return

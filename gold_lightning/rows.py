@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from gold_lightning.errors import ConfigError, GoldError
-from gold_lightning.task import Task, TestRow
+from gold_lightning.paths import expand
+from gold_lightning.task import Task, TestRow, blaming
 
-__all__ = ["check_rows_file", "labels_as_read", "load_rows", "load_test_rows"]
+__all__ = ["beside", "check_rows_file", "labels_as_read", "load_rows", "load_test_rows"]
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ def check_rows_file(key: str, path: str) -> None:
         ConfigError: There is no such file, or its ending is none that can be read.
     """
     allowed = f"the path of a {_one_of(_READERS)} file"
-    if not Path(path).is_file():
+    if not Path(expand(key, path)).is_file():
         raise ConfigError(key, path, allowed)
     if Path(path).suffix.lower() not in _READERS:
         raise ConfigError(key, path, allowed, "the ending tells how it is read")
@@ -46,14 +47,29 @@ def load_test_rows(task: Task, test_file: str | None = None) -> list[TestRow]:
     """Test rows: of a file, the task's own file, or its data set on the hub. Raises as :func:`load_rows`."""
     spec = task.test
     if test_file or spec.file:
-        return load_rows(task, Path(test_file) if test_file else Path(task.source).parent / spec.file)
+        return load_rows(task, test_file or beside(task, "test.file", spec.file))
     if not spec.hub:
         raise GoldError(f"task {task.name} names no test data; give --data.test_file FILE")
     where = f"test data {spec.hub} ({f'{spec.config}, ' if spec.config else ''}{spec.split})"
     return _test_rows(task, _from_hub(task, where), where)
 
 
-def load_rows(task: Task, path: Path, what: str = "test data") -> list[TestRow]:
+def beside(task: Task, key: str, path: str) -> str:
+    """A path that a task names: relative to its file, and ``~`` for the home folder.
+
+    Args:
+        task: The task.
+        key: The task's key, for the message.
+        path: What the task says.
+
+    Raises:
+        GoldError: There is no such home folder.
+    """
+    with blaming(task):
+        return path if expand(key, path) != path else str(Path(task.source).parent / path)
+
+
+def load_rows(task: Task, path: Path | str, what: str = "test data") -> list[TestRow]:
     """Labelled rows of a JSON Lines, CSV or Parquet file, whichever its ending names.
 
     Columns are named as the task's fields and target, or as its ``test.columns`` says. Values of the target
@@ -63,7 +79,7 @@ def load_rows(task: Task, path: Path, what: str = "test data") -> list[TestRow]:
 
     Args:
         task: The task.
-        path: The file.
+        path: The file, as it was written.
         what: What the rows are, for messages.
 
     Raises:
@@ -71,6 +87,7 @@ def load_rows(task: Task, path: Path, what: str = "test data") -> list[TestRow]:
             is none of the task's.
     """
     where = f"{what} {path}"
+    path = Path(expand(what, str(path)))
     read = _READERS.get(path.suffix.lower())
     if read is None:
         raise GoldError(f"{where}: the ending {path.suffix!r} is none of {_one_of(_READERS, 'and')}")

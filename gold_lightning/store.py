@@ -221,10 +221,14 @@ def only_writer(run_dir: Path) -> Iterator[None]:
 
     Raises:
         BusyError: Another process does.
+        GoldError: There can be no such folder.
     """
     from filelock import FileLock, Timeout
 
-    Path(run_dir).mkdir(parents=True, exist_ok=True)
+    try:
+        Path(run_dir).mkdir(parents=True, exist_ok=True)
+    except (FileNotFoundError, FileExistsError, NotADirectoryError) as e:  # /proc, or a file that came meanwhile
+        raise GoldError(f"{run_dir}: no run folder can be made there ({e.strerror}); take another run.root") from None
     path = Path(run_dir) / ".lock"
     lock = FileLock(path)
     try:

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import yaml
 
 from gold_lightning.errors import ConfigError, GoldError
+from gold_lightning.paths import expand
 from gold_lightning.task import Check, Field, Hints, Label, Sample, StudentFormat, Task, TestData, check_names
 
 __all__ = ["find_task_file", "load_task", "load_yaml", "shipped_tasks"]
@@ -33,7 +34,7 @@ def find_task_file(name_or_path: str, key: str = "data.task") -> Path:
     Raises:
         ConfigError: There is neither.
     """
-    path, known = Path(name_or_path), shipped_tasks()
+    path, known = Path(expand(key, name_or_path)), shipped_tasks()
     if path.is_file():
         return path
     if name_or_path not in known:
@@ -49,35 +50,41 @@ def load_task(name_or_path: str) -> Task:
     """
     path = find_task_file(name_or_path)
     found = path.stat()
-    return _load_task(path, found.st_mtime_ns, found.st_size, found.st_ino)
+    shown = name_or_path if path == Path(expand("data.task", name_or_path)) else str(path)
+    return _load_task(path, shown, found.st_mtime_ns, found.st_size, found.st_ino)
 
 
 @functools.lru_cache(maxsize=16)  # one start reads its task six times
-def _load_task(path: Path, *_: int) -> Task:
-    raw = load_yaml(path)
+def _load_task(path: Path, shown: str, *_: int) -> Task:
+    raw = load_yaml(path, shown)
     try:
         return _read_task(raw, str(path))
     except ConfigError as e:
-        raise GoldError(f"{path}: {e}") from None
+        raise GoldError(f"{shown}: {e}") from None
 
 
-def load_yaml(path: Path) -> Any:
+def load_yaml(path: Path, shown: str = "") -> Any:
     """What a YAML file holds.
+
+    Args:
+        path: The file.
+        shown: Its path as the user wrote it, for messages; ``path`` by default.
 
     Raises:
         GoldError: It cannot be read, is not UTF-8 or no YAML, or a key stands twice in one mapping.
     """
+    name = shown or str(path)
     try:
         return yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except OSError as e:
-        raise GoldError(f"{path}: {e.strerror or e}") from None
+        raise GoldError(f"{name}: {e.strerror or e}") from None
     except UnicodeDecodeError as e:
-        raise GoldError(f"{path}: not valid YAML: byte {e.start} is not UTF-8 ({e.reason}); save it as UTF-8") from None
+        raise GoldError(f"{name}: not valid YAML: byte {e.start} is not UTF-8 ({e.reason}); save it as UTF-8") from None
     except RecursionError:
-        raise GoldError(f"{path}: not valid YAML: nested too deeply to be read") from None
+        raise GoldError(f"{name}: not valid YAML: nested too deeply to be read") from None
     except (yaml.YAMLError, ValueError) as e:  # ValueError: a date that is none
         told = " ".join(str(e).split()).replace('in "<unicode string>", ', "in ")
-        raise GoldError(f"{path}: not valid YAML: {told}") from None
+        raise GoldError(f"{name}: not valid YAML: {told}") from None
 
 
 class _Loader(yaml.SafeLoader):

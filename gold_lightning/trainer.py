@@ -231,7 +231,7 @@ class GoldTrainer(Trainer):
                 return Baseline({**tested, "weights": _weights_digest(model)}, lambda _: test())
             if self.max_epochs is None or self.max_epochs < 0:
                 raise ConfigError("trainer.max_epochs", self.max_epochs, "0 or more for the supervised baseline")
-            given = load_rows(model.task, Path(str(settings.train_file)), "training data")
+            given = load_rows(model.task, str(settings.train_file), "training data")
             labelled = LabelledRounds(datamodule, given)
             learnt = {
                 "rows": digest([(dict(row.fields), row.target) for row in given]),

@@ -9,7 +9,9 @@ import pytest
 PACKAGE = Path(gold_lightning.__file__).parent
 # A module may import those before it. generators is a package; its own files are ranked below.
 ORDER = (
-    "errors commands stopping console streams task task_file rows formula json_text "
+    "errors "
+    "paths "
+    "commands stopping console streams task task_file rows formula json_text "
     "words "
     "losses ood strategies metrics "
     "generators "
@@ -92,8 +94,8 @@ def test_imports_point_up(path):
 
 
 @pytest.mark.parametrize("path", sorted((PACKAGE / "generators").glob("*.py")), ids=lambda p: p.stem)
-def test_generators_know_only_errors_and_each_other(path):
-    assert {part(name) for name in imports(path)} <= {"", "errors", "generators"}
+def test_generators_know_only_errors_paths_and_each_other(path):
+    assert {part(name) for name in imports(path)} <= {"", "errors", "paths", "generators"}
     if path.stem == "base":
         assert not any(name.startswith("gold_lightning.generators") for name in imports(path))
 

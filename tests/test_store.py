@@ -61,6 +61,12 @@ def contents(folder):
     return {name: (folder / f"{name}.jsonl").read_bytes() for name in FILES if (folder / f"{name}.jsonl").exists()}
 
 
+def test_a_folder_that_cannot_be_made_is_one_line():
+    with pytest.raises(GoldError, match=r"^/proc/no/run: no run folder can be made there \("):
+        with only_writer(Path("/proc/no/run")):
+            raise AssertionError("entered")
+
+
 def test_committed_rows_survive(tmp_path):
     store = RoundStore(tmp_path, 3)
     made = commit(store, 0) + commit(store, 1)

@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from gold_lightning.errors import GoldError, MissingDependencyError
 from gold_lightning.generators.transformers import TransformersGenerator
+from gold_lightning.paths import expand
 
 __all__ = ["EmbeddedGenerator", "embedded_folder"]
 
@@ -63,7 +64,8 @@ def embedded_folder() -> Path:
 
 
 def _unpacked() -> Path:
-    cache = Path(os.environ.get("GOLD_LIGHTNING_CACHE") or Path.home() / ".cache" / "gold_lightning")
+    name = "GOLD_LIGHTNING_CACHE"
+    cache = Path(expand(name, os.environ.get(name) or "~/.cache/gold_lightning"))
     return cache / f"smollm2-135m-instruct-{_SHA256[:12]}-{_LAYOUT}"
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from gold_lightning.errors import ConfigError, GoldError
 from gold_lightning.generators.base import Request
+from gold_lightning.paths import expand
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -36,10 +37,11 @@ def check_model(model: str) -> None:
     """Refuses a name that no model can have.
 
     Raises:
-        ConfigError: It is empty.
+        ConfigError: It is empty, or in a home folder that there is not.
     """
     if not model.strip():
         raise ConfigError("data.generator.init_args.model", model, "a hub id or a folder")
+    expand("data.generator.init_args.model", model)
 
 
 def encode(

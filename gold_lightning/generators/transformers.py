@@ -23,6 +23,7 @@ from gold_lightning.generators.base import Completion, Generator, Request
 from gold_lightning.generators.choice_tree import ChoiceTree, score_tree
 from gold_lightning.generators.encoding import check_model, check_sampling, encode, excess, refuse_excess
 from gold_lightning.generators.shared_prefix import NAME, PrefixGroup, Witness, register
+from gold_lightning.paths import expand
 
 if TYPE_CHECKING:
     from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
@@ -203,7 +204,7 @@ class TransformersGenerator(Generator):
 
     def source(self) -> str:
         """Folder or hub id to load from. Engines that bring their own weights override this."""
-        return self.model
+        return expand("data.generator.init_args.model", self.model)
 
     def generate(self, requests: Sequence[Request]) -> list[Completion]:
         if not requests:

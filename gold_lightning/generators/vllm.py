@@ -20,6 +20,7 @@ import torch
 from gold_lightning.errors import ConfigError, GoldError, require
 from gold_lightning.generators.base import Completion, Generator, Request, telling
 from gold_lightning.generators.encoding import check_model, check_sampling, encode, excess, refuse_excess
+from gold_lightning.paths import expand
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -129,7 +130,7 @@ class VLLMGenerator(Generator):
             schema = "json" if schema else "off"
         if schema not in ("off", "json"):  # a schema that nobody follows would go unnoticed
             raise ConfigError(_KEY + "schema", schema, "off or json")
-        if lora and not (Path(lora) / "adapter_config.json").is_file():
+        if lora and not (Path(expand(_KEY + "lora", lora)) / "adapter_config.json").is_file():
             raise ConfigError(_KEY + "lora", lora, "a folder with adapter_config.json")
         if tensor_parallel_size < 1:
             raise ConfigError(_KEY + "tensor_parallel_size", tensor_parallel_size, "1 or more")
@@ -250,7 +251,7 @@ class VLLMGenerator(Generator):
     def _arguments(self) -> dict[str, Any]:
         """What ``vllm.LLM`` is made with."""
         made: dict[str, Any] = {
-            "model": self.model,
+            "model": expand(_KEY + "model", self.model),
             "dtype": self.dtype,
             "tensor_parallel_size": self.tensor_parallel_size,
             "gpu_memory_utilization": self.gpu_memory_utilization,
@@ -261,7 +262,8 @@ class VLLMGenerator(Generator):
             "use_tqdm_on_load": False,
         }
         if self.lora:
-            config = json.loads((Path(self.lora) / "adapter_config.json").read_text(encoding="utf-8"))
+            folder = Path(expand(_KEY + "lora", self.lora))
+            config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
             rank = max([config["r"], *config.get("rank_pattern", {}).values()])
             made |= {"enable_lora": True, "max_lora_rank": next((r for r in _RANKS if r >= rank), rank)}
         if self.schema == "json":
@@ -299,7 +301,7 @@ class VLLMGenerator(Generator):
         if self.lora:
             from vllm.lora.request import LoRARequest
 
-            adapter = LoRARequest("adapter", 1, self.lora)
+            adapter = LoRARequest("adapter", 1, expand(_KEY + "lora", self.lora))
         names = llm.enqueue(
             [{"prompt_token_ids": part.prompt} for part in parts],
             [part.params for part in parts],

@@ -17,6 +17,7 @@ from markupsafe import Markup
 
 from gold_lightning.commands import program
 from gold_lightning.console import printable, say
+from gold_lightning.paths import expand
 from gold_lightning.report.page import contents
 from gold_lightning.report.run import Run, read_run
 from gold_lightning.report.samples import Detail, reasons_of, samples_of
@@ -49,7 +50,7 @@ def report_command(args: Sequence[str]) -> None:
         exit_on_error=False,
     )
     parser.add_argument("run", type=str, help="The run folder, runs/<task>/<name>.")
-    path = write_report(Path(parser.parse_args(list(args)).run))
+    path = write_report(Path(expand("report", parser.parse_args(list(args)).run)))
     say(f"report: {printable(str(path))}")
 
 

@@ -1,0 +1,85 @@
+"""Paths as users write them: ``~`` and ``~user`` stand for home folders, in configs, arguments and tasks alike."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from gold_lightning.errors import ConfigError
+
+__all__ = ["check_folder", "expand", "folder_for"]
+
+_INSIDE = "data/round_000/fingerprint_train.json.part"  # the longest path that is made in a run folder, or nearly
+
+
+def expand(key: str, path: str) -> str:
+    """A path with the home folder in place of a leading ``~`` or ``~user``. A variable such as ``$HOME`` stays.
+
+    A shell does so only where a word begins: not in ``--run.root=~/runs``, and in no file.
+
+    Args:
+        key: Where it was written, for the message.
+        path: What was written.
+
+    Raises:
+        ConfigError: There is no such user.
+    """
+    if not path.startswith("~"):
+        return path
+    found = os.path.expanduser(path)
+    if found == path:
+        name = path.split("/")[0]
+        raise ConfigError(key, path, f"a home folder for {name}", f"for a folder of that name: ./{path}")
+    return found
+
+
+def folder_for(key: str, path: str) -> Path:
+    """A folder that the program is to write to, expanded.
+
+    Args:
+        key: Where it was written, for the message.
+        path: What was written.
+
+    Raises:
+        ConfigError: It is no path of this machine, or one that no folder can have.
+    """
+    if match := re.match(r"([A-Za-z][A-Za-z0-9+.-]+)://(.*)|(?i:(file)):/(.*)", path):
+        if (match[1] or match[3]).lower() == "file":
+            local = (match[2] or match[4]).lstrip("/")
+            raise ConfigError(key, path, "the path of a folder and no URL", f"write /{local}")
+        hint = "write to a folder, and copy the run folder there when fit is over"
+        raise ConfigError(key, path, "a folder of this machine and no URL", hint)
+    if not path.strip():
+        raise ConfigError(key, path, "the path of a folder", "'.' is this one")
+    if "\0" in path:
+        raise ConfigError(key, path, "a path without NUL characters")
+    if re.match(r"\$\{?\w+\}?(/|$)", path):
+        hint = f"write the path itself, or ~ for your home folder; for a folder of that name: ./{path}"
+        raise ConfigError(key, path, "a path; variables are not looked up in settings", hint)
+    return Path(expand(key, path))
+
+
+def check_folder(key: str, path: Path, *, write: bool) -> None:
+    """Refuses a folder that cannot be made or used; nothing is made here.
+
+    Args:
+        key: Where it was written, for the message.
+        path: The folder, which need not be there.
+        write: Whether files are to be written into it.
+
+    Raises:
+        ConfigError: A file or a broken link stands in its way, its path is too long, or it must not be written to.
+    """
+    shown = str(path)
+    try:
+        (path / _INSIDE).exists()
+        place = next(p for p in (path, *path.parents) if p.is_symlink() or p.exists())
+    except OSError as e:
+        raise ConfigError(key, shown, f"a folder that can be reached ({e.strerror})") from None
+    if not place.exists():
+        raise ConfigError(key, shown, f"a folder, and {place} is a link to nothing")
+    if not place.is_dir():
+        raise ConfigError(key, shown, f"a folder, and {place} is a file")
+    if write and not os.access(place, os.W_OK | os.X_OK):
+        raise ConfigError(key, shown, f"a folder that may be written to, and {place.absolute()} may not")
