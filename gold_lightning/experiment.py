@@ -468,7 +468,7 @@ def _flipped(rounds: Sequence[Sequence[Mapping[str, Any]]]) -> dict[str, Any]:
     # their pairs of a flipped and another sample.
     score, pairs = 0.0, 0
     for scored in rounds:
-        known = [row for row in scored if math.isfinite(row["energy"])]
+        known = [row for row in scored if row["energy"] is not None and math.isfinite(row["energy"])]
         high = [row["energy"] for row in known if row["flipped"]]
         low = [row["energy"] for row in known if not row["flipped"]]
         if high and low:

@@ -95,8 +95,9 @@ class BatchRecord:
         completion_tokens: Tokens written.
         seconds: Wall time of the generator.
         groups: What each group of requests asked for: label, feedback, size.
-        agreed: Accepted samples whose label the generator's likelihoods favour, of ``asked_agreement``.
-        asked_agreement: Samples whose label was checked.
+        agreed: Samples whose label was checked and is the one that the generator's likelihoods favour.
+        asked_agreement: Samples whose label was checked: accepted ones, and those rejected after it for their label, as
+            surplus or as duplicates.
     """
 
     kind: Kind

@@ -5,11 +5,11 @@ from __future__ import annotations
 import csv
 import importlib.util
 import logging
-import math
 import re
 import secrets
+import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -97,7 +97,9 @@ class RoundRecord:
     @cached_property
     def energies(self) -> dict[str, list[float]]:
         """Finite energies of ``probe``, of ``train`` and of what was fed back (``fed_back``)."""
-        rows = [r for r in self.store.energies() if r["energy"] is not None and math.isfinite(r["energy"])]
+        # A file holds null for nan, and the largest number for an infinite one.
+        known = [r for r in self.store.energies() if r["energy"] is not None]
+        rows = [r for r in known if abs(r["energy"]) < sys.float_info.max]
         found = {kind: [r["energy"] for r in rows if r["kind"] == kind] for kind in get_args(Kind)}
         return found | {"fed_back": [r["energy"] for r in rows if r["fed_back"]]}
 
@@ -250,6 +252,12 @@ class RunCSVLogger(CSVLogger):
 
     def __init__(self, run_dir: str) -> None:
         super().__init__(run_dir, name="", version="")
+        self._rounds: set[int] | None = None  # that the file holds; read once, then counted
+
+    def log_metrics(self, metrics: dict[str, Any], step: int | None = None) -> None:
+        super().log_metrics(metrics, step)
+        if self._rounds is not None:
+            self._rounds |= _rounds_of([metrics])
 
     @property
     @rank_zero_only
@@ -273,6 +281,7 @@ class RunCSVLogger(CSVLogger):
         made.save()
         rows = self._rows()
         kept = [row for row in rows if int(row.get("step") or 0) < step]
+        self._rounds = _rounds_of(kept)
         if len(kept) < len(rows):
             (Path(self.root_dir) / "metrics.csv").unlink()
             made.metrics, made.metrics_keys = kept, []
@@ -280,8 +289,10 @@ class RunCSVLogger(CSVLogger):
 
     def rounds(self) -> set[int]:
         """The rounds that the file holds."""
-        self.save()
-        return {int(float(row["round/number"])) for row in self._rows() if "round/number" in row}
+        if self._rounds is None:
+            self.save()
+            self._rounds = _rounds_of(self._rows())
+        return self._rounds
 
     def _rows(self) -> list[dict[str, Any]]:
         path = Path(self.root_dir) / "metrics.csv"
@@ -289,6 +300,10 @@ class RunCSVLogger(CSVLogger):
             return []
         with path.open(encoding="utf-8", newline="") as file:
             return [{k: v for k, v in row.items() if v not in ("", None)} for row in csv.DictReader(file)]
+
+
+def _rounds_of(rows: Iterable[Mapping[str, Any]]) -> set[int]:
+    return {int(float(row["round/number"])) for row in rows if "round/number" in row}
 
 
 def set_up_wandb(given: Any, run_dir: Path) -> None:

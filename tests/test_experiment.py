@@ -418,7 +418,14 @@ def test_auroc_of_flipped_labels_is_the_share_of_pairs_within_rounds():
     assert found["probe"] == [sum(row["flipped"] for row in every), 73]
     assert _flipped([[scored(1.0, flipped=True)], []])["auroc"] is None
     # Energies of a run that lost its way are no numbers, and nothing is known of them.
-    odd = [[scored(math.nan, flipped=True), scored(2.0, flipped=True), scored(1.0, flipped=False)]]
+    odd = [
+        [
+            scored(math.nan, flipped=True),
+            scored(None, flipped=True),
+            scored(2.0, flipped=True),
+            scored(1.0, flipped=False),
+        ]
+    ]
     assert _flipped(odd)["auroc"] == 1.0
 
 

@@ -166,6 +166,32 @@ def test_the_csv_file_goes_on_and_forgets_what_came_from_a_step_on(tmp_path):
     assert third.rounds() == set() and not (tmp_path / "metrics.csv").exists()
 
 
+def test_the_csv_file_is_read_once_whatever_the_number_of_rounds(tmp_path, tiny_student, store, monkeypatch):
+    data = GoldDataModule(student=tiny_student, run_dir=str(tmp_path))
+    logger = RunCSVLogger(str(tmp_path))
+    trainer = SimpleNamespace(datamodule=data, loggers=[logger], is_global_zero=True, global_step=0)
+    reads = []
+    rows_of = RunCSVLogger._rows
+    monkeypatch.setattr(RunCSVLogger, "_rows", lambda self: reads.append(1) or rows_of(self))
+    callback = RoundLogger()
+    callback.on_train_start(trainer, None)
+    for number in range(12):
+        write_lines(tmp_path / "rounds.jsonl", [row(r) | {"step": 4 * (r + 1)} for r in range(number + 1)])
+        data.round = number + 1
+        callback.on_train_epoch_end(trainer, None)
+    assert [r for _, r, _ in logged_rounds(tmp_path)] == [str(r) for r in range(12)] and len(reads) <= 3
+    again = RunCSVLogger(str(tmp_path))
+    again.forget_from(20)
+    assert again.rounds() == {0, 1, 2, 3, 4}
+    again.log_metrics({"round/number": 5}, step=23)
+    assert again.rounds() == {0, 1, 2, 3, 4, 5}
+
+
+def logged_rounds(run_dir):
+    with (run_dir / "metrics.csv").open(newline="") as file:
+        return [(r["step"], r["round/number"], r) for r in csv.DictReader(file) if r["round/number"]]
+
+
 def test_a_run_folder_has_one_id(tmp_path):
     made = wandb_id(tmp_path / "a")
     assert re.fullmatch(r"[0-9a-f]{8}", made) and wandb_id(tmp_path / "a") == made != wandb_id(tmp_path / "b")

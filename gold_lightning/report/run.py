@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -192,7 +193,8 @@ def _read_round(folder: Path, number: int, row: Mapping[str, Any]) -> Round:
     for scored in read_lines(store.folder / "energies.jsonl") if row else ():
         kind, id_, energy = scored.get("kind"), scored.get("id"), scored.get("energy")
         if kind in energies and isinstance(id_, str) and isinstance(energy, int | float) and _is_number(energy):
-            energies[kind][id_] = float(energy)
+            if abs(energy) < sys.float_info.max:  # what stands there for an infinite one
+                energies[kind][id_] = float(energy)
     return Round(
         number=number,
         row=row,
