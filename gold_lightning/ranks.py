@@ -96,6 +96,12 @@ class Fleet(Generator):
     def fingerprint(self) -> dict[str, Any]:
         return self.generator.fingerprint()
 
+    def earlier_fingerprints(self) -> list[dict[str, Any]]:
+        return self.generator.earlier_fingerprints()
+
+    def origin(self) -> str:
+        return self.generator.origin()
+
     def _serve(self) -> None:
         while True:
             order = self._tell(None)

@@ -23,6 +23,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal, get_args
 
 from gold_lightning.errors import BusyError, GoldError
@@ -323,18 +324,22 @@ class RoundStore:
         part.rename(kept)
         return kept
 
-    def take_over(self, kind: Kind, parts: Mapping[str, str]) -> None:
+    def take_over(
+        self, kind: Kind, parts: Mapping[str, str], same: Mapping[str, Sequence[str]] = MappingProxyType({})
+    ) -> None:
         """Notes what samples are asked for with. Where they were asked for in another way, they are set aside.
 
         Args:
             kind: Training samples or the probe set.
             parts: Hash of everything the samples depend on, by a name that a person understands.
+            same: Other hashes of the same, by that name: what an earlier version took of it.
 
         Raises:
             GoldError: They are samples of another task; one run does not mix them.
         """
         path = self.folder / f"fingerprint_{kind}.json"
-        held = self._fingerprint(kind)
+        noted = self._fingerprint(kind)
+        held = {name: parts.get(name, h) if h in same.get(name, ()) else h for name, h in noted.items()}
         if self._batches[kind] and held != parts:
             other = sorted(k for k in parts.keys() | held.keys() if parts.get(k) != held.get(k))
             self._refuse_task(other)
@@ -352,12 +357,13 @@ class RoundStore:
             # A new round of a run: what changes with every round is no news.
             before = self.folder.with_name(f"round_{self.round - 1:03d}") / path.name
             was = _read_json(before)
+            was |= {name: parts[name] for name in same.keys() & was.keys() & parts.keys() if was[name] in same[name]}
             steady = [k for k in was.keys() & parts.keys() if k not in ("feedback", "training samples")]
             if other := sorted(k for k in steady if parts[k] != was[k]):
                 self._refuse_task(other)
                 _log.warning("from round %d on samples are asked for with another %s", self.round, ", ".join(other))
         self.folder.mkdir(parents=True, exist_ok=True)
-        if held != parts:
+        if noted != parts:
             part = path.with_name(path.name + ".part")
             part.write_text(json.dumps(parts, indent=1, sort_keys=True) + "\n", encoding="utf-8")
             part.replace(path)  # whole or not at all: a kill may come at any time

@@ -20,7 +20,7 @@ from gold_lightning.ledger import Budget, Spent
 from gold_lightning.plan import Plan
 from gold_lightning.pool import FeedbackPool
 from gold_lightning.prompt import Hint, agreement_request, probe_request, training_request
-from gold_lightning.store import BatchRecord, Kind, RoundStore, StoredSample, digest
+from gold_lightning.store import BatchRecord, Kind, RoundStore, StoredSample, digest, read_lines
 from gold_lightning.task import Sample, Task
 
 __all__ = ["Answers", "Asked", "Judged", "Progress", "Synthesizer"]
@@ -215,11 +215,13 @@ class Synthesizer:
                 "seed": digest(self.seed),
                 **depends,
             },
+            {"generator": [digest(was) for was in self.generator.earlier_fingerprints()]},
         )
         self._remember_before(round_, kind)
         self._remember(store.accepted(kind))
         missing = self.missing(round_, kind, store.accepted(kind))
         tokens, seconds, found = 0, 0.0, len(store.accepted(kind))
+        silent = _unanswered(store, kind)  # in earlier sittings: the server may answer now
         if missing and self.report:
             asked_for = sum(b.requested for b in store.batches(kind))
             self.report(Progress(round_, kind, found, quota, asked_for, 0, 0, 0.0))
@@ -227,8 +229,10 @@ class Synthesizer:
             requested = sum(b.requested for b in store.batches(kind))
             limit = math.ceil(self.plan.max_attempts * quota)
             kept = len(store.accepted(kind))
-            if _most_accepted(kept, requested, limit - requested) < missing.total():
-                raise QuotaError(_yield_table(store, kind, quota, missing, requested, limit))
+            tried = requested - silent
+            if _most_accepted(kept, tried, limit - tried) < missing.total():
+                lent = self.spent(round_, round_)
+                raise QuotaError(_yield_table(store, kind, quota, missing, requested, limit, lent))
             asked, groups = self.ask(
                 round_, kind, pool, rate, store.batches(kind), store.accepted(kind), store.accepted("train")
             )
@@ -552,8 +556,26 @@ def _most_accepted(accepted: int, requested: int, more: int) -> float:
     return more * (share + z * z / (2 * requested) + spread) / (1 + z * z / requested)
 
 
+_NO_ANSWER = {
+    "filtered": "a filter refuses these prompts (the log has its words): change the wording of the task and its demos, "
+    "or take a server or model without it",
+    "failed": "the server broke these answers off (the log has its words): start again when it is well",
+    "empty": "the model wrote nothing: thinking may take all tokens (a higher max_sample_tokens of the task; with "
+    "OpenAIGenerator, extra: {chat_template_kwargs: {enable_thinking: false}}), or the server drops the text",
+    "only_thinking": "the model only thinks: turn that off, or raise max_sample_tokens of the task",
+    "label_unchecked": "the generator does not answer with a label: set data.plan.label_agreement to off",
+}
+"""What to do about requests that have no answer. They are not stored, and the same command asks anew."""
+
+
+def _unanswered(store: RoundStore, kind: Kind) -> int:
+    """How many requests of committed batches had no answer."""
+    rows = (row for row in read_lines(store.folder / "rejects.jsonl") if row.get("kind") == kind)
+    return sum(row.get("reason") in _NO_ANSWER or not str(row.get("raw", "")).strip() for row in rows)
+
+
 def _yield_table(
-    store: RoundStore, kind: Kind, quota: int, missing: Counter[str | None], requested: int, limit: int
+    store: RoundStore, kind: Kind, quota: int, missing: Counter[str | None], requested: int, limit: int, spent: Spent
 ) -> str:
     kept = len(store.accepted(kind))
     name = "training" if kind == "train" else "probe"
@@ -564,5 +586,16 @@ def _yield_table(
     if requested < limit:
         rows.append(f"stopped early: at this yield {limit} requests (data.plan.max_attempts) would not do")
     rows.append("raw texts: " + str(store.folder / "rejects.jsonl"))
-    rows.append("change: demos, limits or checks of the task, --data.generator, or a higher --data.plan.max_attempts")
+    common = [(reason, count) for reason, count in store.rejects(kind).most_common(2) if 3 * count >= requested - kept]
+    rows += [f"{reason}: {_NO_ANSWER[reason]}" for reason, _ in common if reason in _NO_ANSWER]
+    if 2 * spent.reused > spent.calls + spent.reused:
+        rows.append(
+            f"{spent.reused} of {spent.calls + spent.reused} answers of the round are stored ones of other runs: "
+            "--data.reuse_completions false asks anew"
+        )
+    silent = _unanswered(store, kind)
+    again = "start it again when that is mended, or " if 2 * silent > requested else ""
+    rows.append(
+        f"change: {again}demos, limits or checks of the task, --data.generator, or a higher --data.plan.max_attempts"
+    )
     return "\n".join(rows)

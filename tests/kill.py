@@ -134,7 +134,8 @@ def kill_at(pid, pipe, phase, entry, delay):
 
 
 def timeless(row):
-    return {k: v for k, v in row.items() if k != "seconds"}
+    # A request without an answer is asked again if a kill comes before it is judged: that is paid for, and counted.
+    return {k: v for k, v in row.items() if k not in ("seconds", "tokens_so_far")}
 
 
 def outcome(folder):
@@ -143,7 +144,8 @@ def outcome(folder):
     for path in sorted((folder / "data").glob("round_*/*.json*")):
         rows = read_lines(path) if path.suffix == ".jsonl" else [json.loads(path.read_text())]
         found[f"{path.parent.name}/{path.name}"] = digest([timeless(row) for row in rows])
-    found["completions"] = digest(sorted(row["key"] for row in read_lines(folder / "data" / "completions.jsonl")))
+    rows = read_lines(folder / "data" / "completions.jsonl")
+    found["completions"] = digest(sorted(row["key"] for row in rows if "text" in row))
     found["rounds"] = digest([timeless(row) for row in read_lines(folder / "rounds.jsonl")])
     for name in ("last", "best"):
         held = torch.load(folder / "checkpoints" / f"{name}.ckpt", weights_only=True)
@@ -190,7 +192,8 @@ def campaign(kills, arguments, root, name, rng, phases):
             else:
                 killed = kill_at(pid, pipe, phase, rng.choice([0, 0, 1, 2]), rng.random() ** 2 * 0.03)
             again += len(stored.intersection(asked.read_text().split()[before:]))
-            stored |= {row["key"] for row in kept_rows(folder / "data" / "completions.jsonl")[0]}
+            rows, _ = kept_rows(folder / "data" / "completions.jsonl")
+            stored |= {row["key"] for row in rows if "text" in row}
             now = {r["id"] for p in folder.glob("data/round_*/train.jsonl") for r in read_lines(p)}
             committed = {
                 s.id for r in store.rounds_in(folder) for s in RoundStore(folder, r, read_only=True).accepted("train")

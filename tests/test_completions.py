@@ -1,6 +1,8 @@
 """Completions by what was asked: stored at once, and never asked for again."""
 
 import json
+import math
+import os
 from dataclasses import replace
 
 import pytest
@@ -22,8 +24,11 @@ def log(tmp_path, run="one", others=()):
 class Streaming(Generator):
     """Gives completions from the last request to the first, and may fail before one."""
 
-    def __init__(self, fail_at=None):
-        self.fail_at, self.asked = fail_at, []
+    def __init__(self, fail_at=None, where="", made=None):
+        self.fail_at, self.asked, self.where, self.made = fail_at, [], where, made or {}
+
+    def origin(self):
+        return self.where
 
     def generate(self, requests):
         found = dict(self.stream(requests))
@@ -34,7 +39,7 @@ class Streaming(Generator):
             if requests[at].own == self.fail_at:
                 raise ConnectionError("gone")
             self.asked.append(requests[at].own)
-            yield at, Completion(requests[at].own.upper(), 3, 1)
+            yield at, self.made.get(requests[at].own) or Completion(requests[at].own.upper(), 3, 1)
 
 
 def test_what_was_answered_is_not_asked_again_in_this_run_or_the_next(tmp_path):
@@ -216,3 +221,155 @@ def test_lone_surrogates_survive(tmp_path):
     first = Completions(generator, log(tmp_path)).answer(ask("a"), 0)
     assert Completions(generator, log(tmp_path)).answer(ask("a"), 0) == first
     assert all(json.loads(line) for line in log(tmp_path).path.read_bytes().split(b"\n") if line)
+
+
+# What is no answer
+
+UNANSWERED = {
+    "no text": Completion("", 5, 2),
+    "spaces": Completion(" \n", 5, 2),
+    "thinking took all": Completion("", 5, 2, "length"),
+    "filtered": Completion("", 5, 2, "filtered"),
+    "filtered half way": Completion("a riv", 5, 2, "filtered"),
+    "broken off": Completion("a riv", 5, 2, "failed"),
+    "no likelihoods": Completion("", 5, 2, choice_log_probs=()),
+    "no mass": Completion("", 5, 2, choice_log_probs=(-math.inf, -math.inf)),
+    "no numbers": Completion("", 5, 2, choice_log_probs=(math.nan, -1.0)),
+    "none of the labels": Completion("", 5, 2, choice_log_probs=(-3.0, -3.0)),
+}
+
+
+@pytest.mark.parametrize("name", UNANSWERED)
+def test_what_is_no_answer_is_asked_again_and_paid_for_each_time(tmp_path, name):
+    bad = UNANSWERED[name]
+    first = Completions(Streaming(made={"a": bad}), log(tmp_path)).answer(ask("a", "b"), 0)
+    assert first[0] == bad or name == "no numbers"
+    assert all("text" not in row for row in read_lines(log(tmp_path).path) if row.get("unanswered"))
+    assert "Infinity" not in log(tmp_path).path.read_text() and "NaN" not in log(tmp_path).path.read_text()
+    again = Streaming()
+    completions = Completions(again, log(tmp_path))
+    assert [c.text for c in completions.answer(ask("a", "b"), 0)] == ["A", "B"]
+    assert again.asked == ["a"]
+    assert completions.log.spent() == log(tmp_path).spent() == Spent(3, 5 + 3 + 3, 2 + 1 + 1)
+    other = Streaming()
+    Completions(other, log(tmp_path, "two", [log(tmp_path).path])).answer(ask("a", "b"), 0)
+    assert other.asked == []
+
+
+@pytest.mark.parametrize("name", ["no text", "spaces", "thinking took all", "no mass", "none of the labels"])
+def test_what_an_earlier_version_stored_without_an_answer_is_asked_again(tmp_path, name):
+    Completions(Streaming(), log(tmp_path)).answer(ask("a", "b"), 0)
+    path = log(tmp_path).path
+    rows = read_lines(path)
+    bad = UNANSWERED[name]
+    old = {"text": bad.text, "finish": bad.finish, "choice_log_probs": list(bad.choice_log_probs)}
+    path.write_text("".join(json.dumps(row | (old if row["text"] == "A" else {})) + "\n" for row in rows))
+    for folder, others in (("two", [path]), ("one", ())):
+        again = Streaming()
+        found = Completions(again, log(tmp_path, folder, others)).answer(ask("a", "b"), 0)
+        assert [c.text for c in found] == ["A", "B"] and again.asked == ["a"]
+
+
+def test_a_row_without_an_answer_does_not_hide_one_that_has_it(tmp_path):
+    Completions(Streaming(made={"a": Completion("")}), log(tmp_path, "1")).answer(ask("a"), 0)
+    Completions(Streaming(), log(tmp_path, "2")).answer(ask("a"), 0)
+    last = Streaming()
+    others = [log(tmp_path, "1").path, log(tmp_path, "2").path]
+    assert Completions(last, log(tmp_path, "3", others)).answer(ask("a"), 0)[0].text == "A"
+    assert last.asked == []
+
+
+def test_a_batch_that_was_computed_at_once_and_answered_in_part_stays_as_it_was_in_its_run(tmp_path):
+    def engine(text):
+        return ScriptedGenerator(lambda r: text if r.own == "b" else r.own)
+
+    requests = ask("a", "b", "c")
+    wanted = Completions(engine(" "), log(tmp_path)).answer(requests, 0)
+    again = engine("other")
+    assert Completions(again, log(tmp_path)).answer(requests, 0) == wanted and again.requests == []
+    other = engine("other")
+    found = Completions(other, log(tmp_path, "two", [log(tmp_path).path])).answer(requests, 0)
+    assert [c.text for c in found] == ["a", "other", "c"] and other.requests == requests[1:2]
+
+
+def test_a_batch_without_any_answer_is_asked_again_in_its_run_too(tmp_path):
+    Completions(ScriptedGenerator([""]), log(tmp_path)).answer(ask("a", "b"), 0)
+    again = ScriptedGenerator(["text"])
+    assert {c.text for c in Completions(again, log(tmp_path)).answer(ask("a", "b"), 0)} == {"text"}
+
+
+def test_a_choice_without_mass_beside_others_is_an_answer(tmp_path):
+    scored = Completion("", 5, 0, choice_log_probs=(-1.5, -math.inf))
+    found = Completions(Streaming(made={"a": scored}), log(tmp_path)).answer(ask("a"), 0)
+    again = Streaming()
+    assert Completions(again, log(tmp_path)).answer(ask("a"), 0) == found == [scored] and again.asked == []
+    assert "Infinity" not in log(tmp_path).path.read_text()
+
+
+# Who is lent what, and how
+
+
+def test_completions_of_another_place_are_not_taken_from_other_runs(tmp_path):
+    Completions(Streaming(where="here:1"), log(tmp_path)).answer(ask("a"), 0)
+    theirs = [log(tmp_path).path]
+    for where, asked in (("here:1", []), ("here:2", ["a"]), ("", ["a"])):
+        generator = Streaming(where=where)
+        Completions(generator, log(tmp_path, f"at {where}", theirs)).answer(ask("a"), 0)
+        assert generator.asked == asked
+    moved = Streaming(where="here:2")
+    Completions(moved, log(tmp_path)).answer(ask("a"), 0)
+    assert moved.asked == []  # the run itself goes on
+
+
+def test_what_a_run_was_given_under_an_earlier_fingerprint_stays_its_own(tmp_path):
+    class Renamed(Streaming):
+        def fingerprint(self):
+            return {"new": 1}
+
+        def earlier_fingerprints(self):
+            return [{"older": 1}, Streaming().fingerprint()]
+
+    Completions(Streaming(), log(tmp_path)).answer(ask("a"), 0)
+    own, other = Renamed(), Renamed()
+    assert Completions(own, log(tmp_path)).answer(ask("a", "b"), 0)[0].text == "A"
+    assert own.asked == ["b"]
+    Completions(other, log(tmp_path, "two", [log(tmp_path).path])).answer(ask("a", "b"), 0)
+    assert other.asked == ["a"]
+
+
+def test_what_is_lent_together_is_written_once(tmp_path, monkeypatch):
+    names = [f"n{i}" for i in range(50)]
+    Completions(ScriptedGenerator(lambda r: r.own), log(tmp_path)).answer(ask(*names), 0)  # rows of one batch
+    two = log(tmp_path, "two", [log(tmp_path).path])
+    synced, real = [], os.fsync
+    monkeypatch.setattr(os, "fsync", lambda file: (synced.append(file), real(file)))
+    completions = Completions(ScriptedGenerator(["other"]), two)
+    assert [c.text for c in completions.answer(ask(*names[:20]), 0)] == names[:20]
+    assert len(synced) == 1
+    assert len(read_lines(two.path)) == 20
+    assert log(tmp_path, "two").spent() == Spent(reused=20)  # none of them waits for the rest of its batch
+
+
+def test_files_of_other_runs_are_not_parsed_to_look_for_a_key(tmp_path, monkeypatch):
+    path = tmp_path / "one" / "data" / "completions.jsonl"
+    Completions(Streaming(), log(tmp_path)).answer(ask("a"), 0)
+    (row,) = read_lines(path)
+    lines = [json.dumps(row | {"key": f"{i:032x}", "text": '"key": ' * 5}) for i in range(500)]
+    path.write_text("\n".join([*lines, json.dumps(row), '{"key": "torn']))
+    parsed, real = [], json.loads
+    monkeypatch.setattr(json, "loads", lambda text: (parsed.append(text), real(text))[1])
+    generator = Streaming()
+    Completions(generator, log(tmp_path, "two", [path])).answer(ask("a", "b"), 0)
+    assert generator.asked == ["b"] and len(parsed) == 1
+
+
+def test_keys_that_begin_alike_and_rows_in_another_form_are_told_apart(tmp_path):
+    path = tmp_path / "one" / "data" / "completions.jsonl"
+    Completions(Streaming(), log(tmp_path)).answer(ask("a", "b"), 0)
+    b, a = read_lines(path)
+    twin = a | {"key": a["key"][:16] + "0" * 16, "text": "twin"}
+    turned = dict(reversed(b.items()))
+    path.write_text("".join(json.dumps(row) + "\n" for row in (twin, turned, a)))
+    generator = Streaming()
+    found = Completions(generator, log(tmp_path, "two", [path])).answer(ask("a", "b"), 0)
+    assert [c.text for c in found] == ["A", "B"] and generator.asked == []

@@ -812,17 +812,32 @@ def test_the_fingerprint_is_of_what_is_asked():
     def of(**how):
         return OpenAIGenerator(**{"model": "m", "base_url": "http://a/v1", **how}).fingerprint()
 
-    same = [{"base_url": ["http://b/v1"]}, {"api_key_env": "KEY"}, {"concurrency": 2}, {"timeout": 3.0}, {"retries": 1}]
+    same = [{"api_key_env": "KEY"}, {"concurrency": 2}, {"timeout": 3.0}, {"retries": 1}, {"batch_size": 7}]
+    same += [{"base_url": u} for u in (["http://a/v1", "http://b/v1"], "HTTP://A:80/v1/", "https://a/v1")]
+    same += [{"api_key_header": "api-key"}, {"max_tokens_field": "max_completion_tokens"}]
     other = [{"model": "n"}, {"temperature": 0.1}, {"top_p": 0.5}, {"form": "completion"}, {"schema": "json_schema"}]
-    other += [{"continue_answer": True}, {"extra": {"top_k": 3}}]
+    other += [{"continue_answer": True}, {"extra": {"top_k": 3}}, {"system": "user"}, {"server": "big"}]
+    other += [{"base_url": u} for u in ("http://b/v1", "http://a:8000/v1", "http://a/deployments/x/v1")]
     assert all(of(**how) == of() for how in same)
     assert all(of(**how) != of() for how in other)
+    assert of(server="big", base_url="http://b/v1") == of(server="big")
     json.dumps(of())
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "[::1]", "127.0.0.2"])
+def test_a_server_of_this_machine_is_the_same_under_another_port_in_its_run_alone(host):
+    one, two = (OpenAIGenerator("m", f"http://{host}:{port}/v1") for port in (8000, 8001))
+    assert one.fingerprint() == two.fingerprint()
+    assert one.origin() != two.origin()
 
 
 @pytest.mark.parametrize(
     ("change", "key"),
     [
+        ({"system": "none"}, "system"),
+        ({"api_key_header": "Content-Type"}, "api_key_header"),
+        ({"api_key_header": "a key: x"}, "api_key_header"),
+        ({"base_url": "http://localhost/v1/chat/completions"}, "base_url"),
         ({"model": ""}, "model"),
         ({"base_url": []}, "base_url"),
         ({"base_url": "localhost:8000/v1"}, "base_url"),

@@ -226,6 +226,21 @@ def test_samples_that_were_asked_for_in_another_way_are_set_aside(tmp_path, part
     assert list(last.accepted("train")) == new and not caplog.records
 
 
+def test_what_an_earlier_version_noted_for_the_same_is_the_same(tmp_path, caplog):
+    store = RoundStore(tmp_path, 0)
+    store.take_over("train", PARTS | {"generator": "as it was noted then"})
+    made = commit(store, 0)
+    same = {"generator": ["older", "as it was noted then"]}
+    again = RoundStore(tmp_path, 0)
+    again.take_over("train", PARTS, same)
+    RoundStore(tmp_path, 1).take_over("train", PARTS, same)
+    assert list(again.accepted("train")) == made and not caplog.records
+    RoundStore(tmp_path, 0).take_over("train", PARTS)  # noted as it is now
+    assert not caplog.records
+    RoundStore(tmp_path, 0).take_over("train", PARTS | {"generator": "other"}, {"generator": ["older"]})
+    assert "another generator" in caplog.text
+
+
 def test_another_task_is_refused(tmp_path):
     store = RoundStore(tmp_path, 0)
     store.take_over("train", PARTS)

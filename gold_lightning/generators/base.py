@@ -16,7 +16,6 @@ __all__ = [
     "Request",
     "ScriptedGenerator",
     "has_preference",
-    "is_answered",
     "telling",
 ]
 
@@ -90,6 +89,16 @@ class Completion:
     finish: Finish = "stop"
     choice_log_probs: tuple[float, ...] = ()
 
+    @property
+    def is_answer(self) -> bool:
+        """Whether it answers anything: a text that was neither withheld nor broken off, or a preference.
+
+        What is no answer is not stored: it is asked for again wherever it is needed again.
+        """
+        if self.finish not in ("stop", "length"):
+            return False
+        return bool(self.text.strip()) or has_preference(self.choice_log_probs)
+
 
 _NO_MASS = -9999.0  # how servers write a log-likelihood of nothing
 
@@ -105,20 +114,6 @@ def has_preference(log_probs: Sequence[float]) -> bool:
     if not log_probs or any(math.isnan(p) or p == math.inf for p in log_probs):
         return False
     return max(log_probs) > _NO_MASS and (len(log_probs) == 1 or len(set(log_probs)) > 1)
-
-
-def is_answered(request: Request, completion: Completion) -> bool:
-    """Whether a completion answers its request: a text that was not withheld or broken off, or a preference.
-
-    What is no answer is asked for again wherever it is needed again; see :mod:`gold_lightning.completions`.
-
-    Args:
-        request: What was asked.
-        completion: What was given.
-    """
-    if completion.finish not in ("stop", "length"):
-        return False
-    return has_preference(completion.choice_log_probs) if request.choices else bool(completion.text.strip())
 
 
 class Generator(ABC):
@@ -169,6 +164,17 @@ class Generator(ABC):
         An engine that does not know its model's limit says 0.
         """
         return [0] * len(requests)
+
+    def earlier_fingerprints(self) -> list[dict[str, Any]]:
+        """What :meth:`fingerprint` was for the same completions in earlier versions: a run that began then goes on."""
+        return []
+
+    def origin(self) -> str:
+        """Where the completions come from, if another place may have another model under the same fingerprint.
+
+        A run goes on with what it has from any origin; from other runs it takes what has its own.
+        """
+        return ""
 
     def fingerprint(self) -> dict[str, Any]:
         """Plain values on which the completions depend (model, sampling), without secrets."""

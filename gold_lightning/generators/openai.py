@@ -85,6 +85,9 @@ class OpenAIGenerator(Generator):
         max_context: Tokens that the model takes, prompt and completion together; a request that is longer by our
             estimate (4 bytes a token) is not sent. 0 leaves that to the server.
         max_tokens_field: What the server calls the most tokens to write.
+        server: Name of what answers, by which completions are stored; by default host and path of the first URL, and
+            on this machine any port. Name it if it moves from host to host, or if two on this machine have different
+            models of one name.
     """
 
     def __init__(
@@ -112,6 +115,7 @@ class OpenAIGenerator(Generator):
         tokens_per_minute: float = 0.0,
         max_context: int = 0,
         max_tokens_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens",
+        server: str = "",
     ) -> None:
         if isinstance(schema, bool):  # what YAML makes of on and off
             schema = "json_schema" if schema else "off"
@@ -188,11 +192,22 @@ class OpenAIGenerator(Generator):
             requests_per_minute,
             tokens_per_minute,
         )
+        # Of a list the first URL: the others have the same model.
+        self._server, self._origin = server or addresses[0].place_without_port, server or addresses[0].place
         self._said: set[str] = set()  # what was logged, which is logged once
 
     def fingerprint(self) -> dict[str, Any]:
+        names = ("model", "form", "temperature", "top_p", "schema", "continue_answer", "system", "extra")
+        return super().fingerprint() | {name: getattr(self, name) for name in names} | {"server": self._server}
+
+    def earlier_fingerprints(self) -> list[dict[str, Any]]:
+        if self.system != "message":
+            return []
         names = ("model", "form", "temperature", "top_p", "schema", "continue_answer", "extra", "batch_size")
-        return super().fingerprint() | {name: getattr(self, name) for name in names}
+        return [super().fingerprint() | {name: getattr(self, name) for name in names}]
+
+    def origin(self) -> str:
+        return self._origin
 
     def excess(self, requests: Sequence[Request]) -> list[int]:
         if not self.max_context:

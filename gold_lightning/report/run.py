@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from gold_lightning.completions import kept_rows
+from gold_lightning.completions import CompletionLog, kept_rows
 from gold_lightning.errors import GoldError
 from gold_lightning.ledger import Budget, Spent
 from gold_lightning.store import BatchRecord, Kind, RoundStore, StoredSample, read_lines, rounds_in
@@ -215,20 +215,9 @@ def _spent(path: Path, last: Mapping[str, Any]) -> Spent:
     if not path.is_file():
         told = last.get("tokens_so_far", {})
         return Spent(*(told.get(name, 0) for name in ("calls", "prompt", "completion", "reused_calls")))
-    seen: set[str] = set()
-    calls = prompt = completion = reused = 0
-    for row in kept_rows(path)[0]:
-        key = row.get("key")
-        if not isinstance(key, str) or key in seen:
-            continue
-        seen.add(key)
-        if row.get("reused"):
-            reused += 1
-            continue
-        calls += 1
-        prompt += row.get("prompt_tokens", 0)
-        completion += row.get("completion_tokens", 0)
-    return Spent(calls, prompt, completion, reused)
+    log = CompletionLog()  # of none of its own
+    log.add(kept_rows(path)[0])
+    return log.spent()
 
 
 def _first(path: Path) -> dict[str, Any]:

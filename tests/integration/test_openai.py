@@ -89,6 +89,105 @@ def test_a_whole_run_over_a_server_of_which_a_third_of_the_calls_fail(tmp_path, 
     assert "GOLD_KEY" in (folder / "config.yaml").read_text()  # by name
 
 
+@pytest.fixture
+def fit(tmp_path, monkeypatch, tiny_student):
+    """Runs ``fit`` over a server, and gives its exit status."""
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+
+    def run(server, name="t", **settings):
+        settings = {"model": "toy", "base_url": server.url, "form": "chat", "backoff": 0.01, **settings}
+        config = {
+            "run": {"root": str(tmp_path / "runs"), "name": name},
+            "data": {
+                "generator": {"class_path": "gold_lightning.generators.OpenAIGenerator", "init_args": settings},
+                "plan": {"samples_per_round": 8, "probe_per_round": 4, "label_agreement": "off"},
+                "passes_per_round": 1,
+            },
+            "model": {"student": tiny_student},
+            "trainer": {"max_epochs": 1},
+        }
+        (tmp_path / "run.yaml").write_text(yaml.safe_dump(config))
+        return main(["fit", "--config", "quickstart.yaml", "--config", str(tmp_path / "run.yaml")])
+
+    return run
+
+
+FILTERED = Fault(status=400, body=json.dumps({"error": {"message": "flagged", "code": "content_filter"}}))
+NO_TEXT = Fault(
+    "body",
+    body=json.dumps(
+        {
+            "choices": [{"message": {"content": None, "reasoning_content": "Let me think"}, "finish_reason": "stop"}],
+            "usage": {"prompt_tokens": 10, "completion_tokens": 5},
+        }
+    ),
+)
+
+
+def test_refused_prompts_are_rejects_and_the_run_goes_on(tmp_path, fit):
+    with FakeServer(replies=news, limit=2000) as server:
+        server.faults = lambda call: FILTERED if call.body["seed"] % 4 == 0 else None
+        assert fit(server) == 0
+        refused = sum(call.fault is not None for call in server.calls)
+        (row,) = read_lines(tmp_path / "runs" / "news_topics" / "t" / "rounds.jsonl")
+        assert row["train"]["rejects"].get("filtered", 0) + row["probe"]["rejects"].get("filtered", 0) == refused > 0
+        assert (row["train"]["accepted"], row["probe"]["accepted"]) == (8, 4)
+        assert row["tokens_so_far"]["calls"] == len(server.calls)
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason", "said"), [(FILTERED, "filtered", "a filter refuses"), (NO_TEXT, "empty", "thinking")]
+)
+def test_a_round_without_answers_ends_and_the_same_command_goes_on_when_that_is_mended(
+    tmp_path, fit, capsys, fault, reason, said
+):
+    with FakeServer(replies=news, limit=2000) as server:
+        server.faults = lambda call: fault
+        assert fit(server) == 2
+        told = capsys.readouterr().err
+        assert f"  {reason:<20}" in told and f"{reason}: " in told and said in told
+        assert "start it again when that is mended" in told
+        before, server.faults = len(server.calls), lambda call: None
+        assert fit(server) == 0  # the same command
+        same = len(server.calls) - before
+        assert same >= 12
+        rows = read_lines(tmp_path / "runs" / "news_topics" / "t" / "data" / "completions.jsonl")
+        assert sum("text" in row for row in rows) == same and len(rows) == len(server.calls)
+        before = len(server.calls)
+        assert fit(server, "another") == 0  # and another run, which is lent what was answered
+        assert len(server.calls) > before
+
+
+def test_a_round_that_gives_up_over_stored_answers_of_other_runs_says_so(fit, capsys):
+    with FakeServer(replies=lambda body: "no", limit=2000) as server:
+        assert fit(server) == 2
+        asked = len(server.calls)
+        capsys.readouterr()
+        assert fit(server, "another") == 2
+        assert len(server.calls) == asked
+        told = capsys.readouterr().err
+    assert "answers of the round are stored ones of other runs: --data.reuse_completions false asks anew" in told
+
+
+def test_a_run_goes_on_under_another_port_and_other_runs_ask_anew(tmp_path, fit, capsys):
+    replies = [Fault(status=400) if n == 9 else None for n in range(10)]
+    with FakeServer(replies=news, limit=2000) as first:
+        first.faults = lambda call: replies[min(call.number, 9)]
+        assert fit(first, batch_size=4, concurrency=1) == 2
+        paid = sum(call.fault is None for call in first.calls)
+        asked = {call.body["seed"] for call in first.calls if call.fault is None}
+    with FakeServer(replies=news, limit=2000) as second:
+        assert fit(second, batch_size=4, concurrency=1) == 0
+        assert not asked & {call.body["seed"] for call in second.calls}
+        (row,) = read_lines(tmp_path / "runs" / "news_topics" / "t" / "rounds.jsonl")
+        assert row["tokens_so_far"]["calls"] == paid + len(second.calls)
+        before = len(second.calls)
+        assert fit(second, "beside", batch_size=4) == 0
+        asked_anew = {call.body["seed"] for call in second.calls[before:]}
+    assert asked <= asked_anew  # what the first server was paid for is its own
+    assert "another generator" not in capsys.readouterr().err
+
+
 def test_a_wrong_setting_is_told_with_its_key(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     args = ["--data.generator", "OpenAIGenerator", "--data.generator.init_args.model", "m"]
