@@ -17,11 +17,12 @@ import torch
 from gold_lightning.errors import GoldError
 from gold_lightning.generators.embedded import embedded_folder
 from gold_lightning.paths import expand
+from gold_lightning.student_files import check_config, check_folder, check_tokenizer_files, refusal
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-__all__ = ["load_model", "load_tokenizer", "student_folder", "target_text"]
+__all__ = ["load_config", "load_model", "load_tokenizer", "student_folder", "target_text"]
 
 _log = logging.getLogger(__name__)
 _LAYOUT = 3  # raised when what build_from_generator writes changes
@@ -44,30 +45,79 @@ def student_folder(name: str) -> str:
     return expand("model.student", name)
 
 
-def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
-    """The student's tokenizer. Raises GoldError as :func:`load_model`."""
-    from transformers import AutoTokenizer
-
-    with _Found(name) as folder:
-        return AutoTokenizer.from_pretrained(folder)
-    raise AssertionError  # pragma: no cover
-
-
-def load_model(name: str) -> PreTrainedModel:
-    """The student's T5, in float32, ready to train.
+def load_tokenizer(name: str, key: str = "model.student") -> PreTrainedTokenizerBase:
+    """The student's tokenizer.
 
     Args:
         name: Hub id, folder, ``embedded`` or ``generator-embeddings``.
+        key: The setting that names it, for messages.
 
     Raises:
-        GoldError: Neither a folder nor on the hub; says what was looked for, where, and two ways out.
+        GoldError: Neither a folder nor on the hub, or without a tokenizer that can be read.
     """
-    from transformers import AutoModelForSeq2SeqLM
+    from transformers import AutoTokenizer
 
-    with _Found(name) as folder:
-        model: PreTrainedModel = AutoModelForSeq2SeqLM.from_pretrained(
-            folder, dtype=torch.float32, use_safetensors=True
+    with _Found(name, key) as folder:
+        if Path(folder).exists():
+            check_tokenizer_files(Path(folder), key, name)
+        return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    raise AssertionError  # pragma: no cover
+
+
+def load_config(name: str, key: str = "model.student") -> PretrainedConfig:
+    """The config of the student's T5. Its files are looked at, and no weights are loaded.
+
+    Args:
+        name: Hub id, folder, ``embedded`` or ``generator-embeddings``.
+        key: The setting that names it, for messages.
+
+    Raises:
+        GoldError: Neither a folder nor on the hub, no T5, or not whole.
+    """
+    from transformers import AutoConfig
+
+    refuse = refusal(key, name)
+    with _Found(name, key) as folder:
+        if Path(folder).exists():
+            check_folder(Path(folder), key, name)
+        config: PretrainedConfig = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        check_config(config.to_dict(), key, name)
+        for wanted in ("pad_token_id", "eos_token_id", "decoder_start_token_id"):
+            found = getattr(config, wanted, None)
+            if not isinstance(found, int) or isinstance(found, bool) or not 0 <= found < config.vocab_size:
+                hint = "T5 has pad_token_id 0, eos_token_id 1 and decoder_start_token_id 0"
+                raise refuse(f"a T5 whose config.json has {wanted}", f"it is {found!r} there", hint)
+        return config
+    raise AssertionError  # pragma: no cover
+
+
+def load_model(name: str, key: str = "model.student") -> PreTrainedModel:
+    """The student's T5, in float32, ready to train. It writes by its own settings of decoding no more.
+
+    Args:
+        name: Hub id, folder, ``embedded`` or ``generator-embeddings``.
+        key: The setting that names it, for messages.
+
+    Raises:
+        GoldError: Neither a folder nor on the hub; says what was looked for, where, and two ways out. Or its weights
+            are not whole, or not those of a T5.
+    """
+    from transformers import AutoModelForSeq2SeqLM, GenerationConfig
+
+    config, refuse = load_config(name, key), refusal(key, name)
+    with _Found(name, key) as folder:
+        model: PreTrainedModel
+        model, about = AutoModelForSeq2SeqLM.from_pretrained(
+            folder, config=config, dtype=torch.float32, use_safetensors=True, output_loading_info=True
         )
+        if missing := sorted(about["missing_keys"]):  # transformers draws these at random
+            many = f"{missing[0]} and {len(missing) - 1} more" if len(missing) > 1 else missing[0]
+            raise refuse("the weights of a whole T5", f"{many} are missing", "save the model as a whole")
+        if bad := [n for n, weight in model.named_parameters() if not bool(torch.isfinite(weight).all())]:
+            raise refuse("weights that are finite", f"those of {bad[0]} are not", "take another copy")
+        # A summariser's min_length or ban on repeats in its generation_config.json would decide what labels it writes.
+        ids = ("pad_token_id", "eos_token_id", "decoder_start_token_id")
+        model.generation_config = GenerationConfig(**{key: getattr(config, key) for key in ids})
         return model
     raise AssertionError  # pragma: no cover
 
@@ -88,21 +138,36 @@ def _spaces_in_tokens(tokenizer: PreTrainedTokenizerBase) -> bool:
 
 
 class _Found:
-    """Turns transformers' many-line OSError into one line."""
+    """Turns what transformers, tokenizers and safetensors raise, often over many lines, into one line."""
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+    def __init__(self, name: str, key: str) -> None:
+        self.name, self.key = name, key
 
     def __enter__(self) -> str:
-        return student_folder(self.name)
+        folder = student_folder(self.name)
+        if Path(folder).exists():
+            return folder
+        if folder.startswith(("/", ".")) or folder.count("/") > 1 or "\\" in folder:  # no id of the hub
+            expected = "the folder of a T5 or its id on the hub"
+            raise refusal(self.key, self.name)(expected, "there is no such folder here", self._ways)
+        return folder
+
+    @property
+    def _ways(self) -> str:
+        option = f"--{self.key.removeprefix('--')}"
+        return f"two ways out: {option} FOLDER, or {option} embedded"
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, OSError | ValueError):  # ValueError: a folder with something else in it
-            raise GoldError(
-                f"model.student {self.name!r}: no such folder here, and the hub did not give it "
-                f"({' '.join(str(error).split())[:160]}); two ways out: --model.student FOLDER, "
-                "or --model.student embedded"
-            ) from None
+        # tokenizers raises bare Exceptions; a damaged file may end in any other, too.
+        if isinstance(error, GoldError) or not isinstance(error, Exception):
+            return
+        _log.debug("%s %s", self.key, self.name, exc_info=error)
+        said = " ".join(str(error).split())[:160] or type(error).__name__
+        if Path(student_folder(self.name)).exists():
+            problem = f"its files cannot be read ({said})"
+        else:
+            problem = f"no such folder here, and the hub did not give it ({said})"
+        raise GoldError(f"{self.key} {self.name!r}: {problem}; {self._ways}") from error
 
 
 def _from_generator() -> Path:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from jsonargparse import ArgumentParser
 
-from gold_lightning.backbone import load_tokenizer
+from gold_lightning.backbone import load_tokenizer, target_text
 from gold_lightning.checks import Checker
 from gold_lightning.commands import program
 from gold_lightning.console import printable, say, table, width, wrap
@@ -16,8 +17,12 @@ from gold_lightning.errors import ConfigError, GoldError
 from gold_lightning.metrics import make_metric
 from gold_lightning.prompt import render
 from gold_lightning.rows import load_test_rows
+from gold_lightning.student_check import check_student, count_cut
 from gold_lightning.task import Task
 from gold_lightning.task_file import find_task_file, load_task, shipped_tasks
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 __all__ = ["shipped", "summary", "tasks_command", "warnings_of"]
 
@@ -41,7 +46,9 @@ def tasks_command(args: Sequence[str]) -> None:
     commands.add_subcommand("show", show)
     check = ArgumentParser(description="Says whether a task file is right, and what may not be.", exit_on_error=False)
     check.add_argument("task", type=str, help="The path of a task file, or the name of a shipped task.")
-    check.add_argument("--student", type=str, default="embedded", help="Whose tokens to count.")
+    check.add_argument(
+        "--student", type=str, default="embedded", help="The student that is to learn it, as model.student of a run."
+    )
     commands.add_subcommand("check", check)
     given = parser.parse_args(list(args))
     if given.command == "show":
@@ -95,14 +102,17 @@ def warnings_of(task: Task, student: str = "embedded") -> list[str]:
 
     Args:
         task: The task.
-        student: Whose tokens to count.
+        student: The student that is to learn it, as ``model.student`` of a run.
 
     Raises:
         ConfigError: The task names a check or a metric that there is not.
+        GoldError: The student's files are missing or damaged, or it cannot learn the task.
     """
     for name in task.metrics:
         make_metric(name, task.label_names)
-    return [*_of_demos(task), *_of_lengths(task, student), *_of_test(task)]
+    tokenizer = load_tokenizer(student, "--student")
+    found = check_student(task, student, tokenizer, "--student")
+    return [*found, *_of_demos(task), *_of_lengths(task, student, tokenizer), *_of_test(task, tokenizer)]
 
 
 def _of_demos(task: Task) -> Iterator[str]:
@@ -123,9 +133,7 @@ def _of_demos(task: Task) -> Iterator[str]:
             )
 
 
-def _of_lengths(task: Task, student: str) -> Iterator[str]:
-    tokenizer = load_tokenizer(student)
-
+def _of_lengths(task: Task, student: str, tokenizer: PreTrainedTokenizerBase) -> Iterator[str]:
     def tokens(text: str) -> int:
         return len(tokenizer(text).input_ids)
 
@@ -134,7 +142,7 @@ def _of_lengths(task: Task, student: str) -> Iterator[str]:
         for found, limit, key, then in (
             (tokens(task.student_input(demo)), form.max_input_tokens, "student.max_input_tokens", "its input is cut"),
             (
-                tokens(task.student_target(demo.target)),
+                tokens(target_text(tokenizer, task.student_target(demo.target))),
                 form.max_target_tokens,
                 "student.max_target_tokens",
                 "its target is cut",
@@ -145,12 +153,14 @@ def _of_lengths(task: Task, student: str) -> Iterator[str]:
                 yield f"{key}: demos[{i}] takes {found} tokens of {limit}, so {then} ({by})"
 
 
-def _of_test(task: Task) -> Iterator[str]:
+def _of_test(task: Task, tokenizer: PreTrainedTokenizerBase) -> Iterator[str]:
     if task.test.file:
         try:
-            load_test_rows(task)
+            rows = load_test_rows(task)
         except GoldError as e:
             yield str(e)
+            return
+        yield from count_cut(task, tokenizer, rows).sentences(task, "test rows")
     elif not task.test.hub:
         yield "test: names no test data; the test command will need --data.test_file"
 

@@ -28,6 +28,7 @@ from gold_lightning.metrics import TextMetric, make_metric
 from gold_lightning.ood import OODScore, mean_over_tokens
 from gold_lightning.ranks import SharedError
 from gold_lightning.sharding import is_sharded, load_whole, shard
+from gold_lightning.student_check import answer_of, check_student
 from gold_lightning.task import Task, blaming
 from gold_lightning.task_file import load_task
 
@@ -134,6 +135,7 @@ class T5Student(LightningModule):
         self.metrics = nn.ModuleDict({f"{stage}_{n}": m for stage, pairs in made.items() for n, m in pairs})
         self.train_loss = RoundLoss()
         self.tokenizer = load_tokenizer(student)
+        self.warnings = check_student(self.task, student, self.tokenizer)
         self.model = load_model(student).train()
         for name, weight in self.model.named_parameters():  # here, since DDP looks before there is an optimizer
             weight.requires_grad_(self._share(name) > 0)
@@ -346,8 +348,10 @@ class T5Student(LightningModule):
 
     def read(self, tokens: Tensor) -> list[str]:
         """Texts of token rows with -100 on padding; labels by their own name."""
-        pad = self.model.config.pad_token_id
+        pad = self.tokenizer.pad_token_id
         texts = self.tokenizer.batch_decode(tokens.masked_fill(tokens == IGNORE_INDEX, pad), skip_special_tokens=True)
+        if not self.task.labels:
+            return [answer_of(self.task, text) for text in texts]
         return [self._readable.get(text.strip(), text.strip()) for text in texts]
 
     @torch.no_grad()

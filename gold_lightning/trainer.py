@@ -34,6 +34,7 @@ from gold_lightning.report import try_to_report
 from gold_lightning.rows import load_rows
 from gold_lightning.store import digest, only_writer
 from gold_lightning.student import T5Student
+from gold_lightning.student_check import check_student
 
 __all__ = ["GoldTrainer"]
 
@@ -85,6 +86,8 @@ class GoldTrainer(Trainer):
             self.state.status = TrainerStatus.FINISHED
             return
         self._check_steps(datamodule)
+        for warning in model.warnings if isinstance(model, T5Student) and self.is_global_zero else ():
+            _log.warning(warning)
         if str(self.precision).startswith("16"):
             _log.warning(
                 "trainer.precision %s: T5 was trained in bfloat16 and overflows; take bf16-mixed", self.precision
@@ -161,7 +164,8 @@ class GoldTrainer(Trainer):
         feedback = next(c for c in self.callbacks if isinstance(c, OODFeedback))
         rounds = -1 if self.max_epochs is None else self.max_epochs
         rate = feedback.rate if feedback.feeds else 0.0
-        warnings = plan_warnings(datamodule.task, datamodule.synthesizer.plan, feedback, rounds)
+        warnings = check_student(datamodule.task, datamodule.student, datamodule.tokenizer)
+        warnings += plan_warnings(datamodule.task, datamodule.synthesizer.plan, feedback, rounds)
         lines = preview(
             datamodule,
             settings,

@@ -204,3 +204,26 @@ def log_records(data, block=32768):
         if kind in (1, 4):  # the whole of a record, or its last part
             yield record
             record = b""
+
+
+def make_word_student(folder):
+    """Writes a one-layer random T5 into a folder, and gives its path. Its tokenizer is like T5's own: words and ASCII
+    letters, NFKC, no double spaces, no line breaks, no braces, no Chinese."""
+    from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
+    from tokenizers.processors import TemplateProcessing
+    from transformers import PreTrainedTokenizerFast, T5Config, T5ForConditionalGeneration
+
+    letters = "".join(map(chr, range(33, 127))).translate({ord(c): None for c in "{}<\\^~`"})
+    special = ["<pad>", "</s>", "<unk>"]
+    pieces = [*special, "\u2581", *letters, "\u2581billing", "\u2581delivery"]
+    made = Tokenizer(models.Unigram([(p, 0.0 if p in special else -len(pieces) / len(p)) for p in pieces], unk_id=2))
+    made.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Replace(Regex(r"\s+"), " ")])
+    made.pre_tokenizer, made.decoder = pre_tokenizers.Metaspace(), decoders.Metaspace()
+    made.post_processor = TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
+    names = {"pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
+    PreTrainedTokenizerFast(tokenizer_object=made, clean_up_tokenization_spaces=False, **names).save_pretrained(folder)
+    torch.manual_seed(0)
+    sizes = {"d_model": 16, "d_kv": 8, "num_heads": 2, "d_ff": 32, "num_layers": 1, "num_decoder_layers": 1}
+    config = T5Config(vocab_size=len(pieces), pad_token_id=0, eos_token_id=1, decoder_start_token_id=0, **sizes)
+    T5ForConditionalGeneration(config).save_pretrained(folder)
+    return str(folder)

@@ -17,7 +17,7 @@ ORDER = (
     "generators "
     "ranks ledger pool prompt checks diversity store completions baselines plan "
     "plan_warnings "
-    "synthesis backbone sharding student "
+    "synthesis student_files backbone student_check sharding student "
     "data checkpoint callbacks tracking live export results report preview catalogue comparison experiment "
     "trainer refusals cli __main__"
 ).split()

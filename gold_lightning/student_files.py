@@ -1,0 +1,220 @@
+"""Checks the files of a student before anything is loaded: a folder with a T5's config, tokenizer and weights."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from gold_lightning.errors import GoldError
+
+__all__ = ["FAMILY", "check_config", "check_folder", "check_tokenizer_files", "refusal"]
+
+FAMILY = ("t5", "mt5", "umt5", "longt5", "switch_transformers")
+"""Architectures, by ``model_type``, that are a T5 as far as the student needs one."""
+
+_Refuse = Callable[..., GoldError]
+_WHOLE, _INDEX = "model.safetensors", "model.safetensors.index.json"
+_OTHER_WEIGHTS = ("pytorch_model*.bin", "tf_model.h5", "flax_model.msgpack", "adapter_model.*", "*.gguf", "*.onnx")
+_TOKENIZERS = ("tokenizer.json", "tokenizer_config.json", "*.model", "vocab.json", "vocab.txt", "added_tokens.json")
+
+
+def refusal(key: str, name: str) -> _Refuse:
+    """Makes errors about a student.
+
+    Args:
+        key: The setting that named it.
+        name: The value of that setting.
+
+    Returns:
+        A function of what is expected, of the problem, and of what to do: another student by default.
+    """
+
+    def refuse(expected: str, problem: str, hint: str = "") -> GoldError:
+        other = f"or take --{key.removeprefix('--')} embedded"
+        return GoldError(f"{key} {name!r}: expected {expected}, and {problem}; {hint or other}")
+
+    return refuse
+
+
+def check_folder(folder: Path, key: str, name: str) -> None:
+    """Refuses a folder that holds no T5, and one whose weights are not whole.
+
+    Args:
+        folder: The folder.
+        key: The setting that named it.
+        name: The value of that setting.
+
+    Raises:
+        GoldError: Something is missing, damaged or of another kind.
+    """
+    refuse = refusal(key, name)
+    config = _config_of(folder, refuse)
+    check_config(config, key, name)
+    _check_weights(folder, config, refuse)
+
+
+def check_config(config: dict[str, Any], key: str, name: str) -> None:
+    """Refuses another architecture than T5's.
+
+    Args:
+        config: What ``config.json`` holds.
+        key: The setting that named the student.
+        name: The value of that setting.
+
+    Raises:
+        GoldError: It is of another one, or quantised.
+    """
+    refuse = refusal(key, name)
+    kind, classes = config.get("model_type"), config.get("architectures")
+    own = ", ".join(map(str, classes)) if isinstance(classes, list) and classes else str(kind)
+    if kind not in FAMILY:
+        raise refuse(f"a T5 (model_type {', '.join(FAMILY)})", f"this is none ({own})")
+    if "EncoderModel" in own:
+        raise refuse("a T5 with a decoder", f"this is an encoder alone ({own})")
+    if config.get("quantization_config"):
+        raise refuse("a T5 that can be trained", "this one is quantised", "take the one that it was made from")
+
+
+def check_tokenizer_files(folder: Path, key: str, name: str) -> None:
+    """Refuses a folder without a tokenizer, for which transformers would make up a blank one.
+
+    Args:
+        folder: The folder; its tokenizer may be another model's than a T5's.
+        key: The setting that named it.
+        name: The value of that setting.
+
+    Raises:
+        GoldError: It has none, or none that is JSON where it should be.
+    """
+    refuse = refusal(key, name)
+    if folder.is_file() or (folder / "config.json").is_file():
+        _config_of(folder, refuse)
+    if not any(any(folder.glob(pattern)) for pattern in _TOKENIZERS):
+        if not (folder / "config.json").is_file():
+            _refuse_without_config(folder, refuse)
+        raise refuse(
+            "a folder with its tokenizer (tokenizer.json or spiece.model)",
+            "this one has none",
+            "save it there as well: tokenizer.save_pretrained(FOLDER)",
+        )
+    for path in (folder / "tokenizer.json", folder / "tokenizer_config.json"):
+        if path.is_file() and not isinstance(_read_json(path), dict):
+            raise refuse(
+                "a folder with its tokenizer", f"{path.name} {_damage(path, 'cannot be read as JSON')}", _AGAIN
+            )
+
+
+_EXPORT = "a run leaves its best student in the run folder's student/"
+_AGAIN = "copy or download it again"
+_LFS = b"version https://git-lfs"
+
+
+def _config_of(folder: Path, refuse: _Refuse) -> dict[str, Any]:
+    if folder.is_file():
+        kind = {".gguf": "a GGUF file", ".ckpt": "a checkpoint"}.get(folder.suffix, "a file")
+        near = _nearby(folder.parent) or _nearby(folder.parent.parent)
+        raise refuse("the folder of a T5 or its id on the hub", f"this is {kind}", near or _EXPORT)
+    path = folder / "config.json"
+    if not path.is_file():
+        _refuse_without_config(folder, refuse)
+    config = _read_json(path)
+    if not isinstance(config, dict):
+        raise refuse("a folder with a T5's config.json", f"this one {_damage(path, 'cannot be read as JSON')}", _AGAIN)
+    return config
+
+
+def _damage(path: Path, otherwise: str) -> str:
+    """What is wrong with a file: a pointer stands for it, it is empty, or what was found."""
+    with path.open("rb") as file:
+        start = file.read(40)
+    if not start:
+        return "is empty"
+    return "is a Git LFS pointer (git lfs pull fetches the file)" if start.startswith(_LFS) else otherwise
+
+
+def _nearby(folder: Path) -> str:
+    """A question that names a student in a folder: a run's own, or the last checkpoint of transformers' trainer."""
+    found: list[Path] = []
+    with suppress(OSError):
+        found = [path for path in (folder, folder / "student") if (path / "config.json").is_file()]
+        found += sorted((p.parent for p in folder.glob("checkpoint-*/config.json")), key=lambda p: p.stat().st_mtime)
+    return f"did you mean {found[-1]}?" if found else ""
+
+
+def _refuse_without_config(folder: Path, refuse: _Refuse) -> None:
+    expected = "the folder of a T5, with its config.json"
+    if (folder / "adapter_config.json").is_file():
+        raise refuse(
+            expected,
+            "this holds an adapter alone",
+            "merge it into its model and save that: model.merge_and_unload().save_pretrained(FOLDER)",
+        )
+    if near := _nearby(folder):
+        raise refuse(expected, "this folder has none", near)
+    if any(folder.glob("*.ckpt")) or (folder / "checkpoints").is_dir():
+        near = _nearby(folder.parent) if folder.name == "checkpoints" else ""
+        raise refuse(expected, "this holds checkpoints alone", near or f"{_EXPORT} when fit ends")
+    there = next((path.name for pattern in _OTHER_WEIGHTS for path in folder.glob(pattern)), "")
+    raise refuse(expected, f"this folder holds {there} without one" if there else "this folder has none")
+
+
+def _check_weights(folder: Path, config: dict[str, Any], refuse: _Refuse) -> None:
+    """Reads the headers of the weights: names, shapes, and whether the files are as long as they say."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    for path in _weight_files(folder, refuse):
+        try:
+            shapes |= _shapes(path)
+        except Exception as e:  # safetensors has an exception of its own, which is no OSError
+            problem = _damage(path, f"is damaged ({' '.join(str(e).split())[:80]})")
+            raise refuse("a folder with whole weights", f"{path.name} {problem}", _AGAIN) from None
+    if not any("decoder.block.0." in name for name in shapes):
+        raise refuse("a T5 with a decoder", "its weights have none")
+    rows = next(
+        (shape[0] for name, shape in shapes.items() if name.endswith(("shared.weight", "embed_tokens.weight"))), 0
+    )
+    if rows != config.get("vocab_size", rows):
+        raise refuse(
+            "a T5 whose weights are those of its config.json",
+            f"they have {rows} embeddings, and vocab_size is {config['vocab_size']}",
+            "save model and config together: model.save_pretrained(FOLDER)",
+        )
+
+
+def _weight_files(folder: Path, refuse: _Refuse) -> Iterator[Path]:
+    if (folder / _WHOLE).is_file():
+        yield folder / _WHOLE
+        return
+    if (folder / _INDEX).is_file():
+        index = _read_json(folder / _INDEX)
+        parts = index.get("weight_map") if isinstance(index, dict) else None
+        if not isinstance(parts, dict) or not parts:
+            raise refuse("a folder with whole weights", f"{_INDEX} cannot be read", _AGAIN)
+        for part in sorted(set(map(str, parts.values()))):
+            if not (folder / part).is_file():
+                raise refuse("a folder with whole weights", f"{part} is missing, which {_INDEX} names", _AGAIN)
+            yield folder / part
+        return
+    there = next((path.name for pattern in _OTHER_WEIGHTS for path in sorted(folder.glob(pattern))), "")
+    hint = "AutoModelForSeq2SeqLM.from_pretrained(FOLDER, use_safetensors=False).save_pretrained(FOLDER) writes one"
+    raise refuse(
+        f"a folder with {_WHOLE}",
+        f"this one has no {_WHOLE}" + (f", but {there}" if there else ""),
+        hint if there.endswith(".bin") and "adapter" not in there else _EXPORT,
+    )
+
+
+def _shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    from safetensors import safe_open
+
+    with safe_open(path, "pt") as file:
+        return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
