@@ -32,6 +32,7 @@ from gold_lightning.baselines import BaselineSettings
 from gold_lightning.callbacks import OODFeedback, SeedSteps, StopInOrder, TestPredictions, logged_names
 from gold_lightning.catalogue import tasks_command
 from gold_lightning.checkpoint import BestCheckpoint, check_checkpoint, save_whole, set_aside_damaged
+from gold_lightning.class_settings import own_defaults
 from gold_lightning.commands import answered, program
 from gold_lightning.data import GoldDataModule
 from gold_lightning.errors import ConfigError, GoldError
@@ -119,7 +120,8 @@ class GoldCLI(LightningCLI):
         """Says in one line what is wrong, and looks at what contradicts itself before anything is made."""
         configs = [read_config(Path(path), _SECTIONS) for path in _configs_in(self._args)]
         try:
-            super().parse_arguments(parser, args)
+            with own_defaults():
+                super().parse_arguments(parser, args)
         except ArgumentError as e:
             known = self._subcommand_parsers.get(self._args[0]) if self._args else None
             defaults = dict(known.get_defaults(skip_validation=True).items()) if known else {}
@@ -180,6 +182,7 @@ class GoldCLI(LightningCLI):
         parser.add_lightning_class_args(BestCheckpoint, "checkpoint")
         parser.set_defaults(
             {
+                "data.generator": {"class_path": "gold_lightning.generators.EmbeddedGenerator"},
                 "early_stopping.monitor": "val/metric",
                 "early_stopping.mode": "max",
                 "early_stopping.patience": 3,

@@ -59,7 +59,7 @@ class GoldDataModule(LightningDataModule):
 
     Args:
         task: Path of a task file, or the name of a shipped one.
-        generator: Who writes samples.
+        generator: The engine that writes samples; an :class:`~gold_lightning.generators.EmbeddedGenerator` by default.
         plan: How much to synthesise a round, and how prompts are made up.
         run_dir: The run folder. The CLI sets it from ``--run``.
         student: Whose tokenizer to use; the CLI links it to ``--model.student``.
@@ -85,7 +85,7 @@ class GoldDataModule(LightningDataModule):
     def __init__(
         self,
         task: str = "news_topics",
-        generator: Generator = EmbeddedGenerator(),  # noqa: B008 - loads nothing before it is asked
+        generator: Generator | None = None,
         plan: Plan = Plan(),  # noqa: B008 - frozen
         run_dir: str = "runs/run",
         student: str = "embedded",
@@ -119,7 +119,7 @@ class GoldDataModule(LightningDataModule):
         self.student, self.batch_size, self.eval_batch_size = student, batch_size, eval_batch_size
         self.passes_per_round, self.replay, self.seed = passes_per_round, replay, seed
         self.feedback_rate, self.test_file = feedback_rate, test_file
-        self.generator = generator
+        self.generator = EmbeddedGenerator() if generator is None else generator
         self.pool = FeedbackPool(feedback_capacity)
         self.round = 0
         self.decontaminate = plan.decontaminate
@@ -129,7 +129,7 @@ class GoldDataModule(LightningDataModule):
         beside = sorted(self.run_dir.parent.glob("*/data/completions.jsonl")) if reuse_completions else []
         self.synthesizer = Synthesizer(
             self.task,
-            generator,
+            self.generator,
             self.run_dir,
             plan,
             seed,

