@@ -55,8 +55,8 @@ class BaselineSettings:
             student before training), zero_shot and few_shot (the generator, without and with the task's demos),
             supervised (the student trained on ``train_file``), student (the trained one). All that can be by default.
         rows: Test on a seeded sample of this many rows, the same for each baseline; all by default.
-        train_file: JSON Lines, CSV or Parquet file with labelled rows, for the supervised baseline. It takes as
-            many training steps as all rounds of the run would, with the same settings.
+        train_file: JSON, JSON Lines, CSV, TSV or Parquet file with labelled rows, for the supervised baseline. It takes
+            as many training steps as all rounds of the run would, with the same settings.
     """
 
     only: list[BaselineName] | None = None

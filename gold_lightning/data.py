@@ -69,7 +69,7 @@ class GoldDataModule(LightningDataModule):
         replay: Train on the samples of all rounds so far, or of the last one.
         feedback_rate: Share of the prompts that shows feedback demos; the CLI links ``--feedback.rate``.
         feedback_capacity: Most feedback demos held for each label; linked to ``--feedback.capacity``.
-        test_file: JSON Lines, CSV or Parquet file with labelled rows, in place of the task's own test data.
+        test_file: JSON, JSON Lines, CSV, TSV or Parquet file with labelled rows, in place of the task's own test data.
         label_noise: Share of the samples, training and probe, whose label is exchanged for another one, for
             experiments on noise. Which ones they are depends on seed and id; the store keeps what was written.
         budget: What the run may spend, and what tokens cost.

@@ -6,28 +6,27 @@ carries names of its own for its numbers, the two must say the same.
 
 from __future__ import annotations
 
-import csv
-import json
+import difflib
+import logging
+import math
 import re
+import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from gold_lightning.errors import ConfigError, GoldError
 from gold_lightning.paths import expand
+from gold_lightning.tables import ENDINGS, Table, ending_of, kind_of, one_of, read_table
 from gold_lightning.task import Task, TestRow, blaming
 
 __all__ = ["beside", "check_rows_file", "labels_as_read", "load_rows", "load_test_rows"]
 
 
-@dataclass(frozen=True)
-class _Table:
-    """Rows as they were found, and the names that the data set itself gives to the numbers of a column."""
-
-    rows: Sequence[Mapping[str, Any]]
-    names: Mapping[str, Sequence[str]] = field(default_factory=dict)
+_log = logging.getLogger("gold_lightning")
+_READ = (*ENDINGS, *(f"{ending}.gz" for ending in ENDINGS if ending != ".parquet"))
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def check_rows_file(key: str, path: str) -> None:
@@ -36,11 +35,11 @@ def check_rows_file(key: str, path: str) -> None:
     Raises:
         ConfigError: There is no such file, or its ending is none that can be read.
     """
-    allowed = f"the path of a {_one_of(_READERS)} file"
+    allowed = f"the path of a {one_of(ENDINGS)} file"
     if not Path(expand(key, path)).is_file():
         raise ConfigError(key, path, allowed)
-    if Path(path).suffix.lower() not in _READERS:
-        raise ConfigError(key, path, allowed, "the ending tells how it is read")
+    if ending_of(Path(path)) not in _READ:
+        raise ConfigError(key, path, allowed, "the ending tells how it is read, and .gz may follow")
 
 
 def load_test_rows(task: Task, test_file: str | None = None) -> list[TestRow]:
@@ -70,12 +69,14 @@ def beside(task: Task, key: str, path: str) -> str:
 
 
 def load_rows(task: Task, path: Path | str, what: str = "test data") -> list[TestRow]:
-    """Labelled rows of a JSON Lines, CSV or Parquet file, whichever its ending names.
+    """Labelled rows of a file, which its ending says how to read: one of :data:`gold_lightning.tables.ENDINGS`.
 
     Columns are named as the task's fields and target, or as its ``test.columns`` says. Values of the target
     are looked up in ``test.label_names`` where that is given, and must then be, or already be, a label's name:
-    names are compared, never positions. A list of targets is all that counts as right. An empty cell is an
-    empty text; as a target it is refused.
+    names are compared, never positions, and in Unicode's composed form (NFC). Texts of fields stay as they are.
+    A list of targets is all that counts as right. An empty cell, a null or a NaN is an empty text; as a target it
+    is refused. A row with an empty list of answers has no answer: it is left out, and a line says how many there
+    are; a task whose target has ``min_chars: 0`` keeps it with an empty target.
 
     Args:
         task: The task.
@@ -83,20 +84,20 @@ def load_rows(task: Task, path: Path | str, what: str = "test data") -> list[Tes
         what: What the rows are, for messages.
 
     Raises:
-        GoldError: The file cannot be read, has no rows, a column is missing, a row has no target, or a label
-            is none of the task's.
+        GoldError: The file cannot be read, has no rows, a column is missing, a row has no target, a text holds half
+            a surrogate pair, or a label is none of the task's.
     """
     where = f"{what} {path}"
     path = Path(expand(what, str(path)))
-    read = _READERS.get(path.suffix.lower())
-    if read is None:
-        raise GoldError(f"{where}: the ending {path.suffix!r} is none of {_one_of(_READERS, 'and')}")
+    ending = ending_of(path)
+    if ending not in _READ:
+        raise GoldError(f"{where}: the ending {path.suffix!r} is none of {one_of(ENDINGS, 'and')}")
     try:
-        table = read(path)
+        table = read_table(path)
     except OSError as e:
         raise GoldError(f"{where}: {e.strerror or ' '.join(str(e).split())}") from None
     except ValueError as e:
-        raise GoldError(f"{where}: not {_KINDS[path.suffix.lower()]} ({' '.join(str(e).split())[:160]})") from None
+        raise GoldError(f"{where}: not {kind_of(ending)} ({' '.join(str(e).split())[:200]})") from None
     return _test_rows(task, table, where)
 
 
@@ -111,64 +112,7 @@ def labels_as_read(rows: Iterable[TestRow]) -> str:
     return ", ".join(f"{value} = {target} ({count} rows)" for (value, target), count in sorted(found.items()))
 
 
-# Files
-
-
-def _json_lines(path: Path) -> _Table:
-    rows = []
-    # Only "\n" ends a row: str.splitlines would also break at characters that may stand in a text.
-    for number, line in enumerate(path.read_text(encoding="utf-8-sig").split("\n"), 1):
-        if line.strip():
-            row = json.loads(line)
-            if not isinstance(row, dict):
-                raise ValueError(f"line {number} is no object of columns and values")
-            rows.append(row)
-    return _Table(rows)
-
-
-def _csv(path: Path) -> _Table:
-    # Not pandas' or Arrow's reader: those take 007 for a number, and NA for nothing.
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        try:
-            head, *rows = [cells for cells in csv.reader(file, strict=True) if cells] or [[]]
-        except csv.Error as e:
-            raise ValueError(str(e)) from None
-    for name in head:
-        if head.count(name) > 1:
-            raise ValueError(f"two columns have the name {name!r}")
-    for i, cells in enumerate(rows):
-        if len(cells) != len(head):
-            raise ValueError(f"row {i} has {len(cells)} cells, the first line {len(head)}")
-    return _Table([dict(zip(head, cells, strict=True)) for cells in rows])
-
-
-def _parquet(path: Path) -> _Table:
-    import pyarrow.parquet
-
-    table = pyarrow.parquet.read_table(path)  # ArrowInvalid is a ValueError
-    try:  # the hub's own files say there what the numbers of a label column mean
-        info = json.loads((table.schema.metadata or {}).get(b"huggingface", b"{}"))["info"]["features"]
-        names = {column: kind["names"] for column, kind in info.items() if "names" in kind}
-    except (KeyError, TypeError, ValueError):
-        names = {}
-    return _Table(table.to_pylist(), names)
-
-
-_READERS: dict[str, Callable[[Path], _Table]] = {
-    ".jsonl": _json_lines,
-    ".json": _json_lines,
-    ".csv": _csv,
-    ".parquet": _parquet,
-}
-_KINDS = {".jsonl": "JSON Lines", ".json": "JSON Lines", ".csv": "CSV", ".parquet": "Parquet"}
-
-
-def _one_of(names: Iterable[str], word: str = "or") -> str:
-    *first, last = names
-    return f"{', '.join(first)} {word} {last}"
-
-
-def _from_hub(task: Task, where: str) -> _Table:
+def _from_hub(task: Task, where: str) -> Table:
     from datasets import load_dataset
 
     spec = task.test
@@ -184,53 +128,109 @@ def _from_hub(task: Task, where: str) -> _Table:
             f"or {other or 'a machine that reaches the hub'}"
         ) from None
     features = getattr(found, "features", None) or {}
-    return _Table(rows, {name: kind.names for name, kind in features.items() if hasattr(kind, "names")})
+    return Table(rows, {name: kind.names for name, kind in features.items() if hasattr(kind, "names")})
 
 
 # Rows
 
 
-def _test_rows(task: Task, table: _Table, where: str) -> list[TestRow]:
+def _test_rows(task: Task, table: Table, where: str) -> list[TestRow]:
     if not table.rows:
         raise GoldError(f"{where}: no rows")
     columns = {name: task.test.columns.get(name, name) for name in (*(f.name for f in task.fields), task.target.name)}
     names = table.names.get(columns[task.target.name], ())
     made = []
+    unanswered = 0
     for i, row in enumerate(table.rows):
         at = f"{where}: row {i}"
         try:
-            values = {name: _value(row, column) for name, column in columns.items()}
+            values = {name: _plain_value(_value(row, column)) for name, column in columns.items()}
         except KeyError as e:
             raise GoldError(f"{at} has no column {e}; it has {_shown(row)}") from None
+        except ValueError as e:
+            raise GoldError(f"{at} {e}") from None
         value = values.pop(task.target.name)
-        target, *others = _targets(value, names, at, task)
-        for name, found in values.items():
-            if isinstance(found, Mapping | list):
-                raise GoldError(f"{at} has {_shown(found)} in the column {columns[name]!r}; expected text")
-        fields = {name: "" if found is None else str(found) for name, found in values.items()}
-        raw = value[0] if isinstance(value, list) else value
-        made.append(TestRow(fields, target, tuple(others), value=str(raw)))
+        for name, text in values.items():
+            if isinstance(text, Mapping | list):
+                raise GoldError(f"{at} has {_shown(text)} in the column {columns[name]!r}; expected text")
+        fields = {name: "" if text is None else str(text) for name, text in values.items()}
+        if not task.labels and isinstance(value, list) and not any(map(_is_text, value)):
+            if task.target.min_chars > 0:
+                unanswered += 1
+                continue
+            targets = [""]
+        else:
+            targets = _targets(value, names, at, task)
+        for name, text in (*fields.items(), *((task.target.name, target) for target in targets)):
+            if half := _SURROGATE.search(text):
+                raise GoldError(
+                    f"{at} has half a surrogate pair (\\u{ord(half[0]):04x}) in the column {columns[name]!r}, which is "
+                    "no text; remove it, or write the whole character"
+                )
+        raw = value[0] if isinstance(value, list) and value else value
+        made.append(TestRow(fields, targets[0], tuple(targets[1:]), value=_composed(str(raw))))
+    if not made:
+        raise GoldError(f"{where}: no row has an answer; {_KEEP}")
+    if unanswered:
+        _log.warning("%s: %d of %d rows have no answer and are left out; %s", where, unanswered, len(table.rows), _KEEP)
     return made
 
 
+_KEEP = "a task whose target has min_chars: 0 keeps such rows, with an empty target"
+
+
 def _shown(value: Iterable[str]) -> str:
-    text = str(sorted(value) if isinstance(value, Mapping) else value)
+    text = str(sorted(value, key=str) if isinstance(value, Mapping) else value)
     return text if len(text) <= 160 else text[:157] + "..."
 
 
-def _value(row: Mapping[str, Any], column: str) -> Any:
+def _value(row: Any, column: str) -> Any:
     """What stands in a column; ``answers.text`` is the key ``text`` of what stands in ``answers``.
+
+    If a list of objects stands there, as in ``[{"text": ...}]``, it is the list of what each has under the key.
 
     Raises:
         KeyError: There is no such column or key.
     """
+    if isinstance(row, list) and all(isinstance(part, Mapping) for part in row):
+        return [_value(part, column) for part in row]
+    if not isinstance(row, Mapping):
+        raise KeyError(column)
     if column in row:
         return row[column]
+    if not column.isascii():
+        for name in row:
+            if isinstance(name, str) and _composed(name) == _composed(column):
+                return row[name]
     name, dot, rest = column.partition(".")
     try:
-        return _value(row[name], rest) if dot else row[column]
-    except (KeyError, TypeError):
-        raise KeyError(column) from None
+        if dot:
+            return _value(row[name], rest)
+    except KeyError:
+        pass
+    raise KeyError(column)
+
+
+def _plain_value(value: Any) -> Any:
+    """A value as JSON would have it: bytes as text, NaN as nothing.
+
+    Raises:
+        ValueError: Bytes are not UTF-8.
+    """
+    if isinstance(value, bytes | bytearray):
+        try:
+            return bytes(value).decode()
+        except UnicodeDecodeError:
+            raise ValueError(f"has bytes that are no UTF-8 text: {_shown(repr(bytes(value)[:40]))}") from None
+    if isinstance(value, float) and math.isnan(value):
+        return None
+    if isinstance(value, list | tuple):
+        return [_plain_value(part) for part in value]
+    return value
+
+
+def _is_text(value: Any) -> bool:
+    return value is not None and bool(str(value).strip())
 
 
 def _targets(value: Any, names: Sequence[str], at: str, task: Task) -> list[str]:
@@ -240,15 +240,28 @@ def _targets(value: Any, names: Sequence[str], at: str, task: Task) -> list[str]
             f"{at} has in place of a target the keys {sorted(value)}; name one in the task's test.columns, "
             f"with a dot: COLUMN.{min(value, default='KEY')}"
         )
-    values = [v for v in (value if isinstance(value, list | tuple) else [value]) if v is not None and str(v).strip()]
+    values = [v for v in (value if isinstance(value, list) else [value]) if _is_text(v)]
+    for inner in values:
+        if isinstance(inner, Mapping | list):
+            key = min(inner, default="KEY") if isinstance(inner, Mapping) else "KEY"
+            hint = f"; name a key in the task's test.columns: COLUMN.{key}" if isinstance(inner, Mapping) else ""
+            raise GoldError(f"{at} has {_shown(inner)} among its targets; expected text{hint}")
     found = list(dict.fromkeys(_named(v, names, at, task) for v in values))
     if not found or (task.labels and len(found) > 1):
         raise GoldError(f"{at} has {len(found)} different targets; expected one{'' if task.labels else ' or more'}")
     if task.labels and found[0] not in task.label_names:
+        alike = next((name for name in task.label_names if _plain(name) == _plain(found[0]) != ""), None)
+        near = [alike] if alike else difflib.get_close_matches(found[0], task.label_names, 1)
+        hint = f"did you mean {near[0]!r}? write it so, or name" if near else "name"
         raise GoldError(
-            f"{at} has the label {found[0]!r}, none of {list(task.label_names)}; name it in the task's test.label_names"
+            f"{at} has the label {found[0]!r}, none of {_some(task.label_names)}; {hint} it in the task's "
+            "test.label_names"
         )
     return found
+
+
+def _some(names: Sequence[str]) -> str:
+    return str(list(names)) if len(names) <= 20 else f"{list(names[:20])} and {len(names) - 20} more"
 
 
 def _named(value: Any, names: Sequence[str], at: str, task: Task) -> str:
@@ -257,19 +270,30 @@ def _named(value: Any, names: Sequence[str], at: str, task: Task) -> str:
     Raises:
         GoldError: The data set's own name of a number is another label than the task's ``label_names`` say.
     """
-    text = str(value)
-    told = task.test.label_names.get(text)
-    if task.labels and isinstance(value, int) and 0 <= value < len(names):
-        own = task.test.label_names.get(names[value], names[value])
+    if not task.labels:
+        return task.test.label_names.get(str(value), str(value))
+    known = {_composed(name): name for name in task.label_names}
+    known |= {_composed(key): name for key, name in task.test.label_names.items()}
+    text = _composed(str(value))
+    if text not in known and re.fullmatch(r"-?\d+\.0+", text):  # whole numbers beside a missing one
+        text = text.partition(".")[0]
+    told = known.get(text) if text in map(_composed, task.test.label_names) else None
+    number = int(value) if isinstance(value, float) and value.is_integer() else value
+    if isinstance(number, int) and 0 <= number < len(names):
+        own = task.test.label_names.get(names[number], names[number])
         same = next((name for name in task.label_names if _plain(name) == _plain(own)), None)
         if same is not None and told not in (None, same):
             raise GoldError(
-                f"{at} has the label {text}, which the data set calls {names[value]!r} and the task's "
+                f"{at} has the label {text}, which the data set calls {names[number]!r} and the task's "
                 f"test.label_names {told!r}; make test.label_names.{text} {same!r}"
             )
         told = same or told
-    return text if told is None else told
+    return known.get(text, text) if told is None else told
+
+
+def _composed(text: str) -> str:
+    return text if text.isascii() else unicodedata.normalize("NFC", text)
 
 
 def _plain(name: str) -> str:
-    return re.sub(r"[\W_]+", "", name.casefold())
+    return re.sub(r"[\W_]+", "", _composed(name).casefold())

@@ -165,7 +165,7 @@ class TestData:
     """Where labelled rows for evaluation come from: a file, or a data set of the hub.
 
     Args:
-        file: A JSON Lines, CSV or Parquet file, relative to the task file.
+        file: A JSON, JSON Lines, CSV, TSV or Parquet file, relative to the task file.
         hub: Data set id on the hub.
         config: Configuration of that data set.
         split: Its split.

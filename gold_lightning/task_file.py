@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import re
+import unicodedata
 from collections.abc import Callable, Sequence
 from importlib import resources
 from pathlib import Path
@@ -87,6 +89,9 @@ def load_yaml(path: Path, shown: str = "") -> Any:
         raise GoldError(f"{name}: not valid YAML: {told}") from None
 
 
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
 class _Loader(yaml.SafeLoader):
     """PyYAML takes the last of two equal keys and says nothing; here the second one is refused."""
 
@@ -103,6 +108,17 @@ class _Loader(yaml.SafeLoader):
                 raise yaml.YAMLError(f"line {line}: the key {key.value!r} stands in line {first} already; keep one")
             lines[name] = line
         return node
+
+    def construct_scalar(self, node: yaml.ScalarNode | yaml.MappingNode) -> Any:
+        value = super().construct_scalar(node)
+        if not isinstance(value, str) or not _SURROGATE.search(value):
+            return value
+        # JSON writes a character beyond 16 bits as two escapes; PyYAML leaves them two.
+        joined = value.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass")
+        if _SURROGATE.search(joined):
+            line = node.start_mark.line + 1
+            raise yaml.YAMLError(f"line {line}: half a surrogate pair, which is no text; write the whole character")
+        return joined
 
 
 _T = TypeVar("_T")
@@ -202,19 +218,24 @@ def _read_field(reader: _Reader, at: str) -> Field:
     return made
 
 
+def _composed(label: str) -> str:
+    """A label in the form (NFC) that most keyboards write and tokenizers give back."""
+    return unicodedata.normalize("NFC", label)
+
+
 def _read_label(value: object, at: str) -> Label:
     reader = _Reader(value, at)
-    values = reader.text("name"), reader.text("meaning"), reader.texts("hints")
+    values = _composed(reader.text("name")), reader.text("meaning"), reader.texts("hints")
     made = _at(at, lambda: Label(*values))
     reader.done(("name", "meaning", "hints"))
     return made
 
 
-def _read_demo(value: object, at: str, fields: Sequence[str], target: str) -> Sample:
+def _read_demo(value: object, at: str, fields: Sequence[str], target: str, *, labels: bool) -> Sample:
     reader = _Reader(value, at)
     made = Sample({name: reader.text(name) for name in fields}, reader.text(target))
     reader.done((*fields, target))
-    return made
+    return made if not labels else Sample(made.fields, _composed(made.target))
 
 
 def _read_check(value: object, at: str) -> Check:
@@ -262,6 +283,9 @@ def _read_task(raw: object, source: str) -> Task:
         rows.mapping("columns"),
         rows.mapping("label_names"),
     )
+    labels = tuple(_read_label(value, at) for at, value in top.items("labels"))
+    if labels:
+        test = dataclasses.replace(test, label_names={k: _composed(v) for k, v in test.label_names.items()})
     rows.done(("file", "hub", "config", "split", "columns", "label_names"))
 
     task = Task(
@@ -269,9 +293,11 @@ def _read_task(raw: object, source: str) -> Task:
         description=top.text("description"),
         fields=fields,
         target=target,
-        demos=tuple(_read_demo(v, at, names, target.name) for at, v in top.items("demos", required=True)),
+        demos=tuple(
+            _read_demo(v, at, names, target.name, labels=bool(labels)) for at, v in top.items("demos", required=True)
+        ),
         student=student,
-        labels=tuple(_read_label(value, at) for at, value in top.items("labels")),
+        labels=labels,
         hints=varied,
         checks=tuple(_read_check(value, at) for at, value in top.items("checks")),
         metrics=top.texts("metrics"),

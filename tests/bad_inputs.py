@@ -189,7 +189,7 @@ SETTINGS = [
     _setting("data.plan.decontaminate", "true", "True", "off, measure, drop"),
     _setting("data.replay", "some", "'some'", "all or last"),
     _setting("data.task", "no_such", "'no_such'", "the path of a task file", "news_topics"),
-    _setting("data.test_file", "gone.csv", "'gone.csv'", ".jsonl, .json, .csv or .parquet"),
+    _setting("data.test_file", "gone.csv", "'gone.csv'", ".jsonl, .ndjson, .json, .csv, .tsv or .parquet"),
     _setting("data.test_file", "d", "'d'", "the path of a", files={"d": None}),
     _setting("data.test_file", "rows.txt", "'rows.txt'", "the ending", files={"rows.txt": "x"}),
     _setting("data.replay_from", "gone", "'gone'", "the folder of a run"),
@@ -332,6 +332,9 @@ ENGINES = [
 ]
 
 TASKS = [
+    _task(
+        "half a surrogate pair in a demo", lambda t: t["demos"][0].update(premise="a \ud83d"), "line ", "half a surr"
+    ),
     _task("an empty task file", "", "task: got None", "a mapping"),
     Bad(
         "a folder as a task file", ["--data.task", "d"], ["data.task: got 'd'", "the path of a task file"], {"d": None}

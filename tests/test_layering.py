@@ -11,7 +11,7 @@ PACKAGE = Path(gold_lightning.__file__).parent
 ORDER = (
     "errors "
     "paths "
-    "commands stopping console streams task task_file rows formula json_text "
+    "commands stopping console streams task task_file tables rows formula json_text "
     "words "
     "losses ood strategies metrics "
     "generators "

@@ -1,6 +1,7 @@
 """Test rows: from a file or a data set of the hub, and what is said where there are none."""
 
 import csv
+import gzip
 import json
 from dataclasses import replace
 
@@ -11,7 +12,7 @@ import pytest
 from datasets.exceptions import DatasetNotFoundError
 from gold_lightning.errors import ConfigError, GoldError
 from gold_lightning.rows import check_rows_file, labels_as_read, load_rows, load_test_rows
-from gold_lightning.task import Field, Sample, StudentFormat, Task, TestData, TestRow
+from gold_lightning.task import Field, Label, Sample, StudentFormat, Task, TestData, TestRow
 from gold_lightning.task_file import load_task
 
 NEWS = load_task("news_topics")
@@ -130,7 +131,11 @@ def test_several_answers_of_a_row(tmp_path):
 @pytest.mark.parametrize(
     ("row", "told"),
     [
-        ({"answers": {"text": []}}, "row 0 has 0 different targets; expected one or more"),
+        ({"answers": {"text": None}}, "row 0 has 0 different targets; expected one or more"),
+        ({"answers": {"text": ""}}, "row 0 has 0 different targets; expected one or more"),
+        ({"answers": {"text": []}}, "no row has an answer; a task whose target has min_chars: 0 keeps such rows"),
+        ({"answers": {"text": [["3"]]}}, "row 0 has ['3'] among its targets; expected text"),
+        ({"answers": [{"text": "3"}, {"no": 4}]}, "row 0 has no column 'answers.text'"),
         (
             {"answers": {"texts": ["3"]}},
             "row 0 has no column 'answers.text'; it has ['answers', 'context', 'question']",
@@ -174,9 +179,9 @@ def written(folder, ending, rows):
     path = folder / f"rows{ending}"
     if ending == ".parquet":
         pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), path)
-    elif ending == ".csv":
+    elif ending in (".csv", ".tsv"):
         with path.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.DictWriter(file, list(rows[0]))
+            writer = csv.DictWriter(file, list(rows[0]), delimiter="\t" if ending == ".tsv" else ",")
             writer.writeheader()
             writer.writerows(rows)
     else:
@@ -184,7 +189,7 @@ def written(folder, ending, rows):
     return path
 
 
-@pytest.mark.parametrize("ending", [".jsonl", ".json", ".csv", ".parquet", ".CSV"])
+@pytest.mark.parametrize("ending", [".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".CSV"])
 def test_texts_come_out_as_they_stand(tmp_path, ending):
     # Text that looks like a number or like nothing, quoted line breaks and quotes, other line separators.
     path = written(tmp_path, ending.lower(), ODD).rename(tmp_path / f"rows{ending}")
@@ -220,16 +225,20 @@ def test_an_empty_cell_is_an_empty_text_but_no_target(tmp_path, ending):
     [
         ("a.csv", "text,unit,number\na,b\n", "row 0 has 2 cells, the first line 3"),
         ("a.csv", "text,unit,text\na,b,c\n", "two columns have the name 'text'"),
-        ("a.csv", 'text,unit,number\n"a,b,c\n', "not CSV (unexpected end of data)"),
+        ("a.csv", 'text,unit,number\n"a,b,c\n', "not CSV (line 2: unexpected end of data)"),
         ("a.csv", "text,unit,number\n", "no rows"),
         ("a.csv", "", "no rows"),
         ("a.csv", b"PAR1\x00\xff\xfe", "not CSV"),
         ("a.csv", '{"text": "' + "x" * 500 + '"}\n{"text": "a"}\n', "row 0 has no column 'text'; it has ['"),
         ("a.jsonl", "text,unit,number\na,b,c\n", "not JSON Lines"),
-        ("a.jsonl", '["a"]\n', "not JSON Lines (line 1 is no object of columns and values)"),
+        ("a.jsonl", '["a"]\n', "not JSON Lines (row 0 is no object of columns and values)"),
         ("a.jsonl", '{"text": ["a"], "unit": "b", "number": 1}\n', "row 0 has ['a'] in the column 'text'; expected"),
         ("a.parquet", "text,unit,number\na,b,c\n", "not Parquet"),
-        ("a.tsv", "text\tunit\tnumber\n", "the ending '.tsv' is none of .jsonl, .json, .csv and .parquet"),
+        (
+            "a.txt",
+            "text\tunit\tnumber\n",
+            "the ending '.txt' is none of .jsonl, .ndjson, .json, .csv, .tsv and .parquet",
+        ),
     ],
 )
 def test_a_file_that_is_not_what_its_ending_says(tmp_path, name, content, told):
@@ -243,14 +252,274 @@ def test_a_file_that_is_not_what_its_ending_says(tmp_path, name, content, told):
 
 
 def test_a_path_is_checked_before_anything_is_loaded_for_it(tmp_path):
-    for name, hint in (("gone.csv", ""), (".", ""), ("a.tsv", "; the ending tells how it is read")):
-        (tmp_path / "a.tsv").touch()
+    ending = "; the ending tells how it is read, and .gz may follow"
+    others = [(name, ending) for name in ("a.txt", "a.csv.zip", "a.gz", "a.parquet.gz", "a")]
+    for name, hint in (("gone.csv", ""), (".", ""), *others):
+        if name[0] == "a":
+            (tmp_path / name).touch()
         with pytest.raises(ConfigError) as caught:
             check_rows_file("data.test_file", str(tmp_path / name))
         told = str(caught.value)
         assert told.startswith("data.test_file: got ")
-        assert told.endswith("expected the path of a .jsonl, .json, .csv or .parquet file" + hint)
+        assert told.endswith("expected the path of a .jsonl, .ndjson, .json, .csv, .tsv or .parquet file" + hint)
     check_rows_file("data.test_file", str(written(tmp_path, ".csv", ODD)))
+
+
+# What a file may be in other ways
+
+WANTED = [TestRow({"text": "One, two.", "unit": "é"}, "1"), TestRow({"text": "Three.", "unit": ""}, "3")]
+LINES = [{"text": "One, two.", "unit": "é", "number": "1"}, {"text": "Three.", "unit": "", "number": 3}]
+COLUMNS = {k: {str(i): row[k] for i, row in enumerate(LINES)} for k in LINES[0]}
+SHORT = '{"text":"One, two.","unit":"é","number":"1"}'
+
+
+def read(folder, name, content):
+    path = folder / name
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return load_rows(SUMS, path)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.json", json.dumps(LINES)),
+        ("a.json", "\n" + json.dumps(LINES, indent=2, ensure_ascii=False) + "\n"),
+        ("a.jsonl", json.dumps(LINES)),
+        ("a.json", "\n".join(json.dumps(row) for row in LINES)),
+        ("a.json", "\n".join(json.dumps(row, indent=1) for row in LINES)),  # as jq writes
+        ("a.jsonl", "".join(json.dumps(row) for row in LINES)),
+        ("a.ndjson", "\r\n".join(json.dumps(row) for row in LINES)),
+        ("a.jsonl", "\r".join(json.dumps(row) for row in LINES)),
+        ("a.json", b"\xef\xbb\xbf" + json.dumps(LINES).encode()),
+        ("a.jsonl.gz", gzip.compress("\n".join(map(json.dumps, LINES)).encode())),
+        ("a.csv", 'text,unit,number\n"One, two.",é,1\nThree.,,3\n'),
+        ("a.csv", 'text,unit,number\r"One, two.",é,1\rThree.,,3\r'),
+        ("a.csv", 'text, unit ,number\r\n\r\n"One, two.",é,1\r\nThree.,,3'),
+        ("a.csv", "text;unit;number\nOne, two.;é;1\nThree.;;3\n"),
+        ("a.csv", "\ufefftext;unit;number\r\nOne, two.;é;1\r\nThree.;;3\r\n"),
+        ("a.csv", "sep=|\r\ntext|unit|number\r\nOne, two.|é|1\r\nThree.||3\r\n"),
+        ("a.csv", "text\tunit\tnumber\nOne, two.\té\t1\nThree.\t\t3\n"),
+        ("a.csv", ',text,unit,number,\n0,"One, two.",é,1,\n1,Three.,,3,\n'),  # pandas' index, and an empty column
+        ("a.csv.GZ", gzip.compress('text,unit,number\n"One, two.",é,1\nThree.,,3\n'.encode())),
+        ("a.tsv", "text\tunit\tnumber\nOne, two.\té\t1\nThree.\t\t3\n"),
+        ("a.tsv", 'text,unit,number\n"One, two.",é,1\nThree.,,3\n'),
+        ("a.b.csv", 'text,unit,number\n"One, two.",é,1\nThree.,,3\n'),
+    ],
+)
+def test_other_ways_to_write_rows(tmp_path, name, content):
+    assert read(tmp_path, name, content) == WANTED
+
+
+def test_tabs_between_texts_that_hold_quotes_of_their_own(tmp_path):
+    first, second = read(tmp_path, "a.tsv", 'text\tunit\tnumber\n"Oh" he said\t"\t1\n"No\tx\t2\n')
+    assert (first.fields, second.fields) == ({"text": '"Oh" he said', "unit": '"'}, {"text": '"No', "unit": "x"})
+
+
+def test_a_long_field_and_the_limit_of_others_stays(tmp_path):
+    before = csv.field_size_limit()
+    (found,) = read(tmp_path, "a.csv", f'text,unit,number\n"{"word " * 50_000}",x,1\n')
+    assert len(found.fields["text"]) == 250_000
+    assert csv.field_size_limit() == before
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        (
+            "a.json",
+            json.dumps(COLUMNS),
+            "one object that holds all rows; write rows: in pandas to_json(..., orient='rec",
+        ),
+        ("a.json", json.dumps(dict(enumerate(LINES))), "orient='records', lines=True)"),
+        ("a.json", json.dumps({"columns": ["text"], "index": [0], "data": [["a"]]}), "orient='records', lines=True)"),
+        ("a.json", json.dumps([["a", "b", 1]]), "row 0 is a list and no object"),
+        ("a.json", json.dumps({"data": LINES, "version": "2"}), "one object with the rows under 'data' or deeper"),
+        ("a.json", json.dumps({"schema": {}, "data": LINES}, indent=1), "one object with the rows under 'data'"),
+        ("a.json", json.dumps([LINES[0], 5]), "row 1 is no object of columns and values"),
+        ("a.json", "", "no rows"),
+        ("a.json", "[]", "no rows"),
+        ("a.json", "{}", "row 0 has no column 'text'; it has []"),
+        ("a.json", "null", "line 1 is no object"),
+        ("a.json", json.dumps(LINES)[:-3], "not JSON (Expecting"),
+        ("a.jsonl", SHORT + "\n{'text': 1}\n", "not JSON Lines (line 2: Expecting property name"),
+        ("a.jsonl", SHORT + "\n\n" + SHORT[:-2], "line 3: Unterminated string"),
+        ("a.jsonl", '{"text": "a", "text": "b"}', "the key 'text' stands twice in an object"),
+        ("a.jsonl", "[" * 100_000, "nested too deeply"),
+        ("a.csv", "text,unit,number\na,b,1\na,b,1,2\n", "row 1 has 4 cells, the first line 3"),
+        ("a.csv", 'text,unit,number\n"a" b,c,1\n', "line 2: ',' expected after '\"'"),
+        ("a.csv", "text,unit,number\na,b\0,1\n", "line 2 holds a NUL byte; if the file is UTF-16"),
+        (
+            "a.csv",
+            "text,unit,number\nä,b,1\n".encode("latin-1"),
+            "byte 0xe4 in line 2 is not UTF-8; if the file is Latin",
+        ),
+        ("a.csv", "text,unit,number\na,b,“1”\n".encode("cp1252"), "byte 0x93 in line 2 is not UTF-8"),
+        ("a.csv", "text,unit,number\na,b,1\n".encode("utf-16"), "it is UTF-16; save it as UTF-8"),
+        ("a.tsv", "text\tunit\tnumber\na\tb\t1\n".encode("utf-16-be"), "holds a NUL byte; if the file is UTF-16"),
+        ("a.jsonl", SHORT.encode("utf-32"), "it is UTF-32"),
+        ("a.jsonl", SHORT.encode("gbk"), "is not UTF-8"),
+        ("a.jsonl", gzip.compress(SHORT.encode()), "compressed with gzip; add .gz to its name"),
+        ("a.jsonl.gz", SHORT, "not JSON Lines (gzip: Not a gzipped file"),
+        ("a.jsonl.gz", gzip.compress(SHORT.encode())[:-9], "not JSON Lines (gzip: "),
+        ("a.csv", b"PK\x03\x04...", "a zip file or a spreadsheet"),
+        ("a.jsonl", b"version https://git-lfs.github.com/spec/v1\noid sha256:1\n", "run git lfs pull"),
+        ("a.tsv", "text\tunit\tnumber\na\tb\n", "row 0 has 2 cells"),
+        ("a.parquet", b"", "not Parquet"),
+        ("a.csv", ";;;\n", "no rows"),
+    ],
+)
+def test_what_is_wrong_with_a_file_and_how_to_mend_it(tmp_path, name, content, told):
+    with pytest.raises(GoldError) as caught:
+        read(tmp_path, name, content)
+    message = str(caught.value)
+    assert message.startswith(f"test data {tmp_path / name}: ") and told in message
+    assert len(message.splitlines()) == 1 and len(message) < 500
+
+
+def test_one_row_alone_is_a_row_whatever_it_holds(tmp_path):
+    answers = [{"text": "3", "start": 1}, {"text": "three", "start": 2}, {"text": "3", "start": 9}]
+    (found,) = rows_of(tmp_path, [ROW | {"answers": answers}])
+    assert found.targets == ("3", "three")
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps(ROW | {"answers": answers}, indent=2), encoding="utf-8")
+    assert load_rows(ANSWERS, path)[0].targets == ("3", "three")
+
+
+# Values
+
+
+def parquet(folder, columns, task=SUMS):
+    path = folder / "a.parquet"
+    pyarrow.parquet.write_table(pyarrow.table(columns), path)
+    return load_rows(task, path)
+
+
+def test_parquet_of_all_kinds_of_columns(tmp_path):
+    made = {
+        "text": pyarrow.array([b"One \xc3\xa9", b"two", None], pyarrow.binary()),
+        "unit": pyarrow.array(["a", "b", "a"]).dictionary_encode(),
+        "number": pyarrow.array([1.5, 2.0, 3.0]),
+    }
+    found = parquet(tmp_path, made)
+    assert [r.fields["text"] for r in found] == ["One é", "two", ""]
+    assert [(r.fields["unit"], r.target) for r in found] == [("a", "1.5"), ("b", "2.0"), ("a", "3.0")]
+    made["text"] = pyarrow.array([float("nan"), 1.5, None])
+    made["unit"] = pyarrow.array(["a", None, "b"], pyarrow.large_string())
+    assert [list(r.fields.values()) for r in parquet(tmp_path, made)] == [["", "a"], ["1.5", ""], ["", "b"]]
+    made["number"] = pyarrow.array([1.0, float("nan"), 2.0])
+    with pytest.raises(GoldError, match="row 1 has 0 different targets"):
+        parquet(tmp_path, made)
+    made["text"] = pyarrow.array([b"a", b"\xff\xfe", b"c"])
+    with pytest.raises(GoldError, match=r"row 1 has bytes that are no UTF-8 text: b'\\xff\\xfe'"):
+        parquet(tmp_path, made)
+    made["text"] = pyarrow.array([[b"a"], [], []])
+    with pytest.raises(GoldError, match=r"row 0 has \['a'\] in the column 'text'; expected text"):
+        parquet(tmp_path, made)
+
+
+def test_a_parquet_file_with_a_column_twice(tmp_path):
+    path = tmp_path / "a.parquet"
+    text = pyarrow.array(["a"])
+    pyarrow.parquet.write_table(pyarrow.Table.from_arrays([text, text], ["text", "text"]), path)
+    with pytest.raises(GoldError, match=r"not Parquet \(two columns have the name 'text'\)"):
+        load_rows(SUMS, path)
+
+
+@pytest.mark.parametrize("values", [[1, 0], [1.0, 0.0], ["1", "0"], ["1.0", "0.0"], [True, False], ["yes", "no"]])
+def test_numbers_and_words_as_labels(tmp_path, values):
+    names = {"1": "yes", "0": "no", "True": "yes", "False": "no"}
+    task = replace(VERDICTS, test=TestData(label_names=names))
+    rows = [{"text": "a", "verdict": value} for value in values]
+    assert [r.target for r in rows_of(tmp_path, rows, task)] == ["yes", "no"]
+    if not isinstance(values[0], bool):
+        path = written(tmp_path, ".csv", rows)
+        assert [r.target for r in load_rows(task, path)] == ["yes", "no"]
+
+
+VERDICTS = replace(
+    SUMS,
+    fields=(Field("text", "a text"),),
+    target=Field("verdict", "yes or no"),
+    labels=(Label("yes", "it is"), Label("no", "it is not")),
+    demos=(Sample({"text": "a"}, "yes"), Sample({"text": "b"}, "no")),
+    student=StudentFormat("{text}", "{verdict}"),
+)
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        (
+            "Yes",
+            "the label 'Yes', none of ['yes', 'no']; did you mean 'yes'? write it so, or name it in the task's test.",
+        ),
+        (" no ", "the label ' no ', none of ['yes', 'no']; did you mean 'no'?"),
+        ("yess", "did you mean 'yes'?"),
+        ("maybe", "none of ['yes', 'no']; name it in the task's test.label_names"),
+        ("None", "the label 'None'"),
+        ("nan", "the label 'nan'"),
+        (None, "0 different targets"),
+        (float("nan"), "0 different targets"),
+        ("", "0 different targets"),
+        ([], "0 different targets"),
+        (["yes", "no"], "2 different targets"),
+        ([["yes"]], "row 0 has ['yes'] among its targets"),
+        ("\ud83d", "the label '\\ud83d'"),
+    ],
+)
+def test_labels_that_are_none_of_the_tasks(tmp_path, value, told):
+    with pytest.raises(GoldError) as caught:
+        rows_of(tmp_path, [{"text": "a", "verdict": value}], VERDICTS)
+    assert told in str(caught.value)
+
+
+def test_a_label_is_the_same_in_both_forms_of_unicode(tmp_path):
+    composed, decomposed = "caf\u00e9", "cafe\u0301"
+    task = replace(
+        VERDICTS,
+        labels=(Label(composed, "a place"), Label("no", "none")),
+        demos=(Sample({"text": "a"}, composed), Sample({"text": "b"}, "no")),
+        test=TestData(columns={"verdict": "r\u00e9ponse"}, label_names={"th\u00e9": "no"}),
+    )
+    rows = [{"text": decomposed, "re\u0301ponse": label} for label in (decomposed, composed, "the\u0301")]
+    found = rows_of(tmp_path, rows, task)
+    assert [r.target for r in found] == [composed, composed, "no"]
+    assert found[0].fields["text"] == decomposed  # texts stay as they are
+    assert labels_as_read(found[:2]) == ""
+
+
+@pytest.mark.parametrize(
+    ("row", "column"),
+    [
+        ({"text": "a \ud83d b", "unit": "x", "number": "1"}, "text"),
+        ({"text": "a", "unit": "\udc00", "number": "1"}, "unit"),
+        ({"text": "a", "unit": "x", "number": "\ude00\ud83d"}, "number"),
+        ({"text": "a", "unit": "x", "number": ["1", "\ud83d"]}, "number"),
+    ],
+)
+def test_half_a_surrogate_pair_is_told_with_its_row_and_column(tmp_path, row, column):
+    good = {"text": "whole \U0001f600", "unit": "x", "number": "1"}
+    with pytest.raises(GoldError) as caught:
+        rows_of(tmp_path, [good, row], SUMS)
+    assert "row 1 has half a surrogate pair (\\ud" in str(caught.value)
+    assert f"in the column '{column}'" in str(caught.value) and str(caught.value).isprintable()
+
+
+def test_questions_without_an_answer_are_left_out_and_counted(tmp_path, caplog):
+    rows = [ROW | {"answers": {"text": texts}} for texts in (["3"], [], ["3", "three"], [], [""])]
+    found = rows_of(tmp_path, rows)
+    assert [r.targets for r in found] == [("3",), ("3", "three")]
+    (line,) = caplog.messages
+    assert line.endswith(
+        "3 of 5 rows have no answer and are left out; a task whose target has min_chars: 0 keeps such "
+        "rows, with an empty target"
+    )
+    caplog.clear()
+    keeps = replace(ANSWERS, target=Field("answer", "words of the text", min_chars=0))
+    assert [r.targets for r in rows_of(tmp_path, rows, keeps)] == [("3",), ("",), ("3", "three"), ("",), ("",)]
+    assert not caplog.messages
+    nested = [ROW | {"answers": []}, ROW | {"answers": [{"text": "3"}]}]
+    assert [r.targets for r in rows_of(tmp_path, nested)] == [("3",)]
 
 
 # Labels by name

@@ -1,6 +1,7 @@
 """Task files: what is read, and that whatever is wrong is told in one line that names the key."""
 
 import copy
+import json
 from importlib import resources
 from pathlib import Path
 
@@ -345,3 +346,24 @@ def test_parts_check_themselves(make, key):
     with pytest.raises(ConfigError) as e:
         make()
     assert e.value.key == key
+
+
+def test_a_label_in_either_form_of_unicode_is_one_label(tmp_path):
+    composed, decomposed = "caf\u00e9", "cafe\u0301"
+    raw = yaml.safe_load(yaml.safe_dump(GOOD))
+    raw["labels"][0]["name"] = decomposed
+    raw["demos"][0]["verdict"] = composed
+    raw["test"] = {"file": "x.csv", "label_names": {1: decomposed}}
+    path = tmp_path / "t.yaml"
+    path.write_text(yaml.safe_dump(raw, allow_unicode=True), encoding="utf-8")
+    task = load_task(str(path))
+    assert task.label_names[0] == task.demos[0].target == task.test.label_names["1"] == composed
+
+
+def test_two_escapes_are_one_character_as_in_json(tmp_path):
+    raw = yaml.safe_load(yaml.safe_dump(GOOD))
+    raw["description"] = "A smile \U0001f600 \ufffd."
+    path = tmp_path / "t.yaml"
+    path.write_text(json.dumps(raw), encoding="utf-8")  # JSON is YAML
+    assert "\\ud83d\\ude00" in path.read_text(encoding="utf-8")
+    assert load_task(str(path)).description == raw["description"]
