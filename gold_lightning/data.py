@@ -6,7 +6,7 @@ import logging
 import math
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -24,7 +24,7 @@ from gold_lightning.losses import IGNORE_INDEX
 from gold_lightning.paths import expand, folder_for
 from gold_lightning.plan import Plan
 from gold_lightning.pool import FeedbackPool
-from gold_lightning.ranks import Fleet
+from gold_lightning.ranks import Fleet, make_fleet
 from gold_lightning.rows import check_rows_file, load_test_rows
 from gold_lightning.stopping import Stopping
 from gold_lightning.store import RoundStore, StoredSample, copy_round, read_lines, rounds_in
@@ -37,8 +37,14 @@ __all__ = ["GoldDataModule", "LabelledRounds", "log_progress"]
 _log = logging.getLogger(__name__)
 
 
+_PADDING = -1  # in place of a position
+
+
 class _Rows(Dataset[dict[str, Any]]):
-    """Rows in a given order; a row's id is its position in ``samples``, whatever the order."""
+    """Rows in a given order; a row's id is its position in ``samples``, whatever the order.
+
+    At :data:`_PADDING` there is a row of which the loss counts no token.
+    """
 
     def __init__(self, samples: Sequence[Sample], order: Sequence[int] | None = None) -> None:
         self.samples = samples
@@ -48,7 +54,22 @@ class _Rows(Dataset[dict[str, Any]]):
         return len(self.order)
 
     def __getitem__(self, at: int) -> dict[str, Any]:
+        if at == _PADDING:
+            return {"id": _PADDING, "sample": self.samples[self.order[0]]}
         return {"id": self.order[at], "sample": self.samples[self.order[at]]}
+
+
+class _Share(DistributedSampler[Any]):
+    """A process's share of the rows in their order, as many for each process.
+
+    If the rows cannot be divided, PyTorch's sampler gives the first of them again, which would train on them twice.
+    This one gives padding.
+    """
+
+    def __iter__(self) -> Iterator[int]:
+        rows = len(self.dataset)  # type: ignore[arg-type]
+        places = range(self.rank, self.total_size, self.num_replicas)
+        return (at if at < rows else _PADDING for at in places)
 
 
 class GoldDataModule(LightningDataModule):
@@ -151,7 +172,8 @@ class GoldDataModule(LightningDataModule):
     # Rounds
 
     def store(self, round_: int | None = None) -> RoundStore:
-        """The store of a round, the current one by default."""
+        """The store of a round, the current one by default. One process of a run alone mends and writes it."""
+        self.synthesizer.writes = self.trainer is None or self.trainer.is_global_zero
         return self.synthesizer.store(self.round if round_ is None else round_)
 
     def train_samples(self) -> list[StoredSample]:
@@ -318,11 +340,13 @@ class GoldDataModule(LightningDataModule):
             padding_side="right",  # the decoder has no mask for padding before a target
             return_tensors="pt",
         )
+        ids = torch.tensor([r["id"] for r in rows])
+        padding = (ids == _PADDING)[:, None]
         return {
-            "id": torch.tensor([r["id"] for r in rows]),
+            "id": ids,
             "input_ids": inputs.input_ids,
             "attention_mask": inputs.attention_mask,
-            "labels": labels.input_ids.masked_fill(labels.attention_mask == 0, IGNORE_INDEX),
+            "labels": labels.input_ids.masked_fill((labels.attention_mask == 0) | padding, IGNORE_INDEX),
             "targets": [r["sample"].targets for r in rows],
         }
 
@@ -336,12 +360,12 @@ class GoldDataModule(LightningDataModule):
             batch_size: Of each process.
             order: Positions in ``samples``.
             shard: Give each process its share, so that the step of all of them is the step of one process with
-                as many times the batch size. Lightning's own sampler for training would shuffle.
+                as many times the batch size. Lightning's own sampler for training would shuffle, and repeat rows.
         """
         rows = _Rows(samples, order)
         sampler: DistributedSampler[dict[str, Any]] | None = None
         if shard and self.trainer is not None and self.trainer.world_size > 1:
-            sampler = DistributedSampler(rows, self.trainer.world_size, self.trainer.global_rank, shuffle=False)
+            sampler = _Share(rows, self.trainer.world_size, self.trainer.global_rank, shuffle=False)
         return DataLoader(rows, batch_size=batch_size, shuffle=False, sampler=sampler, collate_fn=self.collate)
 
     def _synthesise(self, work: Callable[[], object]) -> None:
@@ -353,7 +377,7 @@ class GoldDataModule(LightningDataModule):
             self.generator.rest()
             return
         if self._fleet is None:
-            self._fleet = Fleet(self.generator)
+            self._fleet = make_fleet(self.generator)
             self.synthesizer.generator = self.synthesizer.completions.generator = self._fleet
         self._fleet.run(lambda: self._make(work))
         if not trainer.is_global_zero:

@@ -38,6 +38,7 @@ __all__ = [
     "SquadF1",
     "Targets",
     "TextMetric",
+    "TokenMean",
     "bootstrap_interval",
     "evaluate",
     "make_metric",
@@ -82,12 +83,7 @@ class TextMetric(Metric):
         if isinstance(self.ids, list) and not self.ids:
             return torch.tensor(float("nan"))
         ids, values = (torch.cat(x) if isinstance(x, list) else x for x in (self.ids, self.values))
-        if not len(ids):
-            return torch.tensor(float("nan"))
-        _, first = torch.unique(ids, return_inverse=True)
-        order = torch.argsort(first, stable=True)
-        kept = order[torch.cat([torch.ones(1, dtype=torch.bool, device=order.device), first[order].diff() > 0])]
-        return self.reduce(values[kept]).float()
+        return self.reduce(values[_firsts(ids)]).float() if len(ids) else torch.tensor(float("nan"))
 
     def rows(self, predictions: Sequence[str], targets: Sequence[Targets]) -> Tensor:
         """(rows, numbers) float64: the numbers of each row."""
@@ -101,6 +97,51 @@ class TextMetric(Metric):
     def reduce(self, values: Tensor) -> Tensor:
         """(rows, numbers) float64 -> scalar; the mean by default."""
         return values.mean()
+
+
+class TokenMean(Metric):
+    """Mean of a value over all target tokens, each row counted once: what a sampler padded in is dropped by id."""
+
+    full_state_update = False
+    ids: list[Tensor]
+    values: list[Tensor]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("ids", default=[], dist_reduce_fx="cat")
+        self.add_state("values", default=[], dist_reduce_fx="cat")
+
+    def update(self, values: Tensor, mask: Tensor, ids: Tensor, data_set: int = 0) -> None:
+        """Adds a batch.
+
+        Args:
+            values: (batch, target_len).
+            mask: (batch, target_len), true where a token counts.
+            ids: (batch,) int64, unique for each row of a data set.
+            data_set: Number of the data set that the rows are of.
+        """
+        counted = mask.double()
+        self.ids.append(torch.stack([torch.full_like(ids, data_set), ids], dim=1).to(self.device))
+        self.values.append(torch.stack([(values.double() * counted).sum(-1), counted.sum(-1)], dim=1).to(self.device))
+
+    def compute(self) -> Tensor:
+        """The mean over all tokens; nan without any."""
+        if isinstance(self.ids, list) and not self.ids:
+            return torch.tensor(float("nan"))
+        ids, values = (torch.cat(x) if isinstance(x, list) else x for x in (self.ids, self.values))
+        total = values[_firsts(ids)].sum(0)
+        return (total[0] / total[1]).float()
+
+
+def _firsts(ids: Tensor) -> Tensor:
+    """Positions of the first row of each id, by ascending id.
+
+    Args:
+        ids: (rows,), or (rows, numbers) for ids of several numbers.
+    """
+    _, of = torch.unique(ids, return_inverse=True, dim=0)
+    order = torch.argsort(of, stable=True)
+    return order[torch.cat([torch.ones(1, dtype=torch.bool, device=order.device), of[order].diff() > 0])]
 
 
 class Accuracy(TextMetric):

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from gold_lightning.backbone import load_model, load_tokenizer, target_text
 from gold_lightning.errors import ConfigError, GoldError, NotFiniteError
 from gold_lightning.losses import IGNORE_INDEX, RobustLoss, RoundLoss, SymmetricCrossEntropy, target_log_probs
-from gold_lightning.metrics import TextMetric, make_metric
+from gold_lightning.metrics import TextMetric, TokenMean, make_metric
 from gold_lightning.ood import OODScore, mean_over_tokens
 from gold_lightning.ranks import SharedError
 from gold_lightning.sharding import is_sharded, load_whole, shard
@@ -134,6 +134,7 @@ class T5Student(LightningModule):
         self.metric_names = names
         self.metrics = nn.ModuleDict({f"{stage}_{n}": m for stage, pairs in made.items() for n, m in pairs})
         self.train_loss = RoundLoss()
+        self.val_loss = TokenMean()
         self.tokenizer = load_tokenizer(student)
         self.warnings = check_student(self.task, student, self.tokenizer)
         self.model = load_model(student).train()
@@ -297,10 +298,8 @@ class T5Student(LightningModule):
         logits = self.forward_logits(batch, labels)
         loss: Tensor = self.loss(logits, labels)
         counted = labels != IGNORE_INDEX
-        # The mean over all target tokens, however they are batched. Lightning divides the sum of these weights by the
-        # number of processes, and rounds.
-        weight = int(counted.sum()) * self._processes
-        self.log("val/loss", loss, batch_size=weight, sync_dist=True, add_dataloader_idx=False)
+        # The mean over all target tokens, however they are batched, and over each row once.
+        self.val_loss.update(self.loss.per_token(logits, labels), counted, batch["id"], dataloader_idx)
         self._bad_validation = self._bad_validation.to(loss.device) | ~torch.isfinite(loss)
         self._update("val", self.read(tokens), batch)
         # Of each row, and plain cross-entropy whatever the loss: it says how surprising the generator's target is.
@@ -316,6 +315,8 @@ class T5Student(LightningModule):
             torch.distributed.all_reduce(bad, op=torch.distributed.ReduceOp.MAX)
         if bad:
             raise self.not_finite("the validation loss is not finite", self.loss)
+        self.log("val/loss", self.val_loss.compute())
+        self.val_loss.reset()
         self._log_metrics("val")
 
     def test_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Any]:

@@ -149,13 +149,14 @@ class Synthesizer:
         self._checker = Checker(task)
         self._remembered: set[str] = set()
         self._rounds: dict[int, RoundStore] = {}
+        self.writes = True  # False in a process beside the one that stores
         self._prior: tuple[float, ...] | None = None
         self._silence_told = False  # whether it was said that label checks had no answer
 
     def store(self, round_: int) -> RoundStore:
         """The store of a round, opened once."""
         if round_ not in self._rounds:
-            self._rounds[round_] = RoundStore(self.run_dir, round_)
+            self._rounds[round_] = RoundStore(self.run_dir, round_, read_only=not self.writes)
         return self._rounds[round_]
 
     def log(self) -> CompletionLog:

@@ -1,11 +1,18 @@
 """The data module's rounds and test rows, apart from a run."""
 
+import itertools
 from types import SimpleNamespace
 
 import torch
 from gold_lightning.data import GoldDataModule, LabelledRounds
+from gold_lightning.losses import IGNORE_INDEX
 from gold_lightning.plan import Plan
+from gold_lightning.pool import FeedbackPool
+from gold_lightning.synthesis import Synthesizer
 from gold_lightning.task import Sample
+from gold_lightning.task_file import load_task
+
+from tests.fakes import NewsWriter
 
 
 def test_test_rows_are_drawn_by_seed_without_replacement(tiny_student):
@@ -39,6 +46,48 @@ def test_labelled_rounds_take_as_many_steps_as_the_runs_own(tiny_student):
             for at in range(0, len(ids) - 6, 7):  # every row once before any comes again
                 assert sorted(ids[at : at + 7]) == list(range(7))
             assert ids[:7] != list(range(7))
+
+
+def test_several_processes_train_on_what_one_trains_on(tiny_student):
+    samples = [Sample({"text": f"text {i}"}, "World") for i in range(23)]
+    for rows, processes, size in itertools.product((1, 2, 5, 12, 23), (2, 3, 4), (1, 3, 8)):
+        order = list(range(rows))[::-1]
+        loaders = []
+        for rank in range(processes):
+            data = GoldDataModule(student=tiny_student)
+            data.trainer = SimpleNamespace(world_size=processes, global_rank=rank, is_global_zero=not rank)
+            loaders.append([*data.loader(samples, size, order, shard=True)])
+        one = [
+            batch["id"].tolist()
+            for batch in GoldDataModule(student=tiny_student).loader(samples, size * processes, order)
+        ]
+        assert [len(batches) for batches in loaders] == [len(one)] * processes
+        for step, wanted in enumerate(one):
+            parts = [batches[step] for batches in loaders]
+            counted = [
+                i
+                for part in parts
+                for i, labels in zip(part["id"].tolist(), part["labels"], strict=True)
+                if (labels != IGNORE_INDEX).any()
+            ]
+            assert sorted(counted) == sorted(wanted)
+
+
+def test_one_process_alone_mends_a_round(tiny_student, tmp_path):
+    made = Synthesizer(
+        load_task("news_topics"), NewsWriter(), tmp_path, Plan(samples_per_round=8, probe_per_round=4), 1
+    )
+    made.train(0, FeedbackPool(), 0.0)
+    path = tmp_path / "data" / "round_000" / "train.jsonl"
+    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[1:]))
+    before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
+    for first in (False, True):
+        data = GoldDataModule(student=tiny_student, run_dir=str(tmp_path))
+        data.trainer = SimpleNamespace(world_size=2, is_global_zero=first)
+        data.round = 1
+        assert data.store(0).accepted("train") == data.store(0).accepted("train")
+        same = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == before
+        assert same != first and any(tmp_path.rglob("damaged*")) == first
 
 
 def test_no_label_is_drawn_where_there_is_no_noise(tiny_student, monkeypatch):

@@ -18,6 +18,7 @@ from gold_lightning.metrics import (
     Accuracy,
     BalancedAccuracy,
     MacroF1,
+    TokenMean,
     bootstrap_interval,
     evaluate,
     make_metric,
@@ -132,6 +133,20 @@ def test_rows_given_twice_count_once():
     metric.update(["a", "b"], ["a", "a"], torch.tensor([0, 1]))
     metric.update(["b", "b", "a"], ["a", "a", "a"], torch.tensor([2, 1, 0]))  # 1 and 0 again: padded in
     assert float(metric.compute()) == pytest.approx(1 / 3)
+
+
+def test_the_mean_over_tokens_counts_each_row_once():
+    values = torch.tensor([[1.0, 2.0, 9.0], [4.0, 9.0, 9.0]])
+    mask = torch.tensor([[True, True, False], [True, False, False]])
+    metric = TokenMean()
+    assert math.isnan(float(metric.compute()))
+    metric.update(values, mask, torch.tensor([0, 1]))
+    metric.update(values[:1], mask[:1], torch.tensor([0]))  # again: padded in
+    assert float(metric.compute()) == pytest.approx((1 + 2 + 4) / 3)
+    metric.reset()
+    metric.update(values, mask, torch.tensor([0, 1]))
+    metric.update(values[:1], mask[:1], torch.tensor([0]), data_set=1)  # another row of another set
+    assert float(metric.compute()) == pytest.approx((1 + 2 + 4 + 1 + 2) / 5)
 
 
 def test_macro_f1_with_repeated_ids():

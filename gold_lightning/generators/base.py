@@ -148,6 +148,17 @@ class Generator(ABC):
     def rest(self) -> None:  # noqa: B027 - most engines have nothing to do
         """Gives back what the student needs while it trains, as memory of a shared GPU; the next request wakes it."""
 
+    def share_machine(self, index: int, count: int) -> None:  # noqa: B027 - most engines have nothing to choose
+        """Told before the first request that several processes of a run on one machine have this engine.
+
+        Args:
+            index: Number of this process among those of the machine, from 0.
+            count: How many there are.
+
+        Raises:
+            ConfigError: There is no room for so many.
+        """
+
     def check_installed(self) -> None:  # noqa: B027 - most engines need nothing more
         """Looks, in no time, whether what it needs is installed: before a run leaves anything.
 

@@ -513,7 +513,10 @@ def test_early_stopping_ends_a_plateau(tmp_path, tiny_student):
     assert len(rounds(tmp_path)) == 2 and store.rounds_in(tmp_path / "news_topics" / "t") == [0, 1]
 
 
-TWO = ["--trainer.devices", "2", "--data.batch_size", "8"]
+# Two processes take twice as many samples and requests at once. Neither samples nor probe samples can be divided by two.
+ODD = ["--data.plan.samples_per_round", "19", "--data.plan.probe_per_round", "11"]
+ONE = [*ODD, "--data.batch_size", "16", "--data.generator.init_args.batch_size", "32"]
+TWO = [*ODD, "--data.batch_size", "8", "--data.generator.init_args.batch_size", "16", "--trainer.devices", "2"]
 
 
 def run_apart(*args):
@@ -533,7 +536,7 @@ def alone(tmp_path_factory, tiny_student):
     (student / "config.json").write_text(json.dumps(config | {"dropout_rate": 0.0}))
     # An optimizer that goes on, and weights that it does not have.
     student = [str(student), "--model.restart", "false", "--model.embedding_lr", "0"]
-    assert run("fit", root, *student, "--trainer.max_epochs", "2") == 0
+    assert run("fit", root, *student, *ONE, "--trainer.max_epochs", "2") == 0
     return root, student
 
 
@@ -577,7 +580,7 @@ def test_two_processes_make_the_same_data_pool_metrics_and_weights_as_one(tmp_pa
 def test_a_run_goes_on_where_weights_are_cut_up_and_where_they_no_longer_are(tmp_path, alone):
     root, student = alone
     cut_up = [*TWO, "--trainer.strategy", "fsdp2"]
-    for name, ways in (("together", ([], cut_up)), ("apart", (cut_up, []))):
+    for name, ways in (("together", (ONE, cut_up)), ("apart", (cut_up, ONE))):
         for end, way in enumerate(ways, 1):
             run_apart(*arguments("fit", tmp_path / name, *student, "--trainer.max_epochs", str(end), *way))
         assert_same_run(root, tmp_path / name)
@@ -585,7 +588,7 @@ def test_a_run_goes_on_where_weights_are_cut_up_and_where_they_no_longer_are(tmp
     test = tmp_path / "rows.jsonl"
     test.write_text("".join(json.dumps({"text": f"Team {i} won.", "topic": "Sports"}) + "\n" for i in range(7)))
     found = []
-    for way in ([], cut_up):
+    for way in (ONE, cut_up):
         run_apart(*arguments("test", tmp_path / "together", *student, "--data.test_file", str(test), *way))
         found.append(read_lines(tmp_path / "together" / "news_topics" / "t" / "predictions.jsonl"))
     assert len(found[0]) == 7
