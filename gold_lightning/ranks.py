@@ -50,6 +50,9 @@ class Fleet(Generator):
 
     Args:
         generator: This process's own.
+
+    Raises:
+        GoldError: The machine of a process has no room for its engine.
     """
 
     def __init__(self, generator: Generator) -> None:
@@ -62,7 +65,16 @@ class Fleet(Generator):
         machines: list[Any] = [None] * self.size
         dist.all_gather_object(machines, platform.node(), group=self._group)
         mine = machines[self.rank]
-        generator.share_machine(machines[: self.rank].count(mine), machines.count(mine))
+        failed: GoldError | None = None
+        try:
+            generator.share_machine(machines[: self.rank].count(mine), machines.count(mine))
+        except GoldError as e:
+            failed = e
+        # All of them end, and the first one says why.
+        problems: list[Any] = [None] * self.size
+        dist.all_gather_object(problems, _message(failed), group=self._group)
+        if problem := next(filter(None, problems), ""):
+            raise (SharedError if self.rank else GoldError)(problem)
 
     def generate(self, requests: Sequence[Request]) -> list[Completion]:
         """Answers requests together with the other processes, which :meth:`run` has serve meanwhile.

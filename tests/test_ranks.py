@@ -156,6 +156,19 @@ def gives_up(rank, folder):
         fleet.run(stop)
 
 
+class NoRoom(Whole):
+    """Finds no place in the second process."""
+
+    def share_machine(self, index, count):
+        if index:
+            raise GoldError("got 1, expected 2 GPUs")
+
+
+def no_room(rank, folder):
+    with pytest.raises(SharedError if rank else GoldError, match="^got 1, expected 2 GPUs$"):
+        make_fleet(NoRoom(rank))
+
+
 class FullDisk(CompletionLog):
     """Takes nothing."""
 
@@ -171,4 +184,4 @@ def a_full_disk(rank, folder):
 
 
 def test_two_processes_answer_store_fail_and_give_up_together(tmp_path: Path):
-    run_two(tmp_path, answers, stores_as_they_come, failures, gives_up, a_full_disk)
+    run_two(tmp_path, answers, stores_as_they_come, failures, gives_up, a_full_disk, no_room)

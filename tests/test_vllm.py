@@ -445,6 +445,63 @@ def test_a_users_own_log_level_stays(made, monkeypatch):
     assert os.environ["VLLM_LOGGING_LEVEL"] == "DEBUG"
 
 
+@pytest.mark.parametrize(
+    ("tensor", "visible", "student", "wanted"),
+    [
+        (1, None, True, ["0", "1", "2", "3"]),
+        (1, "4,5,6,7", True, ["4", "5", "6", "7"]),
+        (1, "GPU-a,GPU-b,GPU-c,GPU-d", False, ["GPU-a", "GPU-b", "GPU-c", "GPU-d"]),
+        (2, None, True, ["0,1", "2,3"]),
+        (4, None, True, [None]),  # one process: vLLM's own choice
+    ],
+)
+def test_each_process_of_a_machine_has_gpus_of_its_own(made, monkeypatch, tensor, visible, student, wanted):
+    if visible:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    else:
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    seen = []
+    init = FakeLLM.__init__
+    monkeypatch.setattr(
+        FakeLLM, "__init__", lambda self, **g: seen.append(os.environ.get("CUDA_VISIBLE_DEVICES")) or init(self, **g)
+    )
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: student)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
+    for index in range(4 // tensor):
+        monkeypatch.setattr(torch.cuda, "current_device", lambda index=index: index)
+        generator = VLLMGenerator("org/model", tensor_parallel_size=tensor)
+        generator.share_machine(index, 4 // tensor)
+        generator.load()
+    assert seen == wanted and os.environ.get("CUDA_VISIBLE_DEVICES") == visible
+
+
+def test_too_few_gpus_for_the_processes_of_a_machine_are_told_in_one_line(made, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    with pytest.raises(
+        ConfigError, match=r"tensor_parallel_size: got 2, expected 3 x 2 GPUs or more .* which has 4"
+    ) as e:
+        VLLMGenerator("org/model", tensor_parallel_size=2).share_machine(0, 3)
+    assert "--trainer.devices" in str(e.value)
+    with pytest.raises(ConfigError, match="2 x 4 GPUs or more"):
+        VLLMGenerator("org/model", tensor_parallel_size=2, engine_args={"pipeline_parallel_size": 2}).share_machine(
+            0, 2
+        )
+    VLLMGenerator("org/model", tensor_parallel_size=4).share_machine(0, 1)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)  # vLLM on processors
+    VLLMGenerator("org/model", tensor_parallel_size=2).share_machine(0, 3)
+
+
+def test_an_engine_within_its_process_cannot_choose_a_gpu(made, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: False)
+    monkeypatch.setenv("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
+    generator = VLLMGenerator("org/model")
+    generator.share_machine(1, 2)
+    with pytest.raises(GoldError, match="takes the first GPU: unset it"):
+        generator.load()
+
+
 def test_without_the_package_the_error_names_the_extra(made, monkeypatch):
     monkeypatch.setitem(sys.modules, "vllm", None)
     generator = VLLMGenerator("m")  # that one may be made: it runs for --help too

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -153,6 +155,7 @@ class VLLMGenerator(Generator):
         self.engine_args = dict(engine_args or {})
         self._llm: Any = None  # vllm.LLM
         self._asleep = False
+        self._gpus: range | None = None  # of those that this process sees; None for vLLM's own choice
         self._arrived: dict[str, Any] = {}  # outputs by request id, of streams that have not asked for them yet
 
     def fingerprint(self) -> dict[str, Any]:
@@ -163,6 +166,23 @@ class VLLMGenerator(Generator):
 
     def load(self) -> None:
         self._load()
+
+    def share_machine(self, index: int, count: int) -> None:
+        gpus = torch.cuda.device_count()
+        if count == 1 or not gpus:
+            return
+        further = (self.engine_args.get(f"{name}_parallel_size", 1) for name in ("pipeline", "data"))
+        each = math.prod([self.tensor_parallel_size, *further])
+        if count * each > gpus:
+            raise ConfigError(
+                f"{_KEY}tensor_parallel_size",
+                self.tensor_parallel_size,
+                f"{count} x {each} GPUs or more for the {count} processes on this machine, which has {gpus}",
+                "set fewer --trainer.devices, or serve the model once for all of them (OpenAIGenerator)",
+            )
+        # Beside the student, if both take one.
+        first = torch.cuda.current_device() if each == 1 and torch.cuda.is_initialized() else index * each
+        self._gpus = range(first, first + each)
 
     def rest(self) -> None:
         """Puts the engine to sleep where so set: its weights go to the machine's memory, its cache is given up."""
@@ -229,9 +249,15 @@ class VLLMGenerator(Generator):
             except (ImportError, OSError) as e:
                 said = " ".join(str(e).split())[:240]
                 raise GoldError(f"vLLM is installed but cannot be imported ({said}); python -c 'import vllm'") from e
+            if self._gpus is not None and os.environ.get("VLLM_ENABLE_V1_MULTIPROCESSING") == "0":
+                raise GoldError(
+                    "VLLM_ENABLE_V1_MULTIPROCESSING=0 keeps vLLM within each process, where it takes the first GPU: "
+                    "unset it, or set --trainer.devices 1"
+                )
             _make_room()
             try:
-                self._llm = LLM(**self._arguments())
+                with _visible(self._gpus):
+                    self._llm = LLM(**self._arguments())
             except (OSError, ValueError, RuntimeError, TypeError) as e:
                 raise GoldError(
                     f"generator {self.model!r}: vLLM did not start ({' '.join(str(e).split())[:240]}); what it printed "
@@ -331,6 +357,24 @@ class VLLMGenerator(Generator):
             llm.llm_engine.abort_request([name for name, _ in waiting.values()], internal=True)
         except Exception:  # the engine's own end must not hide what ended it
             _log.debug("vLLM did not take back %d requests", len(waiting), exc_info=True)
+
+
+@contextmanager
+def _visible(gpus: range | None) -> Iterator[None]:
+    """Has processes that are started meanwhile see these of the GPUs alone; all of them for ``None``."""
+    if gpus is None:
+        yield
+        return
+    before = os.environ.get("CUDA_VISIBLE_DEVICES")
+    names = before.split(",") if before else [str(i) for i in range(gpus.stop)]
+    os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(names[gpus.start : gpus.stop])
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["CUDA_VISIBLE_DEVICES"]
+        else:
+            os.environ["CUDA_VISIBLE_DEVICES"] = before
 
 
 def _make_room() -> None:
