@@ -28,7 +28,7 @@ from gold_lightning.generators.base import Completion, Generator, Request, reque
 from gold_lightning.ledger import Budget, Spent
 from gold_lightning.store import append_line, digest, whole_rows
 
-__all__ = ["CompletionLog", "Completions", "kept_rows"]
+__all__ = ["CompletionLog", "Completions", "kept_rows", "spent_in"]
 
 _log = logging.getLogger(__name__)
 _FLUSH_SECONDS = 0.5  # what a kill may lose of an engine that gives completions one by one
@@ -116,16 +116,10 @@ class CompletionLog:
             for part, completion in batch:
                 if part["key"] in self._held:  # it stands here twice
                     continue
-                self._count(part, completion)
+                self._spent[part["round"]] += _took(part, completion)
                 if completion.is_answer or answered:
                     self._held[part["key"]] = completion
             batch = []
-
-    def _count(self, row: Mapping[str, Any], completion: Completion) -> None:
-        if row.get("reused"):
-            self._spent[row["round"]] += Spent(reused=1)
-        else:
-            self._spent[row["round"]] += Spent(1, completion.prompt_tokens, completion.completion_tokens)
 
     def _borrow(self, keys: Sequence[str], origin: str) -> list[dict[str, Any]]:
         """Rows of other runs."""
@@ -221,10 +215,38 @@ def kept_rows(path: Path) -> tuple[list[dict[str, Any]], int]:
     over.
     """
     found: list[dict[str, Any]] = []
-    waiting: list[dict[str, Any]] = []
     end = 0
+    for rows, end in _kept_together(path):  # noqa: B007 - the last one is given
+        found += rows
+    return found, end
+
+
+def spent_in(path: Path) -> Spent:
+    """What the completions of a file took, as a log of it has them, without holding their texts.
+
+    Args:
+        path: The file; it is left as it is.
+    """
+    seen: set[int] = set()  # hashes: the keys themselves would be as much again
+    spent = Spent()
+    for rows, _ in _kept_together(path):
+        if not rows:
+            continue
+        batch = [(row, hash(row["key"]), _completion(row)) for row in rows]
+        answered = "more" in rows[-1] and any(c.is_answer for _, key, c in batch if key not in seen)
+        for row, key, completion in batch:
+            if key not in seen:
+                spent += _took(row, completion)
+                if completion.is_answer or answered:
+                    seen.add(key)
+    return spent
+
+
+def _kept_together(path: Path) -> Iterator[tuple[list[dict[str, Any]], int]]:
+    """Rows that were written together, and where the last of them ends, in bytes."""
+    waiting: list[dict[str, Any]] = []
     if not path.exists():
-        return found, end
+        return
     with path.open("rb") as file:
         at = 0
         for line in file:
@@ -233,13 +255,19 @@ def kept_rows(path: Path) -> tuple[list[dict[str, Any]], int]:
                 break
             row = _parsed(line)
             if row is None or not _is_whole(row):
-                end = at if not waiting else end
+                if not waiting:
+                    yield [], at
                 continue
             waiting.append(row)
             if not row.get("more"):
-                found += waiting
-                waiting, end = [], at
-    return found, end
+                yield waiting, at
+                waiting = []
+
+
+def _took(row: Mapping[str, Any], completion: Completion) -> Spent:
+    if row.get("reused"):
+        return Spent(reused=1)
+    return Spent(1, completion.prompt_tokens, completion.completion_tokens)
 
 
 def _is_whole(row: Mapping[str, Any]) -> bool:

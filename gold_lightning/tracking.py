@@ -23,7 +23,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from gold_lightning.data import GoldDataModule
 from gold_lightning.diversity import diversity
 from gold_lightning.errors import ConfigError
-from gold_lightning.store import Kind, RoundStore, digest, read_lines, write_lines
+from gold_lightning.store import Kind, RoundStore, digest, read_lines, whole_rows, write_lines
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -146,9 +146,11 @@ class RoundRecord:
 
     def fed_back(self) -> list[dict[str, Any]]:
         """The samples fed back, ascending by energy: ``id``, ``text``, ``target``, ``energy``, ``loss``, ``prompt``."""
-        prompts = {r.get("hash"): r.get("prompt", "") for r in read_lines(self.store.folder / "prompts.jsonl")}
         samples = {s.id: s for s in self.store.accepted("probe")}
-        chosen = (r for r in self.store.energies() if r["fed_back"] and r["id"] in samples)
+        chosen = [r for r in self.store.energies() if r["fed_back"] and r["id"] in samples]
+        shown = {samples[r["id"]].prompt_hash for r in chosen}
+        rows = (row for _, row in whole_rows(self.store.folder / "prompts.jsonl"))  # of all samples of the round
+        prompts = {row.get("hash"): row.get("prompt", "") for row in rows if row.get("hash") in shown}
         return [
             {
                 "id": r["id"],

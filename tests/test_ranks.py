@@ -165,7 +165,7 @@ class NoRoom(Whole):
 
 
 def no_room(rank, folder):
-    with pytest.raises(SharedError if rank else GoldError, match="^got 1, expected 2 GPUs$"):
+    with pytest.raises(SharedError if rank else GoldError, match=r"^got 1, expected 2 GPUs$"):
         make_fleet(NoRoom(rank))
 
 

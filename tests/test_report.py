@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import tracemalloc
 from collections import Counter
 from html.parser import HTMLParser
 from pathlib import Path
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 from gold_lightning import report
 from gold_lightning.cli import main
+from gold_lightning.completions import CompletionLog, spent_in
 from gold_lightning.errors import GoldError
 from gold_lightning.ledger import Spent
 from gold_lightning.report import LIMIT, render, try_to_report, write_report
@@ -246,6 +248,28 @@ def test_without_its_completions_the_run_has_spent_what_its_rounds_say(tmp_path)
         row["tokens_so_far"] = {"calls": 10 * i, "prompt": 200 * i, "completion": 30 * i, "reused_calls": i}
     write_lines(run / "rounds.jsonl", rows)
     assert read_run(run).spent == Spent(30, 600, 90, 3)
+
+
+def test_adding_up_completions_takes_no_memory_for_their_texts(tmp_path):
+    path = tmp_path / "completions.jsonl"
+    with path.open("w") as file:
+        for i in range(20_000):
+            row = {"key": f"{i:032x}", "round": 0, "text": "word " * 200, "finish": "stop"}
+            row |= {"prompt_tokens": 3, "completion_tokens": 2, "choice_log_probs": []}
+            file.write(json.dumps(row) + "\n")
+        file.write(json.dumps(row | {"key": "again", "reused": True}) + "\n")
+        file.write(json.dumps(row) + "\n")  # there already
+        unanswered = {name: value for name, value in row.items() if name != "text"} | {"unanswered": "filtered"}
+        file.write(2 * (json.dumps(unanswered | {"key": "none", "finish": "filtered"}) + "\n"))  # each is paid for
+        file.write("no row\n")
+        file.write(json.dumps(row | {"key": "together", "more": 1}) + "\n")
+        file.write(json.dumps(row | {"key": "torn"})[:-1])  # the rest of what is stored together
+    tracemalloc.start()
+    spent = spent_in(path)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert spent == Spent(20_002, 60_006, 40_004, 1) == CompletionLog(path).spent()
+    assert most < 5_000_000  # all rows at once were 30 MB
 
 
 def test_damaged_files_leave_a_page(tmp_path):

@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from gold_lightning.completions import CompletionLog, kept_rows
+from gold_lightning.completions import spent_in
 from gold_lightning.errors import GoldError
 from gold_lightning.ledger import Budget, Spent
 from gold_lightning.store import BatchRecord, Kind, RoundStore, StoredSample, read_lines, rounds_in
@@ -215,9 +215,7 @@ def _spent(path: Path, last: Mapping[str, Any]) -> Spent:
     if not path.is_file():
         told = last.get("tokens_so_far", {})
         return Spent(*(told.get(name, 0) for name in ("calls", "prompt", "completion", "reused_calls")))
-    log = CompletionLog()  # of none of its own
-    log.add(kept_rows(path)[0])
-    return log.spent()
+    return spent_in(path)
 
 
 def _first(path: Path) -> dict[str, Any]:
