@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import math
 import random
-import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
@@ -16,14 +15,13 @@ from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 from torchmetrics.functional.classification import binary_auroc
 
-from gold_lightning.checks import count_overlaps
 from gold_lightning.data import GoldDataModule
 from gold_lightning.errors import ConfigError
 from gold_lightning.metrics import prediction_row
 from gold_lightning.ood import EnergyScore, OODScore, band_ranks
-from gold_lightning.plan_warnings import plan_warnings, reasons_not_fed_back
+from gold_lightning.plan_warnings import plan_warnings
 from gold_lightning.pool import PoolEntry
-from gold_lightning.store import Kind, StoredSample, read_lines, write_lines
+from gold_lightning.store import StoredSample
 from gold_lightning.strategies import (
     STRATEGIES,
     FeedbackStrategy,
@@ -123,11 +121,7 @@ class OODFeedback(Callback):
         self._probe: list[tuple[Tensor, Tensor, Tensor]] = []
         self._chosen: list[PoolEntry] = []
         self._not_fed: dict[str, Any] = {}
-        self._row: dict[str, Any] = {}
         self._scored: list[dict[str, Any]] = []
-        self._energies: dict[str, list[float]] = {}
-        self._times = {"training": 0.0, "scoring": 0.0}
-        self._since = 0.0
 
     @property
     def feeds(self) -> bool:
@@ -160,6 +154,13 @@ class OODFeedback(Callback):
         if other := sorted(key for key in now if state_dict.get(key, now[key]) != now[key]):
             _log.warning("from now on samples are fed back with another %s", ", ".join(other))
 
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        if stage == "fit":
+            data = GoldDataModule.of(trainer)
+            self.check(data)
+            # The command line links them; a trainer of one's own may not.
+            data.feedback_rate, data.pool.capacity = self.rate, self.capacity
+
     @rank_zero_only
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         data = GoldDataModule.of(trainer)
@@ -168,19 +169,7 @@ class OODFeedback(Callback):
             for line in plan_warnings(data.task, data.synthesizer.plan, self, rounds):
                 _log.warning("warning: %s", line)
 
-    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._since = time.perf_counter()
-
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        # In rounds after the first, Lightning asks for the probe set between training and validation.
-        generated = (
-            sum(b.seconds for b in GoldDataModule.of(trainer).store().batches("probe"))
-            if GoldDataModule.of(trainer).round
-            else 0.0
-        )
-        now = time.perf_counter()
-        self._times["training"] = max(0.0, now - self._since - generated)
-        self._since = now
         self._probe = []
 
     def on_validation_batch_end(
@@ -213,32 +202,26 @@ class OODFeedback(Callback):
         if data.label_noise:
             scored = [row | {"flipped": data.flipped(row["id"])} for row in scored]
         self._scored = scored
-        self._energies = {"probe": [energy for _, energy, _ in found], "train": [*reference.values()]}
-        self._row = {
-            "energy": {k: _summary(v) for k, v in self._energies.items()},
-            "auroc": auroc(self._energies["train"], self._energies["probe"]),
+        energies = {"probe": [energy for _, energy, _ in found], "train": [*reference.values()]}
+        data.notes |= {
+            "energy": {k: _summary(v) for k, v in energies.items()},
+            "auroc": auroc(energies["train"], energies["probe"]),
+            "strategy": strategy_name(self.strategy),
+            "band": [self.alpha, self.beta],
+            "fed_back": [e.id for e in self._chosen],
+            "not_fed_back": {name: value for name, value in self._not_fed.items() if value},
+            **({"flipped": _flips(scored)} if data.label_noise else {}),
         }
-        for kind, summary in self._row["energy"].items():
+        for kind, summary in data.notes["energy"].items():
             for name, value in summary.items():
                 pl_module.log(f"{kind}/energy_{name}", value, rank_zero_only=True)
-        pl_module.log("probe/auroc", self._row["auroc"], rank_zero_only=True)
+        pl_module.log("probe/auroc", data.notes["auroc"], rank_zero_only=True)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         data = GoldDataModule.of(trainer)
         data.pool.push(self._chosen, by_label=bool(data.task.labels))
-        now = time.perf_counter()
-        self._times["scoring"] = now - self._since
-
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        data = GoldDataModule.of(trainer)
         if trainer.is_global_zero:
-            row = self._round_row(trainer, data)
-            data.store().write_energies(self._scored)  # first: a round that has a line has its energies too
-            path = data.run_dir / "rounds.jsonl"
-            # A round that is run again after a kill replaces its line.
-            write_lines(path, [r for r in read_lines(path) if r["round"] < data.round] + [row])
-            _log.info(_line(row, data))
-        data.advance()
+            data.store().write_energies(self._scored)  # before its line: a round that has one has its energies too
 
     def _choose(self, found: Sequence[tuple[StoredSample, float, float]], data: GoldDataModule) -> list[PoolEntry]:
         """The feedback demos among probe samples, which come with energy and loss; notes what is not fed back."""
@@ -290,43 +273,6 @@ class OODFeedback(Callback):
             energies = student.score(batch, self.score, teacher_forcing=self.teacher_forcing).tolist()
             found |= zip(ids, energies, strict=True)
         return found
-
-    def _round_row(self, trainer: Trainer, data: GoldDataModule) -> dict[str, Any]:
-        store = data.store()
-        kinds: tuple[Kind, ...] = ("train", "probe")
-        both = {kind: store.batches(kind) for kind in kinds}
-        batches = [b for kind in both.values() for b in kind]
-        shared = {kind: data.overlap({s.id: s.sample for s in store.accepted(kind)}) for kind in kinds}
-        metrics = {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith(("train/loss", "val/"))}
-        return {
-            "round": data.round,
-            "step": trainer.global_step,
-            **{
-                kind: {
-                    "requested": sum(b.requested for b in found),
-                    "accepted": sum(b.accepted for b in found),
-                    "rejects": dict(sum((Counter(b.rejects) for b in found), Counter())),
-                    "agreed": sum(b.agreed for b in found),
-                    "asked_agreement": sum(b.asked_agreement for b in found),
-                }
-                for kind, found in both.items()
-            },
-            "trained_on": len(data.train_samples()),
-            "overlap": {k: count_overlaps(found.values()) for k, found in shared.items() if found is not None},
-            "feedback_prompts": sum(s.feedback for s in store.accepted("train")),
-            "tokens": data.budget.as_row(data.synthesizer.spent(data.round, data.round)),
-            "tokens_so_far": data.budget.as_row(data.synthesizer.spent(0, data.round)),
-            "seconds": {"generation": round(sum(b.seconds for b in batches), 3)}
-            | {k: round(v, 3) for k, v in self._times.items()},
-            **self._row,
-            "strategy": strategy_name(self.strategy),
-            "band": [self.alpha, self.beta],
-            "fed_back": [e.id for e in self._chosen],
-            "not_fed_back": {name: value for name, value in self._not_fed.items() if value},
-            "pool": len(data.pool),
-            **({"flipped": _flips(self._scored)} if data.label_noise else {}),
-            "metrics": metrics,
-        }
 
 
 class StopInOrder(Callback):
@@ -454,21 +400,3 @@ def _flips(scored: Sequence[dict[str, Any]]) -> dict[str, list[int]]:
     groups = {kind: [s for s in scored if s["kind"] == kind] for kind in ("train", "probe")}
     groups["fed_back"] = [s for s in scored if s["fed_back"]]
     return {name: [sum(s["flipped"] for s in rows), len(rows)] for name, rows in groups.items()}
-
-
-def _line(row: dict[str, Any], data: GoldDataModule) -> str:
-    train, energy = row["train"], row["energy"]
-    first = next((k for k in row["metrics"] if k not in ("val/loss", "val/metric") and k.startswith("val/")), None)
-    shared = sum(found["any"] for found in row["overlap"].values())
-    reasons = reasons_not_fed_back(row["not_fed_back"], len(data.task.labels))
-    parts = [
-        f"round {row['round']}",
-        f"trained on {row['trained_on']} (+{train['accepted']}, "
-        f"yield {train['accepted'] / max(1, train['requested']):.0%})",
-        f"{first} {row['metrics'][first]:.3f} on {row['probe']['accepted']} probes" if first else "",
-        f"energy probe {energy['probe']['mean']:.2f} train {energy['train']['mean']:.2f} AUROC {row['auroc']:.2f}",
-        f"fed back {len(row['fed_back'])}" + (f" ({'; '.join(reasons)})" if reasons else ""),
-        f"{shared} have text in common with the test set" if shared else "",
-        f"{sum(row['seconds'].values()):.0f} s",
-    ]
-    return " | ".join(p for p in parts if p)

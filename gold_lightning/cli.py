@@ -53,6 +53,7 @@ from gold_lightning.refusals import (
 )
 from gold_lightning.report import report_command, try_to_report
 from gold_lightning.results import results_table, summarise
+from gold_lightning.rounds import RoundEnd
 from gold_lightning.sharding import check_strategy
 from gold_lightning.store import write_lines
 from gold_lightning.streams import is_output_error, readable_streams, with_output
@@ -251,10 +252,13 @@ class GoldCLI(LightningCLI):
         )
         trainer.callbacks.append(last)
         feedback = next(i for i, c in enumerate(trainer.callbacks) if isinstance(c, OODFeedback))
-        trainer.callbacks.insert(feedback + 1, RoundLogger())  # of what that one leaves
+        # Each of what the one before it leaves.
         self.live = LiveView(self.datamodule) if self._show else None
-        if self.live is not None:
-            trainer.callbacks.insert(feedback + 2, self.live)
+        trainer.callbacks[feedback + 1 : feedback + 1] = [
+            RoundEnd(),
+            RoundLogger(),
+            *([] if self.live is None else [self.live]),
+        ]
         trainer.callbacks[:0] = [SeedSteps(), StopInOrder()]
         save_whole(trainer)
         if isinstance(signal.getsignal(signal.SIGTERM), _Stop):

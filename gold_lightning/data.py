@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from lightning.pytorch import LightningDataModule, Trainer
+from lightning.pytorch import Callback, LightningDataModule, Trainer
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from gold_lightning.backbone import load_tokenizer, target_text
@@ -25,6 +25,7 @@ from gold_lightning.paths import expand, folder_for
 from gold_lightning.plan import Plan
 from gold_lightning.pool import FeedbackPool
 from gold_lightning.ranks import Fleet, make_fleet
+from gold_lightning.rounds import RoundEnd, RunClock
 from gold_lightning.rows import check_rows_file, load_test_rows
 from gold_lightning.stopping import Stopping
 from gold_lightning.store import RoundStore, StoredSample, copy_round, read_lines, rounds_in
@@ -101,6 +102,9 @@ class GoldDataModule(LightningDataModule):
 
     Attributes:
         watch: Told how far the synthesis is; a log line by default.
+        notes: What callbacks add to this round's line in ``rounds.jsonl``.
+        clock: How long the run has taken, in all its sittings.
+        generation_seconds: How long this sitting has waited for samples.
     """
 
     def __init__(
@@ -154,14 +158,15 @@ class GoldDataModule(LightningDataModule):
             self.run_dir,
             plan,
             seed,
-            lambda now: self.watch(now),
+            self._progress,
             self.test_index,
             budget,
             self.seconds,
             lambda: self.stopping.wanted,
             [path for path in beside if path.parent.parent.name != self.run_dir.name],
         )
-        self._sitting: tuple[int, float, float] | None = None
+        self.clock, self.generation_seconds = RunClock(self.run_dir), 0.0
+        self.notes: dict[str, Any] = {}
         self._fleet: Fleet | None = None
         self.tokenizer = load_tokenizer(student)
         self._test_rows: list[TestRow] | None = None
@@ -199,9 +204,20 @@ class GoldDataModule(LightningDataModule):
         agrees = stored.favours == target if stored.favours else None
         return replace(stored, sample=Sample(stored.sample.fields, target), agrees=agrees)
 
+    def setup(self, stage: str) -> None:
+        """Has a trainer that fits go from round to round, whoever made it."""
+        if stage != "fit" or self.trainer is None:
+            return
+        self.trainer.reload_dataloaders_every_n_epochs = 1  # type: ignore[attr-defined]  # a round has its own samples
+        self.trainer.num_sanity_val_steps = 0  # there is no probe set before the first round
+        callbacks: list[Callback] = self.trainer.callbacks  # type: ignore[attr-defined]
+        if not any(isinstance(callback, RoundEnd) for callback in callbacks):
+            callbacks.append(RoundEnd())
+
     def advance(self) -> None:
         """Ends the round: what follows belongs to the next one."""
         self.round += 1
+        self.notes = {}
 
     @staticmethod
     def of(trainer: Trainer) -> GoldDataModule:
@@ -371,6 +387,13 @@ class GoldDataModule(LightningDataModule):
     def _synthesise(self, work: Callable[[], object]) -> None:
         """Has the round's samples made, by all processes together; one of them writes, the others read it then."""
         self.seconds()  # counts from here, at the latest
+        started = time.perf_counter()
+        try:
+            self._have_made(work)
+        finally:
+            self.generation_seconds += time.perf_counter() - started
+
+    def _have_made(self, work: Callable[[], object]) -> None:
         trainer = self.trainer
         if trainer is None or trainer.world_size == 1:
             self._make(work)
@@ -400,14 +423,12 @@ class GoldDataModule(LightningDataModule):
 
     def seconds(self) -> float:
         """Seconds that the run has taken so far, training included, in all its sittings."""
-        now = time.perf_counter()
-        if self._sitting is None or self._sitting[0] != self.round:
-            rows = read_lines(self.run_dir / "rounds.jsonl")
-            before = sum(sum(row["seconds"].values()) for row in rows if row["round"] < self.round)
-            kept = RoundStore(self.run_dir, self.round, read_only=True)
-            before += sum(b.seconds for kind in ("train", "probe") for b in kept.batches(kind))  # of an earlier sitting
-            self._sitting = self.round, now, before
-        return self._sitting[2] + now - self._sitting[1]
+        return self.clock.seconds(self.round)
+
+    def _progress(self, now: Progress) -> None:
+        self.watch(now)
+        if self.trainer is not None and self.trainer.is_global_zero:
+            self.clock.note()
 
 
 def _replayed(folder: str, run_dir: Path) -> Path:

@@ -187,9 +187,10 @@ class LiveView(Callback):
             yield "latest", Text(self._latest, no_wrap=True, overflow="ellipsis")
         if self._rows:
             row = self._rows[-1]
-            mean = {kind: _decimal(found["mean"]) for kind, found in row["energy"].items()}
-            shown = f"probe {mean['probe']}, train {mean['train']}, AUROC {_decimal(row['auroc'])}"
-            yield "energy", f"{shown} (round {row['round']})"
+            if row["energy"]:
+                mean = {kind: _decimal(found["mean"]) for kind, found in row["energy"].items()}
+                shown = f"probe {mean['probe']}, train {mean['train']}, AUROC {_decimal(row['auroc'])}"
+                yield "energy", f"{shown} (round {row['round']})"
             scored = [row for row in self._rows if row["metrics"].get("val/metric") is not None]
             if scored:
                 best = max(scored, key=lambda row: (row["metrics"]["val/metric"], row["round"]))

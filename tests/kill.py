@@ -22,7 +22,7 @@ from collections import Counter
 from pathlib import Path
 
 import torch
-from gold_lightning import callbacks, cli, completions, store, trainer
+from gold_lightning import cli, completions, rounds, store, trainer
 from gold_lightning.checkpoint import WholeCheckpointIO
 from gold_lightning.completions import CompletionLog, Completions, kept_rows
 from gold_lightning.generators.base import request_dict
@@ -45,7 +45,7 @@ PHASES = {
     "training": (T5Student, "training_step"),
     "probing": (T5Student, "validation_step"),
     "scoring": (T5Student, "score"),
-    "writing rounds.jsonl": (callbacks, "write_lines"),
+    "writing rounds.jsonl": (rounds, "write_lines"),
     "checkpointing": (WholeCheckpointIO, "save_checkpoint"),
     "reporting": (trainer, "try_to_report"),
     "exporting": (cli, "export_best"),

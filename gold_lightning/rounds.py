@@ -1,0 +1,241 @@
+"""How a round ends: its line in ``rounds.jsonl``, one line in the log, and the next number."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from gold_lightning.checks import Overlap, count_overlaps
+from gold_lightning.ledger import Budget
+from gold_lightning.plan_warnings import reasons_not_fed_back
+from gold_lightning.pool import FeedbackPool
+from gold_lightning.store import Kind, RoundStore, StoredSample, read_lines, write_lines
+from gold_lightning.synthesis import Synthesizer
+from gold_lightning.task import Sample, Task
+
+__all__ = ["NOT_SCORED", "RoundData", "RoundEnd", "RunClock"]
+
+_log = logging.getLogger("gold_lightning")
+_BEAT = 5.0  # seconds between two notes of how long a run has taken
+
+NOT_SCORED: Mapping[str, Any] = {
+    "energy": {},
+    "auroc": None,
+    "strategy": "none",
+    "band": None,
+    "fed_back": [],
+    "not_fed_back": {},
+}
+"""What the line of a round has that no callback has scored."""
+
+
+class RunClock:
+    """Seconds that a run has taken in all its sittings.
+
+    They are noted in the run folder every few seconds, so that a sitting that was killed counts too.
+
+    Args:
+        run_dir: The run folder.
+
+    Attributes:
+        lost: Seconds of earlier sittings that are in no round's line and no stored batch, until a round takes them.
+    """
+
+    def __init__(self, run_dir: Path) -> None:
+        self.lost = 0.0
+        self._run_dir, self._path = run_dir, run_dir / "data" / "seconds.json"
+        self._started: float | None = None
+        self._before = self._noted = 0.0
+
+    def seconds(self, round_: int) -> float:
+        """Seconds of the run so far; the first call begins a sitting.
+
+        Args:
+            round_: The round that the sitting begins with.
+        """
+        now = time.perf_counter()
+        if self._started is None:
+            rows = read_lines(self._run_dir / "rounds.jsonl")
+            known = sum(sum(row["seconds"].values()) for row in rows if row["round"] < round_)
+            begun = RoundStore(self._run_dir, round_, read_only=True)
+            known += sum(b.seconds for kind in ("train", "probe") for b in begun.batches(kind))
+            self._started, self._before = now, max(known, self._read())
+            self.lost = self._before - known
+        return self._before + now - self._started
+
+    def note(self, *, at_once: bool = False) -> None:
+        """Notes in the run folder how long the run has taken, unless that was done just now or no sitting has begun.
+
+        Args:
+            at_once: Do it even so.
+        """
+        now = time.perf_counter()
+        if self._started is None or not (at_once or now - self._noted >= _BEAT):
+            return
+        self._noted = now
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        part = self._path.with_name(self._path.name + ".part")
+        part.write_text(json.dumps({"seconds": round(self._before + now - self._started, 3)}) + "\n", encoding="utf-8")
+        part.replace(self._path)
+
+    def _read(self) -> float:
+        try:
+            seconds = json.loads(self._path.read_text(encoding="utf-8"))["seconds"]
+            return max(0.0, float(seconds))
+        except (OSError, ValueError, TypeError, KeyError):
+            return 0.0
+
+
+class RoundData(Protocol):
+    """What the end of a round needs of :class:`gold_lightning.data.GoldDataModule`."""
+
+    round: int
+    run_dir: Path
+    task: Task
+    pool: FeedbackPool
+    budget: Budget
+    synthesizer: Synthesizer
+    clock: RunClock
+    generation_seconds: float
+    notes: dict[str, Any]
+
+    def store(self) -> RoundStore:
+        """The round's store."""
+
+    def train_samples(self) -> list[StoredSample]:
+        """What the round trains on."""
+
+    def overlap(self, samples: Mapping[str, Sample]) -> dict[str, Overlap] | None:
+        """What samples have in common with the test set."""
+
+    def advance(self) -> None:
+        """Ends the round."""
+
+
+class RoundEnd(Callback):
+    """Ends each round: writes its line to ``rounds.jsonl`` and the log, and has the data module go on to the next.
+
+    The data module adds it to a trainer that has none. What other callbacks leave in the data module's ``notes`` until
+    validation is over becomes part of the line: :class:`gold_lightning.callbacks.OODFeedback` leaves energies and what
+    was fed back.
+    """
+
+    def __init__(self) -> None:
+        self._times = {"training": 0.0, "scoring": 0.0}
+        self._since = self._generated = 0.0
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._since, self._generated = time.perf_counter(), _data(trainer).generation_seconds
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        self._note(trainer)
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        now = time.perf_counter()
+        # In rounds after the first, Lightning asks for the probe set between training and validation.
+        generated = _data(trainer).generation_seconds - self._generated
+        self._times["training"] = max(0.0, now - self._since - generated)
+        self._since = now
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        self._note(trainer)
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        self._note(trainer, at_once=True)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        data = _data(trainer)
+        self._times["scoring"] = time.perf_counter() - self._since
+        if trainer.is_global_zero:
+            row = self._row(trainer, data)
+            path = data.run_dir / "rounds.jsonl"
+            # A round that is run again after a kill replaces its line.
+            write_lines(path, [r for r in read_lines(path) if r["round"] < data.round] + [row])
+            _log.info(_line(row, data.task.label_names))
+            if not row["energy"] and not data.round:
+                _log.warning(
+                    "warning: nothing has scored the probe set, so nothing is fed back; "
+                    "gold_lightning.callbacks.OODFeedback among the trainer's callbacks does"
+                )
+            self._note(trainer, at_once=True)
+        data.advance()
+
+    def _note(self, trainer: Trainer, *, at_once: bool = False) -> None:
+        if trainer.is_global_zero and trainer.state.fn == "fit":
+            _data(trainer).clock.note(at_once=at_once)
+
+    def _row(self, trainer: Trainer, data: RoundData) -> dict[str, Any]:
+        store = data.store()
+        kinds: tuple[Kind, ...] = ("train", "probe")
+        both = {kind: store.batches(kind) for kind in kinds}
+        batches = [b for kind in both.values() for b in kind]
+        shared = {kind: data.overlap({s.id: s.sample for s in store.accepted(kind)}) for kind in kinds}
+        metrics = {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith(("train/loss", "val/"))}
+        lost, data.clock.lost = data.clock.lost, 0.0
+        return {
+            "round": data.round,
+            "step": trainer.global_step,
+            **{
+                kind: {
+                    "requested": sum(b.requested for b in found),
+                    "accepted": sum(b.accepted for b in found),
+                    "rejects": dict(sum((Counter(b.rejects) for b in found), Counter())),
+                    "agreed": sum(b.agreed for b in found),
+                    "asked_agreement": sum(b.asked_agreement for b in found),
+                }
+                for kind, found in both.items()
+            },
+            "trained_on": len(data.train_samples()),
+            "overlap": {k: count_overlaps(found.values()) for k, found in shared.items() if found is not None},
+            "feedback_prompts": sum(s.feedback for s in store.accepted("train")),
+            "tokens": data.budget.as_row(data.synthesizer.spent(data.round, data.round)),
+            "tokens_so_far": data.budget.as_row(data.synthesizer.spent(0, data.round)),
+            "seconds": {"generation": round(sum(b.seconds for b in batches), 3)}
+            | {k: round(v, 3) for k, v in self._times.items()}
+            | ({"interrupted": round(lost, 3)} if lost >= 0.001 else {}),
+            "pool": len(data.pool),
+            **NOT_SCORED,
+            **data.notes,
+            "metrics": metrics,
+        }
+
+
+def _data(trainer: Trainer) -> RoundData:
+    return cast(RoundData, trainer.datamodule)  # type: ignore[attr-defined]
+
+
+def _line(row: Mapping[str, Any], labels: Sequence[str]) -> str:
+    train, energy = row["train"], row["energy"]
+    first = next((k for k in row["metrics"] if k not in ("val/loss", "val/metric") and k.startswith("val/")), None)
+    shared = sum(found["any"] for found in row["overlap"].values())
+    reasons = reasons_not_fed_back(row["not_fed_back"], len(labels))
+    parts = [
+        f"round {row['round']}",
+        f"trained on {row['trained_on']} (+{train['accepted']}, "
+        f"yield {train['accepted'] / max(1, train['requested']):.0%})",
+        f"{first} {row['metrics'][first]:.3f} on {row['probe']['accepted']} probes" if first else "",
+        f"energy probe {energy['probe']['mean']:.2f} train {energy['train']['mean']:.2f} AUROC {row['auroc']:.2f}"
+        if energy
+        else "",
+        f"fed back {len(row['fed_back'])}" + (f" ({'; '.join(reasons)})" if reasons else ""),
+        f"{shared} have text in common with the test set" if shared else "",
+        f"{sum(row['seconds'].values()):.0f} s",
+    ]
+    return " | ".join(p for p in parts if p)

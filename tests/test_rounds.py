@@ -1,0 +1,66 @@
+"""The clock of a run, which goes on where a sitting ended, however that was."""
+
+import time
+
+import pytest
+from gold_lightning import rounds
+from gold_lightning.rounds import RunClock
+from gold_lightning.store import BatchRecord, RoundStore, write_lines
+
+
+@pytest.fixture
+def now(monkeypatch):
+    """The time in seconds, to be set."""
+    told = [100.0]
+    monkeypatch.setattr(time, "perf_counter", lambda: told[0])
+    return told
+
+
+def line(folder, round_, **seconds):
+    write_lines(folder / "rounds.jsonl", [{"round": round_, "seconds": seconds}])
+
+
+def test_a_sitting_goes_on_from_lines_and_stored_batches(tmp_path, now):
+    line(tmp_path, 0, generation=30.0, training=10.0, scoring=2.0)
+    RoundStore(tmp_path, 1).commit(BatchRecord("train", 0, 1, 0, {}, 0, 0, 5.5), [], [], {}, {})
+    clock = RunClock(tmp_path)
+    assert clock.seconds(1) == 47.5 and clock.lost == 0
+    now[0] += 3
+    assert clock.seconds(1) == clock.seconds(2) == 50.5
+
+
+def test_what_a_killed_sitting_took_is_counted(tmp_path, now):
+    line(tmp_path, 0, generation=30.0, training=10.0, scoring=2.0)
+    killed = RunClock(tmp_path)
+    killed.seconds(1)
+    for _ in range(16):  # of training, in which nothing else is written
+        now[0] += 5
+        killed.note()
+    now[0] += 4  # not noted: the price of a kill
+    after = RunClock(tmp_path)
+    assert after.seconds(1) == pytest.approx(42 + 80) and after.lost == pytest.approx(80)
+    # The round's line takes it, and nothing is counted twice.
+    line(tmp_path, 1, generation=42.0, training=10.0, scoring=2.0, interrupted=80.0)
+    assert RunClock(tmp_path).seconds(2) == 134 and RunClock(tmp_path).lost == 0
+
+
+def test_notes_are_made_now_and_then(tmp_path, now):
+    clock = RunClock(tmp_path)
+    clock.note(at_once=True)  # no sitting has begun
+    assert list(tmp_path.iterdir()) == []
+    clock.seconds(0)
+    clock.note()
+    path = tmp_path / "data" / "seconds.json"
+    first = path.read_text()
+    now[0] += rounds._BEAT / 2
+    clock.note()
+    assert path.read_text() == first
+    clock.note(at_once=True)
+    assert path.read_text() == '{"seconds": 2.5}\n'
+
+
+@pytest.mark.parametrize("held", ["", "torn{", "[]", '{"seconds": null}', '{"seconds": -3}', "{}"])
+def test_a_damaged_note_is_none(held, tmp_path, now):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "seconds.json").write_text(held)
+    assert RunClock(tmp_path).seconds(0) == 0
