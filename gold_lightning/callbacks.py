@@ -12,7 +12,6 @@ from typing import Any, Literal
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_only
-from torch import Tensor
 from torchmetrics.functional.classification import binary_auroc
 
 from gold_lightning.data import GoldDataModule
@@ -118,7 +117,6 @@ class OODFeedback(Callback):
         self.warmup_rounds, self.teacher_forcing = warmup_rounds, teacher_forcing
         self.score, self.reference_samples = score, reference_samples
         self.strategy, self.label_check = make_strategy(strategy), label_check
-        self._probe: list[tuple[Tensor, Tensor, Tensor]] = []
         self._chosen: list[PoolEntry] = []
         self._not_fed: dict[str, Any] = {}
         self._scored: list[dict[str, Any]] = []
@@ -169,27 +167,14 @@ class OODFeedback(Callback):
             for line in plan_warnings(data.task, data.synthesizer.plan, self, rounds):
                 _log.warning("warning: %s", line)
 
-    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._probe = []
-
-    def on_validation_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: dict[str, Any],
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        student = _student(pl_module)
-        energies = student.score(batch, self.score, teacher_forcing=self.teacher_forcing, tokens=outputs["tokens"])
-        self._probe.append((batch["id"], energies, outputs["losses"]))
-
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        data = GoldDataModule.of(trainer)
-        probe = _gather(pl_module, self._probe)
-        reference = self._score_reference(data, _student(pl_module))
-        _check_finite(_student(pl_module), self.score, probe, reference)
+        data, student = GoldDataModule.of(trainer), _student(pl_module)
+        if data.only_reads:
+            return
+        # One process's numbers for all of them: a pool must not depend on the last digit that a device gives.
+        probe = trainer.strategy.broadcast(self._score_probe(data, student))
+        reference = self._score_reference(data, student)
+        _check_finite(student, self.score, probe, reference)
         samples = data.probe_samples()
         found = [(samples[i], energy, loss) for i, (energy, loss) in sorted(probe.items())]
         self._chosen = self._choose(found, data)
@@ -219,6 +204,8 @@ class OODFeedback(Callback):
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         data = GoldDataModule.of(trainer)
+        if data.only_reads:
+            return
         data.pool.push(self._chosen, by_label=bool(data.task.labels))
         if trainer.is_global_zero:
             data.store().write_energies(self._scored)  # before its line: a round that has one has its energies too
@@ -262,6 +249,18 @@ class OODFeedback(Callback):
         if not chosen and not self._not_fed.get("empty_bands"):
             self._not_fed["strategy"] = strategy_name(self.strategy)
         return entries
+
+    def _score_probe(self, data: GoldDataModule, student: T5Student) -> dict[int, tuple[float, float]]:
+        """Energies and losses of this round's probe set by position; validation may be over other rows."""
+        found: dict[int, tuple[float, float]] = {}
+        for batch in data.probe_dataloader():
+            batch = student.transfer_batch_to_device(batch, student.device, 0)
+            tokens = student.write(batch)
+            energies = student.score(batch, self.score, teacher_forcing=self.teacher_forcing, tokens=tokens)
+            losses = student.target_losses(batch)
+            rows = zip(energies.tolist(), losses.tolist(), strict=True)
+            found |= zip(batch["id"].tolist(), rows, strict=True)
+        return found
 
     def _score_reference(self, data: GoldDataModule, student: T5Student) -> dict[str, float]:
         """Energies of training samples by id. Each process scores all: they are few, and nobody has to wait."""
@@ -380,13 +379,6 @@ def _check_finite(
         raise student.not_finite("the losses of probe samples are not finite")
     if not all(map(math.isfinite, [*(energy for energy, _ in probe.values()), *reference.values()])):
         raise student.not_finite("the energies of samples are not finite", score)
-
-
-def _gather(module: LightningModule, parts: Sequence[tuple[Tensor, Tensor, Tensor]]) -> dict[int, tuple[float, float]]:
-    """Energies and losses of all processes by id. What a distributed sampler gave twice is there once."""
-    columns = (torch.cat(column) for column in zip(*parts, strict=True))
-    ids, energies, losses = (module.all_gather(c).flatten().tolist() for c in columns)  # type: ignore[union-attr]
-    return dict(zip(ids, zip(energies, losses, strict=True), strict=True))
 
 
 def _summary(energies: Sequence[float]) -> dict[str, float]:

@@ -16,7 +16,7 @@ from gold_lightning.console import printable, say, table, width, wrap
 from gold_lightning.errors import ConfigError, GoldError
 from gold_lightning.metrics import make_metric
 from gold_lightning.prompt import render
-from gold_lightning.rows import load_test_rows
+from gold_lightning.rows import load_test_rows, load_validation_rows
 from gold_lightning.student_check import check_student, count_cut
 from gold_lightning.task import Task
 from gold_lightning.task_file import find_task_file, load_task, shipped_tasks
@@ -112,7 +112,13 @@ def warnings_of(task: Task, student: str = "embedded") -> list[str]:
         make_metric(name, task.label_names)
     tokenizer = load_tokenizer(student, "--student")
     found = check_student(task, student, tokenizer, "--student")
-    return [*found, *_of_demos(task), *_of_lengths(task, student, tokenizer), *_of_test(task, tokenizer)]
+    return [
+        *found,
+        *_of_demos(task),
+        *_of_lengths(task, student, tokenizer),
+        *_of_test(task, tokenizer),
+        *_of_validation(task),
+    ]
 
 
 def _of_demos(task: Task) -> Iterator[str]:
@@ -163,6 +169,14 @@ def _of_test(task: Task, tokenizer: PreTrainedTokenizerBase) -> Iterator[str]:
         yield from count_cut(task, tokenizer, rows).sentences(task, "test rows")
     elif not task.test.hub:
         yield "test: names no test data; the test command will need --data.test_file"
+
+
+def _of_validation(task: Task) -> Iterator[str]:
+    if task.validation.file:
+        try:
+            load_validation_rows(task)
+        except GoldError as e:
+            yield str(e)
 
 
 def _kind(task: Task) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -26,14 +25,15 @@ from gold_lightning.plan import Plan
 from gold_lightning.pool import FeedbackPool
 from gold_lightning.ranks import Fleet, make_fleet
 from gold_lightning.rounds import RoundEnd, RunClock
-from gold_lightning.rows import check_rows_file, load_test_rows
+from gold_lightning.rows import check_rows_file, load_test_rows, load_validation_rows
 from gold_lightning.stopping import Stopping
 from gold_lightning.store import RoundStore, StoredSample, copy_round, read_lines, rounds_in
 from gold_lightning.synthesis import Progress, Synthesizer
 from gold_lightning.task import Sample, Task, TestRow
 from gold_lightning.task_file import load_task
+from gold_lightning.watched import WatchedRows
 
-__all__ = ["GoldDataModule", "LabelledRounds", "log_progress"]
+__all__ = ["GoldDataModule", "log_progress"]
 
 _log = logging.getLogger(__name__)
 
@@ -171,6 +171,8 @@ class GoldDataModule(LightningDataModule):
         self.tokenizer = load_tokenizer(student)
         self._test_rows: list[TestRow] | None = None
         self._test_index: Decontaminator | None = None
+        self._validation_rows: list[TestRow] | None = None
+        self._validation_index: Decontaminator | None = None
         self._measures = plan.decontaminate != "off"
         self._test_ids: list[int] | None = None
 
@@ -208,6 +210,7 @@ class GoldDataModule(LightningDataModule):
         """Has a trainer that fits go from round to round, whoever made it."""
         if stage != "fit" or self.trainer is None:
             return
+        self.validation_rows()  # a file that cannot be read is told before anything is paid for
         self.trainer.reload_dataloaders_every_n_epochs = 1  # type: ignore[attr-defined]  # a round has its own samples
         self.trainer.num_sanity_val_steps = 0  # there is no probe set before the first round
         callbacks: list[Callback] = self.trainer.callbacks  # type: ignore[attr-defined]
@@ -238,8 +241,46 @@ class GoldDataModule(LightningDataModule):
         return self.loader(samples, self.batch_size, order, shard=True)
 
     def val_dataloader(self) -> DataLoader[dict[str, Any]]:
-        """Synthesises the round's probe set, unless it is there. Asked for before training in round 0."""
+        """Synthesises the round's probe set, unless it is there, and gives the rows that the student is scored on.
+
+        Asked for before training in round 0. A trainer that only validates gets the rows of the round whose student
+        was loaded: nothing is synthesised, and nothing is written.
+        """
+        if self.only_reads:
+            return self.loader(self.watched(self.round - 1).samples, self.eval_batch_size)
         self._synthesise(lambda: self.synthesizer.probe(self.round))
+        return self.loader(self.watched(self.round).samples, self.eval_batch_size)
+
+    @property
+    def only_reads(self) -> bool:
+        """Whether the trainer validates alone; then the counter is one ahead of the student that was loaded."""
+        return self.trainer is not None and self.trainer.state.fn == "validate"
+
+    def watched(self, round_: int) -> WatchedRows:
+        """The rows by which a round's student is compared with others.
+
+        Raises:
+            GoldError: There are none, since no round is over, or a probe set is not there.
+        """
+        if self.task.validation:
+            return WatchedRows(self.validation_rows(), 0)
+        if round_ < 0:
+            raise GoldError(f"{self.run_dir}: no round is over yet, so there is nothing to validate on; run fit first")
+        probes = []
+        for r in (round_, *range(round_)):  # its own first
+            store = RoundStore(self.run_dir, r, read_only=True) if self.only_reads else self.store(r)
+            if found := [self._noisy(s).sample for s in store.accepted("probe")]:
+                probes.append(found)
+            elif r == round_:
+                raise GoldError(f"{store.folder}: there is no probe set of round {r} to validate on; run fit first")
+        return WatchedRows([sample for found in probes for sample in found], len(probes))
+
+    def watched_dataloader(self) -> DataLoader[dict[str, Any]]:
+        """The round's watched rows, of which each process gets its share."""
+        return self.loader(self.watched(self.round).samples, self.eval_batch_size, shard=True)
+
+    def probe_dataloader(self) -> DataLoader[dict[str, Any]]:
+        """All of the round's probe set, for each process."""
         return self.loader([s.sample for s in self.probe_samples()], self.eval_batch_size)
 
     def test_dataloader(self) -> DataLoader[dict[str, Any]]:
@@ -258,6 +299,23 @@ class GoldDataModule(LightningDataModule):
         if self._test_rows is None:
             self._test_rows = load_test_rows(self.task, self.test_file)
         return self._test_rows
+
+    def validation_rows(self) -> list[TestRow]:
+        """The labelled rows that the task names for comparing rounds, read once; none if it names none."""
+        if self._validation_rows is None:
+            self._validation_rows = load_validation_rows(self.task) if self.task.validation else []
+        return self._validation_rows
+
+    def validation_overlap(self) -> dict[str, dict[str, int]]:
+        """What the round's training samples and the demos share with the labelled validation rows, as counts.
+
+        Nothing if there are no such rows, or the overlap is not measured (``data.plan.decontaminate: off``).
+        """
+        if not self.task.validation or self.decontaminate == "off":
+            return {}
+        self._validation_index = self._validation_index or Decontaminator(self.validation_rows())
+        found = {"train": [s.sample for s in self.store().accepted("train")], "demos": self.task.demos}
+        return {k: count_overlaps(map(self._validation_index.overlap, samples)) for k, samples in found.items()}
 
     def test_index(self) -> Decontaminator:
         """The test set's words, indexed once.
@@ -439,39 +497,6 @@ def _replayed(folder: str, run_dir: Path) -> Path:
     if path.resolve() == run_dir.resolve():
         raise ConfigError("data.replay_from", folder, "the folder of another run", "take another --run.name")
     return path
-
-
-class LabelledRounds(LightningDataModule):
-    """Labelled rows in place of a run's synthetic samples, in as many rounds of as many training steps.
-
-    A round of the run trains ``passes_per_round`` times on its samples so far. Here the same number of rows is
-    taken from the labelled ones, all of them in a new order before any comes again.
-
-    Args:
-        data: Whose rounds they are.
-        rows: The labelled rows.
-    """
-
-    def __init__(self, data: GoldDataModule, rows: Sequence[Sample]) -> None:
-        super().__init__()
-        self.data, self.rows = data, rows
-
-    def steps(self, round_: int) -> int:
-        """Training steps of a round on one device."""
-        return math.ceil(self._size(round_) / self.data.batch_size)
-
-    def train_dataloader(self) -> DataLoader[dict[str, Any]]:
-        """The rows of the trainer's current epoch."""
-        round_ = self.trainer.current_epoch if self.trainer else 0
-        rng = random.Random(f"{self.data.seed}/{round_}/labelled")
-        order: list[int] = []
-        while len(order) < self._size(round_):
-            order += rng.sample(range(len(self.rows)), len(self.rows))
-        return self.data.loader(self.rows, self.data.batch_size, order[: self._size(round_)], shard=True)
-
-    def _size(self, round_: int) -> int:
-        rounds = round_ + 1 if self.data.replay == "all" else 1
-        return self.data.passes_per_round * rounds * self.data.synthesizer.plan.samples_per_round
 
 
 def log_progress(now: Progress) -> None:

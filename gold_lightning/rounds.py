@@ -19,6 +19,7 @@ from gold_lightning.pool import FeedbackPool
 from gold_lightning.store import Kind, RoundStore, StoredSample, read_lines, write_lines
 from gold_lightning.synthesis import Synthesizer
 from gold_lightning.task import Sample, Task
+from gold_lightning.watched import WatchedRows, described
 
 __all__ = ["NOT_SCORED", "RoundData", "RoundEnd", "RunClock"]
 
@@ -114,6 +115,12 @@ class RoundData(Protocol):
 
     def overlap(self, samples: Mapping[str, Sample]) -> dict[str, Overlap] | None:
         """What samples have in common with the test set."""
+
+    def watched(self, round_: int) -> WatchedRows:
+        """What the round's validation metrics are over."""
+
+    def validation_overlap(self) -> dict[str, dict[str, int]]:
+        """What samples and demos have in common with labelled validation rows."""
 
     def advance(self) -> None:
         """Ends the round."""
@@ -214,6 +221,8 @@ class RoundEnd(Callback):
             **NOT_SCORED,
             **data.notes,
             "metrics": metrics,
+            "validated_on": data.watched(data.round).as_row(),
+            **({"validation_overlap": leaked} if (leaked := data.validation_overlap()) else {}),
         }
 
 
@@ -221,21 +230,33 @@ def _data(trainer: Trainer) -> RoundData:
     return cast(RoundData, trainer.datamodule)  # type: ignore[attr-defined]
 
 
+def _best(row: Mapping[str, Any]) -> str:
+    """Which round is better than this one on the very same rows, if one is."""
+    selection = row.get("selection", {})
+    if selection.get("best", row["round"]) == row["round"]:
+        return ""
+    value = selection["before"].get(selection["monitor"])
+    return f"round {selection['best']} has " + (f"{value:.3f}" if value is not None else "more")
+
+
 def _line(row: Mapping[str, Any], labels: Sequence[str]) -> str:
     train, energy = row["train"], row["energy"]
     first = next((k for k in row["metrics"] if k not in ("val/loss", "val/metric") and k.startswith("val/")), None)
     shared = sum(found["any"] for found in row["overlap"].values())
+    leaked = row.get("validation_overlap", {}).get("train", {}).get("any", 0)
     reasons = reasons_not_fed_back(row["not_fed_back"], len(labels))
     parts = [
         f"round {row['round']}",
         f"trained on {row['trained_on']} (+{train['accepted']}, "
         f"yield {train['accepted'] / max(1, train['requested']):.0%})",
-        f"{first} {row['metrics'][first]:.3f} on {row['probe']['accepted']} probes" if first else "",
+        f"{first} {row['metrics'][first]:.3f} on {described(row['validated_on'])}" if first else "",
+        _best(row),
         f"energy probe {energy['probe']['mean']:.2f} train {energy['train']['mean']:.2f} AUROC {row['auroc']:.2f}"
         if energy
         else "",
         f"fed back {len(row['fed_back'])}" + (f" ({'; '.join(reasons)})" if reasons else ""),
         f"{shared} have text in common with the test set" if shared else "",
+        f"{leaked} have text in common with the validation rows" if leaked else "",
         f"{sum(row['seconds'].values()):.0f} s",
     ]
     return " | ".join(p for p in parts if p)

@@ -14,14 +14,17 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from gold_lightning.errors import ConfigError, GoldError
 from gold_lightning.paths import expand
 from gold_lightning.tables import ENDINGS, Table, ending_of, kind_of, one_of, read_table
-from gold_lightning.task import Task, TestRow, blaming
+from gold_lightning.task import Task, TestData, TestRow, blaming
 
-__all__ = ["beside", "check_rows_file", "labels_as_read", "load_rows", "load_test_rows"]
+__all__ = ["beside", "check_rows_file", "labels_as_read", "load_rows", "load_test_rows", "load_validation_rows"]
+
+RowsKey = Literal["test", "validation"]
+"""A task's key that names labelled rows."""
 
 
 _log = logging.getLogger("gold_lightning")
@@ -68,7 +71,17 @@ def beside(task: Task, key: str, path: str) -> str:
         return path if expand(key, path) != path else str(Path(task.source).parent / path)
 
 
-def load_rows(task: Task, path: Path | str, what: str = "test data") -> list[TestRow]:
+def load_validation_rows(task: Task) -> list[TestRow]:
+    """Validation rows: of the task's own file, or its data set on the hub. Raises as :func:`load_rows`."""
+    spec = task.validation
+    key: RowsKey = "validation"
+    if spec.file:
+        return load_rows(task, beside(task, "validation.file", spec.file), "validation data", key)
+    where = f"validation data {spec.hub} ({f'{spec.config}, ' if spec.config else ''}{spec.split})"
+    return _test_rows(task, _from_hub(task, where, key), where, key)
+
+
+def load_rows(task: Task, path: Path | str, what: str = "test data", key: RowsKey = "test") -> list[TestRow]:
     """Labelled rows of a file, which its ending says how to read: one of :data:`gold_lightning.tables.ENDINGS`.
 
     Columns are named as the task's fields and target, or as its ``test.columns`` says. Values of the target
@@ -82,6 +95,7 @@ def load_rows(task: Task, path: Path | str, what: str = "test data") -> list[Tes
         task: The task.
         path: The file, as it was written.
         what: What the rows are, for messages.
+        key: The task's key whose ``columns`` and ``label_names`` say how they are read.
 
     Raises:
         GoldError: The file cannot be read, has no rows, a column is missing, a row has no target, a text holds half
@@ -98,7 +112,7 @@ def load_rows(task: Task, path: Path | str, what: str = "test data") -> list[Tes
         raise GoldError(f"{where}: {e.strerror or ' '.join(str(e).split())}") from None
     except ValueError as e:
         raise GoldError(f"{where}: not {kind_of(ending)} ({' '.join(str(e).split())[:200]})") from None
-    return _test_rows(task, table, where)
+    return _test_rows(task, table, where, key)
 
 
 def labels_as_read(rows: Iterable[TestRow]) -> str:
@@ -112,19 +126,20 @@ def labels_as_read(rows: Iterable[TestRow]) -> str:
     return ", ".join(f"{value} = {target} ({count} rows)" for (value, target), count in sorted(found.items()))
 
 
-def _from_hub(task: Task, where: str) -> Table:
+def _from_hub(task: Task, where: str, key: RowsKey = "test") -> Table:
     from datasets import load_dataset
 
-    spec = task.test
+    spec = _spec(task, key)
     try:
         found = load_dataset(spec.hub, spec.config or None, split=spec.split)
         rows = list(found)
     except Exception as e:  # the hub's client raises errors of many libraries
         # A ValueError says that the data set is there, without that configuration or that split.
-        other = "a test.config and test.split that it has" if isinstance(e, ValueError) else ""
+        other = f"a {key}.config and {key}.split that it has" if isinstance(e, ValueError) else ""
+        file = "--data.test_file FILE" if key == "test" else "a validation.file"
         raise GoldError(
             f"{where}: not in the local cache, and the hub did not give it "
-            f"({' '.join(str(e).split())[:120]}); two ways out: --data.test_file FILE, "
+            f"({' '.join(str(e).split())[:120]}); two ways out: {file}, "
             f"or {other or 'a machine that reaches the hub'}"
         ) from None
     features = getattr(found, "features", None) or {}
@@ -134,10 +149,15 @@ def _from_hub(task: Task, where: str) -> Table:
 # Rows
 
 
-def _test_rows(task: Task, table: Table, where: str) -> list[TestRow]:
+def _spec(task: Task, key: RowsKey) -> TestData:
+    return task.test if key == "test" else task.validation
+
+
+def _test_rows(task: Task, table: Table, where: str, key: RowsKey = "test") -> list[TestRow]:
     if not table.rows:
         raise GoldError(f"{where}: no rows")
-    columns = {name: task.test.columns.get(name, name) for name in (*(f.name for f in task.fields), task.target.name)}
+    spec = _spec(task, key)
+    columns = {name: spec.columns.get(name, name) for name in (*(f.name for f in task.fields), task.target.name)}
     names = table.names.get(columns[task.target.name], ())
     made = []
     unanswered = 0
@@ -160,7 +180,7 @@ def _test_rows(task: Task, table: Table, where: str) -> list[TestRow]:
                 continue
             targets = [""]
         else:
-            targets = _targets(value, names, at, task)
+            targets = _targets(value, names, at, task, key)
         for name, text in (*fields.items(), *((task.target.name, target) for target in targets)):
             if half := _SURROGATE.search(text):
                 raise GoldError(
@@ -233,20 +253,20 @@ def _is_text(value: Any) -> bool:
     return value is not None and bool(str(value).strip())
 
 
-def _targets(value: Any, names: Sequence[str], at: str, task: Task) -> list[str]:
+def _targets(value: Any, names: Sequence[str], at: str, task: Task, key: RowsKey = "test") -> list[str]:
     """All texts that count as right, each once; labels by their own name."""
     if isinstance(value, Mapping):
         raise GoldError(
-            f"{at} has in place of a target the keys {sorted(value)}; name one in the task's test.columns, "
+            f"{at} has in place of a target the keys {sorted(value)}; name one in the task's {key}.columns, "
             f"with a dot: COLUMN.{min(value, default='KEY')}"
         )
     values = [v for v in (value if isinstance(value, list) else [value]) if _is_text(v)]
     for inner in values:
         if isinstance(inner, Mapping | list):
-            key = min(inner, default="KEY") if isinstance(inner, Mapping) else "KEY"
-            hint = f"; name a key in the task's test.columns: COLUMN.{key}" if isinstance(inner, Mapping) else ""
+            part = min(inner, default="KEY") if isinstance(inner, Mapping) else "KEY"
+            hint = f"; name a key in the task's {key}.columns: COLUMN.{part}" if isinstance(inner, Mapping) else ""
             raise GoldError(f"{at} has {_shown(inner)} among its targets; expected text{hint}")
-    found = list(dict.fromkeys(_named(v, names, at, task) for v in values))
+    found = list(dict.fromkeys(_named(v, names, at, task, key) for v in values))
     if not found or (task.labels and len(found) > 1):
         raise GoldError(f"{at} has {len(found)} different targets; expected one{'' if task.labels else ' or more'}")
     if task.labels and found[0] not in task.label_names:
@@ -255,7 +275,7 @@ def _targets(value: Any, names: Sequence[str], at: str, task: Task) -> list[str]
         hint = f"did you mean {near[0]!r}? write it so, or name" if near else "name"
         raise GoldError(
             f"{at} has the label {found[0]!r}, none of {_some(task.label_names)}; {hint} it in the task's "
-            "test.label_names"
+            f"{key}.label_names"
         )
     return found
 
@@ -264,28 +284,29 @@ def _some(names: Sequence[str]) -> str:
     return str(list(names)) if len(names) <= 20 else f"{list(names[:20])} and {len(names) - 20} more"
 
 
-def _named(value: Any, names: Sequence[str], at: str, task: Task) -> str:
+def _named(value: Any, names: Sequence[str], at: str, task: Task, key: RowsKey = "test") -> str:
     """A target as the task names it.
 
     Raises:
         GoldError: The data set's own name of a number is another label than the task's ``label_names`` say.
     """
+    named = _spec(task, key).label_names
     if not task.labels:
-        return task.test.label_names.get(str(value), str(value))
+        return named.get(str(value), str(value))
     known = {_composed(name): name for name in task.label_names}
-    known |= {_composed(key): name for key, name in task.test.label_names.items()}
+    known |= {_composed(told): name for told, name in named.items()}
     text = _composed(str(value))
     if text not in known and re.fullmatch(r"-?\d+\.0+", text):  # whole numbers beside a missing one
         text = text.partition(".")[0]
-    told = known.get(text) if text in map(_composed, task.test.label_names) else None
+    told = known.get(text) if text in map(_composed, named) else None
     number = int(value) if isinstance(value, float) and value.is_integer() else value
     if isinstance(number, int) and 0 <= number < len(names):
-        own = task.test.label_names.get(names[number], names[number])
+        own = named.get(names[number], names[number])
         same = next((name for name in task.label_names if _plain(name) == _plain(own)), None)
         if same is not None and told not in (None, same):
             raise GoldError(
                 f"{at} has the label {text}, which the data set calls {names[number]!r} and the task's "
-                f"test.label_names {told!r}; make test.label_names.{text} {same!r}"
+                f"{key}.label_names {told!r}; make {key}.label_names.{text} {same!r}"
             )
         told = same or told
     return known.get(text, text) if told is None else told

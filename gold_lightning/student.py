@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -302,9 +302,7 @@ class T5Student(LightningModule):
         self.val_loss.update(self.loss.per_token(logits, labels), counted, batch["id"], dataloader_idx)
         self._bad_validation = self._bad_validation.to(loss.device) | ~torch.isfinite(loss)
         self._update("val", self.read(tokens), batch)
-        # Of each row, and plain cross-entropy whatever the loss: it says how surprising the generator's target is.
-        losses = mean_over_tokens(-target_log_probs(logits, labels)[0], counted)
-        return {"tokens": tokens, "losses": losses}
+        return {"tokens": tokens}
 
     def on_validation_epoch_start(self) -> None:
         self._bad_validation = torch.tensor(False)
@@ -354,6 +352,37 @@ class T5Student(LightningModule):
         if not self.task.labels:
             return [answer_of(self.task, text) for text in texts]
         return [self._readable.get(text.strip(), text.strip()) for text in texts]
+
+    @torch.no_grad()
+    def target_losses(self, batch: dict[str, Any]) -> Tensor:
+        """Mean cross-entropy of each row's target, (batch,), whatever the loss: how surprising the target is."""
+        labels = batch["labels"]
+        return mean_over_tokens(
+            -target_log_probs(self.forward_logits(batch, labels), labels)[0], labels != IGNORE_INDEX
+        )
+
+    @torch.no_grad()
+    def evaluate(self, batches: Iterable[dict[str, Any]]) -> dict[str, float]:
+        """What validation logs of the same batches: ``val/loss``, each metric, and ``val/metric``, the first of them.
+
+        Args:
+            batches: If there are several processes, each gives its share, and all get the same numbers.
+        """
+        sums = torch.zeros(2, device=self.device)
+        for batch in batches:
+            batch = self.transfer_batch_to_device(batch, self.device, 0)
+            labels = batch["labels"]
+            counted = (labels != IGNORE_INDEX).sum()
+            sums += torch.stack([self.loss(self.forward_logits(batch, labels), labels) * counted, counted])
+            self._update("val", self.read(self.write(batch)), batch)
+        if self._processes > 1:
+            torch.distributed.all_reduce(sums)
+        values = {"val/loss": float(sums[0] / sums[1])}
+        for name, metric in self._stage_metrics("val"):
+            values[f"val/{name}"] = float(metric.compute())
+            values.setdefault("val/metric", values[f"val/{name}"])
+            metric.reset()
+        return values
 
     @torch.no_grad()
     def score(

@@ -206,7 +206,7 @@ class Synthesizer:
         if self._decontaminator:
             rows = self._decontaminator().fingerprint()
             depends = depends | {"decontamination": digest([OVERLAP_WORDS, rows])}
-        task = {k: v for k, v in self.task.to_dict().items() if k not in ("metrics", "test")}
+        task = {k: v for k, v in self.task.to_dict().items() if k not in ("metrics", "test", "validation")}
         store.take_over(
             kind,
             {

@@ -185,6 +185,10 @@ class TestData:
     columns: Mapping[str, str] = field(default_factory=dict)
     label_names: Mapping[str, str] = field(default_factory=dict)
 
+    def __bool__(self) -> bool:
+        """Whether any rows are named."""
+        return bool(self.file or self.hub)
+
 
 @dataclass(frozen=True)
 class Task:
@@ -202,6 +206,7 @@ class Task:
         checks: Checks beside those that always run.
         metrics: Names known to :mod:`gold_lightning.metrics`; the first is the one that is watched.
         test: Labelled rows for evaluation.
+        validation: Labelled rows by which rounds are compared, in place of their probe sets; none by default.
         contrast: Show demos of all labels in each prompt. Only for tasks that are about the contrast:
             a weak generator confuses labels whose demos stand side by side.
         max_sample_tokens: Longest completion asked of the generator for one sample, in its tokens.
@@ -222,6 +227,7 @@ class Task:
     checks: tuple[Check, ...] = ()
     metrics: tuple[str, ...] = ()
     test: TestData = TestData()
+    validation: TestData = TestData()
     contrast: bool = False
     max_sample_tokens: int = 128
     source: str = ""
@@ -234,7 +240,8 @@ class Task:
         self._check_labels()
         self._check_demos(names)
         self._check_templates(names)
-        self._check_test(names)
+        self._check_rows("test", self.test, names)
+        self._check_rows("validation", self.validation, names)
         for i, name in enumerate(self.metrics):
             if name in self.metrics[:i]:
                 raise ConfigError(f"metrics[{i}]", name, "each metric once")
@@ -286,15 +293,15 @@ class Task:
                 shown = ", ".join("{" + n + "}" for n in sorted(wanted))
                 raise ConfigError(key, template, f"each of {shown} and nothing else in braces")
 
-    def _check_test(self, names: Sequence[str]) -> None:
+    def _check_rows(self, key: str, rows: TestData, names: Sequence[str]) -> None:
         allowed = [*names, self.target.name]
-        for name, column in self.test.columns.items():
+        for name, column in rows.columns.items():
             if name not in allowed:
-                raise ConfigError(f"test.columns.{name}", column, f"one of the keys {', '.join(allowed)}")
+                raise ConfigError(f"{key}.columns.{name}", column, f"one of the keys {', '.join(allowed)}")
         if self.labels:  # without labels any text is a target
-            for value, label in self.test.label_names.items():
+            for value, label in rows.label_names.items():
                 if label not in self.label_names:
-                    raise ConfigError(f"test.label_names.{value}", label, f"one of {list(self.label_names)}")
+                    raise ConfigError(f"{key}.label_names.{value}", label, f"one of {list(self.label_names)}")
 
     @property
     def label_names(self) -> tuple[str, ...]:

@@ -249,6 +249,21 @@ def _read_check(value: object, at: str) -> Check:
     return Check(str(name), params)
 
 
+def _read_rows(reader: _Reader, *, composed: bool) -> TestData:
+    rows = TestData(
+        reader.text("file", ""),
+        reader.text("hub", ""),
+        reader.text("config", ""),
+        reader.text("split", "validation"),
+        reader.mapping("columns"),
+        reader.mapping("label_names"),
+    )
+    reader.done(("file", "hub", "config", "split", "columns", "label_names"))
+    if composed:  # as the labels are
+        rows = dataclasses.replace(rows, label_names={k: _composed(v) for k, v in rows.label_names.items()})
+    return rows
+
+
 def _read_task(raw: object, source: str) -> Task:
     top = _Reader(raw, "")
     fields = tuple(_read_field(_Reader(value, at), at) for at, value in top.items("fields", required=True))
@@ -274,19 +289,8 @@ def _read_task(raw: object, source: str) -> Task:
     )
     hints.done(("topics", "perspectives", "styles"))
 
-    rows = top.sub("test")
-    test = TestData(
-        rows.text("file", ""),
-        rows.text("hub", ""),
-        rows.text("config", ""),
-        rows.text("split", "validation"),
-        rows.mapping("columns"),
-        rows.mapping("label_names"),
-    )
     labels = tuple(_read_label(value, at) for at, value in top.items("labels"))
-    if labels:
-        test = dataclasses.replace(test, label_names={k: _composed(v) for k, v in test.label_names.items()})
-    rows.done(("file", "hub", "config", "split", "columns", "label_names"))
+    test, validation = (_read_rows(top.sub(key), composed=bool(labels)) for key in ("test", "validation"))
 
     task = Task(
         name=top.text("name"),
@@ -302,6 +306,7 @@ def _read_task(raw: object, source: str) -> Task:
         checks=tuple(_read_check(value, at) for at, value in top.items("checks")),
         metrics=top.texts("metrics"),
         test=test,
+        validation=validation,
         contrast=top.flag("contrast", False),
         max_sample_tokens=top.number("max_sample_tokens", 128),
         source=source,

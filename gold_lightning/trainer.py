@@ -26,8 +26,9 @@ from gold_lightning.baselines import (
 )
 from gold_lightning.callbacks import OODFeedback, TestPredictions
 from gold_lightning.console import say
-from gold_lightning.data import GoldDataModule, LabelledRounds
+from gold_lightning.data import GoldDataModule
 from gold_lightning.errors import BudgetSpentError, ConfigError
+from gold_lightning.labelled import LabelledRounds
 from gold_lightning.plan_warnings import plan_warnings
 from gold_lightning.preview import PreviewSettings, preview
 from gold_lightning.report import try_to_report

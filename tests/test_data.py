@@ -4,7 +4,8 @@ import itertools
 from types import SimpleNamespace
 
 import torch
-from gold_lightning.data import GoldDataModule, LabelledRounds
+from gold_lightning.data import GoldDataModule
+from gold_lightning.labelled import LabelledRounds
 from gold_lightning.losses import IGNORE_INDEX
 from gold_lightning.plan import Plan
 from gold_lightning.pool import FeedbackPool
