@@ -34,6 +34,7 @@ from gold_lightning.catalogue import tasks_command
 from gold_lightning.checkpoint import BestCheckpoint, check_checkpoint, save_whole, set_aside_damaged
 from gold_lightning.class_settings import own_defaults
 from gold_lightning.commands import answered, program
+from gold_lightning.console import say
 from gold_lightning.data import GoldDataModule
 from gold_lightning.errors import ConfigError, GoldError
 from gold_lightning.experiment import experiment_command
@@ -52,7 +53,7 @@ from gold_lightning.refusals import (
     read_config,
 )
 from gold_lightning.report import report_command, try_to_report
-from gold_lightning.results import results_table, summarise
+from gold_lightning.results import results_table, summarise, validation_table
 from gold_lightning.rounds import RoundEnd
 from gold_lightning.sharding import check_strategy
 from gold_lightning.store import write_lines
@@ -206,15 +207,15 @@ class GoldCLI(LightningCLI):
         """Finds what to resume from, and which student to test, where nothing is said."""
         config = self.config[self.subcommand]
         folder = Path(config.checkpoint.dirpath)
-        if self.subcommand == "test":
-            config.verbose = False  # the results table says it
+        if self.subcommand in ("test", "validate"):
+            config.verbose = False  # a table of ours says it
         show = self.subcommand == "fit" and config.run.live and not config.trainer.enable_progress_bar
         self._show = show and _first_process() and LiveView.possible()
         if self._show:
             config.trainer.enable_progress_bar = False  # only one of them can have the terminal
         if self.subcommand == "preview":  # it is about prompts and money
             self.parser.add_instantiator(_not_loaded, T5Student, subclasses=True, prepend=True)
-        if self.subcommand in ("fit", "validate", "test"):
+        if self.subcommand in ("fit", "test"):
             set_up_wandb(config.trainer.get("logger"), Path(config.data.run_dir))
         if self.subcommand == "baselines" and config.trainer.devices == "auto":
             config.trainer.devices = 1
@@ -235,7 +236,9 @@ class GoldCLI(LightningCLI):
         config = self.config[self.subcommand]
         run_dir = config.data.run_dir
         given = config.trainer.get("logger")
-        if given is None or given is True:
+        if self.subcommand == "validate":  # writes nothing
+            kwargs["logger"] = False
+        elif given is None or given is True:
             kwargs["logger"] = [RunCSVLogger(run_dir)]
             if importlib.util.find_spec("tensorboard"):  # an extra
                 kwargs["logger"].append(TensorBoardLogger(run_dir, name="", version="tensorboard"))
@@ -293,6 +296,12 @@ class GoldCLI(LightningCLI):
             log.info("best student: %s", export_best(self.model, data.run_dir))
         elif ended_by:
             log.info("no round is whole yet, so there is no student")
+
+    def after_validate(self) -> None:
+        """Prints what the student was scored on, and its metrics."""
+        if self.trainer.is_global_zero:
+            for line in validation_table(self.datamodule, self.trainer.callback_metrics):
+                say(line)
 
     def before_test(self) -> None:
         """Tests the student before training too, without which a result says little."""

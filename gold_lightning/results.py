@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gold_lightning.baselines import digest_of_rows, majority, most_frequent
 from gold_lightning.checks import OVERLAP_WORDS
+from gold_lightning.console import table
 from gold_lightning.metrics import evaluate
 from gold_lightning.rows import labels_as_read
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from gold_lightning.data import GoldDataModule
     from gold_lightning.student import T5Student
 
-__all__ = ["NAMES", "results_table", "summarise"]
+__all__ = ["NAMES", "results_table", "summarise", "validation_table"]
 
 NAMES = {
     "student": "student",
@@ -90,6 +91,22 @@ def results_table(summary: Mapping[str, Any], run_dir: Path, *, labels: bool) ->
         lines.append(_overlap_line(overlap["train"], overlap["demos"], summary["rows"]))
     lines.append(f"run folder: {run_dir}")
     return "\n".join(line.rstrip() for line in lines)
+
+
+def validation_table(data: GoldDataModule, metrics: Mapping[str, Any]) -> Iterator[str]:
+    """What ``validate`` came to, a line for each metric.
+
+    Args:
+        data: Whose rows they were, with the counter of the round after the student's.
+        metrics: What the trainer's callbacks may watch.
+    """
+    rows = data.watched(data.round - 1)
+    student = f"the student of round {data.round - 1}" if data.round else "the student before training"
+    yield f"{data.task.name}, {student} on {rows}"
+    values = {name: float(value) for name, value in metrics.items() if name.startswith("val/") and name != "val/metric"}
+    yield from (f"  {line}" for line in table([(name, f"{value:.3f}") for name, value in values.items()], right=[1]))
+    if rows.rounds:
+        yield "The labels of probes are the generator's, and may be wrong."
 
 
 def _cell(found: Mapping[str, Any]) -> str:

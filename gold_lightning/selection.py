@@ -15,7 +15,7 @@ from lightning.pytorch import Trainer
 from torch import Tensor
 
 from gold_lightning.data import GoldDataModule
-from gold_lightning.sharding import load_whole
+from gold_lightning.sharding import load_whole, own_weights
 from gold_lightning.store import read_lines
 from gold_lightning.student import T5Student
 
@@ -84,14 +84,14 @@ def borrowed_weights(student: T5Student, weights: Mapping[str, Tensor]) -> Itera
         student: The student; its weights, and whether it trains, are the same after as before.
         weights: As a checkpoint's ``state_dict`` has them.
     """
-    own = [(w, w.detach().clone()) for w in (*student.model.parameters(), *student.model.buffers())]
     trains = student.training
+    held = [weight.clone() for weight in own_weights(student.model)]
     try:
         load_whole(student.model, {name.removeprefix("model."): weight for name, weight in weights.items()})
         student.eval()
         yield
     finally:
         with torch.no_grad():
-            for weight, held in own:
-                weight.copy_(held)
+            for weight, before in zip(own_weights(student.model), held, strict=True):
+                weight.copy_(before)
         student.train(trains)

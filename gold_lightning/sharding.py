@@ -24,11 +24,12 @@ from torch.distributed.checkpoint.state_dict import (
 )
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
+from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
 from gold_lightning.errors import ConfigError
 
-__all__ = ["ShardedStrategy", "check_strategy", "is_sharded", "load_whole", "shard"]
+__all__ = ["ShardedStrategy", "check_strategy", "is_sharded", "load_whole", "own_weights", "shard"]
 
 _PATIENCE = timedelta(hours=12)
 _WHOLE = StateDictOptions(full_state_dict=True)
@@ -146,3 +147,13 @@ def is_sharded(model: nn.Module) -> bool:
 def load_whole(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
     """Loads whole weights, which each process has, into a model that may be cut up."""
     set_model_state_dict(model, {**weights}, options=_WHOLE)
+
+
+@torch.no_grad()
+def own_weights(model: nn.Module) -> list[Tensor]:
+    """What this process has of the weights and buffers of a model that may be cut up, to copy and to write back."""
+    for module in model.modules():
+        if isinstance(module, FSDPModule):
+            module.reshard()  # after a forward pass the whole weights, or none, may stand in their place
+    tensors = (*model.parameters(), *model.buffers())
+    return [t.to_local() if isinstance(t, DTensor) else t.detach() for t in tensors]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import math
+from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
@@ -87,6 +88,7 @@ class GoldTrainer(Trainer):
             self.state.status = TrainerStatus.FINISHED
             return
         self._check_steps(datamodule)
+        datamodule.validation_rows()
         for warning in model.warnings if isinstance(model, T5Student) and self.is_global_zero else ():
             _log.warning(warning)
         if str(self.precision).startswith("16"):
@@ -112,6 +114,35 @@ class GoldTrainer(Trainer):
             finally:
                 if not at_once:
                     self._report(datamodule)
+
+    def validate(
+        self,
+        model: LightningModule | None = None,
+        dataloaders: Any = None,
+        ckpt_path: str | Path | None = None,
+        verbose: bool = True,
+        datamodule: LightningDataModule | None = None,
+        weights_only: bool | None = None,
+    ) -> list[Mapping[str, float]]:
+        """Scores a student on the rows by which its round was compared with others. Asks for nothing, writes nothing.
+
+        These are the labelled rows that the task names (``validation``), else the probe sets of all rounds up to the
+        student's. A run that is at work in the same folder is not disturbed.
+
+        Args:
+            model: The student.
+            dataloaders: Not used with a data module.
+            ckpt_path: Checkpoint of the student: best, last or the path of one; the run's best one by default.
+            verbose: Print what Lightning prints.
+            datamodule: Of the run.
+            weights_only: Load nothing but plain values and tensors from the checkpoint, as is the default.
+
+        Raises:
+            GoldError: No round is over, or a probe set is not there.
+        """
+        if isinstance(datamodule, GoldDataModule):
+            self.loggers = []  # what they write is of the run
+        return super().validate(model, dataloaders, ckpt_path, verbose, datamodule, weights_only)
 
     def _check_steps(self, data: GoldDataModule) -> None:
         """Refuses a share of the batches that comes to none, before a round is paid for.
