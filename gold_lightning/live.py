@@ -194,6 +194,8 @@ class LiveView(Callback):
             scored = [row for row in self._rows if row["metrics"].get("val/metric") is not None]
             if scored:
                 best = max(scored, key=lambda row: (row["metrics"]["val/metric"], row["round"]))
+                number = scored[-1].get("selection", {}).get("best")  # compared on the same rows
+                best = next((row for row in scored if row["round"] == number), best)
                 names = (k for k in best["metrics"] if k.startswith("val/") and k not in ("val/loss", "val/metric"))
                 yield "best", f"{next(names, 'val/metric')} {best['metrics']['val/metric']:.3f} (round {best['round']})"
 

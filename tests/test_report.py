@@ -111,7 +111,7 @@ def test_its_tables_have_the_numbers_of_the_run(page, small):
         assert found[3:5] == [f"{row['auroc']:.2f}", str(len(row["fed_back"]))]
         assert found[1] == f"{row['energy']['probe']['q50']:.2f}".replace("-", "\u2212")
     metrics = table(page, "Validation metrics by round")
-    assert metrics[0] == ["round", "accuracy", "macro_f1", "trained on", "probe samples"]
+    assert metrics[0] == ["round", "accuracy", "macro_f1", "trained on", "scored on"]
     assert metrics[2][1] == f"{100 * rows[1]['metrics']['val/accuracy']:.1f}\u00a0%"
     assert table(page, "Requests by round, and the share accepted")[1] == [
         "0",

@@ -11,7 +11,7 @@ import pyarrow.parquet
 import pytest
 from datasets.exceptions import DatasetNotFoundError
 from gold_lightning.errors import ConfigError, GoldError
-from gold_lightning.rows import check_rows_file, labels_as_read, load_rows, load_test_rows
+from gold_lightning.rows import check_rows_file, labels_as_read, load_rows, load_test_rows, load_validation_rows
 from gold_lightning.task import Field, Label, Sample, StudentFormat, Task, TestData, TestRow
 from gold_lightning.task_file import load_task
 
@@ -576,3 +576,30 @@ def test_how_labels_were_read_is_told_unless_they_are_names():
     rows = [TestRow({}, "no", value="1"), TestRow({}, "yes", value="0"), TestRow({}, "no", value="1")]
     assert labels_as_read(rows) == "0 = yes (1 rows), 1 = no (2 rows)"
     assert labels_as_read([TestRow({}, "no", value="no")]) == ""
+
+
+def test_validation_rows_are_read_as_test_rows_are_by_their_own_names(tmp_path, monkeypatch):
+    (tmp_path / "held.jsonl").write_text('{"headline": "A match.", "label": 1}\n{"headline": "A vote.", "label": 0}\n')
+    spec = replace(HUB, file="held.jsonl", hub="")
+    task = replace(NEWS, validation=spec, source=str(tmp_path / "task.yaml"))
+    assert [(row.fields["text"], row.target) for row in load_validation_rows(task)] == [
+        ("A match.", "Sports"),
+        ("A vote.", "World"),
+    ]
+    for changed, told in (
+        (replace(spec, columns={"text": "headline"}), "validation data"),
+        (replace(spec, label_names={}), "name it in the task's validation.label_names"),
+        (replace(spec, file="gone.jsonl"), "gone.jsonl: No such file"),
+    ):
+        with pytest.raises(GoldError) as caught:
+            load_validation_rows(replace(task, validation=changed))
+        assert told in str(caught.value) and "test" not in str(caught.value).replace(str(tmp_path), "")
+
+    def load_dataset(*args, **kwargs):
+        raise ValueError("Unknown split")
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    with pytest.raises(
+        GoldError, match=r"validation data .* a validation\.file, or a validation\.config and validation\."
+    ):
+        load_validation_rows(replace(task, validation=HUB))

@@ -75,6 +75,10 @@ def _plateau(run: Run) -> str:
     best, waited = -math.inf, 0
     for round_ in run.whole:
         value = round_.row.get("metrics", {}).get(watched)
+        selection = round_.row.get("selection")
+        before = selection.get("before", {}).get(watched) if isinstance(selection, dict) else None
+        if isinstance(before, int | float):  # what the best round before had on the same rows
+            best = sign * before
         if not isinstance(value, int | float):
             return ""
         best, waited = (sign * value, 0) if sign * value - abs(delta) > best else (best, waited + 1)
@@ -203,11 +207,12 @@ def _untested(run: Run) -> list[str]:
     if not scored:
         return ["No round is whole yet, so there is no student. This page is written anew when the run ends."]
     name = next(iter(scored[0][1]))
-    best, values = max(((r, v) for r, v in scored if name in v), key=lambda pair: (pair[1][name], pair[0].number))
+    best = run.best or scored[-1][0]
+    doubt = "" if "labelled" in best.validated_on else " Those labels are the generator's, and may be wrong."
     return [
         "The student has not been tested on labelled rows: the test command with the same config does it.",
-        f"On the probe set of round {best.number}, its best, {name} is {percent(values[name])} of "
-        f"{len(best.samples['probe']):,} samples. Those labels are the generator's, and may be wrong.",
+        f"The best round is {best.number}: its {name} was {percent(best.metrics().get(name, math.nan))} on "
+        f"{best.validated_on}.{doubt}",
     ]
 
 

@@ -158,22 +158,28 @@ def _metrics(run: Run) -> Panel:
     ]
     table = Table(
         "Validation metrics by round",
-        ["round", *names, "trained on", "probe samples"],
+        ["round", *names, "trained on", "scored on"],
         [
             [
                 f"{r.number}",
                 *(percent(r.metrics().get(name, math.nan)) for name in names),
                 f"{r.row.get('trained_on', 0):,}",
-                f"{len(r.samples['probe']):,}",
+                r.validated_on,
             ]
             for r in _rows(run.whole)
         ],
     )
-    told = [
-        "On each round's own probe set, against the generator's labels: these may be wrong, and each round has other "
-        "samples. So it says whether the student still learns, not how good it is."
-    ]
-    drawn = [Markup(lines(series, percent=True, mark_best=True))] if len(run.whole) > 1 else []
+    if all("labelled" in r.validated_on for r in run.whole):
+        told = ["On the labelled rows that the task names for comparing rounds; they are no test rows."]
+    else:
+        told = [
+            "Each round's student was scored on what stands in its row, against the generator's labels: these may be "
+            "wrong, and numbers on different probes cannot be compared. So they say whether the student still learns, "
+            "not how good it is. To find the best round, the best one so far was scored anew on the same probes."
+        ]
+    drawn = (
+        [Markup(lines(series, percent=True, best=run.best.number if run.best else None))] if len(run.whole) > 1 else []
+    )
     return Panel("Metrics by round", told, drawn, [table])
 
 

@@ -225,13 +225,13 @@ def _quantile(known: Mapping[str, float], part: float) -> float:
     return float(np.interp(part, points, [at[p] for p in points]))
 
 
-def lines(series: Sequence[Lines], *, percent: bool = False, mark_best: bool = False) -> str:
+def lines(series: Sequence[Lines], *, percent: bool = False, best: int | None = None) -> str:
     """Values by round, each line with its name at its end.
 
     Args:
         series: The lines, five at most.
         percent: Whether values are shares.
-        mark_best: Ring the highest point of the first line; of equally high ones the last, as the run takes it.
+        best: The round whose point on the first line gets a ring.
     """
     from matplotlib.ticker import FuncFormatter, MaxNLocator
 
@@ -249,8 +249,7 @@ def lines(series: Sequence[Lines], *, percent: bool = False, mark_best: bool = F
         style = {"color": colour, "ls": _DASHES[i % len(_DASHES)], "lw": 1.6, "marker": _MARKERS[i % 5]}
         ax.plot(rounds, values, ms=4 if few else 0, **style)
         ends.append((values[-1], line.name, colour))
-        if mark_best and i == 0 and len(rounds) > 1:
-            best = max(rounds, key=lambda r: (line.points[r], r))
+        if i == 0 and best is not None and best in line.points and len(rounds) > 1:
             ax.plot(best, line.points[best], marker="o", ms=10, mfc="none", mec=colour, mew=1)
             ax.annotate("best", (best, line.points[best]), (0, 8), textcoords="offset points", ha="center")
     every = [r for line in series for r in line.points]

@@ -16,6 +16,7 @@ from gold_lightning.completions import spent_in
 from gold_lightning.errors import GoldError
 from gold_lightning.ledger import Budget, Spent
 from gold_lightning.store import BatchRecord, Kind, RoundStore, StoredSample, read_lines, rounds_in
+from gold_lightning.watched import described
 
 __all__ = ["KINDS", "PHASES", "Round", "Run", "read_run"]
 
@@ -52,6 +53,14 @@ class Round:
     def whole(self) -> bool:
         """Whether the student was trained on it and its probe set was scored."""
         return bool(self.row)
+
+    @property
+    def validated_on(self) -> str:
+        """What its validation metrics are over, in words."""
+        held = self.row.get("validated_on")
+        if isinstance(held, dict) and all(isinstance(held.get(key), int) for key in ("rows", "probe_sets")):
+            return described(held)
+        return described({"rows": len(self.samples["probe"]), "probe_sets": 1})  # as it was before there was a choice
 
     @property
     def phases(self) -> dict[str, float]:
@@ -114,6 +123,18 @@ class Run:
         return [r for r in self.rounds if r.whole]
 
     @property
+    def best(self) -> Round | None:
+        """The best whole round as the run compared them; in older runs the last of those with the highest metric."""
+        if not self.whole:
+            return None
+        selection = self.whole[-1].row.get("selection")
+        number = selection.get("best") if isinstance(selection, dict) else None
+        if found := next((r for r in self.whole if r.number == number), None):
+            return found
+        scored = [(next(iter(r.metrics().values())), r.number, r) for r in self.whole if r.metrics()]
+        return max(scored, key=lambda s: s[:2])[2] if scored else None
+
+    @property
     def unfinished(self) -> Round | None:
         """The round that was begun and is not whole."""
         return next((r for r in self.rounds if not r.whole), None)
@@ -123,7 +144,9 @@ class Run:
         """Seconds of all phases, and of the generation of a round that is not whole."""
         whole = sum(sum(r.phases.values()) for r in self.whole)
         now = self.unfinished
-        return whole + (sum(b.seconds for kind in now.batches.values() for b in kind) if now else 0.0)
+        noted = _first(self.folder / "data" / "seconds.json").get("seconds", 0.0)  # with sittings that broke off
+        known = whole + (sum(b.seconds for kind in now.batches.values() for b in kind) if now else 0.0)
+        return max(known, noted) if _is_number(noted) else known
 
     @property
     def labels(self) -> tuple[str, ...]:
