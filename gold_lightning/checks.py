@@ -311,6 +311,14 @@ class Checker:
             self._hashes[key] = self._minhash(sample)
             self._lsh.insert(key, self._hashes[key])
 
+    def forget(self, sample: Sample) -> None:
+        """Takes back :meth:`keep`."""
+        key = self._key(sample)
+        if key in self._seen:
+            self._seen.remove(key)
+            self._lsh.remove(key)
+            del self._hashes[key]
+
     def _copied(self, sample: Sample, prompt: str, demos: Sequence[Sample]) -> str:
         own = _shingles(sample.text, 6)
         # A text of fewer than six words is its own only shingle: then it has to be equal to count.

@@ -23,12 +23,12 @@ class Plan:
             computes the shared part once), smaller is more varied.
         least_requests: Requests in a batch at least, where only a few samples are missing. A local engine takes hardly
             longer for sixteen than for two, and a batch that is too small calls for another; what is beyond the quota
-            is rejected as ``surplus``. 1 where each request costs money.
+            is kept for the next round (``surplus``). 1 where each request costs money.
         seed_demos: Most seed demos in a prompt, of the wanted label alone unless the task is about contrast.
         feedback_demos: Feedback demos in a feedback prompt, beside the seed demos.
         depart_from: Samples of the round shown in a probe prompt as what to depart from.
         max_attempts: A round stops with its yield table after this many requests for each wanted sample, or
-            as soon as its yield says that they would not do.
+            as soon as its yield, or that of one label, says that they would not do.
         feedback_as: ``demo``: a feedback prompt shows what was fed back; ``hint``: it shows seed demos alone, and
             asks for the topic, perspective and style that the fed-back samples were asked for with.
         hints: Ask for topics, perspectives and styles; without, prompts of a label differ in demos and seed alone.

@@ -20,7 +20,6 @@ from gold_lightning.ledger import Budget
 from gold_lightning.plan import Plan
 from gold_lightning.pool import FeedbackPool, PoolEntry
 from gold_lightning.prompt import render
-from gold_lightning.store import StoredSample
 from gold_lightning.synthesis import Answers, Asked, Judged, Synthesizer
 from gold_lightning.task import Sample, Task
 
@@ -192,7 +191,7 @@ def plan_requests(synthesizer: Synthesizer, warmup_rounds: int, rate: float) -> 
     plan, task = synthesizer.plan, synthesizer.task
     batch, _ = synthesizer.ask(0, "train", FeedbackPool(), 0.0)
     (probe, *_), _ = synthesizer.ask(0, "probe", FeedbackPool(), 0.0)
-    train = [StoredSample(i, d, 0, "") for i, d in _stand_ins(task, probe)]
+    train = {probe.label: _stand_ins(task, probe)}
     (probe, *_), _ = synthesizer.ask(0, "probe", FeedbackPool(), 0.0, train=train)
     feedback = None
     if rate and (plan.feedback_demos or plan.feedback_as == "hint"):

@@ -206,6 +206,7 @@ class RoundEnd(Callback):
                     "rejects": dict(sum((Counter(b.rejects) for b in found), Counter())),
                     "agreed": sum(b.agreed for b in found),
                     "asked_agreement": sum(b.asked_agreement for b in found),
+                    "from_surplus": sum(b.from_surplus for b in found),
                 }
                 for kind, found in both.items()
             },

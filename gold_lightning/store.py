@@ -19,9 +19,9 @@ import os
 import shutil
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, get_args
@@ -48,6 +48,7 @@ _log = logging.getLogger(__name__)
 
 Kind = Literal["train", "probe"]
 _ENERGIES = "energies.jsonl"
+_EVERY_ROUND = ("feedback", "training samples")  # parts of a fingerprint that change with every round
 _FILES = ("batches", "train", "probe", "rejects", "prompts")  # prompts last: what they are for is read before
 
 
@@ -67,6 +68,7 @@ class StoredSample:
         raw: What the generator wrote.
         agrees: Whether the generator's own likelihoods favour the label; ``None`` when not asked.
         favours: The label that they favour; "" when not asked.
+        surplus_of: The round that it was written for, if that one had enough of its label and a later one took it.
     """
 
     id: str
@@ -80,6 +82,7 @@ class StoredSample:
     raw: str = ""
     agrees: bool | None = None
     favours: str = ""
+    surplus_of: int | None = None
 
 
 @dataclass(frozen=True)
@@ -89,7 +92,7 @@ class BatchRecord:
     Args:
         kind: Training samples or the probe set.
         index: Number within its round and kind.
-        requested: Completions asked for.
+        requested: Completions asked for, those of ``from_surplus`` included: accepted and rejected ones add up to it.
         accepted: How many were accepted.
         rejects: Rejects by reason.
         prompt_tokens: Tokens of all prompts, label checks included.
@@ -97,8 +100,8 @@ class BatchRecord:
         seconds: Wall time of the generator.
         groups: What each group of requests asked for: label, feedback, size.
         agreed: Samples whose label was checked and is the one that the generator's likelihoods favour.
-        asked_agreement: Samples whose label was checked: accepted ones, and those rejected after it for their label, as
-            surplus or as duplicates.
+        asked_agreement: Samples whose label was checked: accepted ones, and those rejected for their label.
+        from_surplus: Samples that earlier rounds had written and did not need; nothing was paid for them here.
     """
 
     kind: Kind
@@ -112,6 +115,7 @@ class BatchRecord:
     groups: Sequence[Mapping[str, Any]] = ()
     agreed: int = 0
     asked_agreement: int = 0
+    from_surplus: int = 0
 
 
 def digest(value: object, length: int = 16) -> str:
@@ -358,7 +362,7 @@ class RoundStore:
             before = self.folder.with_name(f"round_{self.round - 1:03d}") / path.name
             was = _read_json(before)
             was |= {name: parts[name] for name in same.keys() & was.keys() & parts.keys() if was[name] in same[name]}
-            steady = [k for k in was.keys() & parts.keys() if k not in ("feedback", "training samples")]
+            steady = [k for k in was.keys() & parts.keys() if k not in _EVERY_ROUND]
             if other := sorted(k for k in steady if parts[k] != was[k]):
                 self._refuse_task(other)
                 _log.warning("from round %d on samples are asked for with another %s", self.round, ", ".join(other))
@@ -397,6 +401,48 @@ class RoundStore:
     def rejects(self, kind: Kind) -> Counter[str]:
         """Rejects by reason."""
         return sum((Counter(b.rejects) for b in self._batches[kind]), Counter())
+
+    def surplus(self, kind: Kind) -> list[StoredSample]:
+        """Samples that passed all checks when their label had enough already, in order."""
+        committed, found = len(self._batches[kind]), []
+        for row in read_lines(self.folder / "rejects.jsonl"):
+            # Rejects of earlier versions do not hold the sample.
+            if (
+                row.get("kind") == kind
+                and row.get("reason") == "surplus"
+                and "fields" in row
+                and row["batch"] < committed
+            ):
+                found.append(replace(_stored(row), surplus_of=self.round))
+        return found
+
+    def from_surplus(self, kind: Kind) -> set[str]:
+        """Ids of earlier rounds' surplus that this round has looked at, taken or rejected."""
+        if not any(b.from_surplus for b in self._batches[kind]):
+            return set()
+        rows = read_lines(self.folder / "rejects.jsonl")
+        rejected = {row["id"] for row in rows if row.get("kind") == kind and row.get("surplus_of") is not None}
+        return rejected | {s.id for s in self._accepted[kind] if s.surplus_of is not None}
+
+    def spare_row(self, stored: StoredSample) -> dict[str, Any]:
+        """What a reject's row needs so that :meth:`surplus` gives the sample back."""
+        return {k: v for k, v in _row("train", stored, {}).items() if k not in ("id", "kind", "batch", "raw")}
+
+    def asked_alike(self, other: RoundStore, kind: Kind) -> bool:
+        """Whether another round asks for samples as this one did, but for what changes with every round."""
+        own, theirs = (
+            {k: v for k, v in store._fingerprint(kind).items() if k not in _EVERY_ROUND} for store in (self, other)
+        )
+        return bool(own) and own == theirs
+
+    def prompts(self, hashes: Collection[str]) -> dict[str, str]:
+        """Texts of prompts.
+
+        Args:
+            hashes: Theirs; what is not there is left out.
+        """
+        rows = read_lines(self.folder / "prompts.jsonl")
+        return {row["hash"]: row["prompt"] for row in rows if row.get("hash") in hashes and "prompt" in row}
 
     def write_energies(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Replaces what is known of the scored samples, as a whole.
@@ -471,6 +517,7 @@ def _row(kind: Kind, stored: StoredSample, provenance: Mapping[str, Any]) -> dic
         "seed": stored.seed,
         "agrees": stored.agrees,
         "favours": stored.favours,
+        **({} if stored.surplus_of is None else {"surplus_of": stored.surplus_of}),
         **provenance,
         "raw": stored.raw,
     }
@@ -489,4 +536,5 @@ def _stored(row: Mapping[str, Any]) -> StoredSample:
         raw=row["raw"],
         agrees=row["agrees"],
         favours=row.get("favours", ""),
+        surplus_of=row.get("surplus_of"),
     )

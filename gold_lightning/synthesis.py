@@ -2,32 +2,29 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from gold_lightning.checks import OVERLAP_WORDS, Checker, Decontaminator
 from gold_lightning.completions import CompletionLog, Completions
 from gold_lightning.errors import ConfigError, QuotaError
-from gold_lightning.generators.base import Completion, Generator, Request, has_preference
+from gold_lightning.generators.base import Completion, Generator, Request
+from gold_lightning.label_check import LabelCheck
 from gold_lightning.ledger import Budget, Spent
 from gold_lightning.plan import Plan
 from gold_lightning.pool import FeedbackPool
-from gold_lightning.prompt import Hint, agreement_request, probe_request, training_request
-from gold_lightning.store import BatchRecord, Kind, RoundStore, StoredSample, digest, read_lines
+from gold_lightning.prompt import Hint, probe_request, training_request
+from gold_lightning.quotas import Counts, give_up, quotas, requests_wanted, unanswered, yield_table
+from gold_lightning.store import BatchRecord, Kind, RoundStore, StoredSample, digest
 from gold_lightning.task import Sample, Task
 
 __all__ = ["Answers", "Asked", "Judged", "Progress", "Synthesizer"]
-
-_log = logging.getLogger(__name__)
-_PRIOR_YIELD = 0.7
-_LEAST_YIELD = 0.25
 
 
 @dataclass(frozen=True)
@@ -75,6 +72,7 @@ class Judged:
         sample: The accepted sample; ``None`` for a reject.
         reason: Why it was rejected; "" for an accepted sample.
         favours: The label that the generator's own likelihoods favour; "" when not asked, or if they favour none.
+        spare: The sample of a reject that was ``surplus``: a later round may take it.
     """
 
     asked: Asked
@@ -82,11 +80,25 @@ class Judged:
     sample: Sample | None
     reason: str
     favours: str = ""
+    spare: Sample | None = None
 
     @property
     def agrees(self) -> bool | None:
         """Whether the generator's own likelihoods favour the label that was asked for; ``None`` when not asked."""
         return self.favours == self.asked.label if self.favours else None
+
+
+@dataclass(frozen=True)
+class _Verdict:
+    """Whether a sample that passed all checks of its own is taken.
+
+    Args:
+        reason: Why not; "" if it is.
+        favours: The label that the generator's likelihoods favour; "" when not asked, or if they favour none.
+    """
+
+    reason: str = ""
+    favours: str = ""
 
 
 @dataclass(frozen=True)
@@ -150,8 +162,15 @@ class Synthesizer:
         self._remembered: set[str] = set()
         self._rounds: dict[int, RoundStore] = {}
         self.writes = True  # False in a process beside the one that stores
-        self._prior: tuple[float, ...] | None = None
-        self._silence_told = False  # whether it was said that label checks had no answer
+        self._label_check: LabelCheck | None = None
+        if plan.label_agreement != "off":
+            self._label_check = LabelCheck(
+                task,
+                seed,
+                plan.label_agreement == "require",
+                self._answer_in_batches,
+                lambda r: self.generator.excess(r),
+            )
 
     def store(self, round_: int) -> RoundStore:
         """The store of a round, opened once."""
@@ -220,49 +239,106 @@ class Synthesizer:
         )
         self._remember_before(round_, kind)
         self._remember(store.accepted(kind))
-        missing = self.missing(round_, kind, store.accepted(kind))
+        counts, wanted = Counts(), quotas(quota, self.task.label_names, round_)
+        counts.add(store.batches(kind), store.accepted(kind), bool(self.task.labels))
+        counts.pass_over(unanswered(store, kind))  # in earlier sittings: the server may answer now
+        missing = self.missing(round_, kind, counts)
+        if missing and self._label_check:
+            self._label_check.check_length()
+        if missing and not store.batches(kind):
+            self._take_surplus(round_, kind, missing, counts)
+            missing = self.missing(round_, kind, counts)
+        train = self._by_label(self.store(round_).accepted("train")) if kind == "probe" else {}
         tokens, seconds, found = 0, 0.0, len(store.accepted(kind))
-        silent = _unanswered(store, kind)  # in earlier sittings: the server may answer now
         if missing and self.report:
-            asked_for = sum(b.requested for b in store.batches(kind))
-            self.report(Progress(round_, kind, found, quota, asked_for, 0, 0, 0.0))
+            self.report(Progress(round_, kind, found, quota, counts.requested.total(), 0, 0, 0.0))
         while missing:
-            requested = sum(b.requested for b in store.batches(kind))
-            limit = math.ceil(self.plan.max_attempts * quota)
-            kept = len(store.accepted(kind))
-            tried = requested - silent
-            if _most_accepted(kept, tried, limit - tried) < missing.total():
+            if why := give_up(counts, missing, wanted, self.plan):
                 lent = self.spent(round_, round_)
-                raise QuotaError(_yield_table(store, kind, quota, missing, requested, limit, lent))
-            asked, groups = self.ask(
-                round_, kind, pool, rate, store.batches(kind), store.accepted(kind), store.accepted("train")
-            )
-            record = self._commit(store, kind, self.answer(asked, missing, round_), groups)
+                raise QuotaError(yield_table(store, kind, counts, missing, wanted, why, lent))
+            asked, groups = self.ask(round_, kind, pool, rate, counts, train)
+            record = self._commit(store, kind, self.answer(asked, missing, round_), groups, counts)
             tokens += record.prompt_tokens + record.completion_tokens
             seconds += record.seconds
-            missing = self.missing(round_, kind, store.accepted(kind))
+            missing = self.missing(round_, kind, counts)
             if self.report:
                 kept = len(store.accepted(kind))
-                asked_for = requested + len(asked)
-                self.report(Progress(round_, kind, kept, quota, asked_for, kept - found, tokens, seconds))
+                self.report(
+                    Progress(round_, kind, kept, quota, counts.requested.total(), kept - found, tokens, seconds)
+                )
         return store.accepted(kind)
 
-    def missing(self, round_: int, kind: Kind, accepted: Sequence[StoredSample] = ()) -> Counter[str | None]:
+    def missing(self, round_: int, kind: Kind, counts: Counts | None = None) -> Counter[str | None]:
         """How many samples are still wanted, by label; labels with nothing missing are left out.
 
         Args:
             round_: Number of the round.
             kind: Training samples or the probe set.
-            accepted: What the round has of them.
+            counts: What the round has of them; nothing by default.
         """
-        quota = self.plan.quota(kind)
-        labels: tuple[str | None, ...] = self.task.label_names or (None,)
-        # The remainder goes to other labels in each round, so that no label gains over a run.
-        turn = round_ % len(labels)
-        order = labels[turn:] + labels[:turn]
-        have = Counter(s.sample.target if self.task.labels else None for s in accepted)
-        wanted = {label: quota // len(labels) + (i < quota % len(labels)) for i, label in enumerate(order)}
-        return Counter({label: wanted[label] - have[label] for label in labels if wanted[label] > have[label]})
+        have = counts.accepted if counts else Counter[str | None]()
+        wanted = quotas(self.plan.quota(kind), self.task.label_names, round_)
+        return Counter({label: n - have[label] for label, n in wanted.items() if n > have[label]})
+
+    def _by_label(self, samples: Sequence[StoredSample]) -> dict[str | None, list[tuple[str, Sample]]]:
+        """Samples with their ids, by label; all under ``None`` for a task without labels."""
+        found: dict[str | None, list[tuple[str, Sample]]] = {}
+        for s in samples:
+            found.setdefault(s.sample.target if self.task.labels else None, []).append((s.id, s.sample))
+        return found
+
+    def _take_surplus(self, round_: int, kind: Kind, missing: Counter[str | None], counts: Counts) -> None:
+        """Takes what earlier rounds had more than they wanted: valid samples that are paid for.
+
+        They were asked for with those rounds' prompts, demos and feedback. What an earlier round asked for in another
+        way (generator, plan, seed) is left.
+        """
+        store, left = self.store(round_), Counter(missing)
+        spare: list[StoredSample] = []
+        taken = {id_ for r in range(1, round_) for id_ in self.store(r).from_surplus(kind)}
+        for r in range(round_):
+            if self.store(r).asked_alike(store, kind):
+                spare += [s for s in self.store(r).surplus(kind) if s.id not in taken]
+        spare = [s for s in spare if (s.sample.target if self.task.labels else None) in left]
+        # As many as are missing and no more: what is looked at is either taken or rejected for good.
+        chosen: list[StoredSample] = []
+        for stored in spare:
+            label = stored.sample.target if self.task.labels else None
+            if left[label] > 0 and stored.id not in self._remembered:
+                left[label] -= 1
+                chosen.append(stored)
+        if not chosen:
+            return
+        started = time.perf_counter()
+        verdicts, scored = self._take([(s.id, s.sample, s.sample.target) for s in chosen], missing, round_)
+        accepted: list[StoredSample] = []
+        rejects: list[dict[str, Any]] = []
+        for stored, verdict in zip(chosen, verdicts, strict=True):
+            agrees = verdict.favours == stored.sample.target if verdict.favours else None
+            made = replace(stored, batch=0, agrees=agrees, favours=verdict.favours)
+            if not verdict.reason:
+                accepted.append(made)
+                continue
+            of = {"label": made.sample.target, "prompt_hash": made.prompt_hash, "surplus_of": made.surplus_of}
+            rejects.append({"id": made.id, "reason": verdict.reason, **of, "raw": made.raw})
+        record = BatchRecord(
+            kind=kind,
+            index=0,
+            requested=len(chosen),
+            accepted=len(accepted),
+            rejects=dict(Counter(r["reason"] for r in rejects)),
+            prompt_tokens=sum(c.prompt_tokens for c in scored),
+            completion_tokens=sum(c.completion_tokens for c in scored),
+            seconds=time.perf_counter() - started,
+            agreed=sum(bool(v.favours) and v.favours == s.sample.target for s, v in zip(chosen, verdicts, strict=True)),
+            asked_agreement=sum(bool(v.favours) for v in verdicts),
+            from_surplus=len(chosen),
+        )
+        prompts: dict[str, str] = {}
+        for r in {s.surplus_of for s in chosen if s.surplus_of is not None}:
+            prompts |= self.store(r).prompts({s.prompt_hash for s in chosen if s.surplus_of == r})
+        store.commit(record, accepted, rejects, prompts, {"generator": self.generator.fingerprint()})
+        counts.add([record], accepted, bool(self.task.labels))
 
     def ask(
         self,
@@ -270,9 +346,8 @@ class Synthesizer:
         kind: Kind,
         pool: FeedbackPool,
         rate: float,
-        batches: Sequence[BatchRecord] = (),
-        accepted: Sequence[StoredSample] = (),
-        train: Sequence[StoredSample] = (),
+        counts: Counts | None = None,
+        train: Mapping[str | None, Sequence[tuple[str, Sample]]] | None = None,
     ) -> tuple[list[Asked], list[dict[str, Any]]]:
         """Plans the next batch of requests: a function of what is committed and of seeds alone.
 
@@ -281,44 +356,40 @@ class Synthesizer:
             kind: Training samples or the probe set.
             pool: Where feedback demos come from.
             rate: Share of the prompts that shows them, in [0, 1].
-            batches: The committed batches of this round and kind; none: this is the first.
-            accepted: What they gave.
-            train: The round's training samples, from which a probe prompt departs.
+            counts: What the round has of this kind; nothing by default: this is the first batch.
+            train: The round's training samples with their ids, by label, from which a probe prompt departs.
 
         Returns:
             The requests, at most as many as the generator likes at once, and what each group of them asks for.
         """
-        missing = self.missing(round_, kind, accepted)
-        earlier = [g for b in batches for g in b.groups]
-        requested, kept = sum(b.requested for b in batches), len(accepted)
-        rate_kept = max(_LEAST_YIELD, kept / requested) if requested else _PRIOR_YIELD
-        more = max(1.0, self.plan.least_requests * rate_kept / missing.total())
-        to_ask = {label: math.ceil(n * more / rate_kept) for label, n in missing.items()}
+        counts = counts or Counts()
+        to_ask = requests_wanted(self.missing(round_, kind, counts), counts, self.plan.least_requests)
+        requested, first = counts.requested.total(), counts.groups.total()
+        earlier, hinted = Counter(counts.groups), Counter(counts.requested)
         asked: list[Asked] = []
         groups: list[dict[str, Any]] = []
         while len(asked) < self.generator.batch_size and any(n > 0 for n in to_ask.values()):
             label = max(to_ask, key=lambda name: to_ask[name])  # ties: the task's order
             size = min(self.plan.group_size, to_ask[label], self.generator.batch_size - len(asked))
-            before = [g for g in earlier + groups if g["label"] == label]
-            group = len(earlier) + len(groups)
-            rng = random.Random(f"{self.seed}/{round_}/{kind}/{group}")
+            rng = random.Random(f"{self.seed}/{round_}/{kind}/{first + len(groups)}")
             # Each label begins one turn further on: with a group of each in a round, all would take turns together.
-            turn = len(before) + round_ + (self.task.label_names.index(label) if label is not None else 0)
+            turn = earlier[label] + round_ + (self.task.label_names.index(label) if label is not None else 0)
             key, by_hint = label if label is not None else "", self.plan.feedback_as == "hint"
             # A prompt that shows or asks for nothing of what was fed back is no feedback prompt.
             usable = pool.entries(key, hinted=by_hint) if by_hint or self.plan.feedback_demos else ()
             feed = usable and math.floor((turn + 1) * rate) > math.floor(turn * rate)
             as_demos = feed and not by_hint
-            demos = self._demos(kind, label, pool if as_demos else None, train, rng)
-            hinted = sum(g["size"] for g in before)
+            demos = self._demos(kind, label, pool if as_demos else None, (train or {}).get(label, ()), rng)
             for i in range(size):
-                hint = self._hint(round_, kind, label, hinted + i)
+                hint = self._hint(round_, kind, label, hinted[label] + i)
                 if feed and not as_demos:
                     (entry,) = pool.draw(1, rng, key, hinted=True)
                     hint = Hint(**entry.hint)
                 asked.append(self._one(round_, kind, requested + len(asked), label, demos, bool(feed), hint))
             groups.append({"label": label, "feedback": bool(feed), "size": size})
             to_ask[label] -= size
+            earlier[label] += 1
+            hinted[label] += size
         return asked, groups
 
     def _demos(
@@ -326,7 +397,7 @@ class Synthesizer:
         kind: Kind,
         label: str | None,
         pool: FeedbackPool | None,
-        train: Sequence[StoredSample],
+        train: Sequence[tuple[str, Sample]],
         rng: random.Random,
     ) -> tuple[tuple[str, Sample], ...]:
         """What a group's prompt shows, with ids; for probe prompts the samples to depart from come last."""
@@ -338,8 +409,7 @@ class Synthesizer:
             shown += [(e.id, e.sample) for e in drawn]
             rng.shuffle(shown)
         if kind == "probe":
-            made = [(s.id, s.sample) for s in train if label is None or s.sample.target == label]
-            shown += rng.sample(made, min(self.plan.depart_from, len(made)))
+            shown += rng.sample(train, min(self.plan.depart_from, len(train)))
         return tuple(shown)
 
     def _hint(self, round_: int, kind: Kind, label: str | None, number: int) -> Hint:
@@ -404,53 +474,97 @@ class Synthesizer:
                 sample, reason = None, "in_test_set"
             found.append((a, completion, sample, reason))
 
-        favoured, scored = self._agreement([sample for _, _, sample, _ in found if sample is not None], round_)
-        verdicts = iter(favoured)
-        left = Counter(missing)
+        valid = [(a.id, sample, a.label) for a, _, sample, _ in found if sample is not None]
+        verdicts, scored = self._take(valid, missing, round_)
+        of = dict(zip((id_ for id_, _, _ in valid), verdicts, strict=True))
         judged: list[Judged] = []
         for a, completion, sample, reason in found:
-            favours = "" if sample is None else next(verdicts)
-            if sample is not None:
-                if favours != a.label and self.plan.label_agreement == "require":
-                    reason = "label_disagreement" if favours else "label_unchecked"
-                elif left[a.label] <= 0:
-                    reason = "surplus"
-                else:
-                    reason = self._checker.duplicate(sample)  # of an earlier sample of this very batch
-            if sample is not None and not reason:
-                # Only what is stored is remembered: a resumed run judges as this one does.
-                self._remembered.add(a.id)
-                self._checker.keep(sample)
-                left[a.label] -= 1
-            judged.append(Judged(a, completion, None if reason else sample, reason, favours))
+            verdict = of.get(a.id, _Verdict(reason))
+            spare = sample if verdict.reason == "surplus" else None
+            taken = None if verdict.reason else sample
+            judged.append(Judged(a, completion, taken, verdict.reason, verdict.favours, spare))
         return Answers(tuple(judged), tuple(scored), time.perf_counter() - started)
 
-    def _commit(self, store: RoundStore, kind: Kind, answers: Answers, groups: Sequence[dict[str, Any]]) -> BatchRecord:
+    def _take(
+        self, valid: Sequence[tuple[str, Sample, str | None]], missing: Mapping[str | None, int], round_: int
+    ) -> tuple[list[_Verdict], list[Completion]]:
+        """Takes as many samples as are missing, and remembers them.
+
+        The label of a sample is checked only if the sample can be taken: those that are too many, and twins of one
+        that is, are not asked about. Where the check makes room, the next ones have their turn.
+
+        Args:
+            valid: Id, sample and wanted label of what passed all other checks, in order.
+            missing: How many samples are wanted, by label.
+            round_: The round that they are for.
+
+        Returns:
+            What became of each, and the completions that checked labels.
+        """
+        left = Counter(missing)
+        verdicts: dict[int, _Verdict] = {}
+        scored: list[Completion] = []
+        waiting = list(range(len(valid)))
+        while waiting:
+            room, chosen, later = Counter(left), list[int](), list[int]()
+            for i in waiting:
+                _, sample, label = valid[i]
+                if room[label] > 0 and not self._checker.duplicate(sample):
+                    self._checker.keep(sample)  # for now: its twins wait for its verdict
+                    room[label] -= 1
+                    chosen.append(i)
+                else:
+                    later.append(i)
+            if not chosen:
+                break
+            waiting, favoured = later, [""] * len(chosen)
+            if self._label_check:
+                favoured, completions = self._label_check.favoured([valid[i][1] for i in chosen], round_)
+                scored += completions
+            for i, favours in zip(chosen, favoured, strict=True):
+                id_, sample, label = valid[i]
+                if favours != label and self.plan.label_agreement == "require":
+                    verdicts[i] = _Verdict("label_disagreement" if favours else "label_unchecked", favours)
+                    self._checker.forget(sample)
+                else:
+                    # Only what is stored is remembered: a resumed run judges as this one does.
+                    verdicts[i] = _Verdict("", favours)
+                    self._remembered.add(id_)
+                    left[label] -= 1
+        for i in waiting:
+            reason = self._checker.duplicate(valid[i][1]) or "surplus"
+            verdicts[i] = _Verdict(reason)
+        return [verdicts[i] for i in range(len(valid))], scored
+
+    def _commit(
+        self, store: RoundStore, kind: Kind, answers: Answers, groups: Sequence[dict[str, Any]], counts: Counts
+    ) -> BatchRecord:
         """Puts a batch into the store."""
         index, judged = len(store.batches(kind)), answers.judged
         accepted: list[StoredSample] = []
         rejects: list[dict[str, Any]] = []
         for j in judged:
             a, prompt_hash = j.asked, digest(j.asked.request.text)
-            if j.sample is None:
-                of = {"label": a.label, "prompt_hash": prompt_hash}
-                rejects.append({"id": a.id, "reason": j.reason, **of, "raw": j.completion.text})
-                continue
-            accepted.append(
-                StoredSample(
-                    id=a.id,
-                    sample=j.sample,
-                    batch=index,
-                    prompt_hash=prompt_hash,
-                    demo_ids=tuple(i for i, _ in a.demos),
-                    feedback=a.feedback,
-                    hint={k: v for k, v in asdict(a.hint).items() if v},
-                    seed=a.request.seed,
-                    raw=j.completion.text,
-                    agrees=j.agrees,
-                    favours=j.favours,
-                )
+            sample = j.sample or j.spare
+            stored = sample and StoredSample(
+                id=a.id,
+                sample=sample,
+                batch=index,
+                prompt_hash=prompt_hash,
+                demo_ids=tuple(i for i, _ in a.demos),
+                feedback=a.feedback,
+                hint={k: v for k, v in asdict(a.hint).items() if v},
+                seed=a.request.seed,
+                raw=j.completion.text,
+                agrees=j.agrees,
+                favours=j.favours,
             )
+            if stored and j.sample is not None:
+                accepted.append(stored)
+                continue
+            of = {"label": a.label, "prompt_hash": prompt_hash}
+            spare = store.spare_row(stored) if stored else {}
+            rejects.append({"id": a.id, "reason": j.reason, **of, **spare, "raw": j.completion.text})
         spent = [*(j.completion for j in judged), *answers.scored]
         record = BatchRecord(
             kind=kind,
@@ -467,13 +581,13 @@ class Synthesizer:
         )
         prompts = {digest(j.asked.request.text): j.asked.request.text for j in judged}
         store.commit(record, accepted, rejects, prompts, {"generator": self.generator.fingerprint()})
+        counts.add([record], accepted, bool(self.task.labels))
         return record
 
     def calibrate(self, round_: int = 0) -> list[Completion]:
-        """Takes the mean log-likelihood of each label over seed demos, once, where labels are checked at all.
+        """Makes the label check ready, if labels are checked at all: see :meth:`LabelCheck.calibrate`.
 
-        A small model likes some labels better than others whatever it reads (calibration after Zhao et al.,
-        ICML 2021). :meth:`answer` does it by itself; a caller who measures does it before.
+        :meth:`answer` does it by itself; a caller who measures does it before.
 
         Args:
             round_: The round that it is for.
@@ -481,53 +595,12 @@ class Synthesizer:
         Returns:
             What was asked for it; nothing where it was done before, or where no label is checked.
         """
-        if self.plan.label_agreement == "off" or self._prior is not None:
-            return []
-        shown, others = self._label_demos()
-        asked = [agreement_request(self.task, d.fields, shown) for d in others]
-        spent = self.completions.answer(asked, round_)
-        told = [s.choice_log_probs for s in spent if has_preference(s.choice_log_probs)]
-        # A label that has no mass beside a demo says nothing about how much it is liked beside others.
-        each = ([p for p in scores if math.isfinite(p)] for scores in zip(*told, strict=True))
-        self._prior = tuple(sum(p) / len(p) if p else 0.0 for p in each) or (0.0,) * len(self.task.labels)
-        return spent
+        return self._label_check.calibrate(round_) if self._label_check else []
 
-    def _label_demos(self) -> tuple[list[Sample], list[Sample]]:
-        """The demos that label checks show, one of each label, and those that they are calibrated with."""
-        order = random.Random(f"{self.seed}/agreement").sample(self.task.demos, len(self.task.demos))
-        shown = [next(d for d in order if d.target == name) for name in self.task.label_names]
-        # As many of each label, so that what the likelihoods favour on average is the model's own bias.
-        return shown, [d for d in order if d not in shown] or shown
-
-    def _agreement(self, samples: Sequence[Sample], round_: int) -> tuple[list[str], list[Completion]]:
-        """The label that the generator's likelihoods favour for each sample, relative to :meth:`calibrate`'s means."""
-        if self.plan.label_agreement == "off" or not samples:
-            return [""] * len(samples), []
-        self.calibrate(round_)
-        means = self._prior or ()  # calibrate() has set it
-        shown, _ = self._label_demos()
-        asked = [agreement_request(self.task, s.fields, shown) for s in samples]
-        names = self.task.label_names
-        answers: list[Completion] = []
-        for at in range(0, len(asked), self.generator.batch_size):
-            answers += self.completions.answer(asked[at : at + self.generator.batch_size], round_)
-        favoured: list[str] = []
-        for answer in answers:
-            if not has_preference(answer.choice_log_probs):
-                favoured.append("")
-                continue
-            lift = [score - mean for score, mean in zip(answer.choice_log_probs, means, strict=True)]
-            favoured.append(names[max(range(len(names)), key=lambda i: lift[i])])
-        if (silent := favoured.count("")) and not self._silence_told:
-            self._silence_told = True
-            _log.warning(
-                "%d of %d label checks have no answer: no label is among what the generator may say next; %s",
-                *(silent, len(favoured)),
-                "such samples are rejects (label_unchecked), or set data.plan.label_agreement to off"
-                if self.plan.label_agreement == "require"
-                else "such samples count as not checked",
-            )
-        return favoured, answers
+    def _answer_in_batches(self, requests: Sequence[Request], round_: int) -> list[Completion]:
+        size = self.generator.batch_size
+        parts = (requests[at : at + size] for at in range(0, len(requests), size))
+        return [completion for part in parts for completion in self.completions.answer(part, round_)]
 
     def _remember_before(self, round_: int, kind: Kind) -> None:
         """What was kept before this round and kind: a duplicate of any of it is none of this round's."""
@@ -541,62 +614,3 @@ class Synthesizer:
             if stored.id not in self._remembered:
                 self._remembered.add(stored.id)
                 self._checker.keep(stored.sample)
-
-
-def _most_accepted(accepted: int, requested: int, more: int) -> float:
-    """How many samples more requests may give at the very best, judged by the requests so far.
-
-    At the very best is Wilson's upper bound of the yield, three standard errors up (Wilson, 1927): a round that
-    could still meet its quota is hardly ever given up, and a hopeless one costs little.
-    """
-    if not requested or more <= 0:
-        return max(0, more)
-    z = 3.0
-    share = accepted / requested
-    spread = z * math.sqrt(share * (1 - share) / requested + (z / (2 * requested)) ** 2)
-    return more * (share + z * z / (2 * requested) + spread) / (1 + z * z / requested)
-
-
-_NO_ANSWER = {
-    "filtered": "a filter refuses these prompts (the log has its words): change the wording of the task and its demos, "
-    "or take a server or model without it",
-    "failed": "the server broke these answers off (the log has its words): start again when it is well",
-    "empty": "the model wrote nothing: thinking may take all tokens (a higher max_sample_tokens of the task; with "
-    "OpenAIGenerator, extra: {chat_template_kwargs: {enable_thinking: false}}), or the server drops the text",
-    "only_thinking": "the model only thinks: turn that off, or raise max_sample_tokens of the task",
-    "label_unchecked": "the generator does not answer with a label: set data.plan.label_agreement to off",
-}
-"""What to do about requests that have no answer. They are not stored, and the same command asks anew."""
-
-
-def _unanswered(store: RoundStore, kind: Kind) -> int:
-    """How many requests of committed batches had no answer."""
-    rows = (row for row in read_lines(store.folder / "rejects.jsonl") if row.get("kind") == kind)
-    return sum(row.get("reason") in _NO_ANSWER or not str(row.get("raw", "")).strip() for row in rows)
-
-
-def _yield_table(
-    store: RoundStore, kind: Kind, quota: int, missing: Counter[str | None], requested: int, limit: int, spent: Spent
-) -> str:
-    kept = len(store.accepted(kind))
-    name = "training" if kind == "train" else "probe"
-    rows = [f"round {store.round}: {kept} of {quota} {name} samples after {requested} requests; rejects by reason:"]
-    rows += [f"  {reason:<20} {count}" for reason, count in store.rejects(kind).most_common()]
-    if None not in missing:
-        rows.append("missing by label: " + ", ".join(f"{label} {count}" for label, count in missing.items()))
-    if requested < limit:
-        rows.append(f"stopped early: at this yield {limit} requests (data.plan.max_attempts) would not do")
-    rows.append("raw texts: " + str(store.folder / "rejects.jsonl"))
-    common = [(reason, count) for reason, count in store.rejects(kind).most_common(2) if 3 * count >= requested - kept]
-    rows += [f"{reason}: {_NO_ANSWER[reason]}" for reason, _ in common if reason in _NO_ANSWER]
-    if 2 * spent.reused > spent.calls + spent.reused:
-        rows.append(
-            f"{spent.reused} of {spent.calls + spent.reused} answers of the round are stored ones of other runs: "
-            "--data.reuse_completions false asks anew"
-        )
-    silent = _unanswered(store, kind)
-    again = "start it again when that is mended, or " if 2 * silent > requested else ""
-    rows.append(
-        f"change: {again}demos, limits or checks of the task, --data.generator, or a higher --data.plan.max_attempts"
-    )
-    return "\n".join(rows)

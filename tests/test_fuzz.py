@@ -311,4 +311,4 @@ def test_the_same_seed_gives_the_same_completions(seed):
 
 
 def test_reasons_that_a_preview_explains_are_reasons(tmp_path):
-    assert set(_WHAT_TO_CHANGE) <= REASONS | {"label_disagreement"}
+    assert set(_WHAT_TO_CHANGE) <= REASONS | {"label_disagreement", "label_unchecked", "filtered", "failed"}
