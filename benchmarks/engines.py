@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from gold_lightning.generators import Completion, EmbeddedGenerator, Generator, Request
-from gold_lightning.generators.embedded import _wheel_file
+from gold_lightning.generators.weights import weights
 from gold_lightning.plan import Plan
 from gold_lightning.pool import FeedbackPool
 from gold_lightning.synthesis import Synthesizer
@@ -35,7 +35,7 @@ class LlamaCpp(Generator):
         import xllamacpp
 
         params = xllamacpp.CommonParams()
-        params.model.path = str(_wheel_file())
+        params.model.path = str(weights())
         params.n_parallel, params.n_ctx = self.slots, self.slots * 1024
         params.cpuparams.n_threads = params.cpuparams_batch.n_threads = self.threads
         params.verbosity, params.warmup = -1, False

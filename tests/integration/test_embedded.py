@@ -5,8 +5,7 @@ from __future__ import annotations
 import importlib.util
 
 import pytest
-from gold_lightning.errors import GoldError
-from gold_lightning.generators import EmbeddedGenerator, Request, embedded
+from gold_lightning.generators import EmbeddedGenerator, Request
 from gold_lightning.plan import Plan
 from gold_lightning.pool import FeedbackPool
 from gold_lightning.synthesis import Synthesizer
@@ -43,13 +42,3 @@ def test_its_likelihoods_know_an_easy_label(generator):
     request = Request("You name colours.", shared, "coal", "coal:", choices=(" black", " seven"))
     scores = generator.generate([request])[0].choice_log_probs
     assert scores[0] > scores[1]
-
-
-def test_another_file_is_refused(tmp_path, monkeypatch):
-    fake = tmp_path / "SmolLM2-135M-Instruct.Q4_1.gguf"
-    fake.write_bytes(b"GGUF but not ours")
-    monkeypatch.setenv("GOLD_LIGHTNING_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(embedded, "_wheel_file", lambda: fake)
-    with pytest.raises(GoldError, match="checksum"):
-        embedded.embedded_folder()
-    assert not (tmp_path / "cache").exists()
