@@ -123,6 +123,28 @@ def test_stops_are_cut_off_where_a_server_leaves_them_in_the_text(server):
     assert (made.text, made.finish) == (" one two", "stop")
 
 
+def test_a_model_without_a_system_message_gets_the_text_in_the_users(server):
+    engine(server, system="user").generate([ASKED])
+    (message,) = server.calls[0].body["messages"]
+    assert message["role"] == "user"
+    assert message["content"].startswith("You write.\n\nDemos.\n\nWrite one.")
+    refusing = Fault(status=400, body=json.dumps({"error": {"message": "System role not supported"}}))
+    server.faults = lambda call: refusing if call.body["messages"][0]["role"] == "system" else None
+    assert "set data.generator.init_args.system to user" in message_of(engine(server))
+    assert engine(server, system="user").generate([ASKED])[0].text
+
+
+def test_an_address_with_a_version_and_a_key_in_another_header(server, monkeypatch):
+    monkeypatch.setenv("GOLD_KEY", KEY)
+    asked = f"{server.url}?api-version=2024-10-21"
+    generator = OpenAIGenerator("toy", asked, api_key_env="GOLD_KEY", api_key_header="api-key", retries=0)
+    with pytest.raises(GoldError):  # the toy knows no query
+        generator.generate([ASKED])
+    assert server.calls[0].path == "/v1/chat/completions?api-version=2024-10-21"
+    assert server.calls[0].headers["api-key"] == KEY
+    assert "authorization" not in server.calls[0].headers
+
+
 def test_greedy_is_temperature_zero(server):
     sampled = engine(server, top_p=0.5)
     made = [sampled.generate([replace(ASKED, greedy=True, seed=i)])[0] for i in range(2)]
@@ -670,6 +692,22 @@ def test_a_server_that_refuses_likelihoods_is_told_in_one_line(server):
     server.faults = lambda call: Fault(status=400)
     assert "data.plan.label_agreement to off" in message_of(engine(server, form="completion"), LABELS)
     assert "label_agreement" not in message_of(engine(server, form="completion"))
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        (Fault("body", body='{"error": "Unexpected endpoint or method. (POST /chat/completions)"}'), "most end in /v1"),
+        (Fault("body", body="<html><title>A chat</title></html>"), "most end in /v1"),
+        (Fault("body", body='{"error": {"message": "odd"}}'), "HTTP 200 with an error: odd, after 2 tries"),
+        (Fault("body", body='data: {"choices": []}\n\ndata: [DONE]'), "extra: {stream: false}"),
+    ],
+    ids=str,
+)
+def test_an_error_in_a_good_answer_is_tried_once_more_at_most(server, fault, said):
+    server.faults = lambda call: fault
+    assert said in message_of(engine(server))
+    assert len(server.calls) == 2
 
 
 def test_an_account_without_credit_is_not_asked_again(server):

@@ -136,7 +136,7 @@ _CREDIT = _words(
 _TOO_LONG = _words(
     r"context.?(length|size|window)|max\w* (model|context|sequence) len|longer than the (max|model)",
     r"(prompt|input) is too long|too many (input )?tokens|maximum number of (input )?tokens|request too large",
-    r"(tokens|inputs)\W.{0,60}(must have less than|must be <=)|context the overflows",
+    r"\b(tokens|inputs)\W.{0,60}(must have less than|must be <=)|context the overflows",
     r"reduce (the|your) (length|message|prompt|input)",
     r"(tokens?|input|prompt)\b.{0,40}\bexceeds? .{0,40}(context|token|maximum)",
 )
