@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -133,10 +134,13 @@ def compare(
         file, part = folder / f"{name}.jsonl", folder / f"{name}.{fingerprint}.part"
         found = read_lines(file) if kept.get(name, {}).get("fingerprint") == fingerprint else []
         seconds = kept.get(name, {}).get("seconds")
-        if [row["row"] for row in found] != ids:
+        if [row["row"] for row in found] != ids or any("unanswered" in row for row in found):
+            if found:  # what has an answer is not asked again
+                write_lines(part, [row for row in found if "unanswered" not in row])
+            before = seconds if found else 0.0
             started = time.perf_counter()
             found = baseline.predict(part)
-            seconds = round(time.perf_counter() - started, 1)
+            seconds = round(before + time.perf_counter() - started, 1)
             write_lines(file, found)
         numbers = evaluate(metrics, task.label_names, found)
         asked[name] = {**numbers, "seconds": seconds, "fingerprint": fingerprint, "notes": _notes(found)}
@@ -168,7 +172,10 @@ def _notes(found: Sequence[Mapping[str, Any]]) -> list[str]:
     """What was cut, so that it does not pass unseen."""
     cut = sum("cut" in row for row in found)
     ended = sum(row.get("finish") == "length" for row in found)
+    silent = sum("unanswered" in row for row in found)
     notes = [f"{cut} rows were too long for the model; the end of their longest field was cut off"] if cut else []
+    if silent:
+        notes.append(f"{silent} rows have no answer, and count as an empty one; the same command asks for them again")
     return notes + ([f"{ended} answers were cut off at the most tokens of a target"] if ended else [])
 
 
@@ -221,13 +228,13 @@ class GeneratorAnswers:
         # Rows of like length together: a batch is as wide as its longest row.
         order = sorted(self.rows, key=lambda i: (len(self.rows[i].text), i))
         size = self.generator.batch_size
-        found = {row["row"]: row for row in read_lines(part)}
+        found = {row["row"]: row for row in read_lines(part) if "unanswered" not in row}
         console = Console(stderr=True)
         hidden = not console.is_terminal
         starts = range(0, len(order), size)
         for at in track(starts, self.name, console=console, transient=True, disable=hidden):
             batch = order[at : at + size]
-            if not all(i in found for i in batch):
+            if batch := [i for i in batch if i not in found]:
                 made = self._batch(batch)
                 append_line(part, *made)
                 found |= {row["row"]: row for row in made}
@@ -241,10 +248,14 @@ class GeneratorAnswers:
                 asked[at], more[at]["cut"] = self._cut(self.rows[ids[at]], over)
         made = []
         for i, completion, extra in zip(ids, self.generator.generate(asked), more, strict=True):
-            if self.task.labels:
+            if not completion.is_answer:
+                text, extra["unanswered"] = "", completion.finish
+            elif self.task.labels:
                 scores = dict(zip(self.task.label_names, completion.choice_log_probs, strict=True))
                 text = max(scores, key=lambda name: scores[name])  # ties: the task's order
-                extra["log_probs"] = {name: round(score, 4) for name, score in scores.items()}
+                # JSON has no infinity: a label without any mass has no number.
+                told = {name: round(p, 4) if math.isfinite(p) else None for name, p in scores.items()}
+                extra["log_probs"] = told
             else:
                 text, extra["finish"] = read_answer(completion.text), completion.finish
             made.append(prediction_row(i, text, self.rows[i].targets, **extra))

@@ -88,6 +88,32 @@ def test_equal_likelihoods_are_the_first_label(tmp_path):
     assert {r["prediction"] for r in ask(COLOURS, generator, ROWS, folder=tmp_path)} == {"green"}
 
 
+@pytest.mark.parametrize("silence", [(), (-float("inf"),) * 2, (float("nan"), -1.0)], ids=str)
+def test_a_row_without_an_answer_is_wrong_counted_and_asked_again(tmp_path, silence):
+    def scores(request):
+        return silence if thing(request) == "moss" else by_colour(request)
+
+    first = ScriptedGenerator(log_probs=scores, batch_size=2)
+    one = compare(COLOURS, ["accuracy", "macro_f1"], ROWS, tmp_path, baseline(first))["zero_shot"]
+    rows = {row["row"]: row for row in read_lines(tmp_path / "zero_shot.jsonl")}
+    assert (rows[3]["prediction"], rows[3]["unanswered"]) == ("", "stop")
+    assert "log_probs" not in rows[3]
+    assert one["notes"] == ["1 rows have no answer, and count as an empty one; the same command asks for them again"]
+    assert one["accuracy"]["value"] == pytest.approx(3 / 5)
+    again = scripted()
+    two = compare(COLOURS, ["accuracy"], ROWS, tmp_path, baseline(again))["zero_shot"]
+    assert [thing(r) for r in again.requests] == ["moss"] and two["notes"] == []
+    assert [r["row"] for r in read_lines(tmp_path / "zero_shot.jsonl")] == sorted(ROWS)
+
+
+def test_a_label_without_mass_has_no_number_in_the_file(tmp_path):
+    generator = ScriptedGenerator(log_probs=lambda _: [-float("inf"), -0.5])
+    compare(COLOURS, ["accuracy"], ROWS, tmp_path, baseline(generator))
+    text = (tmp_path / "zero_shot.jsonl").read_text()
+    assert "Infinity" not in text
+    assert {r["log_probs"]["green"] for r in read_lines(tmp_path / "zero_shot.jsonl")} == {None}
+
+
 def test_few_shot_shows_the_demos_and_zero_shot_none(tmp_path):
     plain, shown = scripted(), scripted()
     ask(COLOURS, plain, ROWS, folder=tmp_path / "a")
