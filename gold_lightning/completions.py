@@ -288,6 +288,11 @@ def _completion(row: Mapping[str, Any]) -> Completion:
     return Completion(row.get("text", row.get("raw", "")), *counts, row.get("finish", "stop"), scores)
 
 
+def _was_silent(completion: Completion) -> bool:
+    """Whether no label was among the tokens that a server told: earlier versions gave all the same likelihood then."""
+    return len(completion.choice_log_probs) > 1 and len(set(completion.choice_log_probs)) == 1
+
+
 def _as_row(completion: Completion) -> dict[str, Any]:
     row = asdict(completion)
     # JSON has no infinity: a choice without any mass has no number.
@@ -340,7 +345,7 @@ class Completions:
             if key in found or key in missing:
                 continue
             earlier = (self.log.held(digest([was, a], 32)) for was in before)
-            if (completion := next((c for c in earlier if c is not None), None)) is not None:
+            if (completion := next((c for c in earlier if c is not None and not _was_silent(c)), None)) is not None:
                 found[key] = completion
             else:
                 missing[key] = request

@@ -235,7 +235,6 @@ UNANSWERED = {
     "no likelihoods": Completion("", 5, 2, choice_log_probs=()),
     "no mass": Completion("", 5, 2, choice_log_probs=(-math.inf, -math.inf)),
     "no numbers": Completion("", 5, 2, choice_log_probs=(math.nan, -1.0)),
-    "none of the labels": Completion("", 5, 2, choice_log_probs=(-3.0, -3.0)),
 }
 
 
@@ -256,7 +255,7 @@ def test_what_is_no_answer_is_asked_again_and_paid_for_each_time(tmp_path, name)
     assert other.asked == []
 
 
-@pytest.mark.parametrize("name", ["no text", "spaces", "thinking took all", "no mass", "none of the labels"])
+@pytest.mark.parametrize("name", ["no text", "spaces", "thinking took all", "no mass"])
 def test_what_an_earlier_version_stored_without_an_answer_is_asked_again(tmp_path, name):
     Completions(Streaming(), log(tmp_path)).answer(ask("a", "b"), 0)
     path = log(tmp_path).path
@@ -329,10 +328,12 @@ def test_what_a_run_was_given_under_an_earlier_fingerprint_stays_its_own(tmp_pat
         def earlier_fingerprints(self):
             return [{"older": 1}, Streaming().fingerprint()]
 
-    Completions(Streaming(), log(tmp_path)).answer(ask("a"), 0)
+    scored = {"s": Completion("", choice_log_probs=(-1.0, -2.0)), "none": Completion("", choice_log_probs=(-2.0, -2.0))}
+    Completions(Streaming(made=scored), log(tmp_path)).answer(ask("a", "s", "none"), 0)
     own, other = Renamed(), Renamed()
-    assert Completions(own, log(tmp_path)).answer(ask("a", "b"), 0)[0].text == "A"
-    assert own.asked == ["b"]
+    found = Completions(own, log(tmp_path)).answer([*ask("a", "s", "none"), *ask("x", "b")[1:]], 0)
+    assert found[0].text == "A" and found[1] == scored["s"]
+    assert own.asked == ["b", "none"]  # no label was told: all had the same likelihood then
     Completions(other, log(tmp_path, "two", [log(tmp_path).path])).answer(ask("a", "b"), 0)
     assert other.asked == ["a"]
 

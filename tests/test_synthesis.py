@@ -713,7 +713,6 @@ SILENT = {
     "no mass": lambda n: [-float("inf")] * n,
     "no number": lambda n: [float("nan")] + [-1.0] * (n - 1),
     "a server's nothing": lambda n: [-9999.0] * n,
-    "all the same": lambda n: [-3.5] * n,
 }
 
 

@@ -104,16 +104,14 @@ _NO_MASS = -9999.0  # how servers write a log-likelihood of nothing
 
 
 def has_preference(log_probs: Sequence[float]) -> bool:
-    """Whether likelihoods of choices say anything: some have mass, and not all the same.
-
-    Equal ones are what is left if none of the choices is among the tokens that a server tells.
+    """Whether likelihoods of choices say anything: all are numbers, and some have mass.
 
     Args:
         log_probs: Natural-log likelihood of each choice.
     """
-    if not log_probs or any(math.isnan(p) or p == math.inf for p in log_probs):
+    if any(math.isnan(p) or p == math.inf for p in log_probs):
         return False
-    return max(log_probs) > _NO_MASS and (len(log_probs) == 1 or len(set(log_probs)) > 1)
+    return max(log_probs, default=-math.inf) > _NO_MASS
 
 
 class Generator(ABC):
