@@ -89,6 +89,7 @@ def test_it_tells_the_story_from_top_to_bottom(page):
         "Before training it had 0.0 %; the most frequent answer has 25.0 %; the generator, few-shot, has 66.0 %",
         "text of the test set stands in 1 of 60 training samples",
         "generator, few-shot: 2 rows were cut.",
+        "Each interval is of its own number: which of several differences hold is not tested here.",
         "All 3 rounds are done.",
         "The band holds the quantiles 0.5 to 0.8 of the probe set, taken within each label",
         "no two have the same words",

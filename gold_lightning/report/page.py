@@ -186,6 +186,8 @@ def _comparison(held: Mapping[str, Any]) -> Panel:
     told = [f"{title}: {note}." for title, found in rows for note in found.get("notes", ())]
     if {"zero_shot", "few_shot"} & held["results"].keys():
         told.append("Where there are labels, the generator takes the one whose name it finds likeliest, uncalibrated.")
+    if len(rows) > 1:
+        told.append("Each interval is of its own number: which of several differences hold is not tested here.")
     drawn = [(title, found[metrics[0]]["value"], *found[metrics[0]]["interval"]) for title, found in rows]
     table = Table(
         f"Test metrics with 95 % bootstrap intervals, {held['rows']:,} rows",

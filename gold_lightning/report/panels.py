@@ -18,7 +18,7 @@ from gold_lightning.report.numbers import counted, decimal, percent, quantile, r
 from gold_lightning.report.plots import Energies, Lines, bars, histogram, lines, ridge, shown, stacked
 from gold_lightning.report.run import KINDS, PHASES, Round, Run
 from gold_lightning.report.text import LABEL_CHARS, cut
-from gold_lightning.words import words
+from gold_lightning.words import has_characters, words
 
 __all__ = ["Panel", "Table", "cost_panels", "data_panels", "loop_panels"]
 
@@ -269,7 +269,9 @@ def _lengths(run: Run) -> Panel:
     plots = [histogram(inputs, unit="words of an input" if run.labels else "words of an input (all fields)")]
     columns: dict[str, list[float]] = {name: [len(words(s.fields[name])) for s in made["train"]] for name in run.fields}
     if not run.labels:
-        targets: dict[str, list[float]] = {kind: [len(s.target.split()) for s in found] for kind, found in made.items()}
+        targets: dict[str, list[float]] = {
+            kind: [_target_words(s.target) for s in found] for kind, found in made.items()
+        }
         plots.append(histogram(targets, unit="words of a target"))
         columns["target"] = targets["train"]
     rows = [
@@ -279,7 +281,14 @@ def _lengths(run: Run) -> Panel:
     ]
     table = Table("Words of the training samples", ["", "shortest", "5\u00a0%", "median", "95\u00a0%", "longest"], rows)
     told = ["A probe set that departs in length alone could be told by its length, so both are drawn."]
+    if any(has_characters(s.text) for found in made.values() for s in found[:100]):
+        told.append("In scripts without spaces each character counts as a word.")
     return Panel("Lengths", told, [Markup(p) for p in plots], [table])
+
+
+def _target_words(target: str) -> int:
+    """Words between spaces, since a target may be a formula; characters in scripts without spaces."""
+    return len(words(target)) if has_characters(target) else len(target.split())
 
 
 def _diversity(run: Run) -> Panel:
