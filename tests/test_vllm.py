@@ -576,7 +576,6 @@ def test_the_fingerprint_tells_what_completions_depend_on(tmp_path):
         {"top_p": 0.5},
         {"schema": "json"},
         {"dtype": "float16"},
-        {"batch_size": 7},
         {"engine_args": {"quantization": "awq"}},
     ):
         assert VLLMGenerator(**{"model": "m", **change}).fingerprint() != plain, change
@@ -585,6 +584,7 @@ def test_the_fingerprint_tells_what_completions_depend_on(tmp_path):
 def test_the_fingerprint_does_not_tell_where_it_runs():
     elsewhere = VLLMGenerator(
         "m",
+        batch_size=7,
         tensor_parallel_size=8,
         gpu_memory_utilization=0.3,
         max_model_len=512,

@@ -108,3 +108,9 @@ class EmbeddedGenerator(TransformersGenerator):
 
     def source(self) -> str:
         return str(embedded_folder())
+
+    def origin(self) -> str:
+        return ""  # its weights have a pinned checksum
+
+    def _name(self) -> str:
+        return f"{self.model} {SHA256[:12]}"

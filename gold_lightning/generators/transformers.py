@@ -22,6 +22,7 @@ from gold_lightning.errors import ConfigError, GoldError
 from gold_lightning.generators.base import Completion, Generator, Request
 from gold_lightning.generators.choice_tree import ChoiceTree, score_tree
 from gold_lightning.generators.encoding import check_model, check_sampling, encode, excess, refuse_excess
+from gold_lightning.generators.identity import model_name, revision
 from gold_lightning.generators.shared_prefix import NAME, PrefixGroup, Witness, register
 from gold_lightning.paths import expand
 
@@ -196,8 +197,17 @@ class TransformersGenerator(Generator):
         self._loaded: tuple[PreTrainedModel, PreTrainedTokenizerBase] | None = None
 
     def fingerprint(self) -> dict[str, Any]:
+        sampling = {name: getattr(self, name) for name in ("form", "temperature", "top_k", "top_p")}
+        dtype = str(self._dtype()).removeprefix("torch.")
+        return super().fingerprint() | {"model": self._name(), "dtype": dtype} | sampling
+
+    def earlier_fingerprints(self) -> list[dict[str, Any]]:
         sampling = {k: getattr(self, k) for k in ("form", "temperature", "top_k", "top_p", "dtype", "batch_size")}
-        return super().fingerprint() | {"model": self.model} | sampling
+        return [super().fingerprint() | {"model": self.model} | sampling]
+
+    def origin(self) -> str:
+        """The revision of a hub model."""
+        return revision(self.source())
 
     def load(self) -> None:
         self._load()
@@ -228,13 +238,22 @@ class TransformersGenerator(Generator):
         model, tokenizer = self._load()
         return excess(requests, [encode(r, tokenizer, self.form) for r in requests], tokenizer, _limit(model))[0]
 
+    def _name(self) -> str:
+        """The model in keys of completions."""
+        return model_name(self.model)
+
+    def _device(self) -> str:
+        return ("cuda" if torch.cuda.is_available() else "cpu") if self.device == "auto" else self.device
+
+    def _dtype(self) -> torch.dtype:
+        made: torch.dtype = _fast_dtype(self._device()) if self.dtype == "auto" else getattr(torch, self.dtype)
+        return made
+
     def _load(self) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
         if self._loaded is None:
             from transformers import AutoModelForCausalLM, AutoTokenizer
 
-            device = ("cuda" if torch.cuda.is_available() else "cpu") if self.device == "auto" else self.device
-            dtype = _fast_dtype(device) if self.dtype == "auto" else getattr(torch, self.dtype)
-            source = self.source()
+            device, dtype, source = self._device(), self._dtype(), self.source()
             try:
                 tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=self.trust_remote_code)
                 model = AutoModelForCausalLM.from_pretrained(

@@ -22,6 +22,7 @@ import torch
 from gold_lightning.errors import ConfigError, GoldError, require
 from gold_lightning.generators.base import Completion, Generator, Request, telling
 from gold_lightning.generators.encoding import check_model, check_sampling, encode, excess, refuse_excess
+from gold_lightning.generators.identity import model_name, revision
 from gold_lightning.paths import expand
 
 if TYPE_CHECKING:
@@ -159,10 +160,21 @@ class VLLMGenerator(Generator):
         self._arrived: dict[str, Any] = {}  # outputs by request id, of streams that have not asked for them yet
 
     def fingerprint(self) -> dict[str, Any]:
+        own = {name: getattr(self, name) for name in ("form", "temperature", "top_k", "top_p", "schema", "dtype")}
+        own |= {"model": model_name(self.model), "lora": model_name(self.lora) if self.lora else ""}
+        return super().fingerprint() | own | {"engine_args": self._further()}
+
+    def earlier_fingerprints(self) -> list[dict[str, Any]]:
         names = ("model", "lora", "form", "temperature", "top_k", "top_p", "schema", "dtype", "batch_size")
         own = {name: getattr(self, name) for name in names}
-        further = {name: value for name, value in self.engine_args.items() if name not in _PLACE}
-        return super().fingerprint() | own | {"engine_args": further}
+        return [super().fingerprint() | own | {"engine_args": self._further()}]
+
+    def origin(self) -> str:
+        """The revision of a hub model."""
+        return str(self.engine_args.get("revision") or "") or revision(self.model)
+
+    def _further(self) -> dict[str, Any]:
+        return {name: value for name, value in self.engine_args.items() if name not in _PLACE}
 
     def load(self) -> None:
         self._load()
