@@ -257,7 +257,7 @@ class GeneratorAnswers:
                 told = {name: round(p, 4) if math.isfinite(p) else None for name, p in scores.items()}
                 extra["log_probs"] = told
             else:
-                text, extra["finish"] = read_answer(completion.text), completion.finish
+                text, extra["finish"] = read_answer("" if completion.reason else completion.text), completion.finish
             made.append(prediction_row(i, text, self.rows[i].targets, **extra))
         return made
 

@@ -20,7 +20,7 @@ from gold_lightning.errors import ConfigError
 from gold_lightning.formula import FormulaError, numbers_in, parse_equation, parse_programme
 from gold_lightning.generators.base import Completion
 from gold_lightning.json_text import read_json
-from gold_lightning.prompt import parse
+from gold_lightning.prompt import read_sample
 from gold_lightning.task import Sample, Task, blaming
 from gold_lightning.words import count_words, runs, within_word, words
 
@@ -208,10 +208,10 @@ A check raises ``TypeError``, ``KeyError`` or ``ValueError`` for parameters that
 class Checker:
     """Judges completions of one task, and remembers all that was kept.
 
-    Reasons, in the order in which they are looked for: ``filtered``, ``failed``, ``empty``, ``truncated``,
-    ``unparsable``, ``missing_field``, ``too_short``, ``too_long``, ``not_unicode``, ``label_not_in_set``,
-    ``wrong_label``, ``copies_demo``, ``copies_prompt``, those of the task's own checks, ``duplicate``,
-    ``near_duplicate``.
+    Reasons, in the order in which they are looked for: ``filtered``, ``failed``, ``only_thinking``, ``empty``,
+    ``refusal``, ``truncated``, ``unparsable``, ``missing_field``, ``too_short``, ``too_long``, ``not_unicode`` (a
+    character that stands for a lost one, as U+FFFD), ``label_not_in_set``, ``wrong_label``, ``copies_demo``,
+    ``copies_prompt``, those of the task's own checks, ``duplicate``, ``near_duplicate``.
 
     Args:
         task: The task.
@@ -272,11 +272,16 @@ class Checker:
         task = self.task
         if completion.finish in ("filtered", "failed"):
             return None, completion.finish
+        values, reason = read_sample(completion.text, task, answer)
+        told = completion.reason if completion.reason != "refusal" or not task.allow_refusals else ""
+        if told or reason == "only_thinking":
+            return None, told or reason
         if not completion.text.strip():
-            return None, "empty"
+            return None, "truncated" if completion.finish == "length" else "empty"
+        if reason == "refusal":
+            return None, reason
         if completion.finish == "length":
             return None, "truncated"
-        values = parse(completion.text, task, answer)
         if not values:
             return None, "unparsable"
         wanted = [f.name for f in task.fields] + [task.target.name]
@@ -288,8 +293,8 @@ class Checker:
                 return None, "too_short"
             if len(values[f.name]) > f.max_chars:
                 return None, "too_long"
-        if any(0xD800 <= ord(c) <= 0xDFFF for name in wanted for c in values[name]):
-            return None, "not_unicode"  # a lone surrogate: no tokenizer takes it
+        if reason:
+            return None, reason
         sample = Sample({f.name: values[f.name] for f in task.fields}, values[task.target.name])
         if task.labels:
             if sample.target not in task.label_names:

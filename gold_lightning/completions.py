@@ -285,7 +285,8 @@ def _is_whole(row: Mapping[str, Any]) -> bool:
 def _completion(row: Mapping[str, Any]) -> Completion:
     scores = tuple(-math.inf if p is None else p for p in row.get("choice_log_probs", ()))
     counts = row.get("prompt_tokens", 0), row.get("completion_tokens", 0)
-    return Completion(row.get("text", row.get("raw", "")), *counts, row.get("finish", "stop"), scores)
+    text, finish = row.get("text", row.get("raw", "")), row.get("finish", "stop")
+    return Completion(text, *counts, finish, scores, row.get("reason", ""))
 
 
 def _was_silent(completion: Completion) -> bool:

@@ -30,8 +30,13 @@ _WHAT_TO_CHANGE = {
     "filtered": "wording of the task and its demos that no filter takes amiss, a server with a milder filter, "
     "or another data.generator",
     "failed": "another server, or later: the server broke these answers off",
+    "only_thinking": "a generator that answers without thinking: a reasoning parser of the server, "
+    "init_args.extra {chat_template_kwargs: {enable_thinking: false}}, or a higher max_sample_tokens of the task",
+    "refusal": "milder wording of the task and its demos, another data.generator, or allow_refusals: true in a task "
+    "about refusals",
     "empty": "another data.generator, or its init_args.form",
-    "truncated": "a higher max_sample_tokens of the task, or shorter demos",
+    "truncated": "a higher max_sample_tokens of the task (thinking counts too), or shorter demos",
+    "not_unicode": "another data.generator, or a server that does not cut characters in two",
     "unparsable": "another data.generator, its init_args.form, or simpler demos",
     "missing_field": "another data.generator, its init_args.form, or fewer fields",
     "too_short": "longer demos, or a lower min_chars of the field",

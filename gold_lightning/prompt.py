@@ -13,9 +13,12 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from gold_lightning.generators.base import Request
+from gold_lightning.parsing import clean_characters, is_refusal, read_reply
+from gold_lightning.parsing.blocks import find_sample, head, member
+from gold_lightning.parsing.framing import bare_value
 from gold_lightning.task import Sample, Task
 
 __all__ = [
@@ -25,6 +28,7 @@ __all__ = [
     "parse",
     "probe_request",
     "read_answer",
+    "read_sample",
     "render",
     "training_request",
 ]
@@ -61,9 +65,15 @@ def _unescape(value: str) -> str:
         return {"n": "\n", "r": "\r"}.get(code, code)
 
     value = value.strip()
-    if len(value) > 1 and value[0] == value[-1] == '"':
+    if len(value) > 1 and value[0] == value[-1] == '"' and _is_whole_quote(value[1:-1]):
         value = value[1:-1].strip()
     return _UNESCAPE.sub(one, value)
+
+
+def _is_whole_quote(inside: str) -> bool:
+    """Whether quotes around a text belong together: not those of ``"Yes" or "no"``."""
+    plain = inside.replace('\\"', "")
+    return '"' not in plain or plain.startswith('"') or plain.endswith('"')
 
 
 def render(sample: Sample, task: Task, *, upto: int | None = None) -> str:
@@ -81,55 +91,112 @@ def render(sample: Sample, task: Task, *, upto: int | None = None) -> str:
 def parse(text: str, task: Task, answer: str = "") -> dict[str, str]:
     """Reads what a generator wrote, tolerantly; never fails.
 
-    Takes a block of lines ``name: value`` (any case, with or without a list marker or bold marks), or one
-    JSON object. A line without a name goes on the value before it; an empty line, or a name that was
-    there already, ends the block.
+    Takes a block of lines ``name: value`` (any case, with or without list markers, Markdown or tags), or a JSON
+    object, from among the text that models write around it. A line without a name goes on the value before it; an
+    empty line, or a name that was there already, ends the block.
 
     Args:
         text: What was written.
         task: The task.
         answer: How the block began, in the prompt; the text goes on from there. A JSON object, whole or
-            torn, stands for itself; any other text that begins with a brace goes on like all texts.
+            torn, and a block with lines that the answer has too stand for themselves; any other text goes on.
 
     Returns:
         The values by name of field and target, in wire order. What was not found is not in it.
     """
     names = _names(task)
-    if (found := _parse_json(text, names)) is not None:
-        return found
-    known = "|".join(re.escape(n) for n in sorted(names, key=len, reverse=True))
-    if not re.match(rf'\s*\{{\s*(?:"(?:{known})"|$)', text, re.IGNORECASE):
-        text = answer + text
-    line_form = re.compile(rf"(?:[-*•]|\d+[.)])?\s*\**({known})\**\s*:\**(.*)", re.IGNORECASE | re.DOTALL)
-    canonical = {name.casefold(): name for name in names}
+    found = find_sample(text, names, answer)
+    if found.form == "rest":
+        # With a space, as marks behind a colon count to the name: "**text:** .." but not "text: **..**".
+        return _lines(f"{answer} {found.text}" if answer else found.text, names)
+    values = _lines(found.text, names) if found.form == "block" else _members(found.values, task)
+    if values:  # a sample that stands for itself may leave out what the answer says already
+        begun = {name: value for name, value in _lines(answer, names).items() if value}
+        values = {name: values.get(name, begun.get(name, "")) for name in names if name in values or name in begun}
+    return values
+
+
+def read_sample(text: str, task: Task, answer: str = "") -> tuple[dict[str, str], str]:
+    """Reads what any generator wrote: as :func:`parse`, without thinking, special tokens and what stands around values.
+
+    Args:
+        text: What was written.
+        task: The task.
+        answer: How the block began, in the prompt; the text goes on from there.
+
+    Returns:
+        The values as :func:`parse` gives them, and why there is no sample: ``only_thinking``, ``refusal`` (unless the
+        task allows them), ``not_unicode`` (a value holds what stands for a lost character), or "".
+    """
+    names = _names(task)
+    shown = "\n".join(render(demo, task) for demo in task.demos)
+    reply = read_reply(text, answer=answer, names=names, prompt=shown)
+    if reply.reason:
+        return {}, reply.reason
+    values = parse(reply.text, task, answer)
+    damaged = False
+    for name, value in values.items():
+        seen, lost = clean_characters(value)
+        values[name] = bare_value(seen, name, [_value(demo, name) for demo in task.demos])
+        damaged |= lost
+    written = [reply.text, *(value for name, value in values.items() if name != task.target.name or not task.labels)]
+    if not _allows_refusals(task) and any(is_refusal(value) for value in written):
+        return values, "refusal"
+    if task.labels and (label := _label(values.get(task.target.name, ""), task)):
+        values[task.target.name] = label
+    return values, "not_unicode" if damaged else ""
+
+
+def _value(sample: Sample, name: str) -> str:
+    return sample.fields.get(name, sample.target)
+
+
+def _allows_refusals(task: Task) -> bool:
+    # A demo is what a sample may be, so a task with one that is a refusal is about refusals.
+    return task.allow_refusals or any(is_refusal(text) for demo in task.demos for text in demo.fields.values())
+
+
+def _label(text: str, task: Task) -> str:
+    """The label that a text means, whatever its case and the marks around it; "" if it is none."""
+    plain = text.strip(" *_`\"'“”.").casefold()
+    return next((name for name in task.label_names if plain == name.casefold()), "")
+
+
+def _lines(text: str, names: Sequence[str]) -> dict[str, str]:
+    """Values of a block of lines."""
     values: dict[str, list[str]] = {}
     last = ""
     # Only "\n" separates lines: str.splitlines would also break at characters that may stand in a text.
-    for line in text.split("\n"):
-        # IGNORECASE lets a dotted and a dotless i pass for i; such a name is none of the task's.
-        if (match := line_form.fullmatch(line.lstrip())) and match[1].casefold() in canonical:
-            last = canonical[match[1].casefold()]
+    lines = iter(text.split("\n"))
+    for line in lines:
+        gap = not line.strip()
+        if gap:  # models that write Markdown put empty lines between the lines
+            line = next((later for later in lines if later.strip()), "")
+        found = head(line, names)
+        if gap and last and (found is None or found[0] in values) and any(values[last]):
+            break
+        if found:
+            last = found[0]
             if last in values:
                 break
-            values[last] = [match[2]]
-        elif not line.strip():
-            if values:
-                break
+            values[last] = [found[1].strip()]
         elif last:
             values[last].append(line.strip())  # joined once: there may be many
     return {name: _unescape(" ".join(values[name])) for name in names if name in values}
 
 
-def _parse_json(text: str, names: Sequence[str]) -> dict[str, str] | None:
-    if not text.lstrip().startswith("{"):
-        return None
-    try:
-        value, _ = json.JSONDecoder().raw_decode(text.lstrip())
-    except (ValueError, RecursionError):
-        return None
-    if not isinstance(value, dict):
-        return None
-    return {n: str(value[n]) for n in names if isinstance(value.get(n), str | int | float)}
+def _members(values: Mapping[str, Any], task: Task) -> dict[str, str]:
+    """Values of a JSON object."""
+    found: dict[str, str] = {}
+    for name in _names(task):
+        value = member(values, name)
+        if isinstance(value, str):
+            found[name] = value
+        elif isinstance(value, bool | int | float):
+            found[name] = json.dumps(value)
+        elif isinstance(value, dict | list) and any(_value(d, name).startswith(("{", "[")) for d in task.demos):
+            found[name] = json.dumps(value, ensure_ascii=False)  # a target that is JSON, written as such
+    return found
 
 
 @dataclass(frozen=True)

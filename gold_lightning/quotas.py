@@ -155,7 +155,8 @@ _NO_ANSWER = {
     "failed": "the server broke these answers off (the log has its words): start again when it is well",
     "empty": "the model wrote nothing: thinking may take all tokens (a higher max_sample_tokens of the task; with "
     "OpenAIGenerator, extra: {chat_template_kwargs: {enable_thinking: false}}), or the server drops the text",
-    "only_thinking": "the model only thinks: turn that off, or raise max_sample_tokens of the task",
+    "only_thinking": "the model only thinks: give the server a reasoning parser, turn thinking off (with "
+    "OpenAIGenerator, extra: {chat_template_kwargs: {enable_thinking: false}}), or raise max_sample_tokens of the task",
     "label_unchecked": "the generator does not answer with a label: set data.plan.label_agreement to off",
 }
 """What to do about requests that have no answer. They are not stored, and the same command asks anew."""

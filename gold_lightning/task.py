@@ -210,6 +210,7 @@ class Task:
         contrast: Show demos of all labels in each prompt. Only for tasks that are about the contrast:
             a weak generator confuses labels whose demos stand side by side.
         max_sample_tokens: Longest completion asked of the generator for one sample, in its tokens.
+        allow_refusals: Accept samples that begin as a model's refusal. For tasks that are about refusals.
         source: The file that this task was read from, for messages and for relative paths.
 
     Raises:
@@ -230,6 +231,7 @@ class Task:
     validation: TestData = TestData()
     contrast: bool = False
     max_sample_tokens: int = 128
+    allow_refusals: bool = False
     source: str = ""
 
     def __post_init__(self) -> None:
@@ -324,6 +326,8 @@ class Task:
         """Plain values, for fingerprints and dumps; ``source`` is left out: a moved file is no new task."""
         data = dataclasses.asdict(self)
         del data["source"]
+        if not self.allow_refusals:  # a task that does not name it has the fingerprint that it had before the key was
+            del data["allow_refusals"]
         return data
 
 

@@ -309,6 +309,7 @@ def _read_task(raw: object, source: str) -> Task:
         validation=validation,
         contrast=top.flag("contrast", False),
         max_sample_tokens=top.number("max_sample_tokens", 128),
+        allow_refusals=top.flag("allow_refusals", False),
         source=source,
     )
     top.done([f.name for f in dataclasses.fields(Task) if f.name != "source"])

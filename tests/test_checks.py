@@ -98,7 +98,24 @@ def test_each_reason(wanted, text):
 
 def test_truncated():
     assert reason(GOOD, finish="length") == "truncated"
-    assert reason("", finish="length") == "empty"  # the first reason wins
+    assert reason("", finish="length") == "truncated"  # it is empty because all tokens went elsewhere
+
+
+def test_refusals_and_thinking_are_reasons_of_their_own():
+    refused = " I'm sorry, but I can't assist with that request."
+    assert reason(refused) == reason(refused, finish="length") == "refusal"
+    assert reason("<think> Two children", finish="length") == "only_thinking"
+    assert reason(" Two children flew a kite.\nclaim: I cannot help with this request.") == "refusal"
+    assert reason(refused + "\nclaim: Nobody helped them.", task=replace(TASK, allow_refusals=True)) == ""
+    told = Completion("No.\nclaim: No.", reason="refusal")
+    assert Checker(TASK).judge(told, "holds", ANSWER, PROMPT, TASK.demos) == (None, "refusal")
+
+
+def test_damaged_text_is_a_reject():
+    for lost in ("\ufffd", "\x00", "\x92", "<unk>"):
+        assert reason(GOOD.replace("kite", f"k{lost}te")) == "not_unicode"
+    sample, _ = judge(GOOD.replace("kite", "\x1b[1mkite\x1b[0m"))
+    assert sample == judge(GOOD)[0]
 
 
 def test_the_second_field_has_limits_too():

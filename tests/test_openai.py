@@ -17,7 +17,8 @@ from dataclasses import replace
 import pytest
 from gold_lightning.errors import ConfigError, GoldError, MissingDependencyError
 from gold_lightning.generators import OpenAIGenerator, Request
-from gold_lightning.generators.replies import printable, retry_after, without_beginning
+from gold_lightning.generators.replies import printable, retry_after
+from gold_lightning.parsing.blocks import without_beginning
 
 from tests.servers import FakeServer, Fault, chosen, tokens_of
 
@@ -82,7 +83,6 @@ def test_a_chat_is_asked_and_what_follows_the_beginning_is_given(server):
         "top_p": 0.9,
         "seed": 1,
         "max_tokens": 60,
-        "stop": ["\n\n"],
     }
     assert (made.text, made.finish) == (" a river", "stop")
     assert made.prompt_tokens == len(tokens_of(server._template(body["messages"])))
@@ -108,10 +108,10 @@ def test_a_server_that_goes_on_gets_the_beginning_as_a_message(server):
     assert made.text == server._text(body, server._template(body["messages"]))
 
 
-def test_a_stop_within_the_beginning_is_not_sent_but_holds_after_it(server):
+def test_stops_are_not_sent_to_a_server_that_begins_anew_but_cut_what_it_writes(server):
     server.replies = lambda body: "topic: World\ntext: one line\nanother line"
     made = engine(server).generate([replace(ASKED, stop=("\n", ";"))])[0]
-    assert server.calls[0].body["stop"] == [";"]
+    assert "stop" not in server.calls[0].body
     assert (made.text, made.finish) == (" one line", "stop")
 
 
@@ -216,7 +216,7 @@ def test_what_follows_the_beginning(reply, text):
 def test_what_cannot_be_encoded_is_replaced(server):
     server.replies = lambda body: "half a pair \ud83d."
     made = engine(server, form="completion").generate([replace(ASKED, own="asked \ud83d")])[0]
-    assert made.text == "half a pair ?."
+    assert made.text == "half a pair \ufffd."
 
 
 def reply_of(text="a river.", finish="stop", **more):

@@ -4,7 +4,7 @@ import json
 from dataclasses import replace
 
 import pytest
-from gold_lightning.prompt import Hint, agreement_request, parse, probe_request, render, training_request
+from gold_lightning.prompt import Hint, agreement_request, parse, probe_request, read_sample, render, training_request
 from gold_lightning.task import Field, Label, Sample, StudentFormat, Task
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -123,6 +123,21 @@ WANTED = {"topic": "Sports", "text": "Late goal: Rovers win."}
         "topic: Sports\ntext: Late goal: Rovers win.\n\ntopic: Business\ntext: Shares fell.",
         "topic: Sports\ntext: Late goal: Rovers win.\ntopic: Business\ntext: Shares fell.",
         "topic: Sports\ntext: Late goal: Rovers win.\n\nI hope this helps!",
+        "Topic\uff1aSports\nText\uff1aLate goal: Rovers win.",
+        "### Topic\nSports\n\n### Text\nLate goal: Rovers win.",
+        "**Topic:** Sports\n\n**Text:** Late goal: Rovers win.",
+        "`topic`: Sports\n`text`: Late goal: Rovers win.",
+        '"topic": "Sports",\n"text": "Late goal: Rovers win."',
+        "<topic>Sports</topic>\n<text>\nLate goal: Rovers win.\n</text>",
+        "<sample><topic>Sports</topic><text>Late goal: Rovers win.</text></sample>",
+        "Here it is:\n```yaml\ntopic: Sports\ntext: Late goal: Rovers win.\n```\nI hope this helps!",
+        "> topic: Sports\n> text: Late goal: Rovers win.",
+        "```json\n" + json.dumps(WANTED) + "\n```",
+        "```json " + json.dumps(WANTED) + " ```",
+        "Sure: " + json.dumps(WANTED) + " Enjoy!",
+        json.dumps([WANTED, WANTED]),
+        json.dumps({"sample": WANTED}),
+        json.dumps({"Topic": "Sports", "TEXT": WANTED["text"]}),
         json.dumps(WANTED),
         " \n" + json.dumps(WANTED, indent=2) + "\nI hope this helps!",
         json.dumps({**WANTED, "id": 7, "tags": ["x"]}),
@@ -130,6 +145,7 @@ WANTED = {"topic": "Sports", "text": "Late goal: Rovers win."}
 )
 def test_tolerance(text):
     assert parse(text, ONE_FIELD) == WANTED
+    assert parse(text, ONE_FIELD, "topic: Sports\ntext:") == WANTED  # as engines have it
 
 
 @pytest.mark.parametrize(
@@ -161,7 +177,6 @@ def test_what_is_not_there_is_left_out(text, wanted):
         "{not json",
         '{"Goal!" they shouted',
         "{1, 2} is the score.",
-        "{'text': 'x'}",
         "{text} is a slot.",
         "{" * 5000,
     ],
@@ -181,10 +196,87 @@ def test_a_text_that_begins_with_a_brace_goes_on_with_the_answer(text):
         (" {\n", {}),
         ('{"topic": "Sports",', {}),
         ('{ "Text": "Late goal', {}),
+        ("{'text': 'x'}", {}),
+        ("{text: Late goal}", {}),
     ],
 )
 def test_a_json_object_stands_for_itself_whatever_the_answer_began_with(text, wanted):
     assert parse(text, ONE_FIELD, "topic: Business\ntext:") == wanted
+
+
+def test_a_sample_that_stands_for_itself_may_leave_out_what_the_answer_says():
+    answer = "topic: Sports\ntext:"
+    for text in (
+        "**Text:** Late goal: Rovers win.",
+        '{"text": "Late goal: Rovers win."}',
+        "<text>Late goal: Rovers win.</text>",
+    ):
+        assert parse(text, ONE_FIELD, answer) == WANTED
+    assert parse("topic: Business\ntext: Shares fell.", ONE_FIELD, answer) == {
+        "topic": "Business",
+        "text": "Shares fell.",
+    }
+
+
+def test_what_announces_a_text_is_none_of_it():
+    for text in (
+        "Sure! Here is one:\n\nGoal!",
+        "Sure, here's one: Goal!",
+        "1. Goal!\n",
+        "```\nGoal!\n```",
+        "Sports: Goal!",
+    ):
+        assert parse(text, ONE_FIELD, "topic: Sports\ntext:") == {"topic": "Sports", "text": "Goal!"}
+    assert parse("Sure! Here is one:", ONE_FIELD, "topic: Sports\ntext:") == {}
+    for text in (
+        "Here is my bet: Rovers win.",
+        "Okay, he said: no goal.",
+        "Fans: we want 1. a goal, 2. a win.",
+        '"Goal!" he said.',
+    ):
+        assert parse(text, ONE_FIELD, "topic: Sports\ntext:") == {"topic": "Sports", "text": text}
+
+
+def test_a_target_that_is_json_may_be_written_as_such():
+    task = replace(FREE, demos=(Sample({"text": "A long story.", "text_2": "The end."}, '{"kind": "story"}'),))
+    written = {"text": "A dog.", "text_2": "It ran.", "summary": {"kind": "dog"}}
+    assert parse(json.dumps(written), task)["summary"] == '{"kind": "dog"}'
+    assert "summary" not in parse(json.dumps(written), FREE)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("<think>Let me see.</think> Late goal: Rovers win.", ""),
+        ("\u201cLate goal: Rovers win.\u201d<|im_end|>", ""),
+        ("\ufeff**Late goal: Rovers win.**", ""),
+        ("Late goal: \x1b[1mRovers\x1b[0m win.", ""),
+        ("topic: SPORTS\ntext: Late goal: Rovers win.", ""),
+        ("<think>Let me see.", "only_thinking"),
+        ("I\u2019m sorry, but I can\u2019t assist with that request.", "refusal"),
+        ('{"text": "I cannot assist with that request."}', "refusal"),
+        ("Late goal: R\ufffdvers win.", "not_unicode"),
+        ("Late goal: R\\u0000vers win.", "not_unicode"),
+    ],
+)
+def test_a_sample_is_read_as_any_generator_writes_it(text, reason):
+    values, why = read_sample(text, ONE_FIELD, "topic: Sports\ntext:")
+    assert why == reason
+    if not reason:
+        assert values == WANTED
+
+
+def test_refusals_are_texts_of_tasks_about_refusals():
+    text = "I'm sorry, but I can't assist with that request."
+    demo = Sample({"text": "I cannot help with that request."}, "Sports")
+    for task in (replace(ONE_FIELD, allow_refusals=True), replace(ONE_FIELD, demos=(demo, *ONE_FIELD.demos))):
+        assert read_sample(text, task, "topic: Sports\ntext:") == ({"topic": "Sports", "text": text}, "")
+
+
+def test_marks_that_demos_have_are_a_part_of_the_text():
+    demo = Sample({"text": "\u201cGoal!\u201d"}, "Sports")
+    task = replace(ONE_FIELD, demos=(demo, *ONE_FIELD.demos))
+    assert read_sample("\u201cNo goal!\u201d", task, "topic: Sports\ntext:")[0]["text"] == "\u201cNo goal!\u201d"
 
 
 def test_a_name_that_begins_another_is_not_taken_for_it():

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import math
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, TypeVar
+
+from gold_lightning.parsing import Reply, read_reply
+from gold_lightning.parsing.replies import Reason
 
 __all__ = [
     "Completion",
@@ -68,6 +72,25 @@ class Request:
         """The whole prompt as plain text, for hashes, logs and models without a chat template."""
         return f"{self.system}\n\n{self.shared}{self.own}\n\n{self.answer}"
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of all lines of the sample that is asked for."""
+        if self.schema:
+            return tuple(json.loads(self.schema).get("properties", ()))
+        begun = (line.partition(":") for line in self.answer.split("\n"))
+        return (*(name for name, colon, _ in begun if name and colon), *(line.rstrip(":") for line in self.lines))
+
+    def read(self, content: Any, *, fresh: bool = False, thought: bool = False) -> Reply:
+        """Reads a reply to this request. Every engine passes what its model wrote through here.
+
+        Args:
+            content: Text, or a list of parts ``{type, text}``; ``None`` for no text.
+            fresh: The model began anew, whether or not it repeats the answer's beginning; else it went on from there.
+            thought: The model's thinking came apart from the text.
+        """
+        how: dict[str, Any] = {"answer": self.answer, "names": self.names, "stop": self.stop, "prompt": self.shared}
+        return read_reply(content, **how, fresh=fresh, thought=thought)
+
 
 @dataclass(frozen=True)
 class Completion:
@@ -81,6 +104,7 @@ class Completion:
             at ``max_tokens``. ``filtered``: the server or the model withheld it. ``failed``: an error ended it, or
             no answer came.
         choice_log_probs: Natural-log likelihood of each of the request's choices, up to where it differs.
+        reason: Why the text is no sample, if the reply itself says so; see :class:`~gold_lightning.parsing.Reply`.
     """
 
     text: str
@@ -88,14 +112,15 @@ class Completion:
     completion_tokens: int = 0
     finish: Finish = "stop"
     choice_log_probs: tuple[float, ...] = ()
+    reason: Reason = ""
 
     @property
     def is_answer(self) -> bool:
-        """Whether it answers anything: a text that was neither withheld nor broken off, or a preference.
+        """Whether it answers anything: more than thinking, neither withheld nor broken off, or a preference.
 
         What is no answer is not stored: it is asked for again wherever it is needed again.
         """
-        if self.finish not in ("stop", "length"):
+        if self.finish not in ("stop", "length") or self.reason == "only_thinking":
             return False
         return bool(self.text.strip()) or has_preference(self.choice_log_probs)
 
@@ -228,12 +253,11 @@ class ScriptedGenerator(Generator):
             given = self.log_probs(request) if self.log_probs else [-float(i) for i in range(len(request.choices))]
             return Completion("", prompt_tokens, choice_log_probs=tuple(given))
         text = self.replies(request) if callable(self.replies) else self.replies[at % len(self.replies)]
-        ends = [i for i in (text.find(stop) for stop in request.stop) if i >= 0]
-        text = text[: min(ends)] if ends else text
-        words = text.split()
+        reply = request.read(text)
+        words = reply.text.split()
         if len(words) > request.max_tokens:
             return Completion(" ".join(words[: request.max_tokens]), prompt_tokens, request.max_tokens, "length")
-        return Completion(text, prompt_tokens, len(words))
+        return Completion(reply.text, prompt_tokens, len(words), reason=reply.reason)
 
     def fingerprint(self) -> dict[str, Any]:
         return super().fingerprint() | {"batch_size": self.batch_size}

@@ -31,15 +31,15 @@ from gold_lightning.generators.replies import (
     first_choice,
     is_blocked,
     is_number,
-    is_object,
     is_tool_call,
     last_tokens,
     printable,
     prompt_scores,
-    without_beginning,
+    thought_apart,
 )
 from gold_lightning.generators.server_errors import read_error
 from gold_lightning.generators.servers import CallSettings, FailedError, Run, Servers, UnansweredError
+from gold_lightning.parsing.blocks import is_object
 
 __all__ = ["OpenAIGenerator"]
 
@@ -280,33 +280,29 @@ class OpenAIGenerator(Generator):
         if follows:  # a whole object in place of what the answer begins; a line's end does not end it
             own = f"{request.own} Write it as one JSON object."
             request = replace(request, own=own, answer="", stop=(), lines=())
-        repeats = self.form == "chat" and not self.continue_answer and bool(request.answer)
-        # A reply that begins as it was told must not end within that beginning.
-        stop = [s for s in request.stop if not (repeats and s in request.answer)]
+        fresh = self.form == "chat" and not self.continue_answer
         body = self._body(request, self._prompt(request), request.max_tokens)
-        if stop:
-            body["stop"] = stop[:_MOST_STOPS]
+        # A model that begins anew may think, announce a sample or repeat the beginning before it gets to the text, and
+        # a server that stopped there would give none of it. So the reader cuts these replies. It costs the tokens that
+        # the model writes behind the sample: mostly a sentence or nothing, max_tokens at most.
+        if request.stop and not fresh:
+            body["stop"] = list(request.stop[:_MOST_STOPS])
         if follows:
             shape = {"name": "sample", "strict": True, "schema": json.loads(request.schema)}
             body["response_format"] = {"type": "json_schema", "json_schema": shape}
-        (text, reply), counts = await self._call(run, body, request)
-        if repeats:
-            text = without_beginning(text, request.answer)
-        finish = self._finish(reply, request)
-        whole = is_object(text)
-        if follows and not whole and finish == "stop":
+        (content, choice), counts = await self._call(run, body, request)
+        reply = request.read(content, fresh=fresh, thought=thought_apart(choice))
+        finish = self._finish(choice, request, whole=reply.ended)
+        if follows and not is_object(reply.text) and finish == "stop":
             told = "an answer of %s is no JSON object: does its server follow %sschema?"
             self._say_once("schema", told, self.model, _KEY)
-        if not whole and finish in ("stop", "length"):
-            begin = len(text) - len(text.lstrip()) if repeats else 0
-            ends = [at for at in (text.find(s, begin) for s in request.stop) if at >= 0]
-            if ends:
-                text, finish = text[: min(ends)], "stop"
-        return Completion(text, *counts, finish)
+        return Completion(reply.text, *counts, finish, reason=reply.reason)
 
-    def _finish(self, reply: Mapping[str, Any], request: Request) -> Finish:
-        """Why a text ended. One that may have been cut counts as cut."""
+    def _finish(self, reply: Mapping[str, Any], request: Request, whole: bool) -> Finish:
+        """Why a text ended. One that may have been cut counts as cut, unless the sample in it is whole."""
         told = finish_reason(reply, _told_counts(reply)[1], request)
+        if whole and told in (None, "length"):
+            return "stop"
         if told is None:
             said = "%s tells neither why its answers end nor how long they are: those without a stop text count as cut"
             self._say_once("finish", said, self.model)
@@ -398,11 +394,11 @@ class OpenAIGenerator(Generator):
 
     async def _call(
         self, run: Run, body: dict[str, Any], request: Request
-    ) -> tuple[tuple[str, Mapping[str, Any]], _Counts]:
+    ) -> tuple[tuple[Any, Mapping[str, Any]], _Counts]:
         """Makes a call until it is answered.
 
         Returns:
-            The text and the reply's first choice with what the reply tells beside it; tokens of prompt and completion.
+            Content and first choice of the reply with what it tells beside; tokens of prompt and completion.
 
         Raises:
             GoldError: It cannot be answered, or its tries are spent.
@@ -413,15 +409,15 @@ class OpenAIGenerator(Generator):
         written = body.get(self.max_tokens_field)
         estimate = prompt + (written if isinstance(written, int) else request.max_tokens)
 
-        def read(reply: Mapping[str, Any], url: str) -> tuple[tuple[str, Mapping[str, Any]], _Counts]:
-            text, choice = self._read(reply)
-            return (text, choice), self._counts(reply, url, prompt, _estimate(text))
+        def read(reply: Mapping[str, Any], url: str) -> tuple[tuple[Any, Mapping[str, Any]], _Counts]:
+            content, choice = self._read(reply)
+            return (content, choice), self._counts(reply, url, prompt, _estimate(str(content)))
 
         path = "/chat/completions" if self.form == "chat" else "/completions"
         return await self._servers.call(run, path, body, estimate, read, bool(request.choices))
 
-    def _read(self, reply: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
-        """The text and the choice that a reply holds."""
+    def _read(self, reply: Mapping[str, Any]) -> tuple[Any, Mapping[str, Any]]:
+        """The content and the choice that a reply holds."""
         told = tuple(n or 0 for n in _told_counts(reply))
         counts = (told[0], told[1])
         if ("choices" in reply and not reply["choices"]) or ("choices" not in reply and is_blocked(reply)):
@@ -431,16 +427,16 @@ class OpenAIGenerator(Generator):
         found = first_choice(reply, self.form)
         if found is None:
             raise FailedError("an answer without choices", f"look at {_KEY}model and form")
-        text, choice = found
+        content, choice = found
         if (error := at_path(choice, "error")) and (said := read_error(200, {"error": error}, "")):
             if said.kind == "filtered":
                 raise FailedError.of_answer(f"an answer with an error: {said.said}", "filtered", counts, tries=1)
             raise FailedError.of_answer(f"an answer with an error: {said.said}", "failed", counts)
         if is_tool_call(choice):
-            text = ""
+            content = ""
         elif finish_reason(choice, None, _ANY) == "failed":
             raise FailedError.of_answer(f"an answer that ends by {choice.get('finish_reason')!r}", "failed", counts)
-        return text, choice
+        return content, choice
 
     def _counts(self, reply: Mapping[str, Any], url: str, prompt: int, completion: int) -> _Counts:
         """Tokens of prompt and completion as the server tells them, else as estimated, which is said once."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import email.utils
-import json
 import math
 import re
 import time
@@ -20,7 +19,6 @@ __all__ = [
     "first_choice",
     "is_blocked",
     "is_number",
-    "is_object",
     "is_tool_call",
     "last_tokens",
     "meaning_of",
@@ -28,7 +26,7 @@ __all__ = [
     "printable",
     "prompt_scores",
     "retry_after",
-    "without_beginning",
+    "thought_apart",
 ]
 
 
@@ -75,19 +73,41 @@ def is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and not math.isnan(value)
 
 
-def first_choice(reply: Mapping[str, Any], form: str) -> tuple[str, Mapping[str, Any]] | None:
-    """Text of a reply, and its first choice with what the reply tells beside it; ``None`` where it has no choice."""
+_HALF_A_PAIR = re.compile("[\ud800-\udfff]")
+
+
+def first_choice(reply: Mapping[str, Any], form: str) -> tuple[Any, Mapping[str, Any]] | None:
+    """Content of a reply, and its first choice with what the reply tells beside it; ``None`` if it has no choice.
+
+    The content is text or a list of parts, as :func:`~gold_lightning.parsing.read_reply` reads them.
+    """
     choice = at_path(reply, "choices", 0)
     held = at_path(choice, "message") if form == "chat" else choice
-    text = at_path(held, "content" if form == "chat" else "text")
-    # A refusal or a call of a tool has no text: that is an empty one.
-    if not isinstance(choice, dict) or not isinstance(held, dict | None) or not isinstance(text, str | None):
+    content = at_path(held, "content" if form == "chat" else "text")
+    # A call of a tool has no text: that is an empty one.
+    if not isinstance(choice, dict) or not isinstance(held, dict | None) or not isinstance(content, str | list | None):
         return None
     if held is None and not choice.keys() & {"finish_reason", "error"}:
         return None
-    # Half a surrogate pair is valid JSON and no text that could be stored.
-    text = (text or "").encode("utf-8", "replace").decode()
-    return text, {name: at_path(reply, name) for name in ("prompt_logprobs", "usage")} | choice
+    refusal = at_path(held, "refusal")
+    if not content and isinstance(refusal, str) and refusal.strip():
+        content = [{"type": "refusal", "refusal": refusal}]
+    return _storable(content or ""), {name: at_path(reply, name) for name in ("prompt_logprobs", "usage")} | choice
+
+
+def _storable(value: Any) -> Any:
+    """JSON with U+FFFD in place of half a surrogate pair, which is valid JSON and no text that could be stored."""
+    if isinstance(value, str):
+        return _HALF_A_PAIR.sub("\ufffd", value)
+    if isinstance(value, list):
+        return [_storable(part) for part in value]
+    return {name: _storable(part) for name, part in value.items()} if isinstance(value, dict) else value
+
+
+def thought_apart(choice: Mapping[str, Any]) -> bool:
+    """Whether a message holds the model's thinking beside its text, as servers with a reasoning parser give it."""
+    told = (at_path(choice, "message", name) for name in ("reasoning_content", "reasoning", "thinking"))
+    return any(isinstance(thinking, str) and thinking.strip() for thinking in told)
 
 
 def plain_word(word: str) -> str:
@@ -169,32 +189,6 @@ def is_blocked(reply: Mapping[str, Any]) -> bool:
     results = at_path(reply, "prompt_filter_results")
     found = [at_path(r, "content_filter_results") for r in results] if isinstance(results, list) else []
     return any(at_path(v, "filtered") is True for r in found if isinstance(r, dict) for v in r.values())
-
-
-def is_object(text: str) -> bool:
-    """Whether a text is one JSON object."""
-    if not text.lstrip().startswith("{"):
-        return False
-    try:
-        return isinstance(json.loads(text), dict)
-    except (ValueError, RecursionError):
-        return False
-
-
-def without_beginning(text: str, answer: str) -> str:
-    """What follows the answer's beginning in a reply that may repeat it: all its lines, or only the last ones.
-
-    Case, spaces and marks of emphasis between its words do not count.
-    """
-    if is_object(text):
-        return text
-    lines = answer.split("\n")
-    for at in range(len(lines)):
-        words = re.findall(r"\w+|[^\w\s]", "\n".join(lines[at:]))
-        gap = r"[\s*`]*"
-        if words and (match := re.match(gap + gap.join(map(re.escape, words)) + r"[*`]*", text, re.IGNORECASE)):
-            return text[match.end() :]
-    return text.lstrip()
 
 
 def echo_scores(choice: Mapping[str, Any]) -> list[Scored]:

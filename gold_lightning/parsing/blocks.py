@@ -1,0 +1,252 @@
+"""Finds a sample in a reply: lines ``name: value`` in many spellings, or a JSON object, with any text around them."""
+
+from __future__ import annotations
+
+import functools
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from gold_lightning.parsing.framing import after_announcement, announces, bare_text
+
+__all__ = ["Found", "find_sample", "head", "heads", "is_object", "member", "without_beginning"]
+
+_COLON = "[:：﹕︰]"
+_OPENING, _CLOSING = "[*_`\"'“‘«「\\[]", "[*_`\"'”’»」\\]]"
+_MARKER = r"(?:[-*•‣▪+]|\(?\d{1,3}[.)])"
+_MOST_OBJECTS = 20  # braces that are tried as the beginning of an object
+_DEPTH = 3  # of mappings and lists around a sample
+
+
+@dataclass(frozen=True)
+class Found:
+    """A sample in a reply.
+
+    Args:
+        text: The sample, without what stands around it.
+        form: ``rest``: it goes on from the answer's beginning. ``block``: it has lines that the beginning has too, and
+            stands for itself. ``object``: it is JSON. ``torn``: it is a JSON object that does not parse. ``preamble``:
+            there is nothing but an announcement.
+        values: Members of the object; empty for other forms.
+        ended: Whether something stands behind it, so that it is whole.
+    """
+
+    text: str
+    form: Literal["rest", "block", "object", "torn", "preamble"] = "rest"
+    values: Mapping[str, Any] = field(default_factory=dict)
+    ended: bool = False
+
+
+def _key(name: str) -> str:
+    return re.sub(r"[\s_-]+", "_", name).casefold()
+
+
+@functools.lru_cache(maxsize=256)
+def _known(names: tuple[str, ...]) -> str:
+    """A pattern of the names, with spaces or hyphens for their underscores."""
+    longest_first = sorted(names, key=len, reverse=True)
+    return "|".join(r"[_ -]".join(map(re.escape, name.split("_"))) for name in longest_first) or r"(?!)"
+
+
+@functools.lru_cache(maxsize=256)
+def _forms(names: tuple[str, ...]) -> tuple[dict[str, str], re.Pattern[str], re.Pattern[str]]:
+    """Names by what they are compared by, and patterns of a line with a name and of a heading without a colon."""
+    known = _known(names)
+    before = rf"(?:>\s*)?(?:{_MARKER}\s*)?(?:#{{1,6}}\s*)?{_OPENING}{{0,4}}"
+    line = before + rf"({known}){_CLOSING}{{0,4}}\s*{_COLON}[*_`]{{0,3}}(.*)"
+    alone = rf"(?:#{{1,6}}\s*[*_`]{{0,3}}({known})[*_`]{{0,3}}|\*\*({known})\*\*)\s*"
+    own = {_key(name): name for name in names}
+    return own, re.compile(line, re.IGNORECASE | re.DOTALL), re.compile(alone, re.IGNORECASE)
+
+
+def head(line: str, names: Sequence[str]) -> tuple[str, str] | None:
+    """Name and rest of a line ``name: value``, in any of the spellings that models have; ``None`` for other lines."""
+    line = line.lstrip()
+    own, form, alone = _forms(tuple(names))
+    if match := form.fullmatch(line):
+        name, rest = match[1], match[2]
+        if line[0] in '"“' and rest.rstrip().endswith(('",', "”,")):  # a member of an object that lost its braces
+            rest = rest.rstrip()[:-1]
+    elif match := alone.fullmatch(line):
+        name, rest = match[1] or match[2], ""
+    else:
+        return None
+    # IGNORECASE lets a dotted and a dotless i pass for i; such a name is none of the task's.
+    return (own[_key(name)], rest) if _key(name) in own else None
+
+
+def heads(text: str, names: Sequence[str]) -> dict[int, str]:
+    """Names of all lines that have one, by the place where the line begins."""
+    found: dict[int, str] = {}
+    at = 0
+    for line in text.split("\n"):
+        if line and (one := head(line, names)):
+            found[at] = one[0]
+        at += len(line) + 1
+    return found
+
+
+def is_object(text: str) -> bool:
+    """Whether a text is one JSON object."""
+    if not text.lstrip().startswith("{"):
+        return False
+    try:
+        return isinstance(json.loads(text), dict)
+    except (ValueError, RecursionError):
+        return False
+
+
+def without_beginning(text: str, answer: str) -> str:
+    """What follows the answer's beginning in a reply that may repeat it: all its lines, or only the last ones.
+
+    Case, spaces and marks of emphasis between its words do not count.
+    """
+    if is_object(text):
+        return text
+    lines = answer.split("\n")
+    for at in range(len(lines)):
+        forms = [_line_form(line) for line in lines[at:]]
+        begin = rf"(?:[\s>]*{_MARKER}(?=\s))?[\s>*`\"“”#]*" + r"[\s*`\"“”#,;|]*".join(forms) + "[*`]*"
+        if any(forms) and (match := re.match(begin, text, re.IGNORECASE)):
+            return text[match.end() :]
+    return text.lstrip()
+
+
+def _line_form(line: str) -> str:
+    """A pattern of a line of the answer, whatever stands between its words."""
+    words = re.findall(r"\w+|[^\w\s]", line)
+    forms = (_COLON if word == ":" else "[_ -]".join(map(re.escape, word.split("_"))) for word in words)
+    return r"[\s*`\"“”#]*".join(forms)
+
+
+def find_sample(text: str, names: Sequence[str], answer: str = "", *, fresh: bool = False, prompt: str = "") -> Found:
+    """Finds the sample in a reply.
+
+    Args:
+        text: The reply, without thinking and special tokens.
+        names: Names of all lines.
+        answer: How the sample began, in the prompt.
+        fresh: The model began anew, so nothing that stands before the lines of the answer's beginning is text. A model
+            that went on from the answer may write the next sample there: then only what announces a sample is no text.
+        prompt: What the model read. A fence or a list marker that stands there is the task's own.
+    """
+    names = tuple(names)
+    fresh = fresh or not answer
+    text = _untagged(text, names)
+    placed = heads(text, names)
+    first = min(placed, default=len(text))
+    if found := _object(text, first, names, fresh):
+        return found
+    begun = set(heads(answer, names).values()) or set(names)
+    start = next((at for at, name in placed.items() if name in begun), None)
+    if start is not None:
+        others = set(names) - begun
+        whole_before = bool(others) and others <= {name for at, name in placed.items() if at < start}
+        if announces(text[:first]) if fresh else not text[:first].strip():
+            start, whole_before = first, False
+        if not whole_before and (fresh or announces(text[:start])):
+            block = _block(text[start:], text[:start])
+            if (rest := _behind_label(block.text, answer, names)) is None:
+                return block
+            text = rest  # the model wrote the label's line and then the text, without its name
+    if "```" in prompt:
+        return Found(text)
+
+    def named(line: str) -> bool:
+        return head(line, names) is not None
+
+    marked = re.search(rf"^(?:{_known(names)}): *{_MARKER}[ \t]", prompt, re.MULTILINE)
+    rest, ended = bare_text(text, named, keep_marker=marked is not None)
+    rest = _without_label(rest, answer, names)
+    if not rest.strip() and text.strip() and after_announcement(text, named) is not None:
+        return Found(text, "preamble")
+    return Found(rest, ended=ended)
+
+
+def _behind_label(text: str, answer: str, names: Sequence[str]) -> str | None:
+    """What follows the first lines of the answer, if that is no line with a name; ``None`` for other blocks."""
+    lines = answer.split("\n")
+    for count in range(len(lines) - 1, 0, -1):
+        begin = r"[\s>*`#-]*" + r"\s*".join(map(_line_form, lines[:count])) + r"[*`]*[ \t]*\n\s*"
+        if match := re.match(begin, text, re.IGNORECASE):
+            rest = text[match.end() :]
+            return rest if rest and head(rest.split("\n", 1)[0], names) is None else None
+    return None
+
+
+def _without_label(text: str, answer: str, names: Sequence[str]) -> str:
+    """A text that does not begin with the label that the answer names already: ``billing: ..``, ``[billing] ..``."""
+    for line in answer.split("\n"):
+        found = head(line, names)
+        if found and (label := re.escape(found[1].strip())):
+            form = rf"\s*(?:[*_]{{0,2}}{label}[*_]{{0,2}}{_COLON}[*_]{{0,2}}|\[{label}\]:?|\({label}\):?)\s+(?=\S)"
+            if match := re.match(form, text, re.IGNORECASE):
+                return text[match.end() :]
+    return text
+
+
+def _block(text: str, before: str) -> Found:
+    """A block of lines, up to the end of the fence that it stands in."""
+    fence = re.search(r"(```|~~~)[ \t]*[\w+-]*\s*\Z", before[-60:])
+    end = text.find(fence[1]) if fence else -1
+    return Found(text[:end].rstrip() if end >= 0 else text, "block", ended=end >= 0)
+
+
+def _untagged(text: str, names: tuple[str, ...]) -> str:
+    """Lines in place of tags that are called as fields are: ``<message>..</message>``."""
+    known = _known(names)
+    begin = re.search(rf"^[ \t]*(?:<[\w.-]+>\s*)?(?=<(?:{known})>)", text, re.IGNORECASE | re.MULTILINE)
+    if begin is None:
+        return text
+
+    def line(match: re.Match[str]) -> str:
+        value = " ".join(part.strip() for part in match[2].split("\n") if part.strip())
+        return f"{match[1]}: {value}\n"
+
+    tag = rf"<({known})>(.*?)(?:</(?:{known})[ \t]*>|\Z)\s*(?:</[\w.-]+>)?\s*"
+    return text[: begin.start()] + re.sub(tag, line, text[begin.end() :], flags=re.IGNORECASE | re.DOTALL)
+
+
+def _object(text: str, first: int, names: tuple[str, ...], anywhere: bool) -> Found | None:
+    """The JSON object that holds a sample, if it begins before the first line with a name."""
+    known = _known(names)
+    named = re.compile(
+        rf"\{{\s*(?:[\"“](?:{known})[\"”]|['‘](?:{known})['’]\s*{_COLON}|(?:{known})\s*:\s)", re.IGNORECASE
+    )
+    begin = len(text) - len(text.lstrip(" \t\r\n["))
+    at = text.find("{", 0, first)
+    for _ in range(_MOST_OBJECTS):
+        if at < 0 or not (at == begin or anywhere or announces(text[:at].rstrip(" \t\r\n["))):
+            return None
+        try:
+            value, end = json.JSONDecoder(strict=False).raw_decode(text, at)
+        except (ValueError, RecursionError):
+            if named.match(text, at) or (at == begin and not text[at + 1 :].strip()):
+                return Found(text[at:], "torn")
+        else:
+            if (holder := _holding(value, names)) is not None:
+                whole = text[at:end] if holder is value else json.dumps(holder, ensure_ascii=False)
+                return Found(whole, "object", holder, ended=True)
+            if at == begin and "[" not in text[:at]:
+                return Found(text[at:end], "object", ended=True)
+        at = text.find("{", at + 1, first)
+    return None
+
+
+def _holding(value: Any, names: Sequence[str], depth: int = 0) -> Mapping[str, Any] | None:
+    """The mapping within a value that has members of these names."""
+    if isinstance(value, dict) and any(member(value, name) is not None for name in names):
+        return value
+    inside = list(value.values()) if isinstance(value, dict) else value if isinstance(value, list) else []
+    if depth == _DEPTH:
+        return None
+    return next((found for part in inside[:4] if (found := _holding(part, names, depth + 1)) is not None), None)
+
+
+def member(values: Mapping[str, Any], name: str) -> Any:
+    """The member of an object that is called so, in any case; ``None`` if it has none."""
+    if name in values:
+        return values[name]
+    return next((value for key, value in values.items() if _key(key) == _key(name)), None)

@@ -1,0 +1,124 @@
+"""Takes a model's thinking off its reply: think tags of all kinds, and the channels of gpt-oss."""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Collection
+from typing import NamedTuple
+
+__all__ = ["Answer", "is_thinking_tag", "without_thinking"]
+
+_WORDS = (
+    r"(?P<word>think(?:ing)?(?:_never_used_\w+)?|thoughts?|thought[ _-]process|chain[ _-]of[ _-]thought|cot"
+    r"|reason(?:ing)?(?:[ _-]process)?|reflection|scratchpad|analysis|deliberation|(?:inner|internal)[ _-]monologue"
+    r"|antthinking)"
+)
+_PLAIN = r"(?:thinking|think|thoughts?|reasoning)"
+# One pattern for each family of brackets. `close` matches within a tag that ends thinking.
+_FAMILIES = (
+    rf"<\s*(?P<close>/)?\s*(?:[\w.-]+:)?{_WORDS}(?:\s[^<>]{{0,200}})?(?P<alone>/)?>",
+    # [thinking] is a stage direction in many dialogues; only the token of Mistral's models is a tag.
+    r"\[\s*(?P<close>/)?\s*(?P<word>think)\s*\]",
+    r"[◁⟨〈＜]\s*(?P<close>/)?\s*(?P<word>think(?:ing)?)\s*[▷⟩〉＞]",
+    rf"<[|｜]\s*(?:(?P<close>/|end[_▁](?:of[_▁])?)|(?:(?:begin|start)[_▁](?:of[_▁])?)?)(?P<word>{_PLAIN})\s*[|｜]>",
+    rf"<[|｜]\s*(?P<word>{_PLAIN})[_▁](?:(?P<close>end)|start|begin)\s*[|｜]>",
+    r"<\|inner_(?:(?P<close>suffix)|prefix)\|>",
+    r"(?:<\|channel>\s*(?:thought|thinking|analysis)\b|(?P<close><channel\|>))",
+)
+_TAGS = tuple(re.compile(family, re.IGNORECASE) for family in _FAMILIES)
+_ESCAPED = re.compile(rf"&lt;\s*/?\s*{_WORDS}\s*&gt;", re.IGNORECASE)
+
+_CHANNEL = re.compile(r"<\|channel\|>\s*(\w+)[^<\n]{0,80}(?:<\|constrain\|>[^<\n]{0,40})?<\|message\|>", re.IGNORECASE)
+# The same where a server leaves special tokens out: "analysisThe user ..assistantfinalTEXT".
+_BARE_CHANNEL = re.compile(r"\s*(?:analysis|commentary)(?=[A-Z\n])")
+_BARE_FINAL = re.compile(r"assistant\s?final(?=\W|[A-Z]|$)")
+_ANNOUNCED = (
+    re.compile(r"\s*here(?:'s| is) my thought process:.*here(?:'s| is) my response:", re.IGNORECASE | re.DOTALL),
+    re.compile(r"\s*thinking\.\.\.\n.*?\n\.\.\.done thinking\.", re.IGNORECASE | re.DOTALL),
+)
+
+
+class Answer(NamedTuple):
+    """A reply without its thinking.
+
+    Args:
+        text: The rest.
+        thought: Whether thinking was taken off, empty thinking aside.
+        open: Whether thinking began and never ended.
+    """
+
+    text: str
+    thought: bool = False
+    open: bool = False
+
+
+def is_thinking_tag(text: str) -> bool:
+    """Whether a text is one tag that begins or ends thinking."""
+    return any(tag.fullmatch(text) for tag in _TAGS)
+
+
+def without_thinking(text: str, names: Collection[str] = (), prompt: str = "") -> Answer:
+    """Takes off a reply's thinking: whole blocks, and all up to an end without a beginning.
+
+    Args:
+        text: The reply.
+        names: Names of fields and target. Tags of these names are none of thinking.
+        prompt: What the model read. A tag that stands there is the task's own.
+    """
+    if "<|channel|>" in text and "<|channel|>" not in prompt:
+        return _final_channel(text)
+    if _BARE_CHANNEL.match(text):
+        *thoughts, final = _BARE_FINAL.split(text)
+        return Answer(final, True) if thoughts else Answer("", True, True)
+    if text.startswith("assistantfinal"):
+        return Answer(text.removeprefix("assistantfinal"))
+    for announced in _ANNOUNCED:
+        if match := announced.match(text):
+            return Answer(text[match.end() :], True)
+    if _ESCAPED.search(text) and not _ESCAPED.search(prompt):
+        text = _ESCAPED.sub(lambda m: html.unescape(m[0]), text)
+    return _without_tags(text, {name.casefold() for name in names}, prompt.casefold())
+
+
+def _final_channel(text: str) -> Answer:
+    channels = list(_CHANNEL.finditer(text))
+    final = [c for c in channels if c[1].casefold() == "final"]
+    thought = len(channels) > len(final)
+    if final:
+        return Answer(text[final[-1].end() :], thought)
+    before = text[: text.index("<|channel|>")]
+    return Answer(before, True, True)
+
+
+def _without_tags(text: str, names: Collection[str], prompt: str) -> Answer:
+    tags = sorted((m for tag in _TAGS for m in tag.finditer(text)), key=lambda m: m.start())
+    kept: list[str] = []
+    at, begun, thought = 0, -1, False
+    for tag in tags:
+        found = tag.groupdict()
+        if tag.start() < at or (found.get("word") or "").casefold() in names or tag[0].casefold() in prompt:
+            continue
+        if found.get("alone"):
+            kept.append(text[at : tag.start()] if begun < 0 else "")
+        elif found["close"] is None:
+            begun = tag.start() if begun < 0 else begun
+            continue
+        elif begun < 0:
+            thought |= bool(text[: tag.start()].strip())
+            kept.clear()
+        else:
+            thought |= bool(_inside(text[begun : tag.start()]))
+            kept.append(text[at:begun])
+        at, begun = tag.end(), -1
+    if begun >= 0:
+        return Answer("".join([*kept, text[at:begun]]), True, True)
+    return Answer("".join([*kept, text[at:]]), thought)
+
+
+def _inside(block: str) -> str:
+    """Text of a block that begins with its tag."""
+    for tag in _TAGS:
+        if match := tag.match(block):
+            return block[match.end() :].strip()
+    return block.strip()
