@@ -6,7 +6,6 @@ import asyncio
 import importlib.util
 import os
 import socket
-import ssl
 
 import pytest
 from gold_lightning.errors import ConfigError, GoldError
@@ -167,19 +166,25 @@ def test_certificates_that_can_be_read_are_taken(clean, tmp_path):
     opened(FAR)
 
 
-def test_a_server_that_is_not_trusted_is_told_with_the_variable(clean, tmp_path):
-    clean.setenv("SSL_CERT_DIR", str(tmp_path))  # trusts nobody
+@pytest.mark.parametrize(
+    ("message", "said"),
+    [
+        ("[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed", r"set SSL_CERT_DIR to its certificates \(now"),
+        ("[SSL: WRONG_VERSION_NUMBER] wrong version number", r"base_url with http://"),
+    ],
+)
+def test_a_server_without_trust_or_without_tls_is_told_at_once(clean, tmp_path, message, said):
     import httpx
 
     class Refusing(httpx.AsyncHTTPTransport):
         async def handle_async_request(self, request):
-            raise httpx.ConnectError("[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed") from ssl.SSLError()
+            raise httpx.ConnectError(message)
 
-    clean.setattr(httpx, "AsyncHTTPTransport", Refusing)
+    clean.setenv("SSL_CERT_DIR", str(tmp_path))  # trusts nobody
     real = httpx.AsyncClient
     clean.setattr(httpx, "AsyncClient", lambda **how: real(**how, transport=Refusing()))
-    with pytest.raises(GoldError, match=r"CERTIFICATE_VERIFY_FAILED.*set SSL_CERT_DIR to its certificates"):
-        OpenAIGenerator("toy", FAR).generate([ASKED])
+    with pytest.raises(GoldError, match=said):
+        OpenAIGenerator("toy", FAR, backoff=60).generate([ASKED])
 
 
 @pytest.mark.parametrize(

@@ -639,6 +639,15 @@ def test_nobody_listens():
     assert "after 2 tries; is it up, and is data.generator.init_args.base_url right?" in said
 
 
+def test_a_host_that_is_not_known_is_not_tried_for_long(monkeypatch):
+    def unknown(*_, **__):
+        raise OSError(-2, "Name or service not known")
+
+    monkeypatch.setattr("socket.getaddrinfo", unknown)
+    generator = OpenAIGenerator("toy", "http://no-such-host.invalid/v1", backoff=0.01)
+    assert "Name or service not known, after 3 tries; is it up" in message_of(generator)
+
+
 def test_what_was_given_before_an_error_stays_given(server):
     server.faults = lambda call: Fault(status=500) if call.body["seed"] == 3 else None
     found = []

@@ -172,6 +172,8 @@ def test_the_words_are_found_wherever_they_stand(body, message):
         (400, said("Invalid value at 'seed' (TYPE_INT32)"), {}, "extra: {seed: null}"),
         (400, said("top_logprobs must be <= 5"), {"scoring": True}, "label_agreement: set it to off"),
         (400, said("no"), {"scoring": True}, "data.plan.label_agreement to off"),
+        (404, said("Resource not found", code="404"), {"url": "https://x.openai.azure.com"}, "?api-version="),
+        (400, "<html><title>400 The plain HTTP request was sent to HTTPS port</title></html>", {}, "look at data.g"),
         (407, "", {"proxy": "HTTP_PROXY"}, "the variable HTTP_PROXY asks for a name"),
     ],
     ids=str,

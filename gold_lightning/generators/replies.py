@@ -120,16 +120,20 @@ def plain_word(word: str) -> str:
 _ENDS: dict[Finish, str] = {
     "stop": """stop stopped eos eostoken eot endturn endofturn endoftext endofsequence endofmessage stopsequence
         stopsequences stopstring stopword stoptoken stopcriteria stopcriteriamet complete completed end finish finished
-        done normal reasonstop toolcall toolcalls tooluse functioncall""",
+        done normal reasonstop succeeded success naturalstop eosfound stoppedeos stoppedword
+        toolcall toolcalls tooluse functioncall""",
     "length": """length limit maxtokens maxlength maximumlength maximumtokens maxnewtokens maxoutput maxoutputtokens
         tokenlimit modellength maxcontext maxcontextlength contextlength modelcontextwindowexceeded incomplete truncated
-        reasonmaxlen reasonmaxcontext notfinished unfinished pauseturn errorlimit outputlimit""",
+        reasonmaxlen reasonmaxcontext notfinished unfinished pauseturn errorlimit outputlimit stoppedlimit lengthlimit
+        maxtokensreached maxlengthreached tokenlimitreached outputtokenlimit contextwindow""",
     "filtered": """contentfilter contentfiltered contentfiltering contentpolicy contentpolicyviolation safety recitation
         blocklist prohibitedcontent spii modelarmor imagesafety imageprohibitedcontent language blocked refusal refused
-        guardrail guardrails guardrailintervened sensitive moderation flagged filtered errortoxic jailbreak""",
+        guardrail guardrails guardrailintervened sensitive moderation flagged filtered errortoxic jailbreak
+        contentblocked safetyfilter censored policyviolation inputsensitive outputsensitive""",
     "failed": """error abort aborted cancel cancelled canceled failed failure timeout timelimit reasontimelimit
         usercancel networkerror insufficientsystemresource malformedfunctioncall malformedtooluse malformedmodeloutput
-        unexpectedtoolcall toomanytoolcalls internalerror servererror""",
+        unexpectedtoolcall toomanytoolcalls internalerror servererror unavailable killed
+        interrupted disconnected preempted evicted""",
 }
 _MEANING: dict[str, Finish] = {word: finish for finish, words in _ENDS.items() for word in words.split()}
 

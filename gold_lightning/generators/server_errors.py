@@ -367,5 +367,8 @@ def _named(error: ServerError) -> str:
 
 
 def _url_advice(how: Interface) -> str:
+    if ".azure." in how.url:
+        form = "https://NAME.openai.azure.com/openai/deployments/MODEL?api-version=.."
+        return f"look at {_KEY}base_url: one of Azure is {form}, or ends in /openai/v1"
     end = "" if how.url.endswith("/v1") else f": try {how.url}/v1"
     return f"look at {_KEY}base_url (most end in /v1{end}), form and model"

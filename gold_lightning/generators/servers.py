@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import math
 import os
 import random
 import re
@@ -14,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
-from gold_lightning.errors import GoldError
+from gold_lightning.errors import ConfigError, GoldError
 from gold_lightning.generators.base import Finish
 from gold_lightning.generators.calls import Pace
 from gold_lightning.generators.http_client import Address, certificate_variable, is_here, open_client, proxy_for
@@ -29,6 +30,7 @@ __all__ = ["CallSettings", "FailedError", "Run", "Servers", "UnansweredError"]
 _T = TypeVar("_T")
 _log = logging.getLogger(__name__)
 _KEY = "data.generator.init_args."
+_TAKEN = ("accept", "content-length", "content-type", "host", "transfer-encoding", "connection")  # headers of calls
 _LONGEST_BACKOFF = 30.0  # seconds
 _ANSWER_TRIES = 3  # of a call whose answer holds none: a filter's stays as it is, and the server is well
 
@@ -109,6 +111,29 @@ class CallSettings:
     backoff: float
     max_wait: float
     cooldown: float
+    requests_per_minute: float
+    tokens_per_minute: float
+
+    def __post_init__(self) -> None:
+        for name, least in (("concurrency", 1), ("retries", 0)):
+            if getattr(self, name) < least:
+                raise ConfigError(_KEY + name, getattr(self, name), f"{least} or more")
+        for name in ("connect_timeout", "timeout"):
+            seconds = getattr(self, name)
+            if not (math.isfinite(seconds) and seconds > 0):
+                raise ConfigError(_KEY + name, seconds, "a finite number of seconds above 0")
+        for name in ("backoff", "max_wait", "cooldown", "requests_per_minute", "tokens_per_minute"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value >= 0):
+                raise ConfigError(_KEY + name, value, "a finite number, 0 or more")
+        # Who writes the key itself here must not find it in an error message or a log.
+        if self.api_key_env and not re.fullmatch(r"[A-Z_][A-Z0-9_]*", self.api_key_env):
+            allowed = "the name of an environment variable in capitals, as OPENAI_API_KEY"
+            raise ConfigError(_KEY + "api_key_env", "(not shown)", allowed, "never write a key into a config")
+        header = self.api_key_header
+        if not re.fullmatch(r"[A-Za-z][A-Za-z0-9-]{0,39}", header) or header.lower() in _TAKEN:
+            allowed = "the name of a header, as Authorization or api-key"
+            raise ConfigError(_KEY + "api_key_header", "(not shown)", allowed, "a key comes from the environment")
 
 
 @dataclass
@@ -128,16 +153,12 @@ class Servers:
     Args:
         addresses: Where they are.
         how: How they are called.
-        requests_per_minute: Most calls a minute; 0 for no limit.
-        tokens_per_minute: Most tokens a minute; 0 for no limit.
     """
 
-    def __init__(
-        self, addresses: Sequence[Address], how: CallSettings, requests_per_minute: float, tokens_per_minute: float
-    ) -> None:
+    def __init__(self, addresses: Sequence[Address], how: CallSettings) -> None:
         self.how = how
         self._servers = [_Server(address) for address in addresses]
-        self._requests, self._tokens = Pace(requests_per_minute), Pace(tokens_per_minute)
+        self._requests, self._tokens = Pace(how.requests_per_minute), Pace(how.tokens_per_minute)
         self._luck = random.Random()  # of waits alone: what is drawn here must not change what others draw
 
     @property
@@ -303,11 +324,17 @@ class Servers:
                 raise GoldError(
                     f"{begin}: {said}; set {variable or 'SSL_CERT_FILE'} to its certificates{now}"
                 ) from None
+            if "WRONG_VERSION_NUMBER" in said:
+                raise GoldError(f"{begin}: {said}; no TLS is spoken there: write {_KEY}base_url with http://") from None
+            if way and isinstance(e, httpx.ProxyError) and re.match("40[37]", said):
+                raise GoldError(f"{begin}: {way[0]} refuses the way ({said}); {way[1]}") from None
             if way:
                 reason = f"{type(e).__name__} on the way through {way[0]}{': ' if said else ''}{said}"
                 failed = FailedError(reason, f"is the proxy up? {way[1]}")
             else:
-                failed = FailedError(f"{type(e).__name__}{': ' if said else ''}{said}", up)
+                # A name that is not known hardly will be; other URLs are tried meanwhile.
+                tries = 3 if re.search("not known|nodename nor servname|getaddrinfo failed", said) else None
+                failed = FailedError(f"{type(e).__name__}{': ' if said else ''}{said}", up, tries=tries)
         else:
             return self._read(answer, server, run, scoring)
         raise failed
