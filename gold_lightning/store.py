@@ -153,6 +153,15 @@ def whole_rows(path: Path, start: int = 0) -> Iterator[tuple[int, dict[str, Any]
                 yield here, row
 
 
+def _lines_in(path: Path) -> int:
+    """Lines of a file, a torn last one included."""
+    count, last = 0, b"\n"
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            count, last = count + block.count(b"\n"), block[-1:]
+    return count + (last != b"\n")
+
+
 def _dump(row: Mapping[str, Any]) -> bytes:
     try:
         text = json.dumps(row, ensure_ascii=False, allow_nan=False)
@@ -296,7 +305,8 @@ class RoundStore:
             )
         for name in _FILES:
             path = self.folder / f"{name}.jsonl"
-            if path.exists() and b"".join(map(_dump, rows[name])) != path.read_bytes():
+            # Rows as long as they are whole stay as they are written: a line without one is all that is looked for.
+            if path.exists() and _lines_in(path) != len(rows[name]):
                 write_lines(path, rows[name])
 
     def _leading(

@@ -241,6 +241,17 @@ def test_what_an_earlier_version_noted_for_the_same_is_the_same(tmp_path, caplog
     assert "another generator" in caplog.text
 
 
+def test_opening_a_whole_round_writes_nothing(tmp_path, monkeypatch):
+    store = RoundStore(tmp_path, 0)
+    made = commit(store, 0) + commit(store, 1)
+    path = store.folder / "train.jsonl"  # as another tool writes JSON
+    path.write_text("".join(json.dumps(row, separators=(",", ":")) + "\n" for row in read_lines(path)))
+    before, dates = contents(store.folder), [p.stat().st_mtime_ns for p in sorted(store.folder.iterdir())]
+    assert list(RoundStore(tmp_path, 0).accepted("train")) == made
+    assert contents(store.folder) == before
+    assert [p.stat().st_mtime_ns for p in sorted(store.folder.iterdir())] == dates
+
+
 def test_another_task_is_refused(tmp_path):
     store = RoundStore(tmp_path, 0)
     store.take_over("train", PARTS)
