@@ -309,7 +309,7 @@ class Completions:
     Args:
         generator: Who answers.
         log: What is stored.
-        budget: Looked at before the generator is asked.
+        budget: Looked at before the generator is asked; near its end it is asked for less at once.
         seconds: Gives the seconds that the run has taken so far.
         stopping: Whether the run is to stop: asked when what was asked is answered and stored.
     """
@@ -350,9 +350,11 @@ class Completions:
                 found[key] = completion
             else:
                 missing[key] = request
-        if missing:
+        while missing:
             self.budget.check(self.log.spent(), self.seconds())
-            found |= self._ask(missing, round_)
+            size = max(1, self.budget.pays_for(self.log.spent(), map(_most, missing.values())))
+            found |= self._ask(dict(list(missing.items())[:size]), round_)
+            missing = dict(list(missing.items())[size:])
         if self.stopping():
             raise KeyboardInterrupt
         return [found[key] for key in keys]
@@ -381,6 +383,13 @@ class Completions:
             name = type(self.generator).__name__
             raise RuntimeError(f"{name} gave {len(came)} completions for {len(requests)} requests")
         return found
+
+
+def _most(request: Request) -> Spent:
+    """What a request takes at most, about: three bytes a token are few in any script."""
+    return Spent(
+        1, len(request.text.encode("utf-8", "surrogatepass")) // 3, 0 if request.choices else request.max_tokens
+    )
 
 
 def _flush_often(rows: Iterable[dict[str, Any]], add: Callable[[Sequence[dict[str, Any]]], None]) -> None:

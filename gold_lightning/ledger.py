@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -54,8 +55,9 @@ class Spent:
 class Budget:
     """What a run may spend, over all its sittings. It ends in order when any of it is spent.
 
-    It is looked at before each batch of requests, so a run may spend one batch more; and a round that is cut off
-    is not trained on, but goes on where it was under a higher budget.
+    It is looked at before each call of the generator, which near its end gets no more requests than what is left pays
+    for, each at its longest: so a run may spend about one request more. A round that is cut off is not trained on, but
+    goes on where it was under a higher budget. Seconds are only looked at: a call that was begun is finished.
 
     Args:
         max_tokens: Most tokens read and written by the generator.
@@ -96,6 +98,22 @@ class Budget:
     def cost(self, spent: Tokens) -> float:
         """Dollars that tokens cost."""
         return (spent.prompt_tokens * self.price_prompt + spent.completion_tokens * self.price_completion) / _MILLION
+
+    def pays_for(self, spent: Spent, costs: Iterable[Spent]) -> int:
+        """How many requests, of some in order, what is left pays for.
+
+        Args:
+            spent: By the run so far.
+            costs: What each request takes at most.
+        """
+        count = 0
+        for cost in costs:
+            spent += cost
+            tokens = self.max_tokens is not None and spent.tokens > self.max_tokens
+            if tokens or (self.max_cost is not None and self.cost(spent) > self.max_cost):
+                break
+            count += 1
+        return count
 
     def check(self, spent: Spent, seconds: float) -> None:
         """Looks whether something is left.

@@ -189,10 +189,43 @@ def test_the_budget_stops_what_costs_and_nothing_else(tmp_path):
     completions.answer(ask("a", "b"), 0)
     with pytest.raises(BudgetSpentError, match="8 tokens"):
         completions.answer(ask("a", "b", "c"), 0)
-    assert generator.asked == ["b", "a"]
+    assert sorted(generator.asked) == ["a", "b"]
     late = Completions(Streaming(), log(tmp_path, "late"), Budget(max_seconds=5), seconds=lambda: 5.0)
     with pytest.raises(BudgetSpentError):
         late.answer(ask("a"), 0)
+
+
+@pytest.mark.parametrize("streams", [True, False])
+@pytest.mark.parametrize("limit", [{"max_tokens": 1000}, {"max_cost": 0.001, "price_prompt": 1, "price_completion": 1}])
+@pytest.mark.parametrize("written", [5, 60])  # far less than a request may write, and all of it
+def test_near_its_end_the_budget_pays_for_one_request_more_at_most(tmp_path, streams, limit, written):
+    calls = []
+
+    class Writer(ScriptedGenerator):
+        def generate(self, requests):
+            calls.append(len(requests))
+            return [Completion("x", 20, written) for _ in requests]
+
+    class Streams(Writer):
+        def stream(self, requests):
+            yield from enumerate(self.generate(requests))
+
+    requests = [Request("s", "x" * 50, str(i), seed=i, max_tokens=60) for i in range(100)]
+    engine = (Streams if streams else Writer)()
+    completions = Completions(engine, log(tmp_path), Budget(**limit))
+    with pytest.raises(BudgetSpentError):
+        completions.answer(requests, 0)
+    assert 1000 <= completions.log.spent().tokens < 1000 + 20 + written
+    assert len(calls) < 12 and calls[0] > 10
+    more = Completions(engine, log(tmp_path))  # a higher budget goes on with what is there
+    asked = sum(calls)
+    assert len(more.answer(requests, 0)) == 100 and sum(calls) == 100 and asked < 50
+
+
+def test_a_budget_that_pays_for_all_asks_for_all_at_once(tmp_path):
+    generator = Streaming()
+    Completions(generator, log(tmp_path), Budget(max_tokens=100_000)).answer(ask("a", "b", "c"), 0)
+    assert generator.asked == ["c", "b", "a"]
 
 
 def test_a_stop_waits_for_what_is_in_flight(tmp_path):
