@@ -73,6 +73,13 @@ class NewsWriter(ScriptedGenerator):
         return " " + " ".join(words).capitalize() + "."
 
 
+class SteadyWriter(NewsWriter):
+    """A writer that says what is true of it: its texts do not depend on the size of a batch."""
+
+    def fingerprint(self):
+        return {name: value for name, value in super().fingerprint().items() if name != "batch_size"}
+
+
 def bank_task(count: int = 77) -> Task:
     """Intents of a bank's customers, up to 180: things that go wrong with what they have, each with a demo."""
     things = "card,virtual card,transfer,direct debit,top-up,cash withdrawal,exchange,refund,statement".split(",")

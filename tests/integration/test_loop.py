@@ -516,6 +516,7 @@ def test_early_stopping_ends_a_plateau(tmp_path, tiny_student):
 
 # Two processes take twice as many samples and requests at once. No number of samples can be divided by two.
 ODD = ["--data.plan.samples_per_round", "19", "--data.plan.probe_per_round", "11"]
+ODD += ["--data.generator", "tests.fakes.SteadyWriter"]
 ONE = [*ODD, "--data.batch_size", "16", "--data.generator.init_args.batch_size", "32"]
 TWO = [*ODD, "--data.batch_size", "8", "--data.generator.init_args.batch_size", "16", "--trainer.devices", "2"]
 
