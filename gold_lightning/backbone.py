@@ -6,7 +6,7 @@ import json
 import logging
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
@@ -120,6 +120,29 @@ def load_model(name: str, key: str = "model.student") -> PreTrainedModel:
         model.generation_config = GenerationConfig(**{key: getattr(config, key) for key in ids})
         return model
     raise AssertionError  # pragma: no cover
+
+
+def copies_of(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Copies of weights on the CPU; names that share a tensor share the copy."""
+    copies: dict[int, torch.Tensor] = {}
+    for weight in weights.values():
+        if weight.data_ptr() not in copies:
+            copies[weight.data_ptr()] = weight.detach().to("cpu", copy=True)
+    return {name: copies[weight.data_ptr()] for name, weight in weights.items()}
+
+
+def empty_copy(model: PreTrainedModel) -> PreTrainedModel:
+    """A model of the same shape whose weights take no memory yet.
+
+    Args:
+        model: The one to be like; its weights may be cut up among processes.
+    """
+    from transformers import AutoModelForSeq2SeqLM
+
+    with torch.device("meta"):
+        made: PreTrainedModel = AutoModelForSeq2SeqLM.from_config(model.config, dtype=torch.float32)
+    made.generation_config = model.generation_config
+    return made
 
 
 def target_text(tokenizer: PreTrainedTokenizerBase, text: str) -> str:

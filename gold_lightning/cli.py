@@ -335,7 +335,7 @@ class GoldCLI(LightningCLI):
         summary = summarise(results, data, self.model, overlap)
         if file:
             write_lines(data.run_dir / file, [summary])
-        print(results_table(summary, data.run_dir, labels=bool(data.task.labels)))
+        print(results_table(summary, data.run_dir, data.task))
         try_to_report(data.run_dir)
 
 

@@ -28,6 +28,7 @@ from gold_lightning.rounds import RoundEnd, RunClock
 from gold_lightning.rows import check_rows_file, load_test_rows, load_validation_rows
 from gold_lightning.stopping import Stopping
 from gold_lightning.store import RoundStore, StoredSample, copy_round, read_lines, rounds_in
+from gold_lightning.student_check import Cut, count_cut
 from gold_lightning.synthesis import Progress, Synthesizer
 from gold_lightning.task import Sample, Task, TestRow
 from gold_lightning.task_file import load_task
@@ -394,6 +395,10 @@ class GoldDataModule(LightningDataModule):
         self.pool.load_state_dict(state_dict["pool"])
 
     # Batches
+
+    def cut(self, samples: Sequence[Sample]) -> Cut:
+        """How many of some samples are longer than the student reads or writes."""
+        return count_cut(self.task, self.tokenizer, samples)
 
     def collate(self, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
         """Makes the batch that :mod:`gold_lightning.student` documents."""

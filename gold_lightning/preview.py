@@ -287,11 +287,9 @@ def preview(
     yield from (f"  {line}" for line in table([(printable(r), str(n)) for r, n in reasons.most_common()], right=[1]))
     for reason, _ in reasons.most_common(2):
         yield from _prose(f"to have fewer {reason}: {_change(reason)}")
-    cut = sum(_student_tokens(data, j.sample) > task.student.max_input_tokens for j in answers.judged if j.sample)
-    if cut:
-        yield from _prose(
-            f"the student reads {task.student.max_input_tokens} tokens of an input: {cut} of these samples are longer"
-        )
+    accepted = [judged.sample for judged in answers.judged if judged.sample]
+    for told in data.cut(accepted).sentences(task, "samples"):
+        yield from _prose(told)
 
     yield from ["", rule("the whole run, estimated")]
     rate = rate if planned.feedback else 0.0
@@ -379,10 +377,6 @@ _RAW = 600  # characters of a reject that are shown
 
 def _change(reason: str) -> str:
     return _WHAT_TO_CHANGE.get(reason, "demos that keep to the task's checks more plainly, or another data.generator")
-
-
-def _student_tokens(data: GoldDataModule, sample: Sample) -> int:
-    return len(data.tokenizer(data.task.student_input(sample)).input_ids)
 
 
 def _estimate(

@@ -11,6 +11,8 @@ from gold_lightning.checks import OVERLAP_WORDS
 from gold_lightning.console import table
 from gold_lightning.metrics import evaluate
 from gold_lightning.rows import labels_as_read
+from gold_lightning.student_check import Cut
+from gold_lightning.task import Task
 
 if TYPE_CHECKING:
     from gold_lightning.data import GoldDataModule
@@ -26,6 +28,9 @@ NAMES = {
     "zero_shot": "generator, zero-shot",
 }
 """What a person calls the lines of a comparison, in the order in which they are shown."""
+
+
+_STUDENTS = {"student", "untrained", "supervised"}
 
 
 def summarise(
@@ -46,7 +51,8 @@ def summarise(
 
     Returns:
         ``task``, ``metrics``, ``rows`` tested, ``of`` how many, ``of_rows`` (their digest), ``results``,
-        ``most_frequent``, ``labels_as_read`` and ``overlap``.
+        ``most_frequent``, ``labels_as_read``, ``overlap`` and ``cut``: how many of the tested rows are longer than
+        the student reads or writes (:class:`gold_lightning.student_check.Cut`).
     """
     every, ids = data.test_rows(), data.test_ids()
     tested = {i: every[i] for i in ids}
@@ -61,16 +67,17 @@ def summarise(
         "most_frequent": most_frequent(tested),
         "labels_as_read": labels_as_read(tested.values()) if task.labels else "",
         "overlap": overlap or None,
+        "cut": vars(data.cut(list(tested.values()))),
     }
 
 
-def results_table(summary: Mapping[str, Any], run_dir: Path, *, labels: bool) -> str:
+def results_table(summary: Mapping[str, Any], run_dir: Path, task: Task) -> str:
     """The test metrics beside the baselines without which they say little.
 
     Args:
         summary: What :func:`summarise` gave. What stands in the ``notes`` of a line is said below.
         run_dir: The run folder.
-        labels: Whether the task has labels.
+        task: The task.
     """
     results, metrics = summary["results"], summary["metrics"]
     rows = {title: results[name] for name, title in NAMES.items() if name in results}
@@ -84,7 +91,9 @@ def results_table(summary: Mapping[str, Any], run_dir: Path, *, labels: bool) ->
         lines.append(f"{name:<{len(head)}}{cells}")
     if summary["labels_as_read"]:
         lines.append(f"labels as read: {summary['labels_as_read']}")
-    if labels and {"zero_shot", "few_shot"} & results.keys():
+    if _STUDENTS & results.keys():
+        lines += Cut(**summary["cut"]).sentences(task, "test rows")
+    if task.labels and {"zero_shot", "few_shot"} & results.keys():
         lines.append("generator: the label whose name it finds likeliest, uncalibrated")
     lines += [f"{NAMES[name]}: {note}" for name in NAMES if name in results for note in results[name].get("notes", ())]
     if overlap := summary["overlap"]:

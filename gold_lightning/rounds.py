@@ -6,7 +6,7 @@ import json
 import logging
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -17,8 +17,9 @@ from gold_lightning.ledger import Budget
 from gold_lightning.plan_warnings import reasons_not_fed_back
 from gold_lightning.pool import FeedbackPool
 from gold_lightning.store import Kind, RoundStore, StoredSample, read_lines, write_lines
+from gold_lightning.student_check import Cut
 from gold_lightning.synthesis import Synthesizer
-from gold_lightning.task import Sample, Task
+from gold_lightning.task import Sample, StudentFormat, Task
 from gold_lightning.watched import WatchedRows, described
 
 __all__ = ["NOT_SCORED", "RoundData", "RoundEnd", "RunClock"]
@@ -113,6 +114,9 @@ class RoundData(Protocol):
     def train_samples(self) -> list[StoredSample]:
         """What the round trains on."""
 
+    def cut(self, samples: Sequence[Sample]) -> Cut:
+        """How many are longer than the student reads or writes."""
+
     def overlap(self, samples: Mapping[str, Sample]) -> dict[str, Overlap] | None:
         """What samples have in common with the test set."""
 
@@ -175,7 +179,7 @@ class RoundEnd(Callback):
             path = data.run_dir / "rounds.jsonl"
             # A round that is run again after a kill replaces its line.
             write_lines(path, [r for r in read_lines(path) if r["round"] < data.round] + [row])
-            _log.info(_line(row, data.task.label_names))
+            _log.info(_line(row, data.task))
             if not row["energy"] and not data.round:
                 _log.warning(
                     "warning: nothing has scored the probe set, so nothing is fed back; "
@@ -212,6 +216,7 @@ class RoundEnd(Callback):
             },
             "trained_on": len(data.train_samples()),
             "overlap": {k: count_overlaps(found.values()) for k, found in shared.items() if found is not None},
+            "cut": {kind: vars(data.cut([s.sample for s in store.accepted(kind)])) for kind in kinds},
             "feedback_prompts": sum(s.feedback for s in store.accepted("train")),
             "tokens": data.budget.as_row(data.synthesizer.spent(data.round, data.round)),
             "tokens_so_far": data.budget.as_row(data.synthesizer.spent(0, data.round)),
@@ -240,12 +245,20 @@ def _best(row: Mapping[str, Any]) -> str:
     return f"round {selection['best']} has " + (f"{value:.3f}" if value is not None else "more")
 
 
-def _line(row: Mapping[str, Any], labels: Sequence[str]) -> str:
+def _cut_parts(cut: Mapping[str, Mapping[str, int]], form: StudentFormat) -> Iterator[str]:
+    """How many of the round's new samples were cut, and the setting that says where."""
+    for what, limit in (("inputs", form.max_input_tokens), ("targets", form.max_target_tokens)):
+        number, of = (sum(found[key] for found in cut.values()) for key in (what, "of"))
+        if number:
+            yield f"{number} of {of} {what} cut (student.max_{what[:-1]}_tokens {limit})"
+
+
+def _line(row: Mapping[str, Any], task: Task) -> str:
     train, energy = row["train"], row["energy"]
     first = next((k for k in row["metrics"] if k not in ("val/loss", "val/metric") and k.startswith("val/")), None)
     shared = sum(found["any"] for found in row["overlap"].values())
     leaked = row.get("validation_overlap", {}).get("train", {}).get("any", 0)
-    reasons = reasons_not_fed_back(row["not_fed_back"], len(labels))
+    reasons = reasons_not_fed_back(row["not_fed_back"], len(task.labels))
     parts = [
         f"round {row['round']}",
         f"trained on {row['trained_on']} (+{train['accepted']}, "
@@ -258,6 +271,7 @@ def _line(row: Mapping[str, Any], labels: Sequence[str]) -> str:
         f"fed back {len(row['fed_back'])}" + (f" ({'; '.join(reasons)})" if reasons else ""),
         f"{shared} have text in common with the test set" if shared else "",
         f"{leaked} have text in common with the validation rows" if leaked else "",
+        *_cut_parts(row["cut"], task.student),
         f"{sum(row['seconds'].values()):.0f} s",
     ]
     return " | ".join(p for p in parts if p)

@@ -28,6 +28,7 @@ from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
 from gold_lightning.errors import ConfigError
+from gold_lightning.resuming import fitting_state, say_afresh
 
 __all__ = ["ShardedStrategy", "check_strategy", "is_sharded", "load_whole", "own_weights", "shard"]
 
@@ -79,9 +80,15 @@ class ShardedStrategy(ModelParallelStrategy):
         held = torch.load(checkpoint_path, map_location="cpu", weights_only=True, mmap=True)
         load_whole(self._module, held["state_dict"])
         of = {weight: name for name, weight in self._module.named_parameters()}
-        for optimizer, state in zip(self.optimizers, held.get("optimizer_states", []), strict=False):
+        for optimizer, saved in zip(self.optimizers, held.get("optimizer_states", []), strict=False):
             names = {i: of[w] for i, w in enumerate(w for g in optimizer.param_groups for w in g["params"])}
-            set_optimizer_state_dict(self._module, optimizer, _renamed(state, names), options=_WHOLE)
+            # Lightning's module has the student's model in it by that name.
+            own = [name.removeprefix("model.") for name in names.values()]
+            state = fitting_state(saved, optimizer, own, held.get("optimizer_names", ()))
+            if state is not None:
+                set_optimizer_state_dict(self._module, optimizer, _renamed(state, names), options=_WHOLE)
+            elif self.is_global_zero:
+                say_afresh()
         return dict(held)
 
     @property

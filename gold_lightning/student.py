@@ -19,14 +19,16 @@ from typing import Any, Literal
 
 import torch
 from lightning.pytorch import LightningModule
+from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 
-from gold_lightning.backbone import load_model, load_tokenizer, target_text
+from gold_lightning.backbone import copies_of, empty_copy, load_model, load_tokenizer, target_text
 from gold_lightning.errors import ConfigError, GoldError, NotFiniteError
 from gold_lightning.losses import IGNORE_INDEX, RobustLoss, RoundLoss, SymmetricCrossEntropy, target_log_probs
 from gold_lightning.metrics import TextMetric, TokenMean, make_metric
 from gold_lightning.ood import OODScore, mean_over_tokens
 from gold_lightning.ranks import SharedError
+from gold_lightning.resuming import fitting_state, say_afresh
 from gold_lightning.sharding import is_sharded, load_whole, shard
 from gold_lightning.student_check import answer_of, check_student
 from gold_lightning.task import Task, blaming
@@ -88,7 +90,8 @@ class T5Student(LightningModule):
         warmup: Share of a round's steps over which the learning rate rises.
         decay: How it falls over the rest of the round. Each round begins anew: how many rounds there
             will be is not known, and each brings new data.
-        restart: Begin each round from the first weights and a new optimizer, instead of going on with both.
+        restart: Begin each round from the first weights and a new optimizer, instead of going on with both. A second
+            copy of the weights stays in memory for it.
         num_beams: Beams when testing; probing and validation are greedy.
         constrained_decoding: The student of a task with labels writes one of them and nothing else: of the tokens that
             go on to a label, the likeliest (De Cao et al., ICLR 2021). Without, it writes freely, as in the published
@@ -138,6 +141,8 @@ class T5Student(LightningModule):
         self.tokenizer = load_tokenizer(student)
         self.warnings = check_student(self.task, student, self.tokenizer)
         self.model = load_model(student).train()
+        # On the CPU, for the rounds after the first. Tied weights are one tensor here too.
+        self._first = copies_of(self.model.state_dict()) if restart else {}
         for name, weight in self.model.named_parameters():  # here, since DDP looks before there is an optimizer
             weight.requires_grad_(self._share(name) > 0)
         self._bad_validation = torch.tensor(False)
@@ -258,13 +263,34 @@ class T5Student(LightningModule):
             return made
         return torch.optim.AdamW(groups, lr=self.lr)
 
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if self.trainer.optimizers:
+            checkpoint["optimizer_names"] = self.optimizer_names(self.trainer.optimizers[0])
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Has a run go on with other settings of its optimizer: with its state if that fits, else with a new one."""
+        if self.trainer.state.fn != TrainerFn.FITTING or is_sharded(self.model):
+            return
+        made = self.configure_optimizers()
+        held, names = checkpoint.get("optimizer_states"), checkpoint.get("optimizer_names", ())
+        state = fitting_state(held[0], made, self.optimizer_names(made), names) if held else None
+        if state is None and self.trainer.is_global_zero and not self.restart:
+            say_afresh()
+        checkpoint["optimizer_states"] = [state or made.state_dict()]
+        checkpoint.setdefault("lr_schedulers", [])
+
+    def optimizer_names(self, optimizer: torch.optim.Optimizer) -> list[str]:
+        """Names of an optimizer's weights, in the order of its groups."""
+        of = {id(weight): name for name, weight in self.model.named_parameters()}
+        return [of[id(weight)] for group in optimizer.param_groups for weight in group["params"]]
+
     def _share(self, weight: str) -> float:
         """Learning rate of a weight, by its name, as a share of ``lr``."""
         return next((float(getattr(self, key)) for key, of in _SHARES.items() if weight.startswith(of)), 1.0)
 
     def on_train_epoch_start(self) -> None:
         if self.restart and self.trainer.current_epoch > 0:
-            load_whole(self.model, load_model(self.name).state_dict())
+            load_whole(self.model, self._first)
             for optimizer in self.trainer.optimizers:
                 optimizer.state.clear()
 
@@ -410,8 +436,11 @@ class T5Student(LightningModule):
             folder: Where to.
             weights: As a checkpoint's ``state_dict`` has them: whole, whatever this process has of them.
         """
-        model = load_model(self.name)
-        model.load_state_dict({name.removeprefix("model."): weight for name, weight in weights.items()})
+        model = empty_copy(self.model)
+        # Taken as they are, which a checkpoint's are from its file: nothing is copied.
+        own = {name.removeprefix("model."): weight.float() for name, weight in weights.items()}
+        model.load_state_dict(own, assign=True)
+        model.tie_weights()
         model.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
 

@@ -269,6 +269,8 @@ class GoldTrainer(Trainer):
                 raise ConfigError("trainer.max_epochs", self.max_epochs, "0 or more for the supervised baseline")
             given = load_rows(model.task, str(settings.train_file), "training data")
             labelled = LabelledRounds(datamodule, given)
+            for told in datamodule.cut(given).sentences(model.task, "labelled rows"):
+                _log.warning(told)
             learnt = {
                 "rows": digest([(dict(row.fields), row.target) for row in given]),
                 "steps": [labelled.steps(round_) for round_ in range(self.max_epochs)],

