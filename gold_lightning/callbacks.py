@@ -88,7 +88,7 @@ class OODFeedback(Callback):
         warmup_rounds: Rounds whose student is too young to choose. They score, but feed nothing back.
         teacher_forcing: Average the energy over the generator's target tokens instead of those that the
             student wrote itself.
-        score: Higher = further out of distribution.
+        score: Higher = further out of distribution; an :class:`~gold_lightning.ood.EnergyScore` by default.
         reference_samples: This round's training samples scored for comparison (AUROC), at most.
     """
 
@@ -102,7 +102,7 @@ class OODFeedback(Callback):
         teacher_forcing: bool = False,
         strategy: StrategyName | FeedbackStrategy = "energy_band",
         label_check: Literal["off", "require", "relabel"] = "off",
-        score: OODScore = EnergyScore(),  # noqa: B008 - holds settings only
+        score: OODScore | None = None,
         reference_samples: int = 256,
     ) -> None:
         if not 0 <= rate <= 1:
@@ -115,7 +115,7 @@ class OODFeedback(Callback):
             raise ConfigError("feedback.reference_samples", reference_samples, "1 or more")
         self.rate, self.alpha, self.beta, self.capacity = rate, alpha, beta, capacity
         self.warmup_rounds, self.teacher_forcing = warmup_rounds, teacher_forcing
-        self.score, self.reference_samples = score, reference_samples
+        self.score, self.reference_samples = score or EnergyScore(), reference_samples
         self.strategy, self.label_check = make_strategy(strategy), label_check
         self._chosen: list[PoolEntry] = []
         self._not_fed: dict[str, Any] = {}

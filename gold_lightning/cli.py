@@ -185,6 +185,8 @@ class GoldCLI(LightningCLI):
         parser.set_defaults(
             {
                 "data.generator": {"class_path": "gold_lightning.generators.EmbeddedGenerator"},
+                "model.loss": {"class_path": "gold_lightning.losses.SymmetricCrossEntropy"},
+                "feedback.score": {"class_path": "gold_lightning.ood.EnergyScore"},
                 "early_stopping.monitor": "val/metric",
                 "early_stopping.mode": "max",
                 "early_stopping.patience": 3,

@@ -80,7 +80,7 @@ class T5Student(LightningModule):
         task: Path of a task file, or the name of a shipped one.
         student: Hub id or folder of a T5; ``embedded``: the one that the package brings;
             ``generator-embeddings``: a small one built around the embedded generator's embeddings.
-        loss: Scores logits against target tokens.
+        loss: Scores logits against target tokens; a :class:`~gold_lightning.losses.SymmetricCrossEntropy` by default.
         optimizer: AdamW, or Adafactor with its update clipping for models that were trained with it.
         lr: Peak learning rate.
         encoder_lr: Of the encoder, as a share of ``lr``; 0 leaves it as it is.
@@ -102,7 +102,7 @@ class T5Student(LightningModule):
         self,
         task: str = "news_topics",
         student: str = "embedded",
-        loss: RobustLoss = SymmetricCrossEntropy(),  # noqa: B008 - holds settings only
+        loss: RobustLoss | None = None,
         optimizer: Literal["adamw", "adafactor"] = "adamw",
         lr: float = 3e-4,
         encoder_lr: float = 1.0,
@@ -127,7 +127,7 @@ class T5Student(LightningModule):
         if num_beams < 1:
             raise ConfigError("model.num_beams", num_beams, "1 or more")
         self.task = load_task(task)
-        self.name, self.loss, self.optimizer = student, loss, optimizer
+        self.name, self.loss, self.optimizer = student, loss or SymmetricCrossEntropy(), optimizer
         self.lr, self.weight_decay, self.warmup, self.decay = lr, weight_decay, warmup, decay
         self.encoder_lr, self.embedding_lr = encoder_lr, embedding_lr
         self.restart, self.num_beams, self.constrained_decoding = restart, num_beams, constrained_decoding

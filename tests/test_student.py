@@ -8,7 +8,8 @@ from unittest.mock import Mock
 import pytest
 import torch
 import yaml
-from gold_lightning.backbone import load_tokenizer, target_text
+from gold_lightning.backbone import load_model, load_tokenizer, target_text
+from gold_lightning.callbacks import OODFeedback
 from gold_lightning.data import GoldDataModule
 from gold_lightning.errors import ConfigError, GoldError, NotFiniteError
 from gold_lightning.losses import (
@@ -336,6 +337,23 @@ def test_a_round_begins_from_the_first_weights_if_asked_to(places, restart):
     assert bool(optimizer.state) is not restart
 
 
+def test_a_restart_reads_no_weights_again_and_the_export_builds_no_second_model(places, tmp_path, monkeypatch):
+    student = make(places, restart=True)
+    shared = {name for name, weight in student._first.items() if weight is student._first["shared.weight"]}
+    assert len(shared) > 1  # one copy for all names of a tied weight
+    monkeypatch.setattr("gold_lightning.student.load_model", None)
+    student._trainer = Mock(current_epoch=1, optimizers=[])
+    first = student.model.shared.weight.detach().clone()
+    with torch.no_grad():
+        student.model.shared.weight.add_(1.0)
+    held = {name: weight.clone() for name, weight in student.state_dict().items()}
+    student.on_train_epoch_start()
+    assert torch.equal(student.model.shared.weight, first)
+    student.export(tmp_path / "out", held)  # other weights than the student's own, which stay
+    assert torch.equal(load_model(str(tmp_path / "out")).shared.weight, first + 1.0)
+    assert torch.equal(student.model.shared.weight, first)
+
+
 def test_a_target_begins_after_a_space_where_the_tokenizer_tells_words_by_it(student):
     assert target_text(student.tokenizer, "Sports") == " Sports"
     sentence_piece = Mock(get_vocab=lambda: {"\u2581Sports": 5, "S": 6})
@@ -498,3 +516,11 @@ def test_a_student_that_is_nowhere_is_one_line(tmp_path):
         load_tokenizer(str(tmp_path / "no" / "such"))
     assert len(str(e.value).splitlines()) == 1
     assert "--model.student" in str(e.value)
+
+
+def test_each_student_and_each_callback_has_its_own_loss_and_score(places):
+    one, two = make(places), make(places)
+    assert type(one.loss) is SymmetricCrossEntropy and one.loss is not two.loss
+    assert OODFeedback().score is not OODFeedback().score
+    given = CrossEntropy()
+    assert make(places, loss=given).loss is given
