@@ -1,5 +1,6 @@
 # make quickstart: the main job on embedded defaults.   make test: lint, types, all tests.
 # Both make their own environment first, and find it again the next time.
+# make test-install: wheel and source distribution are built, installed by several Pythons in fresh environments, and run.
 # make test-server: what every engine promises, asked of a real server (transformers serve, in an environment beside).
 # make test-vllm: the embedded model under vLLM, in an environment beside (its versions are not ours).
 # make test-browser: reports in a headless Chromium, which it installs with apt-get where there is none.
@@ -7,6 +8,8 @@ PYTHON ?= python3
 VENV ?= .venv
 SERVER_VENV ?= .venv-server
 VLLM_VENV ?= .venv-vllm
+# Of test-install; those that are not there are skipped.
+PYTHONS ?= $(PYTHON) python3.12 python3.13
 RUNS ?= runs
 # Processes that share the tests: each takes 1.5 GB at most.
 WORKERS ?= 2
@@ -16,7 +19,7 @@ INSTALLED := $(VENV)/.installed
 PRECISION ?= $(shell grep -qsw avx512_bf16 /proc/cpuinfo && echo bf16-mixed || echo 32-true)
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
-.PHONY: quickstart test lint types unit bench kill test-server test-vllm test-browser clean
+.PHONY: quickstart test lint types unit bench kill test-install test-server test-vllm test-browser clean
 
 quickstart: $(INSTALLED)
 	$(BIN)/python -m gold_lightning fit --config quickstart.yaml --run.root $(RUNS) --trainer.precision $(PRECISION)
@@ -41,6 +44,10 @@ bench: $(INSTALLED)
 # Runs are killed at random moments and must end as if they had not been; minutes.
 kill: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.kill --kills 60 --embedded 9 --hostile
+
+# Where torch brings CUDA, an environment takes 6 GB while it is there.
+test-install: $(INSTALLED)
+	$(BIN)/python -m tests.install $(PYTHONS)
 
 test-server: $(INSTALLED) $(SERVER_VENV)/.installed
 	$(BIN)/python tests/real_server.py $(SERVER_VENV)/bin/transformers tests/test_conformance.py
