@@ -44,17 +44,35 @@ def found(source):
 
 @pytest.mark.parametrize("path", FILES, ids=[str(p.relative_to(PACKAGE)) for p in FILES])
 def test_nothing_runs_text_as_code(path):
-    allowed = {"subprocess"} if path.name == "experiment.py" else set()  # looked at below
+    allowed = {"subprocess"} if path.name in ("experiment.py", "weights.py") else set()  # looked at below
     wrong = [(line, name) for line, name in found(path.read_text(encoding="utf-8")) if name not in allowed]
     assert wrong == [], f"{path}: {wrong}"
 
 
+def subprocess_of(tree):
+    """All that a module takes from ``subprocess``."""
+    nodes = (n for n in ast.walk(tree) if isinstance(n, ast.Attribute) and ast.unparse(n.value) == "subprocess")
+    return sorted(ast.unparse(n) for n in nodes)
+
+
+def test_weights_are_fetched_by_pip_or_uv_and_no_other_program():
+    tree = ast.parse((PACKAGE / "generators" / "weights.py").read_text(encoding="utf-8"))
+    assert subprocess_of(tree) == ["subprocess.DEVNULL", "subprocess.run"]
+    calls = [n for n in ast.walk(tree) if isinstance(n, ast.Call)]
+    (call,) = (n for n in calls if ast.unparse(n.func) == "subprocess.run")
+    assert not {"shell", "executable"} & {k.arg for k in call.keywords}
+    (sources,) = (n for n in ast.walk(tree) if isinstance(n, ast.For) and ast.unparse(n.target) == "source")
+    assert ast.unparse(sources.iter) == "(_by_pip, _by_uv, _from_hub)"
+    runs = [ast.unparse(n) for n in calls if ast.unparse(n.func) == "_run"]
+    assert len(runs) == 2
+    pip = next(n for n in ast.walk(tree) if isinstance(n, ast.Assign) and ast.unparse(n.targets[0]) == "command")
+    assert ast.unparse(pip.value).startswith("[sys.executable, '-P', '-m', 'pip', 'download', ")
+    assert runs[0].startswith("_run('pip', [*command, ") and runs[1].startswith("_run('uv', [uv, 'pip', 'install', ")
+
+
 def test_an_experiment_starts_this_program_and_no_other():
     tree = ast.parse((PACKAGE / "experiment.py").read_text(encoding="utf-8"))
-    used = [
-        ast.unparse(n) for n in ast.walk(tree) if isinstance(n, ast.Attribute) and ast.unparse(n.value) == "subprocess"
-    ]
-    assert sorted(used) == ["subprocess.DEVNULL", "subprocess.Popen", "subprocess.STDOUT"]
+    assert subprocess_of(tree) == ["subprocess.DEVNULL", "subprocess.Popen", "subprocess.STDOUT"]
     (call,) = (n for n in ast.walk(tree) if isinstance(n, ast.Call) and ast.unparse(n.func) == "subprocess.Popen")
     assert ast.unparse(call.args[0]) == "[sys.executable, '-m', 'gold_lightning', *arguments]"
     assert not {"shell", "executable"} & {k.arg for k in call.keywords}
