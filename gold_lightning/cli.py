@@ -8,6 +8,7 @@ import io
 import logging
 import os
 import platform
+import shutil
 import signal
 import sys
 import threading
@@ -42,6 +43,7 @@ from gold_lightning.export import export_best
 from gold_lightning.live import LiveView
 from gold_lightning.metrics import evaluate
 from gold_lightning.paths import check_folder, expand, folder_for
+from gold_lightning.piped import is_copy, kept, local_copy
 from gold_lightning.preview import PreviewSettings
 from gold_lightning.ranks import SharedError
 from gold_lightning.refusals import (
@@ -59,7 +61,7 @@ from gold_lightning.sharding import check_strategy
 from gold_lightning.store import write_lines
 from gold_lightning.streams import is_output_error, readable_streams, with_output
 from gold_lightning.student import T5Student, metric_names
-from gold_lightning.task_file import load_task
+from gold_lightning.task_file import load_task, local_task
 from gold_lightning.tracking import RoundLogger, RunCSVLogger, set_up_wandb
 from gold_lightning.trainer import GoldTrainer
 
@@ -350,7 +352,12 @@ class RunConfig(SaveConfigCallback):
         run_dir = Path(self.config.data.run_dir)
         run_dir.mkdir(parents=True, exist_ok=True)
         part = run_dir / "config.yaml.part"
-        part.write_text(self.parser.dump(self.config, skip_none=False), encoding="utf-8")
+        config = self.config.clone()
+        piped = local_task("data.task", config.data.task) or (is_copy(config.data.task) and config.data.task)
+        if piped:  # the copy goes with the command, and the run goes on
+            shutil.copyfile(piped, run_dir / "task.yaml")
+            config.data.task = str(run_dir / "task.yaml")
+        part.write_text(self.parser.dump(config, skip_none=False), encoding="utf-8")
         part.replace(run_dir / "config.yaml")
         write_lines(run_dir / "versions.json", [_versions()])
         self.already_saved = True
@@ -413,6 +420,8 @@ def find_config(name: str) -> str:
     Raises:
         ConfigError: There is neither.
     """
+    if copy := local_copy("--config", name):
+        return copy
     if (path := Path(expand("--config", name))).is_file():
         return str(path)
     if not Path(name).is_absolute() and (_CONFIGS / name).is_file():
@@ -435,6 +444,20 @@ def _resolve_configs(args: Sequence[str]) -> list[str]:
             done.append(find_config(arg))
         elif arg.startswith("--config="):
             done.append("--config=" + find_config(arg.removeprefix("--config=")))
+        else:
+            done.append(arg)
+    return done
+
+
+def _resolve_tasks(args: Sequence[str]) -> list[str]:
+    """Has a copy take the place of a task that is read from a pipe."""
+    done: list[str] = []
+    for i, arg in enumerate(args):
+        flag, equals, value = arg.partition("=")
+        if i and args[i - 1] == "--data.task":
+            done.append(local_task("data.task", arg) or arg)
+        elif flag == "--data.task" and equals:
+            done.append(f"{flag}={local_task('data.task', value) or value}")
         else:
             done.append(arg)
     return done
@@ -578,12 +601,13 @@ def main(args: Sequence[str] | None = None) -> int:
         output cannot be written; 141 if what reads its output has gone away.
     """
     argv = list(sys.argv[1:] if args is None else args)
-    with readable_streams():
+    with readable_streams(), kept():
         return with_output(lambda: _run(argv))
 
 
 def _run(argv: list[str]) -> int:
     """Runs a command and turns errors that a person can mend into one line each."""
+    called = list(argv)
     try:
         if (status := answered(argv)) is not None:
             return status
@@ -598,7 +622,9 @@ def _run(argv: list[str]) -> int:
                 report_command(argv[1:])
             else:
                 _say_who_is_gone()
-                GoldCLI(_resolve_configs(argv))
+                argv = _resolve_tasks(_resolve_configs(argv))
+                sys.argv[1:] = argv if sys.argv[1:] == called else sys.argv[1:]  # processes that Lightning starts
+                GoldCLI(argv)
     except KeyboardInterrupt:
         _say_stopped()
         return 1

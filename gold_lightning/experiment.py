@@ -39,6 +39,7 @@ from gold_lightning.console import printable, say
 from gold_lightning.errors import BusyError, ConfigError, GoldError
 from gold_lightning.metrics import make_metric
 from gold_lightning.paths import check_folder, expand, folder_for
+from gold_lightning.piped import local_copy
 from gold_lightning.store import RoundStore, only_writer, read_lines, rounds_in, write_lines
 from gold_lightning.student import metric_names
 from gold_lightning.task import Task
@@ -243,7 +244,8 @@ def plan_runs(experiment: Experiment, resolve: Resolve) -> list[Run]:
             # Equal budgets: no arm ends early, unless the experiment says so.
             settings = {"early_stopping.patience": _NEVER, "trainer.enable_progress_bar": False}
             settings |= {**experiment.set, **arm}
-            arguments = [part for config in experiment.base for part in ("--config", config)]
+            base = [local_copy("base", config) or config for config in experiment.base]  # each run reads it
+            arguments = [part for config in base for part in ("--config", config)]
             arguments += ["--run.root", str(experiment.folder), "--run.name", slug, "--seed_everything", str(seed)]
             arguments += [f"--{key}={_text(value)}" for key, value in settings.items()]
             if name not in looked_at:

@@ -17,6 +17,7 @@ from typing import Any
 import yaml
 
 from gold_lightning.errors import ConfigError, GoldError
+from gold_lightning.piped import written
 from gold_lightning.task_file import load_yaml
 
 __all__ = ["Given", "check_contradictions", "of_lightning", "of_parser", "read_config"]
@@ -66,11 +67,12 @@ def read_config(path: Path, sections: Iterable[str]) -> dict[str, Any]:
     Raises:
         GoldError: It is no mapping of YAML, a key stands twice or is no text, or a section is none.
     """
-    config = load_yaml(path)
+    name = written(str(path))
+    config = load_yaml(path, name)
     if isinstance(config, dict) and {"fields", "target", "demos"} <= config.keys():
-        raise ConfigError("--config", str(path), "a config, and this is a task file", f"--data.task {path}")
+        raise ConfigError("--config", name, "a config, and this is a task file", f"--data.task {name}")
     if not isinstance(config, dict) or not config:
-        raise ConfigError(f"--config {path}", config or _NOTHING, "a mapping of settings, as data: {batch_size: 8}")
+        raise ConfigError(f"--config {name}", config or _NOTHING, "a mapping of settings, as data: {batch_size: 8}")
     try:
         _check_keys(config, "")
         for key in sections:
@@ -79,7 +81,7 @@ def read_config(path: Path, sections: Iterable[str]) -> dict[str, Any]:
                 hint = "leave the section out for the defaults" if value is None else ""
                 raise ConfigError(key, value, "a mapping of keys to values", hint)
     except ConfigError as e:
-        raise GoldError(f"{path}: {e}") from None
+        raise GoldError(f"{name}: {e}") from None
     return config
 
 

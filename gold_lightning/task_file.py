@@ -15,9 +15,10 @@ import yaml
 
 from gold_lightning.errors import ConfigError, GoldError
 from gold_lightning.paths import expand
+from gold_lightning.piped import is_copy, local_copy, written
 from gold_lightning.task import Check, Field, Hints, Label, Sample, StudentFormat, Task, TestData, check_names
 
-__all__ = ["find_task_file", "load_task", "load_yaml", "shipped_tasks"]
+__all__ = ["find_task_file", "load_task", "load_yaml", "local_task", "shipped_tasks"]
 
 
 def shipped_tasks() -> dict[str, Path]:
@@ -30,12 +31,14 @@ def find_task_file(name_or_path: str, key: str = "data.task") -> Path:
     """The file of a task: a path, or the name of a shipped task.
 
     Args:
-        name_or_path: What the user wrote.
+        name_or_path: What the user wrote; ``-`` is standard input.
         key: Where it was written, for the message.
 
     Raises:
         ConfigError: There is neither.
     """
+    if copy := local_task(key, name_or_path):
+        return Path(copy)
     path, known = Path(expand(key, name_or_path)), shipped_tasks()
     if path.is_file():
         return path
@@ -52,8 +55,36 @@ def load_task(name_or_path: str) -> Task:
     """
     path = find_task_file(name_or_path)
     found = path.stat()
-    shown = name_or_path if path == Path(expand("data.task", name_or_path)) else str(path)
+    own = path == Path(expand("data.task", name_or_path))
+    shown = written(str(path)) if is_copy(str(path)) else name_or_path if own else str(path)
     return _load_task(path, shown, found.st_mtime_ns, found.st_size, found.st_ino)
+
+
+def local_task(key: str, path: str) -> str | None:
+    """The copy of a task that is read from a pipe; ``None`` if the path is no pipe.
+
+    Raises:
+        ConfigError: It cannot be read, or another setting has read it.
+    """
+    return local_copy(key, path, _standing_alone)
+
+
+def _standing_alone(content: bytes) -> bytes:
+    """A task with absolute paths: its copy lies elsewhere, and what it names is beside the working folder."""
+    try:
+        raw = yaml.load(content.decode("utf-8"), _Loader)
+    except (ValueError, RecursionError, yaml.YAMLError):  # told when it is read as a task
+        return content
+    changed = False
+    for section in ("test", "validation"):
+        values = raw.get(section) if isinstance(raw, dict) else None
+        if not isinstance(values, dict):
+            continue
+        name = values.get("file")
+        if isinstance(name, str) and name and not name.startswith("~") and not Path(name).is_absolute():
+            values["file"] = str(Path(name).absolute())
+            changed = True
+    return yaml.safe_dump(raw, sort_keys=False, allow_unicode=True).encode() if changed else content
 
 
 @functools.lru_cache(maxsize=16)  # one start reads its task six times

@@ -9,7 +9,9 @@ import pytest
 PACKAGE = Path(gold_lightning.__file__).parent
 # A module may import those before it. generators is a package; its own files are ranked below.
 ORDER = (
-    "errors parsing paths commands stopping console streams task task_file tables rows formula json_text words losses "
+    "errors parsing paths "
+    "piped "
+    "commands stopping console streams task task_file tables rows formula json_text words losses "
     "ood strategies metrics generators ranks ledger pool prompt checks diversity store completions baselines "
     "plan plan_warnings quotas label_check synthesis student_files backbone student_check resuming sharding student "
     "watched rounds data labelled selection checkpoint callbacks tracking live export results report preview catalogue "
