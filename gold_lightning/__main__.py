@@ -1,6 +1,8 @@
 """``python -m gold_lightning`` and the console script ``gold-lightning``."""
 
+import os
 import sys
+from contextlib import suppress
 
 from gold_lightning.commands import answered, is_command
 from gold_lightning.errors import GoldError
@@ -9,12 +11,23 @@ from gold_lightning.streams import readable_streams, with_output
 
 def run() -> None:
     """Runs the command line and exits with its status."""
+    _find_classes_here()
     if is_command(sys.argv[1:]):
         from gold_lightning.cli import main  # takes seconds to import
 
         sys.exit(main())
     with readable_streams():
         sys.exit(with_output(_status))
+
+
+def _find_classes_here() -> None:
+    """Has classes of the working folder be found by the console script too, as ``python -m`` finds them.
+
+    Not if Python is told to import nothing from there (``-P``, ``PYTHONSAFEPATH``, ``-I``).
+    """
+    with suppress(OSError):  # the working folder is gone
+        if not sys.flags.safe_path and not {"", os.getcwd()} & set(sys.path):
+            sys.path.insert(0, os.getcwd())
 
 
 def _status() -> int:

@@ -8,6 +8,7 @@ import io
 import logging
 import os
 import platform
+import re
 import shutil
 import signal
 import sys
@@ -43,7 +44,7 @@ from gold_lightning.export import export_best
 from gold_lightning.live import LiveView
 from gold_lightning.metrics import evaluate
 from gold_lightning.paths import check_folder, expand, folder_for
-from gold_lightning.piped import is_copy, kept, local_copy
+from gold_lightning.piped import is_copy, kept, local_copy, replacement, written
 from gold_lightning.preview import PreviewSettings
 from gold_lightning.ranks import SharedError
 from gold_lightning.refusals import (
@@ -61,7 +62,7 @@ from gold_lightning.sharding import check_strategy
 from gold_lightning.store import write_lines
 from gold_lightning.streams import is_output_error, readable_streams, with_output
 from gold_lightning.student import T5Student, metric_names
-from gold_lightning.task_file import load_task, local_task
+from gold_lightning.task_file import load_task, load_yaml, local_task
 from gold_lightning.tracking import RoundLogger, RunCSVLogger, set_up_wandb
 from gold_lightning.trainer import GoldTrainer
 
@@ -421,14 +422,32 @@ def find_config(name: str) -> str:
         ConfigError: There is neither.
     """
     if copy := local_copy("--config", name):
-        return copy
+        return _without_anchors(Path(copy), written(copy))
     if (path := Path(expand("--config", name))).is_file():
-        return str(path)
+        return _without_anchors(path, name)
     if not Path(name).is_absolute() and (_CONFIGS / name).is_file():
         return str(_CONFIGS / name)
     shipped = sorted(str(p.relative_to(_CONFIGS)) for p in _CONFIGS.rglob("*.yaml"))
     kind = "the path of a file, not of a folder" if path.is_dir() else "the path of a file"
     raise ConfigError("--config", name, f"{kind}, or a shipped config ({', '.join(shipped)})")
+
+
+def _without_anchors(path: Path, shown: str) -> str:
+    """A config without the keys at its top that begin with ``x-``: they hold what other keys refer to."""
+    if re.search(rb"""^["']?x-|^ *\{.*\bx-""", path.read_bytes(), re.MULTILINE) is None:
+        return str(path)
+    config = load_yaml(path, shown)
+    if not isinstance(config, dict) or not any(isinstance(key, str) and key.startswith("x-") for key in config):
+        return str(path)
+    rest = {key: value for key, value in config.items() if not (isinstance(key, str) and key.startswith("x-"))}
+    return replacement(shown, yaml.dump(rest, Dumper=_NoAliases, sort_keys=False, allow_unicode=True).encode())
+
+
+class _NoAliases(yaml.SafeDumper):
+    """Writes what an alias stands for."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
 
 
 def _configs_in(args: Sequence[str]) -> list[str]:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from gold_lightning.errors import ConfigError
 
-__all__ = ["is_copy", "kept", "local_copy", "written"]
+__all__ = ["is_copy", "kept", "local_copy", "replacement", "written"]
 
 _LARGEST = 64 * 2**20
 _STDIN = ("-", "/dev/stdin", "/dev/fd/0", "/proc/self/fd/0")
@@ -67,6 +67,19 @@ def local_copy(key: str, path: str, change: Callable[[bytes], bytes] = bytes) ->
     elif copy.key != key:
         raise ConfigError(key, path, f"a file, since {copy.key} reads {copy.written} already")
     return copy.path
+
+
+def replacement(path: str, content: bytes) -> str:
+    """A file that takes the place of another one while the command runs.
+
+    Args:
+        path: The other one, as it was written.
+        content: What it holds.
+    """
+    copy = Path(tempfile.mkdtemp(prefix="gold-lightning-")) / "input.yaml"
+    copy.write_bytes(content)
+    _copies[f"replaced {len(_copies)}"] = _Copy("--config", path, str(copy))
+    return str(copy)
 
 
 def _is_pipe(path: str) -> bool:

@@ -194,7 +194,7 @@ def of_parser(error: Exception, given: Given) -> GoldError:
 
 def _unknown(text: str, key: str, class_path: str, given: Given) -> GoldError | None:
     """A key that there is not."""
-    if match := re.search(r"Option '([^']*)' is not accepted", text):
+    if (match := re.search(r"Option '([^']*)' is not accepted", text)) and key:
         own = match[1]
         if own in ("class", "class_path", "init_args") or not class_path:
             whole = key.removesuffix(".init_args")
@@ -202,7 +202,10 @@ def _unknown(text: str, key: str, class_path: str, given: Given) -> GoldError | 
         allowed = f"one of the settings of {class_path.rsplit('.', 1)[-1]}: {', '.join(_settings_of(class_path))}"
         whole = key.removesuffix(".init_args")
         return _refuse(given, f"{key}.{own}", allowed, f"another class is named by {whole}.class_path")
-    if match := re.match(r"unrecognized arguments: (.*)", text, re.DOTALL):
+    told: Any = _NOTHING
+    if match:  # so it is told of a key at the top, with --print_config
+        key = match[1]
+    elif match := re.match(r"unrecognized arguments: (.*)", text, re.DOTALL):
         key, _, value = match[1].split()[0].partition("=")
         if not key.startswith("-"):
             return ConfigError("argument", key, "--KEY VALUE", "a config is given as --config FILE")

@@ -176,6 +176,20 @@ CONFIGS = [
     _config("a config's section that there is not", "dataset: {batch_size: 8}\n", "dataset.batch_size: got 8", "data"),
     _config("a subcommand's name around it", "fit: {data: {batch_size: 8}}\n", "fit.data.batch_size", "did you mean"),
     _config("a task file as a config", yaml.safe_dump(GOOD), "--config: got 'c.yaml'", "--data.task c.yaml"),
+    Bad(
+        "a key at the top, to be printed",
+        ["--config", "c.yaml", "--print_config"],
+        ["lr: got 0.1", "did you mean model.lr?"],
+        {"c.yaml": "lr: 0.1\n"},
+    ),
+    Bad(
+        "a section that there is not, to be printed",
+        ["--config", "c.yaml", "--print_config"],
+        ["y-common.batch_size: got 8", "one of the keys config"],
+        {"c.yaml": "y-common: {batch_size: 8}\n"},
+    ),
+    _config("nothing beside what anchors are for", "x-a: &a {lr: 1}\n", "--config c.yaml: got nothing"),
+    _config("a wrong key beside anchors", "x-a: &a {lrr: 1}\nmodel: *a\n", "model.lrr: got 1", "model.lr?"),
     Bad("a plan that is not there", ["--data.plan", "p.yaml"], ["data.plan: got 'p.yaml'", "a YAML file"]),
 ]
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from gold_lightning.__main__ import _find_classes_here
 from gold_lightning.cli import _CONFIGS, _HubSaidOnce, _quiet, find_config, main
 from gold_lightning.task_file import load_task
 
@@ -230,3 +231,25 @@ def test_a_task_without_test_data_in_reach_says_so(tmp_path, tiny_student, capsy
     assert main(args) == 0  # training needs no test data
     line = fails(capsys, "test", *args[1:])
     assert "gone.jsonl" in line
+
+
+def test_what_yaml_anchors_refer_to_may_stand_at_the_top(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    text = "x-sizes: &sizes {batch_size: 7}\nx-rate: &rate 1e-3\ndata:\n  <<: *sizes\n  task: rte\nmodel: {lr: *rate}\n"
+    Path("c.yaml").write_text(text, encoding="utf-8")
+    with pytest.raises(SystemExit) as done:
+        main(["fit", "--config", "c.yaml", "--print_config"])
+    assert done.value.code == 0
+    shown = yaml.safe_load(capsys.readouterr().out)
+    assert (shown["data"]["batch_size"], shown["data"]["task"], shown["model"]["lr"]) == (7, "rte", 0.001)
+    assert [p.name for p in tmp_path.iterdir()] == ["c.yaml"]
+
+
+@pytest.mark.parametrize("safe", [False, True])
+def test_the_console_script_finds_classes_of_the_working_folder(safe, tmp_path, monkeypatch):
+    # Its own folder stands where python -m has the working folder.
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", ["/usr/local/bin", *(p for p in sys.path if p not in ("", os.getcwd()))])
+    monkeypatch.setattr(sys, "flags", types.SimpleNamespace(safe_path=safe))
+    _find_classes_here()
+    assert (str(tmp_path) in sys.path) is not safe
