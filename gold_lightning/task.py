@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import string
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -113,6 +114,9 @@ class Label:
     def __post_init__(self) -> None:
         if not self.name.strip() or self.name != self.name.strip() or "\n" in self.name:
             raise ConfigError("name", self.name, "a label of one line without spaces around it")
+        hidden = next((c for c in self.name if unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp")), None)
+        if hidden or unicodedata.category(self.name[0]) == "Cf" or unicodedata.category(self.name[-1]) == "Cf":
+            raise ConfigError("name", ascii(self.name), "a label without characters that cannot be seen")
 
 
 @dataclass(frozen=True)

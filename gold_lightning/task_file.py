@@ -120,6 +120,8 @@ def load_yaml(path: Path, shown: str = "") -> Any:
         raise GoldError(f"{name}: not valid YAML: {told}") from None
 
 
+_UNSEEN = "\u00a0\u1680\u180e\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u200b\u200c\u200d"
+_UNSEEN += "\u200e\u200f\u202f\u205f\u2060\u3000\ufeff"
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -135,6 +137,9 @@ class _Loader(yaml.SafeLoader):
             # Compared as what they will be: 1 and 0x1 are one key. A merge (<<) is no value.
             name = key.value if key.tag.endswith(":merge") else self.construct_object(key)
             line = key.start_mark.line + 1
+            if key.style is None and key.value != key.value.strip(_UNSEEN):
+                hint = f"write {key.value.strip(_UNSEEN)}"
+                raise yaml.YAMLError(f"line {line}: the key {key.value!a} holds a space that cannot be seen; {hint}")
             if first := lines.get(name):
                 raise yaml.YAMLError(f"line {line}: the key {key.value!r} stands in line {first} already; keep one")
             lines[name] = line

@@ -159,6 +159,9 @@ CONFIGS = [
     _config("Latin-1", "# caf\xe9\ndata: {batch_size: 8}".encode("latin-1"), "c.yaml", "byte 5", "save it as UTF-8"),
     _config("UTF-16", "data: {batch_size: 8}".encode("utf-16"), "c.yaml", "byte 0", "save it as UTF-8"),
     _config("bytes of another kind", b"PK\x03\x04\x00", "c.yaml: not valid YAML"),
+    _config("a key with an unseen space", "data\u200b: {batch_size: 8}\n", "the key 'data\\u200b'", "line 1"),
+    _config("an unknown tag", "data: !mine {batch_size: 8}\n", "c.yaml: not valid YAML", "'!mine'"),
+    _config("nothing at all as the document", "null\n", "--config c.yaml: got nothing"),
     _config("two documents", "data: {batch_size: 8}\n---\nmodel: {}\n", "c.yaml: not valid YAML", "single document"),
     _config("a tag that runs code", "data: {task: !!python/name:os.system ''}\n", "c.yaml: not valid YAML", "tag"),
     _config("a section twice", "data: {batch_size: 8}\ndata: {batch_size: 9}\n", "line 2", "'data'", "line 1"),
@@ -349,6 +352,20 @@ TASKS = [
     _task(
         "half a surrogate pair in a demo", lambda t: t["demos"][0].update(premise="a \ud83d"), "line ", "half a surr"
     ),
+    _task("a label with a control", lambda t: t["labels"][0].update(name="a\0b"), "labels[0].name", "cannot be seen"),
+    _task("a label of two lines in disguise", lambda t: t["labels"][0].update(name="a\u2028b"), "cannot be seen"),
+    _task("a label after a space of no width", lambda t: t["labels"][0].update(name="\u200ba"), "cannot be seen"),
+    _task("a time as a label", _unquoted("1:30"), "labels[0].name: got 90", QUOTES),
+    _task("a date as a label", _unquoted("2024-01-01"), "labels[0].name: got datetime.date(2024, 1, 1)", QUOTES),
+    _task("nothing as a label", _unquoted("null"), "labels[0].name: got None", QUOTES),
+    _task(
+        "a key with a space that cannot be seen",
+        _unquoted("'yes'").replace("description: Each", "description\u00a0: Each"),
+        "line 2: the key 'description\\xa0' holds a space that cannot be seen",
+    ),
+    _task("an alias of nothing", "name: *x\n", "not valid YAML", "undefined alias 'x'"),
+    _task("a merge of no mapping", "fields: []\ntarget: {<<: 5}\n", "not valid YAML", "for merging"),
+    _task("a list as a key", "? [a]\n: 1\n", "not valid YAML", "unhashable key"),
     _task("an empty task file", "", "task: got None", "a mapping"),
     Bad(
         "a folder as a task file", ["--data.task", "d"], ["data.task: got 'd'", "the path of a task file"], {"d": None}
