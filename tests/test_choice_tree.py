@@ -147,3 +147,27 @@ def test_the_work_grows_with_the_tokens_that_tell_choices_apart(tiny_llama, monk
     head = len("One of many. " * 8)
     assert sum(tokens for tokens, _ in steps) < head + 8 * (60 + 1.2 * nodes)
     assert max(logits for _, logits in steps) <= choice_tree._MOST_LOGITS
+
+
+def test_a_prompt_is_computed_once_for_all_calls_that_score_after_it(tiny_llama, reference, monkeypatch):
+    computed = []
+    head = transformers._head
+    monkeypatch.setattr(
+        transformers, "_head", lambda model, tokens: computed.append(len(tokens)) or head(model, tokens)
+    )
+    generator = TransformersGenerator(str(tiny_llama), dtype="float32", device="cpu")
+    shared = "One of many. " * 4
+    # However alike the texts of a call are, and with one text alone.
+    for owns in (["same x", "same y"], ["other"], ["same x"]):
+        requests = [Request("s", shared, own, "intent:", choices=SETS["77"]) for own in owns]
+        for request, made in zip(requests, generator.generate(requests), strict=True):
+            assert made.choice_log_probs == pytest.approx(naive(reference, request), abs=2e-4)
+    assert computed == [len("s\n\n" + shared)]
+    generator.rest()
+    generator.generate(requests)
+    assert len(computed) == 2
+    monkeypatch.setattr(transformers, "_KEPT_BYTES", 10)
+    for _ in range(2):
+        generator.rest()
+        generator.generate(requests)
+    assert len(computed) == 4 and generator._last_head is None

@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 from weakref import WeakKeyDictionary
 
@@ -33,6 +33,7 @@ __all__ = ["TransformersGenerator"]
 
 _log = logging.getLogger(__name__)
 _HEAD_TOKENS = 1024  # of a shared prompt computed together: attention over it grows with their square
+_KEPT_BYTES = 2**28  # of a prompt that choices are scored after, from one call to the next
 _MOST_TOKENS = 4096  # cached for a batch in which nothing is shared
 _TAKES_PREFIX: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()  # by model
 
@@ -195,6 +196,7 @@ class TransformersGenerator(Generator):
         self.temperature, self.top_k, self.top_p = temperature, top_k, top_p
         self.dtype, self.device, self.trust_remote_code = dtype, device, trust_remote_code
         self._loaded: tuple[PreTrainedModel, PreTrainedTokenizerBase] | None = None
+        self._last_head: tuple[list[int], list[tuple[Tensor, Tensor]]] | None = None
 
     def fingerprint(self) -> dict[str, Any]:
         sampling = {name: getattr(self, name) for name in ("form", "temperature", "top_k", "top_p")}
@@ -211,6 +213,9 @@ class TransformersGenerator(Generator):
 
     def load(self) -> None:
         self._load()
+
+    def rest(self) -> None:
+        self._last_head = None
 
     def source(self) -> str:
         """Folder or hub id to load from. Engines that bring their own weights override this."""
@@ -375,8 +380,10 @@ class TransformersGenerator(Generator):
         shares = _shares(model)
         for (*_, choices), rows in apart.items():
             if shares:
-                size = _common(prompts, rows)
-                head = _head(model, prompts[rows[0]][:size])
+                # Where the texts begin, not where these texts part: the next ones have the same before them.
+                other = encode(replace(requests[rows[0]], own="?"), tokenizer, self.form)
+                size = _common([*(prompts[i] for i in rows), other], range(len(rows) + 1))
+                head = self._scored_head(model, prompts[rows[0]][:size])
                 found = score_tree(model, head, size, [prompts[i][size:] for i in rows], trees[choices])
             else:
                 found = self._score_apart(
@@ -384,6 +391,16 @@ class TransformersGenerator(Generator):
                 )
             scores |= zip(rows, found, strict=True)
         return [Completion("", len(ids), choice_log_probs=scores[i]) for i, ids in enumerate(prompts)]
+
+    def _scored_head(self, model: PreTrainedModel, tokens: list[int]) -> list[tuple[Tensor, Tensor]]:
+        """The keys and values of the prompt that choices were scored after last, if it is this one."""
+        if self._last_head is None or self._last_head[0] != tokens:
+            self._last_head = None  # makes room
+            made = _head(model, tokens)
+            if sum(part.nbytes for layer in made for part in layer) > _KEPT_BYTES:
+                return made
+            self._last_head = tokens, made
+        return self._last_head[1]
 
     def _score_apart(
         self, requests: Sequence[Request], prompts: Sequence[list[int]], model: PreTrainedModel, tree: ChoiceTree
