@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
 import pytest
+from gold_lightning.checks import Checker
 from gold_lightning.errors import GoldError
 from gold_lightning.generators import (
     EmbeddedGenerator,
@@ -25,6 +26,7 @@ from gold_lightning.generators import (
     TransformersGenerator,
 )
 from gold_lightning.generators.embedded import embedded_folder
+from gold_lightning.task import Field, Label, Sample, StudentFormat, Task
 
 from tests.fakes import LLAMA_TOKENS
 from tests.servers import FakeServer, words
@@ -50,6 +52,8 @@ class Engine:
         schema: The same engine, set to follow schemas; ``None`` where it has no such setting.
         lacks: Why a test of this name is skipped.
         real: Whether it asks a server that may not do all that the interface knows.
+        reply: Has it write a text as it is, if ``say`` puts the answer's beginning before it.
+        goes_on: Whether it goes on from the answer and ends at the stop by itself.
     """
 
     generator: Generator
@@ -58,6 +62,8 @@ class Engine:
     schema: Generator | None = None
     lacks: dict[str, str] = field(default_factory=dict)
     real: bool = False
+    reply: Callable[[pytest.MonkeyPatch, str], None] | None = None
+    goes_on: bool = False
 
 
 @contextlib.contextmanager
@@ -93,13 +99,13 @@ def say_by_tokens(generator):
 def transformers(request) -> Iterator[Engine]:
     folder = request.getfixturevalue("tiny_llama")
     generator = TransformersGenerator(str(folder), batch_size=4, top_k=0, dtype="float32", device="cpu")
-    yield Engine(generator, say_by_tokens(generator), "x" * LLAMA_TOKENS)
+    yield Engine(generator, say_by_tokens(generator), "x" * LLAMA_TOKENS, goes_on=True)
 
 
 @contextlib.contextmanager
 def embedded(request) -> Iterator[Engine]:
     generator = EmbeddedGenerator(batch_size=4, device="cpu")
-    yield Engine(generator, say_by_tokens(generator), "sea " * 9000)
+    yield Engine(generator, say_by_tokens(generator), "sea " * 9000, goes_on=True)
 
 
 def openai(**how):
@@ -115,8 +121,12 @@ def openai(**how):
                 begin = "Text:" if how == {"form": "chat"} else ""  # as it was told to, or nearly
                 monkeypatch.setattr(server, "replies", lambda body: begin + text)
 
+            def reply(monkeypatch, text):
+                monkeypatch.setattr(server, "replies", lambda body: text)
+
             settings = {"model": "toy", "base_url": server.url, "batch_size": 4, **how}
-            engine = Engine(OpenAIGenerator(**settings), say, "sea " * 500)
+            engine = Engine(OpenAIGenerator(**settings), say, "sea " * 500, reply=reply)
+            engine.goes_on = how != {"form": "chat"}
             engine.schema = OpenAIGenerator(**settings, schema="json_schema")
             if how == {"form": "chat"}:
                 engine.lacks["choices_keep_their_order"] = "the choices stand in the prompt, in their order"
@@ -273,6 +283,91 @@ def test_a_text_that_ends_by_itself(engine, say):
     say(" one two three")
     made = engine.generator.generate([replace(ASKED, max_tokens=60)])[0]
     assert (made.text, made.finish) == (" one two three", "stop")
+
+
+TASK = Task(
+    name="tickets",
+    description="Each sample is a message to a shop.",
+    fields=(Field("message", "one sentence", 10, 120),),
+    target=Field("queue", "the desk"),
+    demos=(
+        Sample({"message": "You charged my card twice."}, "billing"),
+        Sample({"message": "It is late."}, "delivery"),
+    ),
+    student=StudentFormat("{message}", "{queue}"),
+    labels=(Label("billing", "money"), Label("delivery", "parcels")),
+)
+TICKET = Request(
+    "You write.", "Demos.\n", "Write one.", "queue: billing\nmessage:", seed=1, max_tokens=200, stop=("\n",)
+)
+TEXT = "I want my money back for the blue lamp."
+REPLIES = {  # what a model writes, and what becomes of it; {} is the text
+    "{}": TEXT,
+    " {}": TEXT,
+    "queue: billing\nmessage: {}": TEXT,
+    "**Queue:** Billing\n\n**Message:** {}": TEXT,
+    "queue\uff1abilling\nmessage\uff1a{}": TEXT,
+    "<message>{}</message>": TEXT,
+    "<queue>billing</queue>\n<message>\n{}\n</message>": TEXT,
+    "### Message\n\n{}": TEXT,
+    "Okay, the user wants one.\nLet me think.\n</think>\n\n{}": TEXT,
+    "<think> Okay, the user wants one. </think> {}": TEXT,
+    "<think>\n\n</think>\n\n{}": TEXT,
+    "[THINK]The customer is angry.[/THINK]{}": TEXT,
+    "<|channel|>analysis<|message|>Easy.<|end|><|start|>assistant<|channel|>final<|message|>{}<|return|>": TEXT,
+    "<|start_header_id|>assistant<|end_header_id|>\n\n{}<|eot_id|>": TEXT,
+    "{}<|im_end|>": TEXT,
+    "{}</s> and more": TEXT,
+    "Sure! Here is a new sample with the requested label:\n\n{}": TEXT,
+    "Sure! Here is one:\n\nqueue: billing\nmessage: {}\n\nLet me know if you need more!": TEXT,
+    "Sure, here's one: {}": TEXT,
+    "Voici un exemple :\n\n{}": TEXT,
+    "1. {}\n2. My lamp is broken.\n3. My card was charged.": TEXT,
+    "1. {}": TEXT,
+    "- {}": TEXT,
+    "```\n{}\n```": TEXT,
+    '```json\n{"queue": "billing", "message": "{}"}\n```': TEXT,
+    '```json {"queue": "billing", "message": "{}"} ```': TEXT,
+    '[{"Queue": "billing", "Message": "{}"}]': TEXT,
+    "\u201c{}\u201d": TEXT,
+    "\u00ab{}\u00bb": TEXT,
+    "\u300c{}\u300d": TEXT,
+    "**{}**": TEXT,
+    "\ufeff\x1b[1m{}\x1b[0m": TEXT,
+    "{} (Note: this sample fits the label billing.)": TEXT,
+    "I think that my money is gone: why?": "I think that my money is gone: why?",
+    '"Paid" is what it says.': '"Paid" is what it says.',
+    "I'm sorry, but I can't find my order.": "I'm sorry, but I can't find my order.",
+    "I paid 1. 20 euros, 2. a fee.": "I paid 1. 20 euros, 2. a fee.",
+    "<think>The user wants one new sample": "only_thinking",
+    "I\u2019m sorry, but I can\u2019t assist with that request.": "refusal",
+    "As an AI language model, I cannot write that.": "refusal",
+    "queue: delivery\nmessage: {}": "wrong_label",
+    '{"queue": "billing", "message": "I want my': "unparsable",
+    "Sure! Here is one:": "unparsable",
+    "I want my m\ufffdney back for the lamp.": "not_unicode",
+    "I want my m\x00ney back for the lamp.": "not_unicode",
+    "\n": "empty",
+}
+
+
+def what_becomes_of(engine, monkeypatch, reply):
+    """The text of the sample in a reply, or the reason why there is none."""
+    (engine.reply or engine.say)(monkeypatch, reply.replace("{}", TEXT))
+    made = engine.generator.generate([TICKET])[0]
+    sample, reason = Checker(TASK).judge(made, "billing", TICKET.answer, "", TASK.demos)
+    return sample.fields["message"] if sample else reason
+
+
+@pytest.mark.parametrize("reply", REPLIES)
+def test_whatever_stands_around_a_sample_is_none_of_it(engine, monkeypatch, reply):
+    if engine.say is None:
+        pytest.skip("this engine's model writes what it likes")
+    if engine.goes_on and "\n" in reply.strip("\n"):
+        pytest.skip("it goes on from the answer, and its first line ends there")
+    if engine.goes_on and reply.strip("\n") != reply:
+        pytest.skip("an empty line ends it at once")
+    assert what_becomes_of(engine, monkeypatch, reply) == REPLIES[reply]
 
 
 def test_the_most_tokens_cut_the_text(engine):

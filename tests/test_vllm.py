@@ -38,6 +38,7 @@ class FakeTokenizer:
     """A token a byte, after a token that begins the text."""
 
     chat_template = None
+    name_or_path = "m"
 
     def __call__(self, text, add_special_tokens=True):
         return types.SimpleNamespace(input_ids=[1] * add_special_tokens + [b + 2 for b in text.encode()])
@@ -228,6 +229,31 @@ def test_how_a_text_ends_is_told(made):
         assert generator.generate([ask()])[0].finish == finish
 
 
+def test_what_the_model_wrote_goes_through_the_reader(made, monkeypatch):
+    texts = iter(["<think>a</think> a river", " a river<|im_end|>\nmore", "<think>a", " \u201ca river"])
+    plain = FakeLLM.step
+
+    def writes(self):
+        found = plain(self)
+        found[-1].outputs[0].text = next(texts)
+        return found
+
+    monkeypatch.setattr(FakeLLM, "step", writes)
+    found = VLLMGenerator("m").generate([ask(f"Write {i}.") for i in range(4)])[::-1]  # the last one ends first
+    assert [c.text for c in found] == ["a river", " a river", "<think>a", " \u201ca river"]
+    assert [c.reason for c in found] == ["", "", "only_thinking", ""]
+
+
+def test_special_tokens_end_a_text_but_for_those_of_thinking(made, monkeypatch):
+    token = lambda text, special: type("Token", (str,), {"special": special})(text)  # noqa: E731
+    added = {5: token("<|im_end|>", True), 6: token("[THINK]", True), 7: token("<tag>", False)}
+    monkeypatch.setattr(FakeTokenizer, "added_tokens_decoder", added, raising=False)
+    monkeypatch.setattr(FakeTokenizer, "eos_token_id", 3, raising=False)
+    VLLMGenerator("m").generate([ask(stop=("\n",))])
+    ((_, how, _),) = asked(made)
+    assert (how["stop"], how["stop_token_ids"], how["skip_special_tokens"]) == (["\n"], [3, 5], False)
+
+
 def test_sampling_settings_reach_vllm(made):
     generator = VLLMGenerator("m", temperature=0.7, top_k=40, top_p=0.95)
     generator.generate([ask(seed=5, max_tokens=9, stop=("\n", "END")), ask(seed=6, greedy=True)])
@@ -248,8 +274,12 @@ def test_no_temperature_is_greedy(made):
 @pytest.mark.parametrize("form", ["auto", "chat", "completion"])
 def test_the_form_of_a_prompt(made, monkeypatch, form, template):
     monkeypatch.setattr(FakeTokenizer, "chat_template", template)
+    if form == "chat" and template is None:
+        with pytest.raises(ConfigError, match="no chat template"):
+            VLLMGenerator("m", form=form).generate([ask()])
+        return
     VLLMGenerator("m", form=form).generate([ask()])
-    chat = form == "chat" or (form == "auto" and template is not None)
+    chat = form != "completion" and template is not None
     wanted = "<system>You write.<user>Demos. Write one.<assistant>text:" if chat else ask().text
     assert asked(made)[0][0] == wanted
     assert made[0].asked[0][0].count(1) == (0 if chat else 1)  # a template begins the text itself

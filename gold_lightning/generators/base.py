@@ -77,8 +77,9 @@ class Request:
         """Names of all lines of the sample that is asked for."""
         if self.schema:
             return tuple(json.loads(self.schema).get("properties", ()))
-        begun = (line.partition(":") for line in self.answer.split("\n"))
-        return (*(name for name, colon, _ in begun if name and colon), *(line.rstrip(":") for line in self.lines))
+        lines = (line.partition(":") for line in self.answer.split("\n"))
+        begun = tuple(name for name, colon, _ in lines if name and colon)
+        return (*begun, *(line.rstrip(":") for line in self.lines)) if begun else ()
 
     def read(self, content: Any, *, fresh: bool = False, thought: bool = False) -> Reply:
         """Reads a reply to this request. Every engine passes what its model wrote through here.

@@ -21,7 +21,16 @@ from torch import Tensor
 from gold_lightning.errors import ConfigError, GoldError
 from gold_lightning.generators.base import Completion, Generator, Request
 from gold_lightning.generators.choice_tree import ChoiceTree, score_tree
-from gold_lightning.generators.encoding import check_model, check_sampling, encode, excess, refuse_excess
+from gold_lightning.generators.encoding import (
+    Decoded,
+    check_model,
+    check_sampling,
+    decode,
+    encode,
+    end_tokens,
+    excess,
+    refuse_excess,
+)
 from gold_lightning.generators.identity import model_name, revision
 from gold_lightning.generators.shared_prefix import NAME, PrefixGroup, Witness, register
 from gold_lightning.paths import expand
@@ -113,7 +122,10 @@ class _Text:
         self.tokens: list[int] = []
         self.ended = False
         self._request, self._tokenizer, self._ends = request, tokenizer, ends
-        self._text = ""
+        self._decoded = Decoded(tokenizer)
+        self._stopped: int | None = None  # where in the text it was ended
+        self._searched = 0  # up to where the text holds no stop
+        self._overlap = max(map(len, request.stop), default=1) - 1
         self._finish: Literal["stop", "length"] = "length"
         self._lines = list(request.lines)  # beginnings that are still to come
         self._due: list[int] = []  # tokens that come next, whatever the model likes
@@ -124,15 +136,16 @@ class _Text:
         if self._due:
             self._write(self._due.pop(0))
             if not self._due:
-                self._value_at = len(self._text)
+                self._value_at = len(self._decoded.text)
             return
         over = token in self._ends
-        text = self._text if over else self._decode([*self.tokens, token])
+        written = self._decoded.text
+        text = written if over else self._decoded.with_next(token)
         one_line = bool(self._lines) if self._request.open_end else bool(self._request.lines)
         line_end = text.find("\n", self._value_at) if one_line else -1
         if self._lines and (over or line_end >= 0):
             # One token may hold a line's last letters as well as its end.
-            rest = "" if over else text[:line_end].removeprefix(self._text)
+            rest = "" if over else text[:line_end].removeprefix(written)
             begin = f"{rest}\n{self._lines.pop(0)}"
             self._due = list(self._tokenizer(begin, add_special_tokens=False).input_ids)
             self._write(self._due.pop(0))
@@ -140,25 +153,27 @@ class _Text:
             self._end()
         else:
             self._write(token)
-            stops = [at for at in (line_end, *(text.find(stop) for stop in self._request.stop)) if at >= 0]
-            if stops:
-                self._text = text[: min(stops)]
+            stops = [text.find(stop, self._searched) for stop in self._request.stop]
+            self._searched = max(0, len(text) - self._overlap)
+            if ends := [at for at in (line_end, *stops) if at >= 0]:
+                self._stopped = min(ends)
                 self._end()
 
     def completion(self, prompt_tokens: int) -> Completion:
         """What has come of it."""
-        return Completion(self._text, prompt_tokens, len(self.tokens), self._finish)
+        whole = decode(self._tokenizer, self.tokens) if self._stopped is None else self._decoded.text
+        text = whole[: self._stopped]
+        reply = self._request.read(text)
+        finish = "stop" if reply.ended else self._finish
+        return Completion(reply.text, prompt_tokens, len(self.tokens), finish, reason=reply.reason)
 
     def _write(self, token: int) -> None:
         self.tokens.append(token)
-        self._text = self._decode(self.tokens)
+        self._decoded.add(token)
         self.ended = len(self.tokens) >= self._request.max_tokens
 
     def _end(self) -> None:
         self.ended, self._finish = True, "stop"
-
-    def _decode(self, tokens: list[int]) -> str:
-        return str(self._tokenizer.decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False))
 
 
 class TransformersGenerator(Generator):
@@ -322,7 +337,7 @@ class TransformersGenerator(Generator):
         # One number a row and step, drawn before anything runs: no batch-mate can change a row's luck.
         luck = torch.stack([torch.rand(longest, generator=torch.Generator().manual_seed(r.seed)) for r in requests])
         greedy = torch.tensor([r.greedy or self.temperature == 0 for r in requests])
-        ends = _end_tokens(model, tokenizer)
+        ends = end_tokens(tokenizer, model.config, model.generation_config)
         texts = [_Text(request, tokenizer, ends) for request in requests]
         alive = list(range(len(requests)))
         for step in range(longest):
@@ -501,14 +516,6 @@ def _common(prompts: Sequence[list[int]], rows: Sequence[int]) -> int:
     while size < limit and first[size] == last[size]:
         size += 1
     return size
-
-
-def _end_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> set[int]:
-    found: set[int] = set()
-    config = model.generation_config
-    for value in (tokenizer.eos_token_id, config.eos_token_id if config is not None else None):
-        found.update(value if isinstance(value, list) else [value] if value is not None else [])
-    return found
 
 
 def _check_device(device: str) -> None:

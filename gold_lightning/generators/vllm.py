@@ -20,8 +20,16 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 
 from gold_lightning.errors import ConfigError, GoldError, require
-from gold_lightning.generators.base import Completion, Generator, Request, telling
-from gold_lightning.generators.encoding import check_model, check_sampling, encode, excess, refuse_excess
+from gold_lightning.generators.base import Completion, Finish, Generator, Request, telling
+from gold_lightning.generators.encoding import (
+    check_model,
+    check_sampling,
+    encode,
+    end_tokens,
+    excess,
+    has_thinking_tokens,
+    refuse_excess,
+)
 from gold_lightning.generators.identity import model_name, revision
 from gold_lightning.paths import expand
 
@@ -213,6 +221,10 @@ class VLLMGenerator(Generator):
         tokenizer = llm.get_tokenizer()
         prompts = [self._encode(r, tokenizer) for r in requests]
         refuse_excess(requests, prompts, tokenizer, llm.model_config.max_model_len, self.model)
+        # vLLM leaves special tokens out of texts and goes on behind them, but for those that it is told.
+        ends: dict[str, Any] = {"stop_token_ids": ids} if (ids := sorted(end_tokens(tokenizer))) else {}
+        if has_thinking_tokens(tokenizer):
+            ends["skip_special_tokens"] = False
         parts: list[_Part] = []
         choices: dict[int, list[Sequence[int]]] = {}
         cut = {
@@ -224,7 +236,7 @@ class VLLMGenerator(Generator):
                 choices[at] = cut[request.choices]
                 parts += _questions(at, prompt, choices[at])
             else:
-                parts.append(_Part(at, prompt, self._params(request)))
+                parts.append(_Part(at, prompt, self._params(request, ends)))
         left = Counter(part.at for part in parts)
         found: dict[int, dict[tuple[int, ...], float]] = {at: {} for at in choices}
         for part, output in self._run(llm, parts):
@@ -232,9 +244,10 @@ class VLLMGenerator(Generator):
             if written.finish_reason not in ("stop", "length"):
                 raise GoldError(f"vLLM gave up a request ({written.finish_reason}); its own messages say why")
             if part.at not in choices:
-                finish: Literal["stop", "length"] = "length" if written.finish_reason == "length" else "stop"
-                size = len(output.prompt_token_ids)
-                yield part.at, Completion(written.text, size, len(written.token_ids), finish)
+                reply = requests[part.at].read(written.text)
+                finish: Finish = "length" if written.finish_reason == "length" and not reply.ended else "stop"
+                counts = len(output.prompt_token_ids), len(written.token_ids)
+                yield part.at, Completion(reply.text, *counts, finish, reason=reply.reason)
                 continue
             found[part.at] |= {(*part.begin, t): written.logprobs[0][t].logprob for t in part.tokens}
             left[part.at] -= 1
@@ -316,7 +329,7 @@ class VLLMGenerator(Generator):
         # An object is written whole, in place of what the answer begins.
         return encode(replace(request, answer="") if self._follows(request) else request, tokenizer, self.form)
 
-    def _params(self, request: Request) -> Any:
+    def _params(self, request: Request, ends: Mapping[str, Any]) -> Any:
         from vllm import SamplingParams
         from vllm.sampling_params import StructuredOutputsParams
 
@@ -326,7 +339,7 @@ class VLLMGenerator(Generator):
         if self._follows(request):
             how["structured_outputs"] = StructuredOutputsParams(json=request.schema)
         else:
-            how["stop"] = list(request.stop)
+            how |= {"stop": list(request.stop), **ends}
         return SamplingParams(**how, seed=request.seed, max_tokens=request.max_tokens)
 
     def _run(self, llm: Any, parts: Sequence[_Part]) -> Iterator[tuple[_Part, Any]]:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Collection
 from typing import NamedTuple
 
-__all__ = ["Answer", "is_thinking_tag", "without_thinking"]
+__all__ = ["Answer", "is_thinking_tag", "without_open_thinking", "without_thinking"]
 
 _WORDS = (
     r"(?P<word>think(?:ing)?(?:_never_used_\w+)?|thoughts?|thought[ _-]process|chain[ _-]of[ _-]thought|cot"
@@ -39,6 +39,14 @@ _ANNOUNCED = (
 )
 
 
+_ENDS = {f"<{word}>": f"</{word}>" for word in ("think", "thinking", "thought", "reasoning", "seed:think")} | {
+    "[THINK]": "[/THINK]",
+    "\u25c1think\u25b7": "\u25c1/think\u25b7",
+    "<|START_THINKING|>": "<|END_THINKING|>",
+    "<|begin_of_thought|>": "<|end_of_thought|>",
+}
+
+
 class Answer(NamedTuple):
     """A reply without its thinking.
 
@@ -56,6 +64,17 @@ class Answer(NamedTuple):
 def is_thinking_tag(text: str) -> bool:
     """Whether a text is one tag that begins or ends thinking."""
     return any(tag.fullmatch(text) for tag in _TAGS)
+
+
+def without_open_thinking(prompt: str) -> str:
+    """A prompt behind which an answer begins, for one that ends where a model would think first."""
+    begun = prompt.rstrip()
+    if begun.endswith("<|start|>assistant"):  # gpt-oss names its channel first
+        return f"{begun}<|channel|>final<|message|>"
+    for opening, closing in _ENDS.items():
+        if begun.casefold().endswith(opening.casefold()):
+            return f"{begun}\n\n{closing}\n\n"
+    return prompt
 
 
 def without_thinking(text: str, names: Collection[str] = (), prompt: str = "") -> Answer:
