@@ -225,7 +225,9 @@ class Synthesizer:
         if self._decontaminator:
             rows = self._decontaminator().fingerprint()
             depends = depends | {"decontamination": digest([OVERLAP_WORDS, rows])}
-        task = {k: v for k, v in self.task.to_dict().items() if k not in ("metrics", "test", "validation")}
+        # How the student sees a sample changes none. Earlier versions took it for a part of the task.
+        before = {k: v for k, v in self.task.to_dict().items() if k not in ("metrics", "test", "validation")}
+        task = {k: v for k, v in before.items() if k != "student"}
         store.take_over(
             kind,
             {
@@ -235,7 +237,7 @@ class Synthesizer:
                 "seed": digest(self.seed),
                 **depends,
             },
-            {"generator": [digest(was) for was in self.generator.earlier_fingerprints()]},
+            {"task": [digest(before)], "generator": [digest(was) for was in self.generator.earlier_fingerprints()]},
         )
         self._remember_before(round_, kind)
         self._remember(store.accepted(kind))

@@ -1,5 +1,6 @@
 """The loop from prompts to stored samples, with a scripted generator."""
 
+import json
 import random
 from collections import Counter
 from dataclasses import replace
@@ -10,7 +11,7 @@ from gold_lightning.generators import ScriptedGenerator
 from gold_lightning.plan import Plan
 from gold_lightning.pool import FeedbackPool, PoolEntry
 from gold_lightning.prompt import render
-from gold_lightning.store import RoundStore, read_lines
+from gold_lightning.store import RoundStore, digest, read_lines
 from gold_lightning.synthesis import Synthesizer
 from gold_lightning.task import Field, Hints, Sample, StudentFormat, Task, TestData
 from gold_lightning.task_file import load_task
@@ -740,3 +741,21 @@ def test_a_required_check_without_an_answer_is_a_reject(tmp_path):
     with pytest.raises(QuotaError, match="label_unchecked"):
         synthesizer.train(0, FeedbackPool(), 0.0)
     assert set(synthesizer.store(0).rejects("train")) == {"label_unchecked"}
+
+
+def test_how_a_student_sees_samples_changes_none_of_them(tmp_path):
+    make(tmp_path).train(0, FeedbackPool(), 0.0)
+    longer = replace(TASK, student=replace(TASK.student, max_input_tokens=TASK.student.max_input_tokens + 8))
+    generator = NewsWriter()
+    assert make(tmp_path, generator, task=longer).train(0, FeedbackPool(), 0.0)
+    assert not generator.requests
+
+
+def test_a_run_of_a_version_that_took_it_for_a_part_of_the_task_goes_on(tmp_path):
+    make(tmp_path).train(0, FeedbackPool(), 0.0)
+    path = RoundStore(tmp_path, 0, read_only=True).folder / "fingerprint_train.json"
+    earlier = {k: v for k, v in TASK.to_dict().items() if k not in ("metrics", "test", "validation")}
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"task": digest(earlier)}))
+    make(tmp_path, generator := NewsWriter()).train(0, FeedbackPool(), 0.0)
+    assert not generator.requests
+    make(tmp_path).train(1, FeedbackPool(), 0.0)
