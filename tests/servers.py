@@ -32,13 +32,13 @@ class Fault:
             then the end), ``hang`` (nothing), ``drip`` (a byte now and then), ``body`` (a good status and this body).
         status: Of the answer.
         headers: More headers of it.
-        body: Its body; a JSON error by default.
+        body: Its body, a text or bytes; a JSON error by default.
     """
 
     kind: str = "status"
     status: int = 500
     headers: tuple[tuple[str, str], ...] = ()
-    body: str = ""
+    body: str | bytes = ""
 
 
 @dataclass
@@ -182,9 +182,14 @@ class FakeServer:
             status, data = fault.status, {"error": {"message": f"told to fail{JUNK}\nwith a second line"}}
         elif fault and fault.kind in ("half", "drip"):
             status, data = self._judge(call)
-        body = fault.body.encode() if fault and fault.body else json.dumps(data).encode()
-        head = f"HTTP/1.1 {status} X\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
-        head += "".join(f"{k}: {v}\r\n" for k, v in (fault.headers if fault else ()))
+        body = fault.body if fault and fault.body else json.dumps(data)
+        body = body.encode() if isinstance(body, str) else body
+        headers = {
+            "Content-Type": "application/json",
+            "Content-Length": len(body),
+            **dict(fault.headers if fault else ()),
+        }
+        head = f"HTTP/1.1 {status} X\r\n" + "".join(f"{k}: {v}\r\n" for k, v in headers.items())
         writer.write(head.encode() + b"\r\n")
         if fault and fault.kind == "half":
             writer.write(body[: len(body) // 2])

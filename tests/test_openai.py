@@ -7,6 +7,7 @@ import email.utils
 import itertools
 import json
 import logging
+import math
 import random
 import re
 import sys
@@ -301,8 +302,70 @@ FILTERS = {
         200,
         {"choices": [], "prompt_filter_results": [{"content_filter_results": {"hate": {"filtered": True}}}]},
     ),
+    "litellm": (400, {"error": {"message": "litellm.ContentPolicyViolationError: refused", "code": "400"}}),
+    "deepseek": (400, {"error": {"message": "Content Exists Risk", "code": "invalid_request_error"}}),
+    "anthropic": (400, {"error": {"message": "Output blocked by content filtering policy"}}),
+    "legal": (451, {"error": {"message": "no"}}),
+    "a body that says it": (
+        200,
+        {"choices": None, "base_resp": {"status_code": 1026, "status_msg": "input new_sensitive"}},
+    ),
     "in a choice": (200, {"choices": [{"error": {"code": 403, "message": "input was flagged"}, "message": None}]}),
 }
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "latin-1"])
+def test_an_answer_is_read_in_its_encoding(server, encoding):
+    text = json.dumps(json.loads(reply_of("Das Päckchen ist müde.")), ensure_ascii=False)
+    headers = (("Content-Type", f"application/json; charset={encoding}"),)
+    server.faults = lambda call: Fault("body", body=text.encode(encoding), headers=headers)
+    assert engine(server).generate([ASKED])[0].text == "Das Päckchen ist müde."
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"content": "", "reasoning_details": [{"type": "reasoning.text", "text": "Okay"}]},
+        {"content": None, "reasoning": {"content": "Okay"}},
+        {"content": None, "thinking_blocks": [{"type": "thinking", "thinking": "Okay"}]},
+    ],
+    ids=str,
+)
+def test_thinking_is_told_apart_in_any_form(server, message):
+    body = {"choices": [{"message": message, "finish_reason": "length"}]}
+    assert made_of(server, json.dumps(body)).reason == "only_thinking"
+
+
+def test_tokens_of_thinking_tell_that_a_model_only_thought(server):
+    usage = {"prompt_tokens": 5, "completion_tokens": 60, "completion_tokens_details": {"reasoning_tokens": 60}}
+    body = {"choices": [{"message": {"content": ""}, "finish_reason": "length"}], "usage": usage}
+    assert made_of(server, json.dumps(body)).reason == "only_thinking"
+
+
+def test_a_text_beside_a_call_of_a_tool_is_none(server):
+    body = json.loads(reply_of("Let me look that up."))
+    body["choices"][0]["message"]["tool_calls"] = [{"function": {"name": "f", "arguments": "{}"}}]
+    assert made_of(server, json.dumps(body)).text == ""
+    body["choices"][0]["message"]["tool_calls"] = []
+    assert made_of(server, json.dumps(body)).text == "Let me look that up."
+
+
+@pytest.mark.parametrize(
+    "usage", [{"prompt_tokens": 7.0, "completion_tokens": 3.0}, {"input_tokens": 7, "output_tokens": 3}], ids=str
+)
+def test_tokens_are_counted_in_any_form(server, usage):
+    made = made_of(server, json.dumps(json.loads(reply_of("a")) | {"usage": usage}))
+    assert (made.prompt_tokens, made.completion_tokens) == (7, 3)
+
+
+def test_a_part_that_stands_for_a_list_is_read(server):
+    body = {"choices": [{"message": {"content": {"type": "text", "text": "a"}}, "finish_reason": "stop"}]}
+    assert made_of(server, json.dumps(body)).text == "a"
+
+
+def test_a_redirect_says_where_it_points(server):
+    server.faults = lambda call: Fault(status=307, headers=(("Location", "/api/v1/chat/completions"),))
+    assert "/api/v1/chat/completions; set data.generator.init_args.base_url to where" in message_of(engine(server))
 
 
 @pytest.mark.parametrize("name", FILTERS)
@@ -329,11 +392,183 @@ def test_no_choices_again_and_again_are_what_a_filter_leaves(server, choices):
     assert (made.prompt_tokens, made.completion_tokens) == (21, 0)  # all tries were paid for
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"native_finish_reason": "SAFETY"},
+        {"content_filter_results": {"hate": {"filtered": True, "severity": "high"}}},
+        {"content_filter_results": {"hate": {"filtered": True}}, "finish_reason": None},
+    ],
+    ids=str,
+)
+def test_what_a_filter_cut_is_not_whole_whatever_the_end_is_called(server, change):
+    body = json.loads(reply_of("half a sen"))
+    body["choices"][0] |= change
+    assert made_of(server, json.dumps(body)).finish == "filtered"
+
+
+def test_an_end_is_the_models_own_where_a_router_tells_another(server):
+    body = json.loads(reply_of("half a sen"))
+    body["choices"][0]["native_finish_reason"] = "MAX_TOKENS"
+    assert made_of(server, json.dumps(body)).finish == "length"
+    body["choices"][0]["native_finish_reason"] = "a word that nobody knows"
+    assert made_of(server, json.dumps(body)).finish == "stop"
+
+
+@pytest.mark.parametrize("end", [None, "stop"])
+def test_an_error_beside_a_half_text_is_no_answer(server, end):
+    body = json.loads(reply_of("half a", end)) | {"error": {"code": 502, "message": "Provider disconnected"}}
+    made = made_of(server, json.dumps(body))
+    assert (made.finish, made.text) == ("failed", "")
+    body["error"] = {"message": "a warning"}
+    assert made_of(server, json.dumps(body)).finish == ("stop" if end else "failed")
+
+
+@pytest.mark.parametrize("at", ["choice", "reply"])
+def test_an_error_in_an_answer_that_no_call_can_mend_ends_the_run(server, at):
+    body = json.loads(reply_of("", "error"))
+    held = body["choices"][0] if at == "choice" else body
+    held["error"] = {"code": 402, "message": "Insufficient credits"}
+    server.faults = lambda call: Fault("body", body=json.dumps(body))
+    assert "no credit left" in message_of(engine(server))
+    assert len(server.calls) == 1
+
+
+REFUSALS = [
+    Fault(status=400),
+    Fault(status=422),
+    Fault(status=403, body="<html><title>Request blocked</title></html>"),
+    Fault(status=400, body=json.dumps({"error": "words that nobody knows"})),
+]
+
+
+@pytest.mark.parametrize("fault", REFUSALS, ids=lambda f: f"{f.status} {f.body}")
+def test_one_prompt_that_is_refused_in_unknown_words_does_not_end_the_run(server, fault):
+    server.faults = lambda call: fault if "number 0." in str(call.body) else None
+    server.delay = lambda call: 0.0 if "number 0." in str(call.body) else 0.1  # a refusal comes first
+    made = engine(server, concurrency=2).generate(many(4))
+    assert [c.finish for c in made] == ["filtered", "stop", "stop", "stop"]
+    assert len(server.calls) == 4
+
+
+@pytest.mark.parametrize("fault", REFUSALS, ids=lambda f: f"{f.status} {f.body}")
+def test_what_is_refused_to_all_ends_the_run_with_no_call_more(server, fault):
+    server.faults = lambda call: fault
+    with pytest.raises(GoldError, match=f"HTTP {fault.status}"):
+        engine(server, concurrency=2).generate(many(8))
+    assert len(server.calls) <= 4
+
+
+def test_a_refusal_of_likelihoods_is_not_one_of_a_prompt(server):
+    server.faults = lambda call: Fault(status=400) if "echo" in call.body else None
+    generator = engine(server, form="completion")
+    generator.generate(many(2))
+    with pytest.raises(GoldError, match="label_agreement to off"):
+        generator.generate([LABELS])
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault(status=500),
+        Fault("reset"),
+        Fault("half"),
+        Fault("body", body='{"choices": [{"mess'),
+        Fault("body", body="not compressed", headers=(("Content-Encoding", "gzip"),)),
+    ],
+    ids=str,
+)
+def test_one_call_that_a_server_breaks_over_each_time_has_failed(server, fault):
+    server.faults = lambda call: fault if "number 0." in str(call.body) else None
+    made = engine(server, retries=3, concurrency=2).generate(many(6))
+    assert [c.finish for c in made] == ["failed"] + ["stop"] * 5
+    with pytest.raises(GoldError, match="after 4 tries"):  # alone, it may be the server
+        engine(server, retries=3).generate(many(1))
+
+
+def test_a_server_that_is_busy_for_one_call_ends_the_run(server):
+    server.faults = lambda call: Fault(status=429) if "number 0." in str(call.body) else None
+    with pytest.raises(GoldError, match="requests_per_minute"):
+        engine(server, retries=2).generate(many(4))
+
+
 def test_an_answer_that_breaks_off_again_and_again_has_failed(server):
     body = json.loads(reply_of("half an", "error"))
     body["choices"][0]["error"] = {"code": 502, "message": "Upstream error"}
     made = made_of(server, json.dumps(body))
     assert (made.finish, made.text, made.completion_tokens) == ("failed", "", 12)
+
+
+def test_an_end_by_a_filter_is_no_label_check(server):
+    made = first_token_of(server, [{"token": "World", "logprob": -0.1}], finish_reason="content_filter")
+    assert (made.finish, made.choice_log_probs) == ("filtered", ())
+
+
+def first_token_of(server, top, **choice):
+    """What a label check comes to by the likeliest first tokens of an answer."""
+    body = {"choices": [{"message": {"content": "x"}, "finish_reason": "length", **choice}]}
+    body["choices"][0]["logprobs"] = {"content": [{"token": "x", "logprob": -1.0, "top_logprobs": top}]}
+    server.faults = lambda call: Fault("body", body=json.dumps(body))
+    return engine(server).generate([replace(LABELS, choices=(" World", " Sports"))])[0]
+
+
+def tops(**likelihoods):
+    return [{"token": token, "logprob": p} for token, p in likelihoods.items()]
+
+
+@pytest.mark.parametrize(
+    ("top", "first", "second"),
+    [
+        (tops(World=-0.1, Sports=float("-inf")), -0.1, float("-inf")),
+        (tops(World=-0.1), -0.1, math.log(1 - math.exp(-0.1))),  # no more than what is left
+        (tops(World=-1.0, The=-1.5), -1.0, -1.5),
+        (tops(**{"▁World": -0.1, "ĠSports": -3.0}), -0.1, -3.0),
+        (tops(**{'"World': -0.1, "**Sports": -3.0}), -0.1, -3.0),
+    ],
+    ids=str,
+)
+def test_a_label_that_is_not_told_gets_no_more_than_is_left(server, top, first, second):
+    assert first_token_of(server, top).choice_log_probs == pytest.approx((first, second))
+
+
+@pytest.mark.parametrize(
+    ("top", "choice"),
+    [
+        (tops(World=float("nan"), Sports=-1.0), {}),
+        (tops(The=-0.0001, World=-12.0, Sports=-14.0), {}),  # it is about to say something else
+        (tops(Okay=-0.1, W=-4.0, S=-5.0), {"message": {"content": None, "reasoning_content": "Okay"}}),
+    ],
+    ids=str,
+)
+def test_likelihoods_of_something_else_are_no_preference(server, top, choice):
+    made = first_token_of(server, top, **choice)
+    assert made.choice_log_probs == ()
+    assert not made.is_answer
+
+
+@pytest.mark.parametrize("p", [3.0, 1e308, float("inf")])
+def test_what_is_above_0_is_no_log_likelihood(server, p):
+    with pytest.raises(GoldError, match="above 0"):
+        first_token_of(server, tops(World=p, Sports=-1.0))
+
+
+def test_one_label_check_without_likelihoods_does_not_end_the_run(server):
+    labels = replace(LABELS, choices=(" World", " Sports"))
+    bare = json.dumps({"choices": [{"message": {"content": ""}, "finish_reason": "stop", "logprobs": None}]})
+    server.faults = lambda call: Fault("body", body=bare) if "odd one" in str(call.body) else None
+    generator = engine(server)
+    assert generator.generate([labels])[0].is_answer
+    assert generator.generate([replace(labels, own="An odd one.")])[0].finish == "failed"
+    with pytest.raises(GoldError, match="no likelihoods"):
+        engine(server).generate([replace(labels, own="An odd one.")])
+
+
+def test_numbers_in_place_of_tokens_tell_no_likelihoods(server):
+    tokens = [f"token_id:{i}" for i in range(30)]
+    told = {"tokens": tokens, "token_logprobs": [None, *([-1.0] * 29)]}
+    body = {"choices": [{"text": "x", "finish_reason": "length", "logprobs": told}]}
+    server.faults = lambda call: Fault("body", body=json.dumps(body))
+    assert "no likelihoods of labels" in message_of(engine(server, form="completion"), LABELS)
 
 
 def test_a_label_check_that_is_refused_has_no_answer(server):
@@ -618,7 +853,7 @@ def test_a_batch_of_which_nearly_a_third_fails_is_whole_and_in_order(server):
         (Fault("reset"), "after 3 tries; is it up"),
         (Fault("hang"), "no whole answer within 0.3 s, after 3 tries"),
         (Fault("drip"), "no whole answer within 0.3 s, after 3 tries"),
-        (Fault("body", body="{"), "no JSON object, after 3 tries"),
+        (Fault("body", body="{"), "no JSON object: {, after 3 tries"),
         (Fault("body", body='{"id": 1}'), "without choices, after 3 tries"),
     ],
     ids=lambda v: v if isinstance(v, str) else v.kind,
@@ -649,7 +884,7 @@ def test_a_host_that_is_not_known_is_not_tried_for_long(monkeypatch):
 
 
 def test_what_was_given_before_an_error_stays_given(server):
-    server.faults = lambda call: Fault(status=500) if call.body["seed"] == 3 else None
+    server.faults = lambda call: Fault(status=500) if call.body["seed"] >= 3 else None  # well until then
     found = []
     with pytest.raises(GoldError):
         for at, _ in engine(server, retries=1, concurrency=1).stream(many(6)):
@@ -710,6 +945,16 @@ def test_a_server_that_refuses_likelihoods_is_told_in_one_line(server):
         (Fault("body", body="<html><title>A chat</title></html>"), "most end in /v1"),
         (Fault("body", body='{"error": {"message": "odd"}}'), "HTTP 200 with an error: odd, after 2 tries"),
         (Fault("body", body='data: {"choices": []}\n\ndata: [DONE]'), "extra: {stream: false}"),
+        (Fault("body", body=': PROCESSING\n\ndata: {"choices": []}\n\n'), "extra: {stream: false}"),
+        (Fault("body", body="event: message\ndata: {}\n\n"), "extra: {stream: false}"),
+        (Fault("body", body="A model is running"), "no JSON object: A model is running, after 2 tries"),
+        (Fault("body", body='"error: no model is loaded"'), "error: no model is loaded"),
+        (Fault("body", body='{"success": false, "message": "Not enough balance"}'), "HTTP 200 with an error: Not eno"),
+        (Fault("body", body='{"code": 1113, "msg": "余额不足", "success": false}'), "no credit left"),
+        (
+            Fault("body", body='{"choices": null, "base_resp": {"status_code": 1004, "status_msg": "login fail"}}'),
+            "key",
+        ),
     ],
     ids=str,
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -46,6 +47,8 @@ def drive(loop: asyncio.AbstractEventLoop, task: asyncio.Task[None], give: Calla
     except BaseException as e:
         give(e)  # a cancelled one has nobody who waits
     finally:
+        with contextlib.suppress(Exception):  # what a broken answer left half read
+            loop.run_until_complete(loop.shutdown_asyncgens())
         loop.run_until_complete(asyncio.sleep(0))  # connections that were closed are let go of in the next turn
         # The threads that look up names are not waited for: one may hang, and it holds nothing of ours.
         loop.close()

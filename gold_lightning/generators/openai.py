@@ -47,8 +47,15 @@ _KEY = "data.generator.init_args."
 _BYTES_PER_TOKEN = 4  # of English under a large vocabulary; only estimates stand on it
 _CLOSING = 5.0  # seconds that an iterator which is closed waits for its connections to close
 _MOST_STOPS = 4  # the interface takes no more; what is beyond is cut off here
+_AROUND = " \t\n\r\"'`*“”▁ĠĊ"  # stand before a label or as a tokenizer's spaces, and are none of it
+_ROUNDING = 0.01  # how far above 0 a log-likelihood may be by rounding
+_LEAST_MASS = 1e-4  # of the labels' likelihoods, below which the model is about to say something else
 _TOP = 20  # of how many first tokens the interface tells the likelihood
 _Counts = tuple[int, int]  # tokens of prompt and completion
+
+
+class _NoScoresError(GoldError):
+    """The server tells no likelihoods of labels."""
 
 
 class OpenAIGenerator(Generator):
@@ -170,6 +177,7 @@ class OpenAIGenerator(Generator):
         # Of a list the first URL: the others have the same model.
         self._server, self._origin = server or addresses[0].place_without_port, server or addresses[0].place
         self._said: set[str] = set()  # what was logged, which is logged once
+        self._has_scored = False  # whether the server has told likelihoods of labels
 
     def fingerprint(self) -> dict[str, Any]:
         names = ("model", "form", "temperature", "top_p", "schema", "continue_answer", "system", "extra")
@@ -296,8 +304,19 @@ class OpenAIGenerator(Generator):
             body = self._body(request, self._prompt(replace(request, own=own, answer="")), 1)
             body |= {"logprobs": True, "top_logprobs": _TOP}
             (_, reply), counts = await self._call(run, body, request)
+            if finish_reason(reply, None, request) == "filtered":
+                return Completion("", *counts, "filtered")
+            if thought_apart(reply):  # it is the first token of the thinking
+                return Completion("", *counts)
             first = at_path(at_path(reply, "logprobs", "content", 0), "top_logprobs")
-            return Completion("", *counts, choice_log_probs=self._first_tokens(first, names))
+            try:
+                log_probs = self._first_tokens(first, names)
+            except _NoScoresError:
+                if not self._has_scored:
+                    raise
+                return Completion("", *counts, "failed")
+            self._has_scored = True
+            return Completion("", *counts, choice_log_probs=log_probs)
 
         async def one(choice: str) -> tuple[list[Scored], tuple[int, int]]:
             asked = replace(request, answer=request.answer + choice)
@@ -322,9 +341,13 @@ class OpenAIGenerator(Generator):
         its own. Where no name is among them, there is nothing to tell.
         """
         told = [(at_path(t, "token"), at_path(t, "logprob")) for t in first] if isinstance(first, list) else []
-        tokens = [(t.strip().casefold(), float(p)) for t, p in told if isinstance(t, str) and is_number(p)]
+        tokens = [(t.strip(_AROUND).casefold(), float(p)) for t, p in told if isinstance(t, str) and is_number(p)]
         if not tokens:
             raise self._no_scores("its answers hold no top_logprobs")
+        if max(p for _, p in tokens) > _ROUNDING:
+            raise self._no_scores("its top_logprobs are above 0, which no log-likelihood is")
+        if len(tokens) < len(told):  # what is no number may be a label's
+            return ()
         mass, shared = [0.0] * len(names), 0.0
         for token, p in tokens:
             fits = [i for i, name in enumerate(names) if token and name.casefold().startswith(token)]
@@ -334,13 +357,18 @@ class OpenAIGenerator(Generator):
                 shared += math.exp(p)
         if shared > sum(mass):
             raise self._no_scores(f"the first token of its answers does not tell {' from '.join(names)}")
-        if not any(mass):  # it would not answer with a label: thinking, or a phrase before it
+        if sum(mass) < _LEAST_MASS:  # it would not answer with a label: thinking, or a phrase before it
             return ()
+        left = 1 - sum(math.exp(p) for _, p in tokens)
         least = min(p for _, p in tokens if p > -math.inf)
-        return tuple(math.log(m) if m > 0 else least for m in mass)
+        least = min(least, math.log(left)) if left > 0 else least
+        # A label that is told to have no mass has none.
+        none = [any(t and name.casefold().startswith(t) for t, p in tokens if p == -math.inf) for name in names]
+        floor = [-math.inf if without else least for without in none]
+        return tuple(math.log(m) if m > 0 else low for m, low in zip(mass, floor, strict=True))
 
-    def _no_scores(self, why: str) -> GoldError:
-        return GoldError(
+    def _no_scores(self, why: str) -> _NoScoresError:
+        return _NoScoresError(
             f"generator {self.model!r} at {self._servers.urls[0]}: no likelihoods of labels from this server "
             f"({printable(why)}); set data.plan.label_agreement to off, or take a server that gives them"
         )
@@ -385,13 +413,13 @@ class OpenAIGenerator(Generator):
         estimate = prompt + (written if isinstance(written, int) else request.max_tokens)
 
         def read(reply: Mapping[str, Any], url: str) -> tuple[tuple[Any, Mapping[str, Any]], _Counts]:
-            content, choice = self._read(reply)
+            content, choice = self._read(reply, url)
             return (content, choice), self._counts(reply, url, prompt, _estimate(str(content)))
 
         path = "/chat/completions" if self.form == "chat" else "/completions"
         return await self._servers.call(run, path, body, estimate, read, bool(request.choices))
 
-    def _read(self, reply: Mapping[str, Any]) -> tuple[Any, Mapping[str, Any]]:
+    def _read(self, reply: Mapping[str, Any], url: str) -> tuple[Any, Mapping[str, Any]]:
         """The content and the choice that a reply holds."""
         told = tuple(n or 0 for n in _told_counts(reply))
         counts = (told[0], told[1])
@@ -403,10 +431,17 @@ class OpenAIGenerator(Generator):
         if found is None:
             raise FailedError("an answer without choices", f"look at {_KEY}model and form")
         content, choice = found
-        if (error := at_path(choice, "error")) and (said := read_error(200, {"error": error}, "")):
-            if said.kind == "filtered":
-                raise FailedError.of_answer(f"an answer with an error: {said.said}", "filtered", counts, tries=1)
-            raise FailedError.of_answer(f"an answer with an error: {said.said}", "failed", counts)
+        for error in (at_path(choice, "error"), at_path(reply, "error")):
+            if not error or (said := read_error(200, {"error": error}, "")) is None:
+                continue
+            if error is not at_path(choice, "error") and not said.coded and finish_reason(choice, None, _ANY):
+                continue  # a warning beside an answer that ended
+            if said.ends_run:
+                raise self._servers.refusal(said, url)
+            ends: tuple[Finish, dict[str, int]] = (
+                ("filtered", {"tries": 1}) if said.kind == "filtered" else ("failed", {})
+            )
+            raise FailedError.of_answer(f"an answer with an error: {said.said}", ends[0], counts, **ends[1])
         if is_tool_call(choice):
             content = ""
         elif finish_reason(choice, None, _ANY) == "failed":
@@ -429,9 +464,14 @@ _ANY = Request("", "", "")
 def _told_counts(reply: Mapping[str, Any]) -> tuple[int | None, int | None]:
     """Tokens of prompt and completion as a server counts them."""
     usage = at_path(reply, "usage")
-    told = [at_path(usage, name) for name in ("prompt_tokens", "completion_tokens")]
-    whole = [n if isinstance(n, int) and not isinstance(n, bool) and n >= 0 else None for n in told]
-    return whole[0], whole[1]
+    names = (("prompt_tokens", "input_tokens"), ("completion_tokens", "output_tokens"))
+    told = [next((n for name in pair if (n := at_path(usage, name)) is not None), None) for pair in names]
+    return _whole(told[0]), _whole(told[1])
+
+
+def _whole(value: Any) -> int | None:
+    """A count, also one that is written as 7.0; ``None`` if it is none."""
+    return int(value) if is_number(value) and 0 <= value < math.inf and value == int(value) else None
 
 
 def _estimate(text: str) -> int:

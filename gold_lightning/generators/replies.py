@@ -84,6 +84,8 @@ def first_choice(reply: Mapping[str, Any], form: str) -> tuple[Any, Mapping[str,
     choice = at_path(reply, "choices", 0)
     held = at_path(choice, "message") if form == "chat" else choice
     content = at_path(held, "content" if form == "chat" else "text")
+    if isinstance(content, dict):
+        content = [content]
     # A call of a tool has no text: that is an empty one.
     if not isinstance(choice, dict) or not isinstance(held, dict | None) or not isinstance(content, str | list | None):
         return None
@@ -106,8 +108,22 @@ def _storable(value: Any) -> Any:
 
 def thought_apart(choice: Mapping[str, Any]) -> bool:
     """Whether a message holds the model's thinking beside its text, as servers with a reasoning parser give it."""
-    told = (at_path(choice, "message", name) for name in ("reasoning_content", "reasoning", "thinking"))
-    return any(isinstance(thinking, str) and thinking.strip() for thinking in told)
+    if any(_holds_text(at_path(choice, "message", name)) for name in _THINKING):
+        return True
+    counts = (at_path(choice, "usage", *path) for path in _THINKING_TOKENS)
+    return any(isinstance(count, int) and count > 0 for count in counts)
+
+
+_THINKING = ("reasoning_content", "reasoning", "thinking", "reasoning_details", "thinking_blocks", "thoughts")
+_THINKING_TOKENS = (("completion_tokens_details", "reasoning_tokens"), ("reasoning_tokens",))
+
+
+def _holds_text(value: Any) -> bool:
+    """Whether a text is in what a message holds: a text itself, or parts of whatever form."""
+    if isinstance(value, str):
+        return bool(value.strip())
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return any(_holds_text(part) for part in parts)
 
 
 def plain_word(word: str) -> str:
@@ -171,6 +187,10 @@ def finish_reason(choice: Mapping[str, Any], completion_tokens: int | None, requ
         ``None`` if neither is told.
     """
     told = next((m for n in _NAMES_OF_END if (m := meaning_of(choice.get(n)))), None)
+    if told in ("stop", None):  # a router may say so of an end that was another one
+        native = choice.get("native_finish_reason")
+        known = isinstance(native, str) and plain_word(native) in _MEANING
+        told = "filtered" if _is_filtered(choice) else (meaning_of(native) if known else None) or told
     if told or completion_tokens is None:
         return told
     return "length" if completion_tokens >= request.max_tokens else "stop"
@@ -181,6 +201,9 @@ _NAMES_OF_END = ("finish_reason", "finishReason", "stop_reason", "stopReason", "
 
 def is_tool_call(choice: Mapping[str, Any]) -> bool:
     """Whether a reply calls a tool or a function in place of answering."""
+    called = at_path(choice, "message", "tool_calls") or at_path(choice, "message", "function_call")
+    if isinstance(called, list | dict) and called:
+        return True
     word = choice.get("finish_reason")
     return isinstance(word, str) and plain_word(word) in ("toolcall", "toolcalls", "tooluse", "functioncall")
 
@@ -190,14 +213,23 @@ def is_blocked(reply: Mapping[str, Any]) -> bool:
     for feedback in (at_path(reply, "prompt_feedback"), at_path(reply, "promptFeedback")):
         if at_path(feedback, "block_reason") or at_path(feedback, "blockReason"):
             return True
+    if at_path(reply, "input_sensitive") is True:
+        return True
     results = at_path(reply, "prompt_filter_results")
-    found = [at_path(r, "content_filter_results") for r in results] if isinstance(results, list) else []
-    return any(at_path(v, "filtered") is True for r in found if isinstance(r, dict) for v in r.values())
+    return any(_is_filtered(result) for result in results) if isinstance(results, list) else False
+
+
+def _is_filtered(value: Any) -> bool:
+    """Whether one of a filter's findings has led to something being withheld."""
+    found = at_path(value, "content_filter_results")
+    return isinstance(found, dict) and any(at_path(finding, "filtered") is True for finding in found.values())
 
 
 def echo_scores(choice: Mapping[str, Any]) -> list[Scored]:
     """Tokens of an echoed prompt, from the first after which all have a likelihood."""
     tokens, scores, at = (at_path(choice, "logprobs", name) for name in ("tokens", "token_logprobs", "text_offset"))
+    if isinstance(tokens, list) and any(isinstance(t, str) and t.startswith("token_id:") for t in tokens):
+        return []  # numbers in place of tokens do not tell where a text begins
     if not isinstance(tokens, list) or not isinstance(scores, list) or len(tokens) != len(scores):
         return []
     told = at_path(choice, "usage", "prompt_tokens")

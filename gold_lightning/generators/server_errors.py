@@ -48,6 +48,8 @@ class ServerError:
         parameter: The member of the call that the server complains of; "" if it names none.
         offered: Names of models that the server offers in its stead.
         wait: Seconds that the error asks to wait; ``None`` if it does not.
+        of_prompt: Whether it may be about this prompt alone: a refusal in words that nobody knows. If others are
+            answered that were asked in the same way, it is.
     """
 
     status: int
@@ -57,6 +59,12 @@ class ServerError:
     parameter: str = ""
     offered: tuple[str, ...] = ()
     wait: float | None = None
+    of_prompt: bool = False
+
+    @property
+    def ends_run(self) -> bool:
+        """Whether no other call will be answered either until somebody changes something."""
+        return self.kind not in ("busy", "filtered", "setting") and self.coded
 
 
 @dataclass(frozen=True)
@@ -125,6 +133,8 @@ _FILTERED = _words(
     r"(input|prompt|request|response|content|output)\b.{0,40}\b(was|were|been|is|got) (flagged|filtered|moderated)",
     r"(input|prompt|request|content|response) (was |is |has been )?(blocked|rejected|withheld) (by|because|due|for)",
     r"trigger\w* .{0,40}content.?filter|content.?filter\w* .{0,20}trigger|flagged as",
+    r"content.?policy.?violation|content.?filter(ing)? polic|content exists risk",
+    r"(in|out)put (new_)?sensitive|legal reasons|high.?risk content",
     r"(inappropriate|prohibited|unsafe) content|content.?moderation|requires moderation|guardrail",
     r"safety (system|filter|reason|guideline|polic|check|rating)|block.?reason|敏感|不安全|不合规",
 )
@@ -143,7 +153,7 @@ _TOO_LONG = _words(
 _WRONG_KEY = _words(
     r"(invalid|incorrect|wrong|missing|expired|bad|no|valid|provide an?) api.?key|subscription key",
     r"api.?key\b.{0,30}\b(not|invalid|expired|missing)|authentication (failed|error|required)",
-    r"(invalid|expired) (\w+ )?(token|credential)|invalid.authorization",
+    r"(invalid|expired) (\w+ )?(token|credential)|invalid.authorization|login fail|carry the api.?(secret.?)?key",
 )
 _NO_MODEL = _words(
     r"model\b.{0,80}\b(not found|does not exist|doesn.t exist|not exist|unknown|decommissioned|no longer)",
@@ -161,6 +171,7 @@ _SYSTEM = _words(
     r"only (the )?\W?user\W? ?(and|,|/|or) ?(the )?\W?(assistant|model)\W? (roles|messages|are)",
     r"must (start|begin) with .{0,12}\buser\b|first message .{0,30}\buser\b|developer instruction",
 )
+_OF_PROMPT = (400, 403, 406, 409, 422)  # statuses by which a server, or a wall before it, refuses one prompt
 _DIRECT = {402: "credit", 407: "proxy", 413: "too_long", 401: "key"}
 # An error of these is never a filter's: the words of a limit or of a wrong key may look like it.
 _NEVER_FILTERED = (401, 402, 404, 405, 407, 408, 413, 429)
@@ -185,7 +196,7 @@ def read_error(status: int, data: Any, text: str) -> ServerError | None:
         if not isinstance(data, dict) or at_path(data, "choices"):
             return None
         told = [data.get(n) for n in ("error", "errors", "detail", "error_message")]
-        if not any(told) and not (data.get("object") == "error" or data.get("type") == "error"):
+        if not (any(told) or data.get("object") == "error" or data.get("type") == "error" or _is_refusal(data)):
             return None
     said = printable(_message(data) or _plain_text(text if data is None else json.dumps(data, ensure_ascii=False)))
     codes = {plain_word(c) for c in _codes(data)}
@@ -197,11 +208,26 @@ def read_error(status: int, data: Any, text: str) -> ServerError | None:
     parameter = next((p for p in _at(data, "param") if p), "")
     offered = next((names for names in _offered(data) if names), ())
     delay = next((d for d in _at(data, "retryDelay") if re.fullmatch(r"\d+(\.\d+)?s", d)), "")  # Gemini's
-    return ServerError(status, said, kind, coded, parameter, offered, float(delay[:-1]) if delay else None)
+    unknown = kind == "setting" or (kind == "key" and not (codes & _CODES["key"] or _WRONG_KEY.search(said)))
+    wait = float(delay[:-1]) if delay else None
+    return ServerError(status, said, kind, coded, parameter, offered, wait, unknown and status in _OF_PROMPT)
+
+
+def _is_refusal(data: Mapping[str, Any]) -> bool:
+    """Whether an answer without an error says in the interface's stead that it failed, as gateways do."""
+    if data.get("success") is False or data.get("ok") is False:
+        return True
+    told = at_path(data, "base_resp", "status_code") or (data.get("code") if _said_beside(data) else 0)
+    return isinstance(told, int | str) and str(told) not in ("0", "200", "", "False", "success", "ok")
+
+
+def _said_beside(data: Mapping[str, Any]) -> bool:
+    return any(isinstance(data.get(name), str) and data[name] for name in ("msg", "message"))
 
 
 def _kind(status: int, codes: set[str], said: str, page: bool) -> ErrorKind:
-    if status not in _NEVER_FILTERED and (codes & _CODES["filtered"] or _FILTERED.search(said)):
+    filtered = codes & _CODES["filtered"] or _FILTERED.search(said) or status == 451
+    if filtered and status not in _NEVER_FILTERED:
         return "filtered"
     if codes & _CODES["credit"] or (_CREDIT.search(said) and status != 500):
         return "credit"
@@ -252,7 +278,7 @@ def _message(value: Any, depth: int = 0) -> str:
 
 _PLACES = (
     "message error detail details errors msg error_message errorMessage error_description reason fault faultstring "
-    "title Message description innererror"
+    "title Message description innererror base_resp status_msg"
 ).split()
 
 
@@ -278,7 +304,9 @@ def _at(data: Any, *names: str) -> Iterator[str]:
 
 
 def _codes(data: Any) -> list[str]:
-    return list(_at(data, "code", "status", "type", "error_type", "err_type", "error_code", "reason", "kind"))
+    return list(
+        _at(data, "code", "status_code", "status", "type", "error_type", "err_type", "error_code", "reason", "kind")
+    )
 
 
 def _offered(data: Any) -> Iterator[tuple[str, ...]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import math
@@ -11,9 +12,9 @@ import random
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
 from gold_lightning.errors import ConfigError, GoldError
 from gold_lightning.generators.base import Finish
@@ -31,7 +32,10 @@ _T = TypeVar("_T")
 _log = logging.getLogger(__name__)
 _KEY = "data.generator.init_args."
 _TAKEN = ("accept", "content-length", "content-type", "host", "transfer-encoding", "connection")  # headers of calls
+_STREAM = re.compile(r"\s*(data|event|id|retry)?:")  # of server-sent events, whose comments begin with a colon
+_BROKEN = (500, 502, 504)  # statuses of a server that breaks over one call, or over all
 _LONGEST_BACKOFF = 30.0  # seconds
+_LOOK = 0.02  # seconds between two looks at whether another call was answered
 _ANSWER_TRIES = 3  # of a call whose answer holds none: a filter's stays as it is, and the server is well
 
 
@@ -45,6 +49,7 @@ class FailedError(Exception):
         tries: Most tries of such a call; ``None`` for as many as any other has.
         finish: How the request counts when its tries are spent; ``None`` if that ends the run.
         counts: Tokens of prompt and completion that the failed try took.
+        of_call: Whether it may be about this call alone, of a server that is well.
     """
 
     def __init__(
@@ -55,15 +60,29 @@ class FailedError(Exception):
         tries: int | None = None,
         finish: Finish | None = None,
         counts: tuple[int, int] = (0, 0),
+        of_call: bool = False,
     ) -> None:
         super().__init__(reason)
         self.reason, self.advice, self.wait = reason, advice, wait
-        self.tries, self.finish, self.counts = tries, finish, counts
+        self.tries, self.finish, self.counts, self.of_call = tries, finish, counts, of_call
 
     @classmethod
     def of_answer(cls, reason: str, finish: Finish, counts: tuple[int, int], tries: int = _ANSWER_TRIES) -> FailedError:
         """An answer that holds none, of a server that is well otherwise."""
         return cls(reason, tries=tries, finish=finish, counts=counts)
+
+
+class _RefusedError(GoldError):
+    """A refusal that may be of one prompt: it ends the run unless others are answered.
+
+    Args:
+        message: What ends the run.
+        reason: What the server said.
+    """
+
+    def __init__(self, message: str, reason: str) -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class UnansweredError(Exception):
@@ -145,6 +164,7 @@ class Run:
     key: str = field(repr=False)
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)  # calls wait for their share in the order they came
     told: bool = False  # whether it was said that calls are tried again
+    refused: int = 0  # calls that wait to see whether others are answered
 
 
 class Servers:
@@ -159,6 +179,7 @@ class Servers:
         self.how = how
         self._servers = [_Server(address) for address in addresses]
         self._requests, self._tokens = Pace(how.requests_per_minute), Pace(how.tokens_per_minute)
+        self._answered = {False: 0, True: 0}  # calls that were answered: those for texts, and those for likelihoods
         self._luck = random.Random()  # of waits alone: what is drawn here must not change what others draw
 
     @property
@@ -223,10 +244,12 @@ class Servers:
         """
         content = json.dumps(body).encode()  # ASCII: half a surrogate pair in a prompt is no reason to fall
         spent, tries, alike = (0, 0), 0, 0  # alike: tries that came to an answer which holds none
+        answered = 0  # how many calls had been when this one began
         while True:
             tries += 1
             async with run.slots:
                 server = await self._next_server(run, estimate, tries)
+                answered = self._answered[scoring] if tries == 1 else answered
                 server.begun += 1
                 server.in_flight += 1
                 used = 0
@@ -235,10 +258,15 @@ class Servers:
                     found, counts = read(reply, server.url)
                     used = sum(counts)
                     server.avoid_until = 0.0
+                    self._answered[scoring] += 1
                     return found, _sum(spent, counts)
                 except FailedError as e:
                     failed = e
                     used, spent = sum(e.counts), _sum(spent, e.counts)
+                except _RefusedError as e:
+                    if not await self._answers_others(run, scoring):
+                        raise
+                    raise UnansweredError(e.reason, "filtered", spent) from None
                 finally:
                     server.in_flight -= 1
                     self._tokens.correct(used - estimate)
@@ -260,8 +288,20 @@ class Servers:
                 await asyncio.sleep(self._backoff(tries) * self._luck.uniform(0.5, 1.0))
         if failed.finish is not None:
             raise UnansweredError(failed.reason, failed.finish, spent)
+        if failed.of_call and self._answered[scoring] > answered:  # the server is well, but for this call
+            raise UnansweredError(f"{failed.reason}, after {tries} tries", "failed", spent)
         after = f", after {tries} tries" if tries > 1 else ""
         raise GoldError(f"generator {self.how.model!r} at {server.url}: {failed.reason}{after}; {failed.advice}")
+
+    async def _answers_others(self, run: Run, scoring: bool) -> bool:
+        """Whether calls are answered while one is refused; waits until that is known."""
+        run.refused += 1
+        try:
+            while not self._answered[scoring] and run.refused < sum(server.in_flight for server in self._servers):
+                await asyncio.sleep(_LOOK)
+            return bool(self._answered[scoring])
+        finally:
+            run.refused -= 1
 
     def _backoff(self, tries: int) -> float:
         return min(_LONGEST_BACKOFF, self.how.backoff * 2.0 ** min(tries - 1, 16))
@@ -313,7 +353,8 @@ class Servers:
                 url = f"{server.url}{path}{server.address.query}"
                 answer = await run.client.post(url, content=content, headers=headers)
         except TimeoutError:
-            failed = FailedError(f"no whole answer within {self.how.timeout:g} s", f"raise {_KEY}timeout, or {up}")
+            raise_it = f"raise {_KEY}timeout, or {up}"
+            failed = FailedError(f"no whole answer within {self.how.timeout:g} s", raise_it, of_call=True)
         except httpx.InvalidURL:
             raise GoldError(f"{begin}: no address that can be called; look at {_KEY}base_url") from None
         except httpx.RequestError as e:
@@ -334,7 +375,9 @@ class Servers:
             else:
                 # A name that is not known hardly will be; other URLs are tried meanwhile.
                 tries = 3 if re.search("not known|nodename nor servname|getaddrinfo failed", said) else None
-                failed = FailedError(f"{type(e).__name__}{': ' if said else ''}{said}", up, tries=tries)
+                reached = not isinstance(e, httpx.ConnectError | httpx.ConnectTimeout)
+                reason = f"{type(e).__name__}{': ' if said else ''}{said}"
+                failed = FailedError(reason, up, tries=tries, of_call=reached)
         else:
             return self._read(answer, server, run, scoring)
         raise failed
@@ -350,19 +393,29 @@ class Servers:
 
     def _read(self, answer: httpx.Response, server: _Server, run: Run, scoring: bool) -> Mapping[str, Any]:
         """An answer's JSON, if it is what was asked for."""
-        status, text = answer.status_code, answer.content.decode("utf-8", "replace")
+        status, text = answer.status_code, _text(answer)
         data = _parsed(text)
         error = read_error(status, data, text)
         if error is None:
             if isinstance(data, dict):
                 return data
-            streams = text.lstrip().startswith("data:")
+            streams = bool(_STREAM.match(text))
             look = f"set {_KEY}extra: {{stream: false}}" if streams else f"is {_KEY}base_url right?"
-            raise FailedError("an answer that is no JSON object", look, tries=2 if streams else None)
+            said = f": {printable(self._say(text, run.key), 80)}" if text.strip() and not streams else ""
+            # What is torn may be whole the next time; a stream, or another thing than an object, hardly.
+            tries = None if not text.strip() or text.lstrip()[0] in "{[<" else 2
+            raise FailedError(f"an answer that is no JSON object{said}", look, tries=tries, of_call=True)
         if run.key and run.key in text:  # some servers repeat what they were given
             text = text.replace(run.key, "***")
             error = read_error(status, _parsed(text), text) or error
+        if error.kind == "redirect" and (place := answer.headers.get("location")):
+            error = replace(error, said=self._say(f"to {urljoin(str(answer.url), place)}", run.key))
         raise self._refusal(error, server, scoring, retry_after(answer.headers.get("retry-after")))
+
+    def refusal(self, error: ServerError, url: str, scoring: bool = False) -> Exception:
+        """What an error in an answer of the server at a URL comes to, as an exception to raise."""
+        server = next(server for server in self._servers if server.url == url)
+        return self._refusal(error, server, scoring, None)
 
     def _refusal(self, error: ServerError, server: _Server, scoring: bool, wait: float | None) -> Exception:
         """What an error comes to: a new try, a request without an answer, or the end of the run."""
@@ -379,7 +432,8 @@ class Servers:
                 look = f"lower {_KEY}concurrency, or set {_KEY}requests_per_minute and tokens_per_minute"
             elif way:
                 look = f"is the proxy up, and the server well? {way[1]}"
-            return FailedError(what, look, wait if wait is not None else error.wait)
+            broken = error.status in _BROKEN
+            return FailedError(what, look, wait if wait is not None else error.wait, of_call=broken)
         how = self.how
         proxy = proxy_for(server.url)
         asked = Interface(
@@ -393,13 +447,25 @@ class Servers:
         )
         look = advice(error, asked)
         if not error.coded:  # nobody says that it cannot heal; but it hardly will
-            return FailedError(what, look, tries=2)
-        return GoldError(f"generator {how.model!r} at {server.url}: {what}; {look}")
+            return FailedError(what, look, tries=2, of_call=True)
+        message = f"generator {how.model!r} at {server.url}: {what}; {look}"
+        return _RefusedError(message, what) if error.of_prompt else GoldError(message)
 
     def _say(self, text: str, key: str) -> str:
         """What was said: one short line, without the key and without credentials in a URL."""
         text = text.replace(key, "***") if key else text
         return printable(re.sub(r"//[^/@\s]+@", "//***@", text))
+
+
+def _text(answer: httpx.Response) -> str:
+    """An answer's text: in the encoding of JSON that its bytes show, else in the one that its header names."""
+    content = answer.content
+    with contextlib.suppress(UnicodeDecodeError):
+        return content.decode(json.detect_encoding(content))
+    try:
+        return content.decode(answer.charset_encoding or "utf-8", "replace")
+    except LookupError:
+        return content.decode("utf-8", "replace")
 
 
 def _parsed(text: str) -> Any:
