@@ -121,7 +121,7 @@ def try_out(wheel: Path, python: str, folder: Path, cache: Path) -> None:
     torch = next(line for line in pins.read_text(encoding="utf-8").splitlines() if line.startswith("torch=="))
     run([*pip, torch], folder, {})
     run([*pip, "-c", str(pins), f"{wheel}[embedded]"], folder, {})
-    env = {"PATH": f"{bin_}:{os.environ['PATH']}", "GOLD_LIGHTNING_CACHE": str(cache), "OMP_NUM_THREADS": "2"}
+    env = {"PATH": f"{bin_}:{os.environ['PATH']}", "GOLD_LIGHTNING_CACHE": str(cache), "OMP_NUM_THREADS": "1"}
     env |= {"PYTHONPATH": "", "HF_HUB_OFFLINE": "1"}
     (folder / "work").mkdir()
     for command, told in RUNS:
