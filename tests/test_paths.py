@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 from gold_lightning import paths
 from gold_lightning.backbone import load_tokenizer, student_folder
+from gold_lightning.baselines import BaselineSettings
 from gold_lightning.checkpoint import check_checkpoint
 from gold_lightning.cli import _CONFIGS, find_config, main
+from gold_lightning.data import _replayed
 from gold_lightning.errors import ConfigError, GoldError
 from gold_lightning.experiment import load_experiment
 from gold_lightning.generators import TransformersGenerator, VLLMGenerator
@@ -164,10 +166,8 @@ def test_a_run_in_the_home_folder_is_whole(home, tiny_student, capsys):
     assert (home / "logs").is_dir()
     assert main(["test", *common]) == 0
     assert main(["test", *common, "--ckpt_path=~/runs/news_topics/default/checkpoints/last.ckpt"]) == 0
-    more = ["--run.name", "again", "--data.replay_from=~/runs/news_topics/default"]
-    assert main(["fit", *common, *more]) == 0
-    few = ["--baselines.only=[majority,untrained]", "--baselines.train_file=~/rows.jsonl"]
-    assert main(["baselines", *common, *few]) == 0
+    assert _replayed("~/runs/news_topics/default", home / "other") == run
+    BaselineSettings(only=["supervised"], train_file="~/rows.jsonl")  # looks whether it is there
     assert main(["report", "~/runs/news_topics/default"]) == 0
     assert main(["tasks", "check", "~/t.yaml"]) == 0
     assert not list(Path.cwd().iterdir())
