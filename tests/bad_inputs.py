@@ -265,7 +265,7 @@ LIGHTNING = [
     _setting("trainer.check_val_every_n_epoch", "2", "got 2", "expected 1"),
     _setting("trainer.val_check_interval", "0.5", "0.5", "1.0 or null"),
     _setting("trainer.limit_val_batches", "0", "got 0", "1.0 or null"),
-    _setting("trainer.limit_val_batches", "1", "got 1", "1.0 or null"),
+    _setting("trainer.limit_val_batches", "2", "got 2", "1.0 or null"),
     _setting("trainer.limit_val_batches", "0.5", "got 0.5", "1.0 or null"),
     _setting("trainer.limit_train_batches", "0", "got 0", "more than 0"),
     _setting("trainer.limit_train_batches", "0.001", "got 0.001", "nothing is learnt"),

@@ -218,7 +218,7 @@ class OpenAIGenerator(Generator):
                 "(--data.plan.seed_demos)"
             )
         self.check_installed()
-        run = self._servers.open()
+        run = self._servers.connect()
         # A thread for each batch: nothing outlives it, so that forked and pickled generators work as any other.
         given: queue.SimpleQueue[tuple[int, Completion] | BaseException] = queue.SimpleQueue()
         loop = asyncio.new_event_loop()

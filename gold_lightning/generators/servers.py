@@ -187,7 +187,7 @@ class Servers:
         """Base URLs."""
         return [server.url for server in self._servers]
 
-    def open(self) -> Run:
+    def connect(self) -> Run:
         """What a batch's calls share.
 
         Raises:

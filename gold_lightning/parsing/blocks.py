@@ -16,6 +16,7 @@ __all__ = ["Found", "find_sample", "head", "heads", "is_object", "member", "with
 _COLON = "[:：﹕︰]"
 _OPENING, _CLOSING = "[*_`\"'“‘«「\\[]", "[*_`\"'”’»」\\]]"
 _MARKER = r"(?:[-*•‣▪+]|\(?\d{1,3}[.)])"
+_NAMED = re.compile(r"[:：﹕︰#]|\*\*")  # what every spelling of a line with a name has
 _MOST_OBJECTS = 20  # braces that are tried as the beginning of an object
 _DEPTH = 3  # of mappings and lists around a sample
 
@@ -63,6 +64,8 @@ def _forms(names: tuple[str, ...]) -> tuple[dict[str, str], re.Pattern[str], re.
 
 def head(line: str, names: Sequence[str]) -> tuple[str, str] | None:
     """Name and rest of a line ``name: value``, in any of the spellings that models have; ``None`` for other lines."""
+    if not _NAMED.search(line):  # most lines: a reply may have very many
+        return None
     line = line.lstrip()
     own, form, alone = _forms(tuple(names))
     if match := form.fullmatch(line):
@@ -81,6 +84,8 @@ def heads(text: str, names: Sequence[str]) -> dict[int, str]:
     """Names of all lines that have one, by the place where the line begins."""
     found: dict[int, str] = {}
     at = 0
+    if not _NAMED.search(text):
+        return found
     for line in text.split("\n"):
         if line and (one := head(line, names)):
             found[at] = one[0]

@@ -73,7 +73,9 @@ def test_two_probe_samples_of_each_label_feed_one_back(go, tmp_path):
     told, rows = go("fit", 10, *size(40, 20))
     assert "warning" not in told
     assert [len(row["fed_back"]) for row in rows] == [10, 10, 10]
-    assert [row["feedback_prompts"] for row in rows] == [0, 20, 20]
+    # Half of the prompts; what earlier rounds had written beyond their need was asked for without feedback.
+    asked = [row["train"]["accepted"] - row["train"]["from_surplus"] for row in rows]
+    assert [row["feedback_prompts"] for row in rows] == [0, asked[1] // 2, 20] and asked[1] >= 20
     probes = RoundStore(tmp_path / "runs" / "kinds" / "default", 0, read_only=True).accepted("probe")
     assert len({s.sample.target for s in probes if s.id in rows[0]["fed_back"]}) == 10
     assert all(row["not_fed_back"] == {} for row in rows)

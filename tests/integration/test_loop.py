@@ -369,7 +369,7 @@ def test_ctrl_c_once_finishes_what_is_in_flight_and_twice_does_not(tmp_path, tin
         shutil.rmtree(tmp_path / "news_topics", ignore_errors=True)
         monkeypatch.setattr(NewsWriter, "_write", interrupted(times))
         with pytest.raises(SystemExit) as ended:
-            run("fit", tmp_path, tiny_student)
+            run("fit", tmp_path, tiny_student, "--data.generator.init_args.batch_size", "24")
         assert ended.value.code == 1
         lines = capfd.readouterr().err.splitlines()
         assert "finishing what is in flight; Ctrl-C again stops at once" in lines

@@ -136,7 +136,7 @@ def test_refused_prompts_are_rejects_and_the_run_goes_on(tmp_path, fit):
 
 
 @pytest.mark.parametrize(
-    ("fault", "reason", "said"), [(FILTERED, "filtered", "a filter refuses"), (NO_TEXT, "empty", "thinking")]
+    ("fault", "reason", "said"), [(FILTERED, "filtered", "a filter refuses"), (NO_TEXT, "only_thinking", "thinking")]
 )
 def test_a_round_without_answers_ends_and_the_same_command_goes_on_when_that_is_mended(
     tmp_path, fit, capsys, fault, reason, said
