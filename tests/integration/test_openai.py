@@ -51,7 +51,7 @@ def test_a_whole_run_over_a_server_of_which_a_third_of_the_calls_fail(tmp_path, 
         # Not half an answer: its server has counted the tokens, and nobody else can know.
         kinds = [Fault(status=429), Fault(status=500), Fault(status=503), Fault("reset")]
         rng = random.Random(call.number)
-        return rng.choice([*kinds, Fault("body", 200, body="no JSON")]) if rng.random() < 0.3 else None
+        return rng.choice([*kinds, Fault("body", 200, body='{"choices": [')]) if rng.random() < 0.3 else None
 
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setenv("GOLD_KEY", KEY)
@@ -170,7 +170,7 @@ def test_a_round_that_gives_up_over_stored_answers_of_other_runs_says_so(fit, ca
 
 
 def test_a_run_goes_on_under_another_port_and_other_runs_ask_anew(tmp_path, fit, capsys):
-    replies = [Fault(status=400) if n == 9 else None for n in range(10)]
+    replies = [Fault(status=401) if n == 9 else None for n in range(10)]
     with FakeServer(replies=news, limit=2000) as first:
         first.faults = lambda call: replies[min(call.number, 9)]
         assert fit(first, batch_size=4, concurrency=1) == 2
