@@ -191,7 +191,7 @@ def _members(values: Mapping[str, Any], task: Task) -> dict[str, str]:
     for name in _names(task):
         value = member(values, name)
         if isinstance(value, str):
-            found[name] = value
+            found[name] = value.strip()
         elif isinstance(value, bool | int | float):
             found[name] = json.dumps(value)
         elif isinstance(value, dict | list) and any(_value(d, name).startswith(("{", "[")) for d in task.demos):

@@ -219,9 +219,53 @@ def test_marks_that_demos_have_too_stay():
     assert bare_value("\u201cYes.\u201d", "message", ["\u201cNo.\u201d"]) == "\u201cYes.\u201d"
 
 
+# What stands around a text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Here is the problem: I was charged twice for one lamp.",
+        "Okay. So my parcel is late again and nobody tells me why.",
+        "Sure, but who pays for the broken lamp that you sent?",
+        "Hello: my card was charged twice, please pay one back.",
+        "1 lamp is missing from the order 8831 of last week.",
+        "2.5 metres of cable were ordered, and 2 came.",
+        "- 20 euros is what my account says now.",
+        "{AB12} is my code and it does not work.",
+        "[URGENT] My parcel with medicine has not come yet.",
+        "(sorry for the typos) my parcel has not come yet.",
+        "Note: the parcel was open when it came to me.",
+        "*sigh* my parcel is late again, and nobody cares.",
+        "Message to your boss: I want my money back now.",
+        "This is what I paid: 20 euros; this is what I got: nothing.",
+        "Let me know if you need my order number for the refund.",
+        "I hope this helps you to find my parcel soon.",
+        'The box said: "Fragile", and yet you threw it.',
+        "<3 the new lamp, but the bill is wrong by ten euros.",
+        "My order <b>8831</b> is late, says your page.",
+        "The code ```x = 1``` on my bill is wrong.",
+    ],
+)
+def test_texts_that_look_like_framing_stay(text):
+    for how in ({}, {"fresh": False}):
+        assert read(text, **how).text == text
+        assert read(" " + text, **how).text.strip() == text
+        assert read(f"queue: billing\nmessage: {text}", **how).text.strip() == text
+
+
 # Refusals
 
 REFUSALS = [
+    "I'm sorry, but I am not able to generate a message with that content.",
+    "As a responsible AI, I can't write this.",
+    "I cannot and will not write this message.",
+    "I cannot help you write that.",
+    "I do not have the ability to write such content.",
+    "It is not appropriate to write such messages.",
+    "I can\u2019t assist with your request.",
+    "I\u2019m just a language model, so I can\u2019t do that.",
+    "I'm sorry. I can't help with that.",
     "I'm sorry, but I can't assist with that request.",
     "I’m sorry, but I can’t assist with that.",
     "I cannot fulfil this request, as it goes against my guidelines.",
@@ -274,6 +318,13 @@ REFUSALS = [
     "I decline to write this message.",
 ]
 TEXTS = [
+    "As an assistant at a law firm I order a lot of paper.",
+    "I can't write with the pen that you have sent to me.",
+    "I can't help it, I love this lamp, but it's broken.",
+    "I cannot create a new account with my old address.",
+    "I will not be at home on Monday, please deliver on Tuesday.",
+    "It is not right to charge my card twice.",
+    "I'm not going to pay for shipping twice.",
     "I'm sorry my parcel is late, but that is your fault and not mine.",
     "I cannot open the door of the fridge that you delivered.",
     "I can't log in to my account.",

@@ -110,6 +110,16 @@ def test_a_task_without_labels(tmp_path):
     assert task.student_target("x") == "x"
 
 
+def test_a_task_that_does_not_name_refusals_is_the_task_that_it_was(tmp_path):
+    plain, off = load(tmp_path, GOOD), load(tmp_path, changed(allow_refusals=False))
+    assert not plain.allow_refusals
+    assert plain.to_dict() == off.to_dict()
+    assert "allow_refusals" not in plain.to_dict()  # run folders of before the key are gone on with
+    on = load(tmp_path, changed(allow_refusals=True))
+    assert on.allow_refusals
+    assert on.to_dict() == plain.to_dict() | {"allow_refusals": True}
+
+
 def test_the_files_place_is_no_part_of_the_task(tmp_path):
     (tmp_path / "other").mkdir()
     one, two = load(tmp_path, GOOD), load(tmp_path / "other", GOOD)
@@ -191,6 +201,7 @@ WRONG = [
     ("test.label_names.1", changed(test__label_names={0: "true", 1: "maybe"})),
     ("test.label_names.1", changed(test__label_names={0: "true", 1: "False"})),
     ("contrast", changed(contrast="yes")),
+    ("allow_refusals", changed(allow_refusals="yes")),
     ("max_sample_tokens", changed(max_sample_tokens=True)),
     # Values that contradict each other or make no sense
     ("name", changed(name="my task")),

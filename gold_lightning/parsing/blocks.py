@@ -14,11 +14,16 @@ from gold_lightning.parsing.framing import after_announcement, announces, bare_t
 __all__ = ["Found", "find_sample", "head", "heads", "is_object", "member", "without_beginning"]
 
 _COLON = "[:：﹕︰]"
+_HAS_COLON = re.compile(_COLON).search
 _OPENING, _CLOSING = "[*_`\"'“‘«「\\[]", "[*_`\"'”’»」\\]]"
 _MARKER = r"(?:[-*•‣▪+]|\(?\d{1,3}[.)])"
-_NAMED = re.compile(r"[:：﹕︰#]|\*\*")  # what every spelling of a line with a name has
+_KIND = r"(?:(?:the|new|sample|example|generated|final|customer|user)\s)?"  # what models put before a name
 _MOST_OBJECTS = 20  # braces that are tried as the beginning of an object
 _DEPTH = 3  # of mappings and lists around a sample
+
+
+# Lines that may have a name; texts may be long, and most lines have none.
+_NAMED_LINE = re.compile(rf"^(?:[^\n:：﹕︰]*{_COLON}|[ \t]*(?:#|\*\*))[^\n]*$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -56,17 +61,17 @@ def _forms(names: tuple[str, ...]) -> tuple[dict[str, str], re.Pattern[str], re.
     """Names by what they are compared by, and patterns of a line with a name and of a heading without a colon."""
     known = _known(names)
     before = rf"(?:>\s*)?(?:{_MARKER}\s*)?(?:#{{1,6}}\s*)?{_OPENING}{{0,4}}"
-    line = before + rf"({known}){_CLOSING}{{0,4}}\s*{_COLON}[*_`]{{0,3}}(.*)"
-    alone = rf"(?:#{{1,6}}\s*[*_`]{{0,3}}({known})[*_`]{{0,3}}|\*\*({known})\*\*)\s*"
+    line = before + rf"{_KIND}({known}){_CLOSING}{{0,4}}\s*{_COLON}[*_`]{{0,3}}(.*)"
+    alone = rf"(?:#{{1,6}}\s*[*_`]{{0,3}}{_KIND}({known})[*_`]{{0,3}}|\*\*{_KIND}({known})\*\*)\s*"
     own = {_key(name): name for name in names}
     return own, re.compile(line, re.IGNORECASE | re.DOTALL), re.compile(alone, re.IGNORECASE)
 
 
 def head(line: str, names: Sequence[str]) -> tuple[str, str] | None:
     """Name and rest of a line ``name: value``, in any of the spellings that models have; ``None`` for other lines."""
-    if not _NAMED.search(line):  # most lines: a reply may have very many
-        return None
     line = line.lstrip()
+    if not (line.startswith(("#", "**")) or _HAS_COLON(line)):
+        return None
     own, form, alone = _forms(tuple(names))
     if match := form.fullmatch(line):
         name, rest = match[1], match[2]
@@ -83,13 +88,9 @@ def head(line: str, names: Sequence[str]) -> tuple[str, str] | None:
 def heads(text: str, names: Sequence[str]) -> dict[int, str]:
     """Names of all lines that have one, by the place where the line begins."""
     found: dict[int, str] = {}
-    at = 0
-    if not _NAMED.search(text):
-        return found
-    for line in text.split("\n"):
-        if line and (one := head(line, names)):
-            found[at] = one[0]
-        at += len(line) + 1
+    for line in _NAMED_LINE.finditer(text):
+        if one := head(line[0], names):
+            found[line.start()] = one[0]
     return found
 
 

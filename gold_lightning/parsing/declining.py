@@ -39,9 +39,11 @@ _LEAD = _spaced(
 )
 _CANNOT = _spaced(
     r"""i (?:(?:really|just|simply|also|still|respectfully) )?(?:
-    cannot|could not|will not|would not|am (?:not |un)able to|do not feel comfortable|am not comfortable
+    cannot|could not|will not|would not|am (?:not |un)able to|do not (?:feel comfortable|have the ability to)
+    |am not comfortable
     |(?:must |have to )?decline to|refuse to|am not (?:allowed|permitted|programmed|designed|going) to
-    )(?: be able to)?(?:,? (?:in good (?:conscience|faith)|directly|ethically|knowingly|legally),?)?"""
+    )(?: (?:and|or) (?:will not|cannot))?(?: be able to)?
+    (?:,? (?:in good (?:conscience|faith)|directly|ethically|knowingly|legally),?)?"""
 )
 _MODEL = (
     r"(?:(?:large )?language model(?: ai)?|(?:ai|artificial intelligence)(?:[ -](?:powered|based))?"
@@ -71,6 +73,8 @@ _ACTS = _spaced(
     |(?:this|that|such|these|those) {_KINDS}|such\b|any (?:requests?|content)|anything (?:that|like|of)
     |(?:the |any )?{_WRITE}\b|requests?\b|{_BAD}\b)
     |assist(?:ing)?(?: you)?{_END}
+    |(?:help|assist)(?: you)?(?: to)? {_WRITE} (?:this|that|such)\b
+    |continue (?:with )?(?:this|the) (?:conversation|discussion)\b
     |(?:fulfill?|comply with|satisfy|accommodate|honou?r|carry out|respond to|complete|do|grant|meet|answer|follow
     |execute|perform|engage (?:in|with)|fulfilling|complying with|process) (?:
     (?:this|that|these|those|such an?|such)(?: specific| particular)?
@@ -82,14 +86,16 @@ _ACTS = _spaced(
     such\b|(?:this|that) {_KINDS}|{_KINDS}{_WRITINGS}|(?:this|that) {_WRITINGS}\b|(?:this|that|anything like that){_END}
     |anything that\b
     |{_ARTICLES}(?:[\w-]+,? (?:or |and )?){{0,3}}?{_WRITINGS}
-    (?: (?:that|which|of (?:this|that)|for (?:you|this|that)|like (?:this|that)|as (?:this|that|requested|it))\b)
+    (?: (?:that|which|of (?:this|that)|with (?:this|that|such)|for (?:you|this|that)|like (?:this|that)
+    |as (?:this|that|requested|it))\b)
     |{_ARTICLES}(?:content|samples?|examples?)
     (?: (?:that|which|of|about|involving|promoting|containing|related)\b|{_END})
     |{_ARTICLES}(?:[\w-]+ ){{0,2}}?{_BAD}\b)
     )"""
 )
 _IS_MODEL = _spaced(
-    rf"""as (?:just |only |merely )?an? {_MODEL}\b(?: (?:developed|created|trained|made|built|designed) [^,.]{{1,60}})?
+    rf"""as (?:just |only |merely )?an? (?:\w+ )?{_MODEL}\b
+    (?: (?:developed|created|trained|made|built|designed) [^,.]{{1,60}})?
     (?:,[^.!?]{{0,80}}?)? (?:i|my|it)\b
     |i am (?:just |only |merely |simply )?an? {_MODEL}(?: (?:developed|created|trained|made|built|designed|programmed)\b
     | and (?:i|do|can|am|cannot)\b| so\b| that\b| without\b| ?[,.;!]|$)
@@ -98,6 +104,8 @@ _IS_MODEL = _spaced(
 _DECLINES = _spaced(
     r"""i (?:must|have to|need to|will have to) (?:respectfully |politely )?decline
     (?: (?:this|that|your|the) (?:request|prompt|task)\b| to (?:generate|create|write|produce|fulfill?|assist)\b)
+    |it is (?:not (?:appropriate|ethical|right)|inappropriate|unethical) (?:for me )?to
+    (?: generate| create| write| produce| provide)(?: content| such| this| that)\b
     |(?:this|that|your|the) request (?:violates|goes against|is against|asks (?:me )?(?:for|to))\b"""
 )
 _RULES = _spaced(

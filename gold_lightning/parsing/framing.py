@@ -23,7 +23,8 @@ _OPENING = re.compile(rf"(?:{_YES}\b[\s,.!;:–—-]|{_HELP}|{_SHOW}\b)", re.IGN
 _ON_ONE_LINE = re.compile(
     rf"(?:{_YES}[ ,.!;–—-]+(?:{_HELP}[ .!]*)?{_SHOW}\b[^:：\n]{{0,120}}"
     rf"|{_SHOW}(?: an?| one| the| your)? (?:new |another |realistic |fresh |generated )*(?:sample|example)\b"
-    r"[^:：\n]{0,80}|[*_]{0,2}(?:new |generated )?(?:sample|example)(?: (?:no\. ?|#)?\d{1,3})?(?: \([^)\n]{0,60}\))?)"
+    r"[^:：\n]{0,80}|[*_]{0,2}(?:new |generated )?(?:sample|example|output|response|answer)(?: (?:no\. ?|#)?\d{1,3})?"
+    r"(?: \([^)\n]{0,60}\))?)"
     r"[:：﹕][*_]{0,2}[ \t]*(?=\S)",
     re.IGNORECASE,
 )
@@ -43,11 +44,11 @@ _WRAPPER = re.compile(r"<(answer|output|response|result|sample|example|final(?:_
 # Languages that a fence of one line may name; another word there is a part of the text.
 _LANGUAGE = re.compile(r"(?:json[l5]?|ya?ml|text|txt|plain(?:text)?|markdown|md|xml|html|csv)\b[ \t]*", re.IGNORECASE)
 _REMARK = re.compile(
-    r"\s*[*_(\[]*(?:note\b ?[:*]|(?:explanation|reasoning|rationale)\b ?[:*]"
+    r"^[ \t]*[*_(\[]*(?:note\b ?[:*]|(?:explanation|reasoning|rationale)\b ?[:*]"
     r"|(?:let me know|feel free)\b[^\n]*\b(?:more|another|further|different|adjust\w*|changes?|samples?|examples?)\b"
     r"|i hope (?:this|that|it) (?:helps|meets|works|fits|is what)|(?:this|the above) (?:sample|example)\b"
     r"|(?:would you like|do you want) (?:me to|another|more samples))",
-    re.IGNORECASE,
+    re.IGNORECASE | re.MULTILINE,
 )
 _NOTE_BEHIND = re.compile(
     r"[ \t]*[*_]{0,2}[(\[](?:note|explanation|label|reason)\b[^()\[\]]*\b(?:sample|label|example|requested"
@@ -142,14 +143,9 @@ def _unfenced(text: str) -> tuple[str, bool] | None:
 
 
 def _without_remarks(text: str, ended: bool) -> tuple[str, bool]:
-    if "\n" in text:
-        lines = text.split("\n")
-        begun = False
-        for at, line in enumerate(lines):
-            if begun and line and _REMARK.match(line):
-                text, ended = "\n".join(lines[:at]), True
-                break
-            begun = begun or bool(line and not line.isspace())
+    begun = len(text) - len(text.lstrip())
+    if remark := _REMARK.search(text, begun + 1):  # not where the text begins
+        text, ended = text[: remark.start()].rstrip(), True
     if text.rstrip("*_ ").endswith((")", "]")):
         end = text.rstrip()
         if note := _NOTE_BEHIND.search(end, max(0, len(end) - _LONGEST)):
@@ -193,8 +189,8 @@ def _inside(value: str, pair: str) -> str | None:
     if len(value) < 3 or value[0] != before or value[-1] != after:
         return None
     inner = value[1:-1]
-    if pair == "**" and inner[0] == inner[-1] == "*" and len(inner) > 2:
-        return inner[1:-1] if "**" not in inner[1:-1] else None
+    if pair in ("**", "__") and inner[0] == inner[-1] == before and len(inner) > 2:
+        return inner[1:-1] if pair not in inner[1:-1].strip(before) else None
     if pair in ("**", "__", "``") and (inner[0].isspace() or inner[-1].isspace()):
         return None
     plain = re.sub(r"(?<=\w)['’](?=\w)", "", inner)  # apostrophes
