@@ -140,7 +140,7 @@ def read_sample(text: str, task: Task, answer: str = "") -> tuple[dict[str, str]
         values[name] = bare_value(seen, name, [_value(demo, name) for demo in task.demos])
         damaged |= lost
     written = [reply.text, *(value for name, value in values.items() if name != task.target.name or not task.labels)]
-    if not _allows_refusals(task) and any(is_refusal(value) for value in written):
+    if any(is_refusal(value) for value in written) and not _allows_refusals(task):
         return values, "refusal"
     if task.labels and (label := _label(values.get(task.target.name, ""), task)):
         values[task.target.name] = label

@@ -237,6 +237,22 @@ def test_what_announces_a_text_is_none_of_it():
         assert parse(text, ONE_FIELD, "topic: Sports\ntext:") == {"topic": "Sports", "text": text}
 
 
+def test_a_field_may_be_called_as_a_remark_is():
+    task = replace(
+        FREE,
+        fields=(Field("text", "a text"), Field("note", "on it")),
+        target=Field("explanation", "why"),
+        demos=(Sample({"text": "A dog.", "note": "It is old."}, "It ran."),),
+        student=StudentFormat("{text} {note}", "{explanation}"),
+    )
+    wanted = {"text": "A cat.", "note": "Young.", "explanation": "It slept."}
+    for text in (
+        " A cat.\nnote: Young.\nexplanation: It slept.",
+        "**Text:** A cat.\n\n**Note:** Young.\n\n**Explanation:** It slept.",
+    ):
+        assert parse(text, task, "text:") == wanted
+
+
 def test_a_target_that_is_json_may_be_written_as_such():
     task = replace(FREE, demos=(Sample({"text": "A long story.", "text_2": "The end."}, '{"kind": "story"}'),))
     written = {"text": "A dog.", "text_2": "It ran.", "summary": {"kind": "dog"}}

@@ -145,13 +145,16 @@ def find_sample(text: str, names: Sequence[str], answer: str = "", *, fresh: boo
     first = min(placed, default=len(text))
     if found := _object(text, first, names, fresh):
         return found
-    begun = set(heads(answer, names).values()) or set(names)
+    opened = [*heads(answer, names).values()]
+    begun = set(opened) or set(names)
     start = next((at for at, name in placed.items() if name in begun), None)
     if start is not None:
         others = set(names) - begun
         whole_before = bool(others) and others <= {name for at, name in placed.items() if at < start}
         if announces(text[:first]) if fresh else not text[:first].strip():
             start, whole_before = first, False
+        elif opened and opened[-1] not in {name for at, name in placed.items() if at >= start}:
+            whole_before = True  # lines behind a text that was written without its name
         if not whole_before and (fresh or announces(text[:start])):
             block = _block(text[start:], text[:start])
             if (rest := _behind_label(block.text, answer, names)) is None:

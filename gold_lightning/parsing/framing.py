@@ -121,7 +121,7 @@ def bare_text(text: str, named: Callable[[str], bool], *, keep_marker: bool = Fa
     if wrapper := _WRAPPER.match(begun):
         inner_text, closing, _ = begun[wrapper.end() :].partition(f"</{wrapper[1]}>")
         text, ended = inner_text.rstrip() if closing else inner_text, ended or bool(closing)
-    return _without_remarks(text, ended)
+    return _without_remarks(text, named, ended)
 
 
 def _unfenced(text: str) -> tuple[str, bool] | None:
@@ -142,10 +142,12 @@ def _unfenced(text: str) -> tuple[str, bool] | None:
     return begun.lstrip(fence[0]).lstrip()[language.end() if language else 0 :], False
 
 
-def _without_remarks(text: str, ended: bool) -> tuple[str, bool]:
+def _without_remarks(text: str, named: Callable[[str], bool], ended: bool) -> tuple[str, bool]:
     begun = len(text) - len(text.lstrip())
-    if remark := _REMARK.search(text, begun + 1):  # not where the text begins
-        text, ended = text[: remark.start()].rstrip(), True
+    for remark in _REMARK.finditer(text, begun + 1):  # not where the text begins
+        if not named(text[remark.start() :].split("\n", 1)[0]):  # a field may be called so
+            text, ended = text[: remark.start()].rstrip(), True
+            break
     if text.rstrip("*_ ").endswith((")", "]")):
         end = text.rstrip()
         if note := _NOTE_BEHIND.search(end, max(0, len(end) - _LONGEST)):

@@ -15,7 +15,7 @@ _SPECIAL = re.compile(
     r"|<extra_id_\d+>|<(?:unused|reserved)_?\d+>|\[/?INST\]|<</?SYS>>|\[(?:EOS|BOS|PAD|EOT|gMASK)\]|\[e~\[|\]~b\]",
     re.IGNORECASE,
 )
-_ROLE = re.compile(r"\s*(?:assistant|model|bot|ai)(?=\s|<|\[|$)", re.IGNORECASE)
+_ROLE = re.compile(r"(?:assistant|model|bot|ai)(?=[ \t]*\n|<)", re.IGNORECASE)
 # What is left of <|eot_id|><|start_header_id|>assistant where special tokens are left out: the next turn.
 _NEXT_TURN = re.compile(r"(?<=[.!?…。！？\"”’)])assistant(?=\s*\n|\s*\Z)")
 
