@@ -23,6 +23,9 @@ ROWS = _CONFIGS.parent / "gold_lightning" / "tasks" / "news_topics.test.jsonl"
 @pytest.fixture
 def standard_input(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
+    # Other processes' tests make such folders at the same time.
+    monkeypatch.setattr(piped.tempfile, "tempdir", str(temporary := tmp_path / "temporary"))
+    temporary.mkdir()
 
     def give(content):
         data = content if isinstance(content, bytes) else content.encode()
@@ -52,13 +55,12 @@ def refusal(capsys, *args):
     return line.removeprefix("error: ")
 
 
-def left_behind():
-    return list(Path(piped.tempfile.gettempdir()).glob("gold-lightning-*"))
+def left_behind(tmp_path):
+    return list((tmp_path / "temporary").iterdir())
 
 
 @pytest.mark.parametrize("how", ["-", "--config=-", "/dev/stdin", "fifo", "descriptor"])
 def test_a_config_that_can_be_read_once(how, standard_input, tmp_path, capsys):
-    before = left_behind()
     config = "run: {name: thé}\ndata: {batch_size: 7}\n"
     standard_input(config)
     args = ["--config", how] if how[:2] != "--" else [how]
@@ -71,7 +73,7 @@ def test_a_config_that_can_be_read_once(how, standard_input, tmp_path, capsys):
         args = ["--config", f"/dev/fd/{reader}"]
     made = shown(capsys, *args)
     assert (made["run"]["name"], made["data"]["batch_size"]) == ("thé", 7)
-    assert left_behind() == before
+    assert not left_behind(tmp_path)
 
 
 def test_a_task_that_can_be_read_once_is_checked(standard_input, tmp_path, capsys):
