@@ -22,7 +22,10 @@ from gold_lightning.plan import Plan
 from gold_lightning.pool import FeedbackPool
 from gold_lightning.prompt import agreement_request
 from gold_lightning.synthesis import Synthesizer
-from tests.fakes import bank_task
+from tests.fakes import bank_task, subjects_task
+
+
+TASKS = {"bank": bank_task, "subjects": subjects_task}
 
 
 def check(labels: int, texts: int) -> str:
@@ -38,11 +41,11 @@ def check(labels: int, texts: int) -> str:
     return f"{texts} texts, prompts of up to {prompt:,} tokens: {wall:.1f} s, {cpu:.1f} s of CPU"
 
 
-def whole_round(labels: int, samples: int) -> str:
+def whole_round(labels: int, samples: int, task: str = "subjects") -> str:
     """Times a round of the quickstart's settings."""
     plan = Plan(samples * labels, labels, group_size=16, least_requests=16, label_agreement="require")
     with tempfile.TemporaryDirectory() as folder:
-        made = Synthesizer(bank_task(labels), EmbeddedGenerator(batch_size=128), Path(folder), plan, seed=1)
+        made = Synthesizer(TASKS[task](labels), EmbeddedGenerator(batch_size=128), Path(folder), plan, seed=1)
         made.generator.load()
         wall, cpu = time.perf_counter(), time.process_time()
         try:
@@ -67,19 +70,20 @@ def main() -> None:
     parser.add_argument("--texts", type=int, default=64)
     parser.add_argument("--round", action="store_true", help="a whole round in place of one batch of checks")
     parser.add_argument("--samples", type=int, default=2, help="training samples of a label in the round")
+    parser.add_argument("--task", choices=TASKS, default="subjects", help="of the round")
     given = parser.parse_args()
     for labels in given.labels:
-        work = (whole_round, labels, given.samples) if given.round else (check, labels, given.texts)
+        work = (whole_round, labels, given.samples, given.task) if given.round else (check, labels, given.texts)
         # Spawned: a process keeps its peak of memory, and a fork begins with its parent's.
         process = multiprocessing.get_context("spawn").Process(target=_tell, args=work)
         process.start()
         process.join()
 
 
-def _tell(work, labels, size):
-    told = work(labels, size)
+def _tell(work, *sizes):
+    told = work(*sizes)
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    print(f"{labels} labels: {told}; {memory:.1f} GB", flush=True)
+    print(f"{sizes[0]} labels: {told}; {memory:.1f} GB", flush=True)
 
 
 if __name__ == "__main__":

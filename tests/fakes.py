@@ -116,6 +116,34 @@ def bank_task(count: int = 77) -> Task:
     )
 
 
+def subjects_task(count: int = 77) -> Task:
+    """Subjects of notes, up to 80, that a small generator tells apart; each with a demo."""
+    subjects = (
+        "football chess tennis swimming skiing cycling boxing sailing fishing hiking bread cheese coffee tea wine beer "
+        "chocolate honey rice soup gardens roses trees bees dogs cats horses birds sharks elephants snow storms "
+        "earthquakes volcanoes rivers deserts islands moonlight stars rockets trains airplanes bicycles buses ships "
+        "bridges castles churches museums libraries piano guitar opera ballet cinema painting photography poetry "
+        "dentists nurses lawyers judges police firefighters teachers farmers bankers taxes elections prisons weddings "
+        "funerals babies shoes hats jewels computers telephones robots batteries candles"
+    ).split()[:count]
+    return Task(
+        name="subjects",
+        description="Each sample is one short note that somebody writes about one subject.",
+        fields=(Field("note", "one short note, 5 to 25 words", 10, 200),),
+        target=Field("subject", "what the note is about", 1, 30),
+        labels=tuple(Label(subject, f"it is about {subject}") for subject in subjects),
+        demos=tuple(
+            Sample({"note": f"My brother and I spent the whole afternoon with {subject}, and we loved it."}, subject)
+            for subject in subjects
+        ),
+        student=StudentFormat("{note}", "{subject}"),
+        hints=Hints(
+            topics=("a holiday", "a letter", "work", "a memory", "a question"), styles=("sad", "plain", "brief")
+        ),
+        max_sample_tokens=60,
+    )
+
+
 class Shortest(FeedbackStrategy):
     """Feeds back the shortest texts, whatever their label.
 
