@@ -24,7 +24,6 @@ from gold_lightning.prompt import agreement_request
 from gold_lightning.synthesis import Synthesizer
 from tests.fakes import bank_task, subjects_task
 
-
 TASKS = {"bank": bank_task, "subjects": subjects_task}
 
 
