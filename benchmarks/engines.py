@@ -16,10 +16,10 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from gold_lightning.feedback import FeedbackPool
 from gold_lightning.generators import Completion, EmbeddedGenerator, Generator, Request
-from gold_lightning.generators.weights import weights
-from gold_lightning.plan import Plan
-from gold_lightning.pool import FeedbackPool
+from gold_lightning.generators.embedded_weights import weights
+from gold_lightning.planning.plan import Plan
 from gold_lightning.synthesis import Synthesizer
 from gold_lightning.task_file import load_task
 

@@ -15,12 +15,12 @@ from collections import defaultdict
 from pathlib import Path
 
 import torch
-from gold_lightning.backbone import load_model, load_tokenizer
-from gold_lightning.comparison import result_lines, summarise
-from gold_lightning.diversity import distinct_n
-from gold_lightning.rows import load_rows
-from gold_lightning.store import RoundStore, read_lines, rounds_in
+from gold_lightning.evaluation.comparison import result_lines, summarise
+from gold_lightning.labelled import load_rows
+from gold_lightning.storage.round_store import RoundStore, read_lines, rounds_in
+from gold_lightning.t5.weights import load_model, load_tokenizer
 from gold_lightning.task_file import load_task
+from gold_lightning.watching.diversity import distinct_n
 from torch import Tensor
 
 MEASURES = {

@@ -17,10 +17,10 @@ from collections import Counter
 from pathlib import Path
 
 from gold_lightning.errors import GoldError
+from gold_lightning.feedback import FeedbackPool
 from gold_lightning.generators import EmbeddedGenerator
-from gold_lightning.plan import Plan
-from gold_lightning.pool import FeedbackPool
-from gold_lightning.prompt import agreement_request
+from gold_lightning.planning.plan import Plan
+from gold_lightning.prompts import agreement_request
 from gold_lightning.synthesis import Synthesizer
 from tests.fakes import bank_task, subjects_task
 

@@ -18,10 +18,10 @@ from pathlib import Path
 
 import torch
 from gold_lightning.callbacks import auroc
-from gold_lightning.comparison import mean_interval
 from gold_lightning.data import GoldDataModule
-from gold_lightning.ood import EnergyScore
-from gold_lightning.store import RoundStore, rounds_in
+from gold_lightning.evaluation.comparison import mean_interval
+from gold_lightning.scores import EnergyScore
+from gold_lightning.storage.round_store import RoundStore, rounds_in
 from gold_lightning.student import T5Student
 
 PAIRS = (("probe", "seen"), ("unseen", "seen"), ("probe", "unseen"))

@@ -4,16 +4,16 @@ import os
 import sys
 from contextlib import suppress
 
-from gold_lightning.commands import answered, is_command
+from gold_lightning.cli.commands import answered, is_command
+from gold_lightning.cli.streams import readable_streams, with_output
 from gold_lightning.errors import GoldError
-from gold_lightning.streams import readable_streams, with_output
 
 
 def run() -> None:
     """Runs the command line and exits with its status."""
     _find_classes_here()
     if is_command(sys.argv[1:]):
-        from gold_lightning.cli import main  # takes seconds to import
+        from gold_lightning.cli.main import main  # takes seconds to import
 
         sys.exit(main())
     with readable_streams():

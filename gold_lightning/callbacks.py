@@ -16,15 +16,11 @@ from torchmetrics.functional.classification import binary_auroc
 
 from gold_lightning.data import GoldDataModule
 from gold_lightning.errors import ConfigError
-from gold_lightning.metrics import prediction_row
-from gold_lightning.ood import EnergyScore, OODScore, band_ranks
-from gold_lightning.plan_warnings import plan_warnings
-from gold_lightning.pool import PoolEntry
-from gold_lightning.store import StoredSample
-from gold_lightning.strategies import (
+from gold_lightning.feedback import (
     STRATEGIES,
     FeedbackStrategy,
     NoFeedback,
+    PoolEntry,
     ScoredProbe,
     StrategyName,
     choose,
@@ -32,6 +28,10 @@ from gold_lightning.strategies import (
     strategy_name,
     strategy_settings,
 )
+from gold_lightning.metrics import prediction_row
+from gold_lightning.planning.plan_warnings import plan_warnings
+from gold_lightning.scores import EnergyScore, OODScore, band_ranks
+from gold_lightning.storage.round_store import StoredSample
 from gold_lightning.student import T5Student
 from gold_lightning.task import Sample
 
@@ -71,7 +71,8 @@ class OODFeedback(Callback):
     At the end of validation each probe sample gets an energy, label-free by default. The samples in the
     quantile band [alpha, beta) of ascending energy, within each label, enter the pool from which the next
     round's prompts draw feedback demos (GOLD, arXiv 2403.19754, section 3). What it finds goes to
-    ``rounds.jsonl`` and ``energies.jsonl`` in the run folder; :mod:`gold_lightning.tracking` shows it to loggers.
+    ``rounds.jsonl`` and ``energies.jsonl`` in the run folder, and to loggers by
+    :mod:`gold_lightning.watching.loggers`.
 
     Args:
         rate: Share of the prompts that shows feedback demos; 0 turns feedback off.
@@ -88,7 +89,7 @@ class OODFeedback(Callback):
         warmup_rounds: Rounds whose student is too young to choose. They score, but feed nothing back.
         teacher_forcing: Average the energy over the generator's target tokens instead of those that the
             student wrote itself.
-        score: Higher = further out of distribution; an :class:`~gold_lightning.ood.EnergyScore` by default.
+        score: Higher = further out of distribution; an :class:`~gold_lightning.scores.EnergyScore` by default.
         reference_samples: This round's training samples scored for comparison (AUROC), at most.
     """
 

@@ -14,25 +14,25 @@ import torch
 from lightning.pytorch import Callback, LightningDataModule, Trainer
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
-from gold_lightning.backbone import load_tokenizer, target_text
-from gold_lightning.checks import Decontaminator, Overlap, count_overlaps
+from gold_lightning.budget import Budget
+from gold_lightning.checks.checker import Decontaminator, Overlap, count_overlaps
 from gold_lightning.errors import ConfigError, GoldError
+from gold_lightning.feedback import FeedbackPool
 from gold_lightning.generators import EmbeddedGenerator, Generator
-from gold_lightning.ledger import Budget
+from gold_lightning.generators.distributed import Fleet, make_fleet
+from gold_lightning.inputs.paths import expand, folder_for
+from gold_lightning.interrupt import Stopping
+from gold_lightning.labelled import check_rows_file, load_test_rows, load_validation_rows
 from gold_lightning.losses import IGNORE_INDEX
-from gold_lightning.paths import expand, folder_for
-from gold_lightning.plan import Plan
-from gold_lightning.pool import FeedbackPool
-from gold_lightning.ranks import Fleet, make_fleet
+from gold_lightning.planning.plan import Plan
 from gold_lightning.rounds import RoundEnd, RunClock
-from gold_lightning.rows import check_rows_file, load_test_rows, load_validation_rows
-from gold_lightning.stopping import Stopping
-from gold_lightning.store import RoundStore, StoredSample, copy_round, read_lines, rounds_in
-from gold_lightning.student_check import Cut, count_cut
+from gold_lightning.storage.round_store import RoundStore, StoredSample, copy_round, read_lines, rounds_in
 from gold_lightning.synthesis import Progress, Synthesizer
+from gold_lightning.t5.checks import Cut, count_cut
+from gold_lightning.t5.weights import load_tokenizer, target_text
 from gold_lightning.task import Sample, Task, TestRow
 from gold_lightning.task_file import load_task
-from gold_lightning.watched import WatchedRows
+from gold_lightning.validation import WatchedRows
 
 __all__ = ["GoldDataModule", "log_progress"]
 
@@ -356,8 +356,8 @@ class GoldDataModule(LightningDataModule):
         """What the run's training samples and the task's demos have in common with the test set.
 
         Returns:
-            Counts for ``train`` and ``demos``, as :func:`gold_lightning.checks.count_overlaps` gives them, and a
-            row for each sample found: its id, and the test rows by kind. Nothing where it is not measured.
+            Counts for ``train`` and ``demos``, as :func:`gold_lightning.checks.checker.count_overlaps` gives them,
+            and a row for each sample found: its id, and the test rows by kind. Nothing where it is not measured.
         """
         stores = (RoundStore(self.run_dir, r, read_only=True) for r in rounds_in(self.run_dir))
         samples = {

@@ -3,7 +3,7 @@
 Every loss here depends on the logits only through log p_y, the log-probability of the target token, and
 (label smoothing) the mean logit. :func:`target_log_probs` gives log p_y and the log-sum-exp together: one
 reduction forward, one softmax backward, no one-hot and no second tensor of the size of the logits but the
-gradient itself. The energy of :mod:`gold_lightning.ood` is the same log-sum-exp.
+gradient itself. The energy of :mod:`gold_lightning.scores` is the same log-sum-exp.
 """
 
 from __future__ import annotations

@@ -21,9 +21,9 @@ from torchmetrics import Metric
 from torchmetrics.functional.text import rouge_score
 
 from gold_lightning.errors import ConfigError
-from gold_lightning.formula import FormulaError, parse_equation, parse_programme, same_programme
-from gold_lightning.json_text import same_json
-from gold_lightning.words import has_characters, segments, words
+from gold_lightning.parsing.formula import FormulaError, parse_equation, parse_programme, same_programme
+from gold_lightning.parsing.json_text import same_json
+from gold_lightning.parsing.words import has_characters, segments, words
 
 __all__ = [
     "METRICS",
@@ -265,7 +265,7 @@ class ProgrammeEqual(TextMetric):
     """Share of the rows whose linear programme is a target's, up to form.
 
     Order of constraints and of declarations, and a positive factor of a constraint, do not matter: see
-    :func:`gold_lightning.formula.same_programme`. What does not parse is wrong.
+    :func:`gold_lightning.parsing.formula.same_programme`. What does not parse is wrong.
     """
 
     def row(self, prediction: str, targets: Sequence[str]) -> list[float]:
@@ -277,7 +277,7 @@ class ProgrammeEqual(TextMetric):
 
 
 class JsonEqual(TextMetric):
-    """Share of the rows whose JSON is a target's as data: see :func:`gold_lightning.json_text.same_json`.
+    """Share of the rows whose JSON is a target's as data: see :func:`gold_lightning.parsing.json_text.same_json`.
 
     What does not parse is wrong.
     """
@@ -298,7 +298,7 @@ class RougeL(TextMetric):
 
     torchmetrics computes it; ``rougeL`` of it needs no nltk. English words are those of Google's ``rouge-score``, runs
     of a-z and 0-9. By that rule other scripts have no words at all, and "für" has two; here words are those of
-    :func:`gold_lightning.words.words`, which are characters in scripts without spaces.
+    :func:`gold_lightning.parsing.words.words`, which are characters in scripts without spaces.
     """
 
     def row(self, prediction: str, targets: Sequence[str]) -> list[float]:

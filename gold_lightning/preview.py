@@ -12,14 +12,14 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from gold_lightning.budget import Budget
 from gold_lightning.console import duration, printable, rule, table, width, wrap
 from gold_lightning.data import GoldDataModule
 from gold_lightning.errors import ConfigError
+from gold_lightning.feedback import FeedbackPool, PoolEntry
 from gold_lightning.generators import Completion
-from gold_lightning.ledger import Budget
-from gold_lightning.plan import Plan
-from gold_lightning.pool import FeedbackPool, PoolEntry
-from gold_lightning.prompt import render
+from gold_lightning.planning.plan import Plan
+from gold_lightning.prompts import render
 from gold_lightning.synthesis import Answers, Asked, Judged, Synthesizer
 from gold_lightning.task import Sample, Task
 

@@ -12,15 +12,15 @@ from typing import Any, Protocol, cast
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from gold_lightning.checks import Overlap, count_overlaps
-from gold_lightning.ledger import Budget
-from gold_lightning.plan_warnings import reasons_not_fed_back
-from gold_lightning.pool import FeedbackPool
-from gold_lightning.store import Kind, RoundStore, StoredSample, read_lines, write_lines
-from gold_lightning.student_check import Cut
+from gold_lightning.budget import Budget
+from gold_lightning.checks.checker import Overlap, count_overlaps
+from gold_lightning.feedback import FeedbackPool
+from gold_lightning.planning.plan_warnings import reasons_not_fed_back
+from gold_lightning.storage.round_store import Kind, RoundStore, StoredSample, read_lines, write_lines
 from gold_lightning.synthesis import Synthesizer
+from gold_lightning.t5.checks import Cut
 from gold_lightning.task import Sample, StudentFormat, Task
-from gold_lightning.watched import WatchedRows, described
+from gold_lightning.validation import WatchedRows, described
 
 __all__ = ["NOT_SCORED", "RoundData", "RoundEnd", "RunClock"]
 

@@ -22,15 +22,15 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 
-from gold_lightning.backbone import copies_of, empty_copy, load_model, load_tokenizer, target_text
 from gold_lightning.errors import ConfigError, GoldError, NotFiniteError
+from gold_lightning.generators.distributed import SharedError
 from gold_lightning.losses import IGNORE_INDEX, RobustLoss, RoundLoss, SymmetricCrossEntropy, target_log_probs
 from gold_lightning.metrics import TextMetric, TokenMean, make_metric
-from gold_lightning.ood import OODScore, mean_over_tokens
-from gold_lightning.ranks import SharedError
-from gold_lightning.resuming import fitting_state, say_afresh
-from gold_lightning.sharding import is_sharded, load_whole, shard
-from gold_lightning.student_check import answer_of, check_student
+from gold_lightning.scores import OODScore, mean_over_tokens
+from gold_lightning.t5.checks import answer_of, check_student
+from gold_lightning.t5.fsdp import is_sharded, load_whole, shard
+from gold_lightning.t5.resuming import fitting_state, say_afresh
+from gold_lightning.t5.weights import copies_of, empty_copy, load_model, load_tokenizer, target_text
 from gold_lightning.task import Task, blaming
 from gold_lightning.task_file import load_task
 

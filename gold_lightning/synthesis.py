@@ -11,17 +11,17 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from gold_lightning.checks import OVERLAP_WORDS, Checker, Decontaminator
-from gold_lightning.completions import CompletionLog, Completions
+from gold_lightning.budget import Budget, Spent
+from gold_lightning.checks.checker import OVERLAP_WORDS, Checker, Decontaminator
+from gold_lightning.checks.label_agreement import LabelCheck
 from gold_lightning.errors import ConfigError, QuotaError
+from gold_lightning.feedback import FeedbackPool
 from gold_lightning.generators.base import Completion, Generator, Request
-from gold_lightning.label_check import LabelCheck
-from gold_lightning.ledger import Budget, Spent
-from gold_lightning.plan import Plan
-from gold_lightning.pool import FeedbackPool
-from gold_lightning.prompt import Hint, probe_request, training_request
-from gold_lightning.quotas import Counts, give_up, quotas, requests_wanted, unanswered, yield_table
-from gold_lightning.store import BatchRecord, Kind, RoundStore, StoredSample, digest
+from gold_lightning.planning.plan import Plan
+from gold_lightning.planning.quotas import Counts, give_up, quotas, requests_wanted, unanswered, yield_table
+from gold_lightning.prompts import Hint, probe_request, training_request
+from gold_lightning.storage.completions import CompletionLog, Completions
+from gold_lightning.storage.round_store import BatchRecord, Kind, RoundStore, StoredSample, digest
 from gold_lightning.task import Sample, Task
 
 __all__ = ["Answers", "Asked", "Judged", "Progress", "Synthesizer"]

@@ -14,8 +14,8 @@ from typing import Any, TypeVar
 import yaml
 
 from gold_lightning.errors import ConfigError, GoldError
-from gold_lightning.paths import expand
-from gold_lightning.piped import is_copy, local_copy, written
+from gold_lightning.inputs.paths import expand
+from gold_lightning.inputs.pipes import is_copy, local_copy, written
 from gold_lightning.task import Check, Field, Hints, Label, Sample, StudentFormat, Task, TestData, check_names
 
 __all__ = ["find_task_file", "load_task", "load_yaml", "local_task", "shipped_tasks"]

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import yaml
-from gold_lightning.cli import main
+from gold_lightning.cli.main import main
 from gold_lightning.generators import Generator
 
 from tests.fakes import make_tiny_student

@@ -10,11 +10,11 @@ import sys
 import time
 
 import torch
-from gold_lightning.checks import Checker
+from gold_lightning.checks.checker import Checker
 from gold_lightning.errors import GoldError
+from gold_lightning.feedback import FeedbackStrategy
 from gold_lightning.generators import Completion, Request, ScriptedGenerator
-from gold_lightning.prompt import Hint, parse, render, training_request
-from gold_lightning.strategies import FeedbackStrategy
+from gold_lightning.prompts import Hint, parse, render, training_request
 from gold_lightning.task import Field, Hints, Label, Sample, StudentFormat, Task
 
 LLAMA_TOKENS = 320  # that the tiny Llama takes

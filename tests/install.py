@@ -21,7 +21,7 @@ import zipfile
 from pathlib import Path
 
 from gold_lightning import __version__
-from gold_lightning.commands import COMMANDS
+from gold_lightning.cli.commands import COMMANDS
 
 ROOT = Path(__file__).parent.parent
 IN_THE_WHEEL = (

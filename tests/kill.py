@@ -22,11 +22,15 @@ from collections import Counter
 from pathlib import Path
 
 import torch
-from gold_lightning import cli, completions, rounds, store, trainer
-from gold_lightning.checkpoint import WholeCheckpointIO
-from gold_lightning.completions import CompletionLog, Completions, kept_rows
+from gold_lightning import rounds
+from gold_lightning import runner as trainer
+from gold_lightning.checkpoints.best import WholeCheckpointIO
+from gold_lightning.cli import main as cli
 from gold_lightning.generators.base import request_dict
-from gold_lightning.store import RoundStore, digest, read_lines
+from gold_lightning.storage import completions
+from gold_lightning.storage import round_store as store
+from gold_lightning.storage.completions import CompletionLog, Completions, kept_rows
+from gold_lightning.storage.round_store import RoundStore, digest, read_lines
 from gold_lightning.student import T5Student
 
 from tests.fakes import make_tiny_student

@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from gold_lightning.store import BatchRecord, RoundStore, StoredSample, append_line, digest, write_lines
+from gold_lightning.storage.round_store import BatchRecord, RoundStore, StoredSample, append_line, digest, write_lines
 from gold_lightning.task import Sample
 
 CONFIG = """\

@@ -7,8 +7,8 @@ import random
 
 import pytest
 import torch
-from gold_lightning.backbone import build_from_generator, build_tokenizer, load_model, load_tokenizer
 from gold_lightning.errors import GoldError
+from gold_lightning.t5.weights import build_from_generator, build_tokenizer, load_model, load_tokenizer
 
 
 @pytest.fixture(scope="module")

@@ -8,10 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from gold_lightning.cli import main
+from gold_lightning.cli.main import main
+from gold_lightning.cli.messages import Given, of_parser
 from gold_lightning.generators import OpenAIGenerator, VLLMGenerator
-from gold_lightning.plan import Plan
-from gold_lightning.refusals import Given, of_parser
+from gold_lightning.planning.plan import Plan
 
 from tests.bad_inputs import BAD, lines_of
 

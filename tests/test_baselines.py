@@ -3,7 +3,8 @@
 from dataclasses import replace
 
 import pytest
-from gold_lightning.baselines import (
+from gold_lightning.errors import ConfigError, GoldError
+from gold_lightning.evaluation.baselines import (
     Baseline,
     BaselineSettings,
     GeneratorAnswers,
@@ -12,10 +13,9 @@ from gold_lightning.baselines import (
     most_frequent,
     seed_demos,
 )
-from gold_lightning.errors import ConfigError, GoldError
 from gold_lightning.generators import ScriptedGenerator
 from gold_lightning.metrics import evaluate
-from gold_lightning.store import read_lines
+from gold_lightning.storage.round_store import read_lines
 from gold_lightning.task import Field, Label, Sample, StudentFormat, Task, TestRow
 
 COLOURS = Task(

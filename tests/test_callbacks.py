@@ -8,7 +8,7 @@ import torch
 from gold_lightning.callbacks import OODFeedback, TestPredictions, auroc
 from gold_lightning.data import GoldDataModule
 from gold_lightning.errors import NotFiniteError
-from gold_lightning.ood import EnergyScore, EntropyScore
+from gold_lightning.scores import EnergyScore, EntropyScore
 from gold_lightning.student import T5Student
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from gold_lightning.catalogue import warnings_of
-from gold_lightning.cli import main
+from gold_lightning.cli.main import main
+from gold_lightning.cli.tasks import warnings_of
 from gold_lightning.task_file import load_task, shipped_tasks
 
 

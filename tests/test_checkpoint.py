@@ -5,7 +5,7 @@ import os
 
 import pytest
 import torch
-from gold_lightning.checkpoint import BestCheckpoint, WholeCheckpointIO, save_whole
+from gold_lightning.checkpoints.best import BestCheckpoint, WholeCheckpointIO, save_whole
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 

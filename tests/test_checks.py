@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import replace
 
 import pytest
-from gold_lightning.checks import CHECKS, Checker, _common, words
+from gold_lightning.checks.checker import CHECKS, Checker, _common, words
 from gold_lightning.errors import ConfigError
 from gold_lightning.generators import Completion
 from gold_lightning.task import Check, Field, Label, Sample, StudentFormat, Task

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from gold_lightning.cli import main
+from gold_lightning.cli.main import main
 from gold_lightning.data import GoldDataModule
 from gold_lightning.generators import (
     EmbeddedGenerator,
@@ -128,7 +128,7 @@ def test_the_other_classes_of_a_config_have_their_own_defaults_too(files, capsys
     made = resolved(capsys, *args, "--feedback.strategy", "random")
     assert made["model"]["loss"]["init_args"] == {"sigma": 7.0, "lambda_": 1.0, "clip": 1e-4}
     assert made["feedback"]["strategy"] == "random"
-    assert made["feedback"]["score"] == {"class_path": "gold_lightning.ood.EntropyScore", "init_args": {}}
+    assert made["feedback"]["score"] == {"class_path": "gold_lightning.scores.EntropyScore", "init_args": {}}
 
 
 @pytest.mark.parametrize("as_list", [False, True])

@@ -10,9 +10,8 @@ from pathlib import Path
 
 import gold_lightning
 import pytest
-from gold_lightning import commands
-from gold_lightning.cli import main
-from gold_lightning.commands import COMMANDS, answered
+from gold_lightning.cli import commands, main
+from gold_lightning.cli.commands import COMMANDS, answered
 from gold_lightning.errors import GoldError
 
 ROOT = Path(__file__).parent.parent

@@ -6,11 +6,11 @@ import os
 from dataclasses import replace
 
 import pytest
-from gold_lightning.completions import CompletionLog, Completions
+from gold_lightning.budget import Budget, Spent
 from gold_lightning.errors import BudgetSpentError
 from gold_lightning.generators import Completion, Generator, Request, ScriptedGenerator
-from gold_lightning.ledger import Budget, Spent
-from gold_lightning.store import read_lines
+from gold_lightning.storage.completions import CompletionLog, Completions
+from gold_lightning.storage.round_store import read_lines
 
 
 def ask(*names):
@@ -99,7 +99,7 @@ def test_what_came_before_an_error_is_stored(tmp_path):
 
 
 def test_a_completion_is_on_disk_soon_after_it_came(tmp_path, monkeypatch):
-    monkeypatch.setattr("gold_lightning.completions._FLUSH_SECONDS", 0.0)
+    monkeypatch.setattr("gold_lightning.storage.completions._FLUSH_SECONDS", 0.0)
     stored = []
 
     class Watching(Streaming):
@@ -147,7 +147,7 @@ def test_what_was_made_together_is_kept_together_or_asked_again_together(tmp_pat
 
 
 def test_slowly_made_together_is_stored_at_once(tmp_path, monkeypatch):
-    monkeypatch.setattr("gold_lightning.completions._FLUSH_SECONDS", 0.0)
+    monkeypatch.setattr("gold_lightning.storage.completions._FLUSH_SECONDS", 0.0)
     written = []
     completions = Completions(ScriptedGenerator(lambda r: r.own), log(tmp_path))
     real = completions.log.add

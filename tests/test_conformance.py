@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
 import pytest
-from gold_lightning.checks import Checker
+from gold_lightning.checks.checker import Checker
 from gold_lightning.errors import GoldError
 from gold_lightning.generators import (
     EmbeddedGenerator,

@@ -5,10 +5,10 @@ from types import SimpleNamespace
 
 import torch
 from gold_lightning.data import GoldDataModule
-from gold_lightning.labelled import LabelledRounds
+from gold_lightning.evaluation.supervised import LabelledRounds
+from gold_lightning.feedback import FeedbackPool
 from gold_lightning.losses import IGNORE_INDEX
-from gold_lightning.plan import Plan
-from gold_lightning.pool import FeedbackPool
+from gold_lightning.planning.plan import Plan
 from gold_lightning.synthesis import Synthesizer
 from gold_lightning.task import Sample
 from gold_lightning.task_file import load_task

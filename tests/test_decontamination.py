@@ -9,12 +9,12 @@ from collections import Counter
 from dataclasses import replace
 
 import pytest
-from gold_lightning.checks import OVERLAP_WORDS, Decontaminator, Overlap, count_overlaps
+from gold_lightning.checks.checker import OVERLAP_WORDS, Decontaminator, Overlap, count_overlaps
 from gold_lightning.data import GoldDataModule
 from gold_lightning.errors import ConfigError, GoldError
-from gold_lightning.plan import Plan
-from gold_lightning.pool import FeedbackPool
-from gold_lightning.store import RoundStore, read_lines, rounds_in
+from gold_lightning.feedback import FeedbackPool
+from gold_lightning.planning.plan import Plan
+from gold_lightning.storage.round_store import RoundStore, read_lines, rounds_in
 from gold_lightning.synthesis import Synthesizer
 from gold_lightning.task import Sample, TestRow
 from gold_lightning.task_file import load_task

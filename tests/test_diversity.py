@@ -4,8 +4,8 @@ import random
 import time
 
 import pytest
-from gold_lightning.checks import words
-from gold_lightning.diversity import distinct_n, diversity, length_quantiles, self_bleu
+from gold_lightning.checks.checker import words
+from gold_lightning.watching.diversity import distinct_n, diversity, length_quantiles, self_bleu
 from hypothesis import given
 from hypothesis import strategies as st
 from torchmetrics.functional.text import bleu_score

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from gold_lightning.backbone import student_folder
+from gold_lightning.t5.weights import student_folder
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer

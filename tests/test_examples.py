@@ -6,11 +6,11 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from gold_lightning.checks import CHECKS, Decontaminator
-from gold_lightning.cli import main
+from gold_lightning.checks.checker import CHECKS, Decontaminator
+from gold_lightning.cli.main import main
 from gold_lightning.data import load_test_rows
-from gold_lightning.json_text import read_json
 from gold_lightning.metrics import make_metric
+from gold_lightning.parsing.json_text import read_json
 from gold_lightning.task_file import load_task
 
 from tests.fakes import assert_demos_pass

@@ -9,9 +9,9 @@ import tracemalloc
 from dataclasses import replace
 
 import pytest
-from gold_lightning.comparison import draw, holm, mean_interval, paired_p, result_lines, summarise
 from gold_lightning.errors import BusyError, ConfigError, GoldError
-from gold_lightning.experiment import (
+from gold_lightning.evaluation.comparison import draw, holm, mean_interval, paired_p, result_lines, summarise
+from gold_lightning.evaluation.experiments import (
     Experiment,
     Run,
     _flipped,
@@ -22,7 +22,7 @@ from gold_lightning.experiment import (
     run_all,
     write_results,
 )
-from gold_lightning.store import only_writer, read_lines, write_lines
+from gold_lightning.storage.round_store import only_writer, read_lines, write_lines
 from gold_lightning.task_file import load_task
 
 TWO = Experiment("try", ("quickstart.yaml",), {"none": {"feedback.strategy": "none"}, "band": {}}, (1, 2))

@@ -6,7 +6,7 @@ import time
 from fractions import Fraction
 
 import pytest
-from gold_lightning.formula import (
+from gold_lightning.parsing.formula import (
     MAX_DEPTH,
     MAX_EQUATION,
     MAX_PROGRAMME,

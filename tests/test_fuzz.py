@@ -11,11 +11,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from gold_lightning.checks import Checker
+from gold_lightning.checks.checker import Checker
 from gold_lightning.generators import Completion
 from gold_lightning.preview import _WHAT_TO_CHANGE
-from gold_lightning.prompt import Hint, parse, probe_request, render, training_request
-from gold_lightning.store import BatchRecord, RoundStore, StoredSample, read_lines
+from gold_lightning.prompts import Hint, parse, probe_request, render, training_request
+from gold_lightning.storage.round_store import BatchRecord, RoundStore, StoredSample, read_lines
 from gold_lightning.task import Sample
 from gold_lightning.task_file import load_task
 

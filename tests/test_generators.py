@@ -11,7 +11,7 @@ import pytest
 import torch
 from gold_lightning.errors import ConfigError, GoldError
 from gold_lightning.generators import Completion, Request, ScriptedGenerator, TransformersGenerator
-from gold_lightning.generators.encoding import Decoded, decode, encode, end_tokens
+from gold_lightning.generators.prompt_tokens import Decoded, decode, encode, end_tokens
 from gold_lightning.generators.transformers import _Text
 
 from tests.fakes import LLAMA_TOKENS

@@ -10,7 +10,7 @@ import socket
 import pytest
 from gold_lightning.errors import ConfigError, GoldError
 from gold_lightning.generators import OpenAIGenerator, Request
-from gold_lightning.generators.http_client import Address, open_client, proxy_for
+from gold_lightning.generators.openai.http_client import Address, open_client, proxy_for
 
 from tests.servers import FakeServer
 

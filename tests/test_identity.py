@@ -5,13 +5,13 @@ import os
 import shutil
 
 import pytest
-from gold_lightning.completions import CompletionLog, Completions
+from gold_lightning.feedback import FeedbackPool
 from gold_lightning.generators import EmbeddedGenerator, Request, TransformersGenerator
 from gold_lightning.generators.identity import model_name, revision
 from gold_lightning.generators.vllm import VLLMGenerator
-from gold_lightning.plan import Plan
-from gold_lightning.pool import FeedbackPool
-from gold_lightning.store import digest
+from gold_lightning.planning.plan import Plan
+from gold_lightning.storage.completions import CompletionLog, Completions
+from gold_lightning.storage.round_store import digest
 from gold_lightning.synthesis import Synthesizer
 
 from tests.fakes import NewsWriter

@@ -1,7 +1,7 @@
 """JSON is read strictly and compared as data."""
 
 import pytest
-from gold_lightning.json_text import read_json, same_json
+from gold_lightning.parsing.json_text import read_json, same_json
 
 
 @pytest.mark.parametrize(

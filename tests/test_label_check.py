@@ -5,11 +5,11 @@ import random
 from dataclasses import replace
 
 import pytest
+from gold_lightning.checks.label_agreement import LabelCheck, preferred_label
 from gold_lightning.errors import GoldError
+from gold_lightning.feedback import FeedbackPool
 from gold_lightning.generators import Completion, ScriptedGenerator
-from gold_lightning.label_check import LabelCheck, preferred_label
-from gold_lightning.plan import Plan
-from gold_lightning.pool import FeedbackPool
+from gold_lightning.planning.plan import Plan
 from gold_lightning.synthesis import Synthesizer
 from gold_lightning.task import Hints, Sample
 from gold_lightning.task_file import load_task

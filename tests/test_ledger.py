@@ -1,8 +1,8 @@
 """What a run may spend."""
 
 import pytest
+from gold_lightning.budget import Budget, Spent
 from gold_lightning.errors import BudgetSpentError, ConfigError
-from gold_lightning.ledger import Budget, Spent
 
 
 def test_money_is_prompt_and_written_tokens_by_their_own_prices():

@@ -8,13 +8,13 @@ import sys
 from types import SimpleNamespace
 
 import pytest
-from gold_lightning import live
 from gold_lightning.console import cells
-from gold_lightning.live import LiveView
-from gold_lightning.stopping import FINISHING, Stopping
-from gold_lightning.store import write_lines
+from gold_lightning.interrupt import FINISHING, Stopping
+from gold_lightning.storage.round_store import write_lines
 from gold_lightning.synthesis import Progress
 from gold_lightning.task import Sample
+from gold_lightning.watching import live
+from gold_lightning.watching.live import LiveView
 from rich.console import Console
 
 HOSTILE = "[bold]a[/bold] [/no] \x1b[31m :smile: \u202e [link=http://x.test]b[/link] " + "日本 " * 99

@@ -12,7 +12,6 @@ from fractions import Fraction
 import pytest
 import torch
 from gold_lightning.errors import ConfigError
-from gold_lightning.formula import FormulaError, parse_equation
 from gold_lightning.metrics import (
     METRICS,
     Accuracy,
@@ -24,6 +23,7 @@ from gold_lightning.metrics import (
     make_metric,
     prediction_row,
 )
+from gold_lightning.parsing.formula import FormulaError, parse_equation
 from torchmetrics.functional.classification import multiclass_f1_score, multiclass_recall
 from torchmetrics.functional.text import rouge_score, squad
 

@@ -5,9 +5,9 @@ import math
 
 import pytest
 import torch
-from gold_lightning import ood
+from gold_lightning import scores as ood
 from gold_lightning.errors import ConfigError
-from gold_lightning.ood import EnergyScore, EntropyScore, MaxSoftmaxScore, band_ranks, mean_over_tokens, select_band
+from gold_lightning.scores import EnergyScore, EntropyScore, MaxSoftmaxScore, band_ranks, mean_over_tokens, select_band
 from hypothesis import given
 from hypothesis import strategies as st
 

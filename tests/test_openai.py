@@ -18,7 +18,7 @@ from dataclasses import replace
 import pytest
 from gold_lightning.errors import ConfigError, GoldError, MissingDependencyError
 from gold_lightning.generators import OpenAIGenerator, Request
-from gold_lightning.generators.replies import printable, retry_after
+from gold_lightning.generators.openai.parse_response import printable, retry_after
 from gold_lightning.parsing.blocks import without_beginning
 
 from tests.servers import FakeServer, Fault, chosen, tokens_of

@@ -8,18 +8,18 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from gold_lightning import paths
-from gold_lightning.backbone import load_tokenizer, student_folder
-from gold_lightning.baselines import BaselineSettings
-from gold_lightning.checkpoint import check_checkpoint
-from gold_lightning.cli import _CONFIGS, find_config, main
+from gold_lightning.checkpoints.best import check_checkpoint
+from gold_lightning.cli.main import _CONFIGS, find_config, main
 from gold_lightning.data import _replayed
 from gold_lightning.errors import ConfigError, GoldError
-from gold_lightning.experiment import load_experiment
+from gold_lightning.evaluation.baselines import BaselineSettings
+from gold_lightning.evaluation.experiments import load_experiment
 from gold_lightning.generators import TransformersGenerator, VLLMGenerator
 from gold_lightning.generators.embedded import _unpacked
-from gold_lightning.paths import check_folder, expand, folder_for
-from gold_lightning.rows import check_rows_file, load_rows, load_test_rows
+from gold_lightning.inputs import paths
+from gold_lightning.inputs.paths import check_folder, expand, folder_for
+from gold_lightning.labelled import check_rows_file, load_rows, load_test_rows
+from gold_lightning.t5.weights import load_tokenizer, student_folder
 from gold_lightning.task import TestData
 from gold_lightning.task_file import find_task_file, load_task
 

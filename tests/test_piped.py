@@ -10,9 +10,9 @@ import threading
 
 import pytest
 import yaml
-from gold_lightning import piped
-from gold_lightning.cli import _CONFIGS, main
-from gold_lightning.store import read_lines
+from gold_lightning.cli.main import _CONFIGS, main
+from gold_lightning.inputs import pipes as piped
+from gold_lightning.storage.round_store import read_lines
 from gold_lightning.task_file import load_task
 
 TASK = (_CONFIGS.parent / "gold_lightning" / "tasks" / "news_topics.yaml").read_text(encoding="utf-8")

@@ -2,9 +2,9 @@
 
 import pytest
 from gold_lightning.callbacks import OODFeedback
-from gold_lightning.ood import band_ranks
-from gold_lightning.plan import Plan
-from gold_lightning.plan_warnings import labels_without_hints, plan_warnings
+from gold_lightning.planning.plan import Plan
+from gold_lightning.planning.plan_warnings import labels_without_hints, plan_warnings
+from gold_lightning.scores import band_ranks
 from gold_lightning.task import Field, Hints, Label, Sample, StudentFormat, Task
 
 from tests.fakes import Shortest

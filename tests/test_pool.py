@@ -5,7 +5,7 @@ import random
 import pytest
 import torch
 from gold_lightning.errors import ConfigError
-from gold_lightning.pool import FeedbackPool, PoolEntry
+from gold_lightning.feedback import FeedbackPool, PoolEntry
 from gold_lightning.task import Sample
 
 

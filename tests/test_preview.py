@@ -5,10 +5,10 @@ from dataclasses import replace
 
 import pytest
 from gold_lightning import preview
+from gold_lightning.budget import Budget
 from gold_lightning.errors import ConfigError
-from gold_lightning.ledger import Budget
-from gold_lightning.plan import Plan
-from gold_lightning.pool import FeedbackPool
+from gold_lightning.feedback import FeedbackPool
+from gold_lightning.planning.plan import Plan
 from gold_lightning.preview import Measured, PreviewSettings, cost, plan_requests, wilson_interval
 from gold_lightning.synthesis import Synthesizer
 from gold_lightning.task_file import load_task
@@ -108,7 +108,7 @@ def test_wrong_settings_name_their_key():
 
 
 def test_advice_is_given_for_reasons_that_there_are():
-    from gold_lightning.checks import Checker
+    from gold_lightning.checks.checker import Checker
 
     # None of them is spelt otherwise than the checks do.
     known = Checker.__doc__ + " label_disagreement label_unchecked "

@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 from gold_lightning.errors import QuotaError
+from gold_lightning.feedback import FeedbackPool
 from gold_lightning.generators import ScriptedGenerator
-from gold_lightning.pool import FeedbackPool
-from gold_lightning.quotas import Counts, give_up, quotas, requests_wanted
-from gold_lightning.store import RoundStore, read_lines, write_lines
+from gold_lightning.planning.quotas import Counts, give_up, quotas, requests_wanted
+from gold_lightning.storage.round_store import RoundStore, read_lines, write_lines
 
 from tests.fakes import NewsWriter, bank_task
 from tests.test_synthesis import LABELS, PLAN, Repeater, Scorer, adds_up, distinct_texts, groups, make, shown

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as dist
-from gold_lightning.completions import CompletionLog, Completions
 from gold_lightning.errors import GoldError
 from gold_lightning.generators import Completion, Generator, Request
-from gold_lightning.ranks import Fleet, SharedError, StreamingFleet, make_fleet
-from gold_lightning.store import read_lines
+from gold_lightning.generators.distributed import Fleet, SharedError, StreamingFleet, make_fleet
+from gold_lightning.storage.completions import CompletionLog, Completions
+from gold_lightning.storage.round_store import read_lines
 
 REQUESTS = [Request("", "", f"prompt {i}", seed=i) for i in range(7)]
 

@@ -12,10 +12,9 @@ from pathlib import Path
 
 import pytest
 from gold_lightning import report
-from gold_lightning.cli import main
-from gold_lightning.completions import CompletionLog, spent_in
+from gold_lightning.budget import Spent
+from gold_lightning.cli.main import main
 from gold_lightning.errors import GoldError
-from gold_lightning.ledger import Spent
 from gold_lightning.report import LIMIT, render, try_to_report, write_report
 from gold_lightning.report.page import state_of
 from gold_lightning.report.plots import Energies, Lines, bars, drawing, lines, ridge, shown, stacked
@@ -23,7 +22,8 @@ from gold_lightning.report.redaction import hidden
 from gold_lightning.report.run import read_run
 from gold_lightning.report.samples import Detail, reasons_of, samples_of
 from gold_lightning.report.text import cut, visible
-from gold_lightning.store import read_lines, write_lines
+from gold_lightning.storage.completions import CompletionLog, spent_in
+from gold_lightning.storage.round_store import read_lines, write_lines
 
 from tests.runs import make_run
 

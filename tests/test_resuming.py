@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from gold_lightning.resuming import fitting_state
+from gold_lightning.t5.resuming import fitting_state
 from torch import nn
 from transformers.optimization import Adafactor
 

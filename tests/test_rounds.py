@@ -5,7 +5,7 @@ import time
 import pytest
 from gold_lightning import rounds
 from gold_lightning.rounds import RunClock
-from gold_lightning.store import BatchRecord, RoundStore, write_lines
+from gold_lightning.storage.round_store import BatchRecord, RoundStore, write_lines
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from gold_lightning.generators.server_errors import Interface, advice, read_error
+from gold_lightning.generators.openai.server_errors import Interface, advice, read_error
 
 HOW = Interface("http://h:8000/v1", "chat", "message", "", "Authorization", scoring=False)
 

@@ -2,7 +2,7 @@
 
 import pytest
 from gold_lightning.errors import ConfigError
-from gold_lightning.sharding import ShardedStrategy, check_strategy
+from gold_lightning.t5.fsdp import ShardedStrategy, check_strategy
 from lightning.pytorch import Trainer
 
 PATH = "lightning.pytorch.strategies."
@@ -21,7 +21,7 @@ def test_strategies_that_it_cannot_do_with(strategy, given):
         check_strategy(given(strategy), "adamw")
 
 
-@pytest.mark.parametrize("strategy", ["fsdp2", {"class_path": "gold_lightning.sharding.ShardedStrategy"}])
+@pytest.mark.parametrize("strategy", ["fsdp2", {"class_path": "gold_lightning.t5.fsdp.ShardedStrategy"}])
 def test_adafactor_needs_whole_weights(strategy):
     with pytest.raises(ConfigError, match=r"^model\.optimizer: got 'adafactor', expected adamw"):
         check_strategy(strategy, "adafactor")

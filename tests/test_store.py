@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from gold_lightning.errors import BusyError, GoldError
-from gold_lightning.store import (
+from gold_lightning.storage.round_store import (
     BatchRecord,
     RoundStore,
     StoredSample,
@@ -374,7 +374,9 @@ def test_rounds_in_a_folder_are_told_from_what_was_set_aside(tmp_path):
 
 
 def test_one_process_at_a_time(tmp_path):
-    code = "import sys; from gold_lightning.store import only_writer\nwith only_writer(sys.argv[1]): input()"
+    code = (
+        "import sys\nfrom gold_lightning.storage.round_store import only_writer\nwith only_writer(sys.argv[1]): input()"
+    )
     command = [sys.executable, "-c", code, str(tmp_path / "run")]
     other = subprocess.Popen(command, stdin=subprocess.PIPE, text=True)
     try:

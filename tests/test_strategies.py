@@ -2,7 +2,7 @@
 
 import pytest
 from gold_lightning.errors import GoldError
-from gold_lightning.strategies import (
+from gold_lightning.feedback import (
     STRATEGIES,
     EnergyBand,
     FeedbackStrategy,

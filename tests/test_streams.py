@@ -13,10 +13,10 @@ from pathlib import Path
 
 import gold_lightning
 import pytest
-from gold_lightning.cli import main
+from gold_lightning.cli.main import main
+from gold_lightning.cli.streams import readable_streams, with_output
 from gold_lightning.console import say
-from gold_lightning.stopping import FINISHING, Stopping
-from gold_lightning.streams import readable_streams, with_output
+from gold_lightning.interrupt import FINISHING, Stopping
 
 PACKAGE = Path(gold_lightning.__file__).parent
 TEXT = "好 \ud83d é • ━"
@@ -161,7 +161,7 @@ def test_a_name_that_the_locale_cannot_write_is_one_line(monkeypatch, capsys):
     def fail(_):
         return "好".encode("ascii")
 
-    monkeypatch.setattr("gold_lightning.cli.tasks_command", fail)
+    monkeypatch.setattr("gold_lightning.cli.main.tasks_command", fail)
     assert main(["tasks"]) == 2
     assert capsys.readouterr().err == "error: '好' is not in ascii, this locale's encoding; set PYTHONUTF8=1\n"
 

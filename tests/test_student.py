@@ -8,10 +8,10 @@ from unittest.mock import Mock
 import pytest
 import torch
 import yaml
-from gold_lightning.backbone import load_model, load_tokenizer, target_text
 from gold_lightning.callbacks import OODFeedback
 from gold_lightning.data import GoldDataModule
 from gold_lightning.errors import ConfigError, GoldError, NotFiniteError
+from gold_lightning.generators.distributed import SharedError
 from gold_lightning.losses import (
     IGNORE_INDEX,
     CrossEntropy,
@@ -19,9 +19,9 @@ from gold_lightning.losses import (
     LabelSmoothing,
     SymmetricCrossEntropy,
 )
-from gold_lightning.ood import EnergyScore, EntropyScore
-from gold_lightning.ranks import SharedError
+from gold_lightning.scores import EnergyScore, EntropyScore
 from gold_lightning.student import PrefixTree, T5Student
+from gold_lightning.t5.weights import load_model, load_tokenizer, target_text
 from gold_lightning.task import Sample, TestRow
 
 PAD, END = 0, 1

@@ -6,10 +6,10 @@ import json
 from dataclasses import replace
 
 import pytest
-from gold_lightning.backbone import load_tokenizer
-from gold_lightning.cli import main
+from gold_lightning.cli.main import main
 from gold_lightning.errors import GoldError
-from gold_lightning.student_check import Cut, answer_of, check_student, count_cut
+from gold_lightning.t5.checks import Cut, answer_of, check_student, count_cut
+from gold_lightning.t5.weights import load_tokenizer
 from gold_lightning.task import Field, Label, Sample, StudentFormat, Task, TestRow
 from transformers import AutoConfig, AutoTokenizer, T5Config, T5ForConditionalGeneration
 

@@ -7,11 +7,11 @@ from dataclasses import replace
 
 import pytest
 from gold_lightning.errors import ConfigError, GoldError, QuotaError
+from gold_lightning.feedback import FeedbackPool, PoolEntry
 from gold_lightning.generators import ScriptedGenerator
-from gold_lightning.plan import Plan
-from gold_lightning.pool import FeedbackPool, PoolEntry
-from gold_lightning.prompt import render
-from gold_lightning.store import RoundStore, digest, read_lines
+from gold_lightning.planning.plan import Plan
+from gold_lightning.prompts import render
+from gold_lightning.storage.round_store import RoundStore, digest, read_lines
 from gold_lightning.synthesis import Synthesizer
 from gold_lightning.task import Field, Hints, Sample, StudentFormat, Task, TestData
 from gold_lightning.task_file import load_task

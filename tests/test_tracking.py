@@ -8,14 +8,14 @@ from collections import Counter
 from types import SimpleNamespace
 
 import pytest
-from gold_lightning import tracking
 from gold_lightning.data import GoldDataModule
-from gold_lightning.plan import Plan
-from gold_lightning.pool import FeedbackPool
-from gold_lightning.store import read_lines, write_lines
+from gold_lightning.feedback import FeedbackPool
+from gold_lightning.planning.plan import Plan
+from gold_lightning.storage.round_store import read_lines, write_lines
 from gold_lightning.synthesis import Synthesizer
 from gold_lightning.task_file import load_task
-from gold_lightning.tracking import RoundLogger, RoundRecord, RunCSVLogger, wandb_id
+from gold_lightning.watching import loggers as tracking
+from gold_lightning.watching.loggers import RoundLogger, RoundRecord, RunCSVLogger, wandb_id
 from lightning.pytorch.loggers import CSVLogger
 
 from tests.fakes import NewsWriter

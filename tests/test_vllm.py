@@ -14,10 +14,10 @@ from dataclasses import replace
 import pytest
 import torch
 from gold_lightning.errors import ConfigError, GoldError, MissingDependencyError
+from gold_lightning.feedback import FeedbackPool
 from gold_lightning.generators import Completion, Request, TransformersGenerator, VLLMGenerator
 from gold_lightning.generators.embedded import embedded_folder
-from gold_lightning.plan import Plan
-from gold_lightning.pool import FeedbackPool
+from gold_lightning.planning.plan import Plan
 from gold_lightning.synthesis import Synthesizer
 from gold_lightning.task_file import load_task
 

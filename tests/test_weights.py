@@ -12,10 +12,10 @@ from pathlib import Path
 
 import huggingface_hub
 import pytest
-from gold_lightning.cli import main
+from gold_lightning.cli.main import main
 from gold_lightning.errors import ConfigError, GoldError, MissingDependencyError
 from gold_lightning.generators import weights as module
-from gold_lightning.generators.weights import find_weights, weights
+from gold_lightning.generators.embedded_weights import find_weights, weights
 
 ROOT = Path(__file__).parent.parent
 NAME, CONTENT = "SmolLM2-135M-Instruct.Q4_1.gguf", b"GGUF of few bytes"

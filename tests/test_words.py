@@ -5,7 +5,7 @@ import re
 import unicodedata
 
 import pytest
-from gold_lightning.words import count_words, runs, segments, within_word, words
+from gold_lightning.parsing.words import count_words, runs, segments, within_word, words
 
 
 def test_ascii_is_runs_of_letters_digits_and_underscores():

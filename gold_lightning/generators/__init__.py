@@ -2,7 +2,7 @@
 
 from gold_lightning.generators.base import Completion, Generator, Request, ScriptedGenerator
 from gold_lightning.generators.embedded import EmbeddedGenerator
-from gold_lightning.generators.openai import OpenAIGenerator
+from gold_lightning.generators.openai.generator import OpenAIGenerator
 from gold_lightning.generators.transformers import TransformersGenerator
 from gold_lightning.generators.vllm import VLLMGenerator
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from gold_lightning.generators.base import telling
-from gold_lightning.generators.shared_prefix import PrefixGroup
+from gold_lightning.generators.prefix_attention import PrefixGroup
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -163,7 +163,7 @@ def score_tree(
     """Log-likelihood of each choice after each text.
 
     Args:
-        model: A causal model that attends by :func:`gold_lightning.generators.shared_prefix.attend`.
+        model: A causal model that attends by :func:`gold_lightning.generators.prefix_attention.attend`.
         head: Keys and values of the prompt that the texts share, by layer.
         size: Its tokens; with 0 there is none.
         rests: Tokens of each text after the shared prompt, at least one.

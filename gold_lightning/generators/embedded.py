@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from gold_lightning.errors import require
+from gold_lightning.generators.embedded_weights import SHA256, cache_folder, locked_cache, weights
 from gold_lightning.generators.transformers import TransformersGenerator
-from gold_lightning.generators.weights import SHA256, cache_folder, locked_cache, weights
 
 __all__ = ["EmbeddedGenerator", "embedded_folder"]
 

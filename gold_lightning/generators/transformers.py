@@ -21,7 +21,9 @@ from torch import Tensor
 from gold_lightning.errors import ConfigError, GoldError
 from gold_lightning.generators.base import Completion, Generator, Request
 from gold_lightning.generators.choice_tree import ChoiceTree, score_tree
-from gold_lightning.generators.encoding import (
+from gold_lightning.generators.identity import model_name, revision
+from gold_lightning.generators.prefix_attention import NAME, PrefixGroup, Witness, register
+from gold_lightning.generators.prompt_tokens import (
     Decoded,
     check_model,
     check_sampling,
@@ -31,9 +33,7 @@ from gold_lightning.generators.encoding import (
     excess,
     refuse_excess,
 )
-from gold_lightning.generators.identity import model_name, revision
-from gold_lightning.generators.shared_prefix import NAME, PrefixGroup, Witness, register
-from gold_lightning.paths import expand
+from gold_lightning.inputs.paths import expand
 
 if TYPE_CHECKING:
     from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase

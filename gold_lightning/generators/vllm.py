@@ -21,7 +21,8 @@ import torch
 
 from gold_lightning.errors import ConfigError, GoldError, require
 from gold_lightning.generators.base import Completion, Finish, Generator, Request, telling
-from gold_lightning.generators.encoding import (
+from gold_lightning.generators.identity import model_name, revision
+from gold_lightning.generators.prompt_tokens import (
     check_model,
     check_sampling,
     encode,
@@ -30,8 +31,7 @@ from gold_lightning.generators.encoding import (
     has_thinking_tokens,
     refuse_excess,
 )
-from gold_lightning.generators.identity import model_name, revision
-from gold_lightning.paths import expand
+from gold_lightning.inputs.paths import expand
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

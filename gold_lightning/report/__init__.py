@@ -7,23 +7,18 @@ the template's escaping; the page has no script, and its own policy forbids any.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from jsonargparse import ArgumentParser
 from markupsafe import Markup
 
-from gold_lightning.commands import program
-from gold_lightning.console import printable, say
-from gold_lightning.paths import expand
 from gold_lightning.report.page import contents
 from gold_lightning.report.run import Run, read_run
 from gold_lightning.report.samples import Detail, reasons_of, samples_of
 from gold_lightning.report.text import visible
 
-__all__ = ["LIMIT", "render", "report_command", "try_to_report", "write_report"]
+__all__ = ["LIMIT", "render", "try_to_report", "write_report"]
 
 LIMIT = 3_000_000
 """Bytes that a report has at most."""
@@ -32,26 +27,6 @@ _HERE = Path(__file__).parent
 _log = logging.getLogger("gold_lightning")
 # From the most to the least of the samples; the first that fits is taken.
 _DETAILS = (Detail(), Detail(20, 240, 40), Detail(20, 120, 30), Detail(8, 80, 20), Detail(0, 60, 0))
-
-
-def report_command(args: Sequence[str]) -> None:
-    """Runs ``report RUN``.
-
-    Args:
-        args: Arguments after ``report``.
-
-    Raises:
-        GoldError: It is no run folder.
-        ArgumentError: An argument is wrong.
-    """
-    parser = ArgumentParser(
-        prog=f"{program()} report",
-        description="Writes report.html of a run anew, also while the run is at work.",
-        exit_on_error=False,
-    )
-    parser.add_argument("run", type=str, help="The run folder, runs/<task>/<name>.")
-    path = write_report(Path(expand("report", parser.parse_args(list(args)).run)))
-    say(f"report: {printable(str(path))}")
 
 
 def write_report(run_dir: Path) -> Path:

@@ -10,13 +10,13 @@ import yaml
 from markupsafe import Markup
 
 from gold_lightning.console import duration
+from gold_lightning.evaluation.results import NAMES
 from gold_lightning.report.numbers import NONE, abbreviated, counted, percent
 from gold_lightning.report.panels import Panel, Table, cost_panels, data_panels, loop_panels
 from gold_lightning.report.plots import drawing, forest
 from gold_lightning.report.redaction import hidden
 from gold_lightning.report.run import KINDS, Run
 from gold_lightning.report.text import LABEL_CHARS, cut
-from gold_lightning.results import NAMES
 
 __all__ = ["contents", "state_of"]
 

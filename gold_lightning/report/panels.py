@@ -11,14 +11,14 @@ from typing import Any
 
 from markupsafe import Markup
 
-from gold_lightning.checks import OVERLAP_WORDS
-from gold_lightning.diversity import distinct_n, self_bleu
-from gold_lightning.plan_warnings import reasons_not_fed_back
+from gold_lightning.checks.checker import OVERLAP_WORDS
+from gold_lightning.parsing.words import has_characters, words
+from gold_lightning.planning.plan_warnings import reasons_not_fed_back
 from gold_lightning.report.numbers import counted, decimal, percent, quantile, ratio, to_float
 from gold_lightning.report.plots import Energies, Lines, bars, histogram, lines, ridge, shown, stacked
 from gold_lightning.report.run import KINDS, PHASES, Round, Run
 from gold_lightning.report.text import LABEL_CHARS, cut
-from gold_lightning.words import has_characters, words
+from gold_lightning.watching.diversity import distinct_n, self_bleu
 
 __all__ = ["Panel", "Table", "cost_panels", "data_panels", "loop_panels"]
 

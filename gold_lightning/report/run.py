@@ -12,11 +12,11 @@ from typing import Any
 
 import yaml
 
-from gold_lightning.completions import spent_in
+from gold_lightning.budget import Budget, Spent
 from gold_lightning.errors import GoldError
-from gold_lightning.ledger import Budget, Spent
-from gold_lightning.store import BatchRecord, Kind, RoundStore, StoredSample, read_lines, rounds_in
-from gold_lightning.watched import described
+from gold_lightning.storage.completions import spent_in
+from gold_lightning.storage.round_store import BatchRecord, Kind, RoundStore, StoredSample, read_lines, rounds_in
+from gold_lightning.validation import described
 
 __all__ = ["KINDS", "PHASES", "Round", "Run", "read_run"]
 
@@ -230,7 +230,7 @@ def _read_round(folder: Path, number: int, row: Mapping[str, Any]) -> Round:
 
 
 def _spent(path: Path, last: Mapping[str, Any]) -> Spent:
-    """What the stored completions took, as :class:`gold_lightning.completions.CompletionLog` counts it.
+    """What the stored completions took, as :class:`gold_lightning.storage.completions.CompletionLog` counts it.
 
     That one mends a torn end of the file, which here may be that of a run at work. A folder that was copied without the
     file, its largest, has what the last round wrote down.

@@ -12,7 +12,7 @@ from gold_lightning.report.numbers import decimal, percent, ratio
 from gold_lightning.report.plots import shown
 from gold_lightning.report.run import KINDS, Round, Run
 from gold_lightning.report.text import LABEL_CHARS, cut
-from gold_lightning.store import Kind, StoredSample
+from gold_lightning.storage.round_store import Kind, StoredSample
 
 __all__ = ["Detail", "reasons_of", "samples_of"]
 

@@ -26,9 +26,9 @@ from pathlib import Path
 
 import gold_lightning
 import torch
-from gold_lightning.backbone import load_model, load_tokenizer, target_text
 from gold_lightning.generators.embedded import embedded_folder
 from gold_lightning.losses import CrossEntropy
+from gold_lightning.t5.weights import load_model, load_tokenizer, target_text
 from safetensors import safe_open
 from torch import Tensor
 from transformers import AutoConfig, PreTrainedModel, T5ForConditionalGeneration

@@ -27,9 +27,9 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from gold_lightning.backbone import build_tokenizer, target_text
 from gold_lightning.generators.embedded import embedded_folder
-from gold_lightning.tracking import RunCSVLogger
+from gold_lightning.t5.weights import build_tokenizer, target_text
+from gold_lightning.watching.loggers import RunCSVLogger
 from jsonargparse import ArgumentParser
 from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
 from lightning.pytorch.callbacks import ModelCheckpoint

@@ -7,11 +7,11 @@ import json
 from pathlib import Path
 
 import pytest
-from gold_lightning.baselines import GeneratorAnswers
-from gold_lightning.cli import main
-from gold_lightning.store import read_lines
+from gold_lightning.cli.main import main
+from gold_lightning.evaluation.baselines import GeneratorAnswers
+from gold_lightning.runner import GoldTrainer
+from gold_lightning.storage.round_store import read_lines
 from gold_lightning.student import T5Student
-from gold_lightning.trainer import GoldTrainer
 from lightning.pytorch import Trainer
 
 LABELS = ["World", "Sports", "Business", "Sci/Tech"]

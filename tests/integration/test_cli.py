@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 from gold_lightning.__main__ import _find_classes_here
-from gold_lightning.cli import _CONFIGS, _HubSaidOnce, _quiet, find_config, main
+from gold_lightning.cli.main import _CONFIGS, _HubSaidOnce, _quiet, find_config, main
 from gold_lightning.task_file import load_task
 
 SHIPPED = sorted(_CONFIGS.rglob("*.yaml"))
@@ -205,7 +205,7 @@ def test_stopped_before_the_trainer_runs_is_one_line_too(stop, monkeypatch, caps
             os.kill(os.getpid(), signal.SIGTERM)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("gold_lightning.cli.GoldCLI", begin)
+    monkeypatch.setattr("gold_lightning.cli.main.GoldCLI", begin)
     assert main(["fit"]) == 1
     assert capsys.readouterr().err == "stopped; the same command goes on from here\n"
 
@@ -213,7 +213,7 @@ def test_stopped_before_the_trainer_runs_is_one_line_too(stop, monkeypatch, caps
 def test_a_handler_of_a_program_around_is_left_alone(monkeypatch):
     got = []
     before = signal.signal(signal.SIGTERM, lambda *_: got.append("TERM"))
-    monkeypatch.setattr("gold_lightning.cli.GoldCLI", lambda _: os.kill(os.getpid(), signal.SIGTERM))
+    monkeypatch.setattr("gold_lightning.cli.main.GoldCLI", lambda _: os.kill(os.getpid(), signal.SIGTERM))
     try:
         assert main(["fit"]) == 0
     finally:

@@ -6,8 +6,8 @@ import json
 import re
 
 import pytest
-from gold_lightning.cli import main
-from gold_lightning.store import RoundStore, read_lines
+from gold_lightning.cli.main import main
+from gold_lightning.storage.round_store import RoundStore, read_lines
 from gold_lightning.task_file import load_task
 
 from tests.integration.test_loop import rounds, run

@@ -5,9 +5,9 @@ from __future__ import annotations
 import importlib.util
 
 import pytest
+from gold_lightning.feedback import FeedbackPool
 from gold_lightning.generators import EmbeddedGenerator, Request
-from gold_lightning.plan import Plan
-from gold_lightning.pool import FeedbackPool
+from gold_lightning.planning.plan import Plan
 from gold_lightning.synthesis import Synthesizer
 from gold_lightning.task_file import load_task
 

@@ -9,11 +9,13 @@ from pathlib import Path
 
 import pytest
 import yaml
-from gold_lightning import cli
-from gold_lightning.cli import _CONFIGS, main
-from gold_lightning.experiment import experiment_command, load_experiment, plan_runs
-from gold_lightning.store import RoundStore, read_lines, write_lines
-from gold_lightning.strategies import STRATEGIES
+from gold_lightning.cli import main as cli
+from gold_lightning.cli.experiment import experiment_command
+from gold_lightning.cli.main import _CONFIGS, main
+from gold_lightning.evaluation.experiment_file import load_experiment
+from gold_lightning.evaluation.experiments import plan_runs
+from gold_lightning.feedback import STRATEGIES
+from gold_lightning.storage.round_store import RoundStore, read_lines, write_lines
 
 SHIPPED = sorted((_CONFIGS / "experiments").glob("*.yaml"))
 

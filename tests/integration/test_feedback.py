@@ -6,9 +6,9 @@ import random
 
 import pytest
 import yaml
-from gold_lightning.cli import main
+from gold_lightning.cli.main import main
 from gold_lightning.generators import ScriptedGenerator
-from gold_lightning.store import RoundStore, read_lines
+from gold_lightning.storage.round_store import RoundStore, read_lines
 
 from tests.fakes import Shortest
 

@@ -30,7 +30,7 @@ TASK = {
 WORDS = [f"{a}{b}é" for a in "bcdfglmnprst" for b in ("alo", "erin", "ostu", "ivad")]
 COMMANDS = """
 import sys
-from gold_lightning.cli import main
+from gold_lightning.cli.main import main
 
 def run(*args):
     try:

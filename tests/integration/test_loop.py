@@ -15,9 +15,10 @@ from pathlib import Path
 import gold_lightning
 import pytest
 import torch
-from gold_lightning import report, store
-from gold_lightning.cli import _say_who_is_gone, main
-from gold_lightning.store import RoundStore, only_writer, read_lines
+from gold_lightning import report
+from gold_lightning.cli.main import _say_who_is_gone, main
+from gold_lightning.storage import round_store as store
+from gold_lightning.storage.round_store import RoundStore, only_writer, read_lines
 from gold_lightning.student import T5Student
 from lightning.fabric.strategies.launchers import subprocess_script
 from lightning.pytorch.trainer.connectors.signal_connector import _SignalConnector

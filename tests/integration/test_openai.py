@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from gold_lightning.cli import main
-from gold_lightning.store import read_lines
+from gold_lightning.cli.main import main
+from gold_lightning.storage.round_store import read_lines
 
 from tests.servers import FakeServer, Fault, words
 

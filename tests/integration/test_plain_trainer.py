@@ -8,9 +8,9 @@ import pytest
 import torch
 from gold_lightning.callbacks import OODFeedback
 from gold_lightning.data import GoldDataModule
-from gold_lightning.plan import Plan
+from gold_lightning.planning.plan import Plan
 from gold_lightning.rounds import RoundEnd
-from gold_lightning.store import RoundStore, read_lines
+from gold_lightning.storage.round_store import RoundStore, read_lines
 from gold_lightning.student import T5Student
 from lightning.pytorch import Callback, Trainer
 

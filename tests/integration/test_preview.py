@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 import yaml
-from gold_lightning.cli import main
+from gold_lightning.cli.main import main
+from gold_lightning.feedback import FeedbackPool
 from gold_lightning.generators import Completion
-from gold_lightning.plan import Plan
-from gold_lightning.pool import FeedbackPool
+from gold_lightning.planning.plan import Plan
 from gold_lightning.synthesis import Synthesizer
 from gold_lightning.task_file import load_task
 

@@ -14,8 +14,8 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from gold_lightning.store import read_lines
-from gold_lightning.tracking import RoundLogger
+from gold_lightning.storage.round_store import read_lines
+from gold_lightning.watching.loggers import RoundLogger
 
 from tests.fakes import log_records
 from tests.integration.test_loop import run

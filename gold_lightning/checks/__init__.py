@@ -1,0 +1,1 @@
+"""Checks every sample before it is accepted."""

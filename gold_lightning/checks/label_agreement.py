@@ -1,0 +1,154 @@
+"""Holds a sample's label against the generator's own likelihoods of the labels, given the text."""
+
+from __future__ import annotations
+
+import logging
+import math
+import random
+from collections.abc import Callable, Sequence
+
+from gold_lightning.errors import GoldError
+from gold_lightning.generators.base import Completion, Request, has_preference
+from gold_lightning.prompts import agreement_request
+from gold_lightning.task import Sample, Task
+
+__all__ = ["LabelCheck", "preferred_label"]
+
+_log = logging.getLogger(__name__)
+_NO_MASS = -9000.0  # servers and files have numbers of their own for minus infinity, all of them below
+
+
+class LabelCheck:
+    """Asks which label the generator's likelihoods favour, relative to what they favour on average.
+
+    A small model likes some labels better than others whatever it reads (calibration after Zhao et al., ICML 2021):
+    their mean log-likelihoods over demos are taken off.
+
+    Args:
+        task: The task, which has labels.
+        seed: Decides which demos are shown.
+        required: Whether samples without a favoured label are rejected.
+        answer: Has the generator answer requests of a round.
+        excess: By how many tokens each request is too long for the generator's model.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        seed: int,
+        required: bool,
+        answer: Callable[[Sequence[Request], int], list[Completion]],
+        excess: Callable[[Sequence[Request]], list[int]],
+    ) -> None:
+        self.task, self.required = task, required
+        self._answer, self._excess = answer, excess
+        order = random.Random(f"{seed}/agreement").sample(task.demos, len(task.demos))
+        self._shown = [next(d for d in order if d.target == name) for name in task.label_names]
+        self._others = [d for d in order if d not in self._shown]
+        self._means: tuple[float, ...] | None = None
+        self._fits = self._silence_told = False
+
+    def request(self, sample: Sample) -> Request:
+        """Asks for the likelihoods of all labels, given the fields of a sample."""
+        return agreement_request(self.task, sample.fields, self._shown)
+
+    def check_length(self) -> None:
+        """Looks whether the model takes the prompt: it lists every label, with a demo of each.
+
+        Raises:
+            GoldError: It is too long for a sample that is like the longest demo.
+        """
+        if self._fits:
+            return
+        if over := max(self._excess([self.request(demo) for demo in self.task.demos])):
+            raise GoldError(
+                f"data.plan.label_agreement: the prompt that checks labels lists all {len(self.task.labels)} with a "
+                f"demo of each, and is {over} tokens longer than the generator's model takes; shorten the labels' "
+                "meanings and demos, take a model that reads more, or set data.plan.label_agreement: off"
+            )
+        self._fits = True
+
+    def calibrate(self, round_: int) -> list[Completion]:
+        """Takes the mean log-likelihood of each label over demos, once.
+
+        It is the mean of the means over each label's demos: how many demos a label has says nothing about the
+        model's bias. Demos that the prompt shows are left out where a label has others.
+
+        Args:
+            round_: The round that it is for.
+
+        Returns:
+            The completions asked for; none if it was done before.
+        """
+        if self._means is not None:
+            return []
+        self.check_length()
+        demos: list[Sample] = []
+        for name in self.task.label_names:
+            own = [d for d in self._others if d.target == name]
+            demos += own or [d for d in self._shown if d.target == name]
+        completions = self._answer([self.request(d) for d in demos], round_)
+        names = self.task.label_names
+        rows: dict[str, list[tuple[float, ...]]] = {}
+        for demo, completion in zip(demos, completions, strict=True):
+            if has_preference(completion.choice_log_probs):
+                rows.setdefault(demo.target, []).append(completion.choice_log_probs)
+        means: list[float | None] = []
+        for at in range(len(names)):
+            # A label without mass in some answers has the mean of those in which it has some.
+            by_label = [[value for row in own if _has_mass(value := row[at])] for own in rows.values()]
+            found = [sum(values) / len(values) for values in by_label if values]
+            means.append(sum(found) / len(found) if found else None)
+        lowest = min((mean for mean in means if mean is not None), default=0.0)
+        self._means = tuple(lowest if mean is None else mean for mean in means)
+        return completions
+
+    def favoured(self, samples: Sequence[Sample], round_: int) -> tuple[list[str], list[Completion]]:
+        """The label that the likelihoods favour for each sample.
+
+        Args:
+            samples: The samples.
+            round_: The round that they are for.
+
+        Returns:
+            A label for each sample, "" if the likelihoods favour none or the text is too long to ask; and the
+            completions asked for.
+        """
+        if not samples:
+            return [], []
+        self.calibrate(round_)
+        requests = [self.request(s) for s in samples]
+        fits = [i for i, over in enumerate(self._excess(requests)) if not over]
+        completions = self._answer([requests[i] for i in fits], round_)
+        found = [""] * len(samples)
+        for i, completion in zip(fits, completions, strict=True):
+            found[i] = preferred_label(completion, self._means or (), self.task.label_names)
+        if (silent := found.count("")) and not self._silence_told:
+            self._silence_told = True
+            _log.warning(
+                "%d of %d label checks have no answer: no label is among what the generator may say next; %s",
+                *(silent, len(found)),
+                "such samples are rejects (label_unchecked), or set data.plan.label_agreement to off"
+                if self.required
+                else "such samples count as not checked",
+            )
+        return found, completions
+
+
+def preferred_label(completion: Completion, means: Sequence[float], names: Sequence[str]) -> str:
+    """The label whose log-likelihood is furthest above its mean; "" if they prefer none.
+
+    Args:
+        completion: Has a log-likelihood for each label; a label without mass is favoured by none.
+        means: Mean of each.
+        names: Of the labels; the first of equals is taken.
+    """
+    log_probs = completion.choice_log_probs
+    if not has_preference(log_probs):
+        return ""
+    found = [at for at, value in enumerate(log_probs) if _has_mass(value)]
+    return names[max(found, key=lambda at: log_probs[at] - means[at])]
+
+
+def _has_mass(value: float) -> bool:
+    return math.isfinite(value) and value > _NO_MASS

@@ -1,0 +1,1 @@
+"""Baselines, experiments and their comparison."""

@@ -1,0 +1,131 @@
+"""What a test or a comparison came to: plain values for ``results.json``, and a table of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gold_lightning.checks.checker import OVERLAP_WORDS
+from gold_lightning.console import table
+from gold_lightning.evaluation.baselines import digest_of_rows, majority, most_frequent
+from gold_lightning.labelled import labels_as_read
+from gold_lightning.metrics import evaluate
+from gold_lightning.t5.checks import Cut
+from gold_lightning.task import Task
+
+if TYPE_CHECKING:
+    from gold_lightning.data import GoldDataModule
+    from gold_lightning.student import T5Student
+
+__all__ = ["NAMES", "results_table", "summarise", "validation_table"]
+
+NAMES = {
+    "student": "student",
+    "untrained": "student before training",
+    "supervised": "student trained on labelled rows",
+    "few_shot": "generator, few-shot",
+    "zero_shot": "generator, zero-shot",
+}
+"""What a person calls the lines of a comparison, in the order in which they are shown."""
+
+
+_STUDENTS = {"student", "untrained", "supervised"}
+
+
+def summarise(
+    results: Mapping[str, Mapping[str, Any]],
+    data: GoldDataModule,
+    student: T5Student,
+    overlap: Mapping[str, Mapping[str, int]] | None = None,
+) -> dict[str, Any]:
+    """All that there is to say about a test, as plain values.
+
+    Args:
+        results: Metrics by name of the line, as :func:`gold_lightning.metrics.evaluate` gives them. The most
+            frequent answer, ``majority``, is added: it costs nothing, and without it the others say little.
+        data: Whose test rows they are.
+        student: Whose metrics they are.
+        overlap: How many training samples (``train``) and ``demos`` have text in common with the test set, as
+            :func:`gold_lightning.checks.checker.count_overlaps` gives it; nothing is said where it was not measured.
+
+    Returns:
+        ``task``, ``metrics``, ``rows`` tested, ``of`` how many, ``of_rows`` (their digest), ``results``,
+        ``most_frequent``, ``labels_as_read``, ``overlap`` and ``cut``: how many of the tested rows are longer than
+        the student reads or writes (:class:`gold_lightning.t5.checks.Cut`).
+    """
+    every, ids = data.test_rows(), data.test_ids()
+    tested = {i: every[i] for i in ids}
+    task, metrics = student.task, student.metric_names
+    return {
+        "task": task.name,
+        "metrics": list(metrics),
+        "rows": len(ids),
+        "of": len(every),
+        "of_rows": digest_of_rows(task, tested),
+        "results": {**results, "majority": evaluate(metrics, task.label_names, majority(tested))},
+        "most_frequent": most_frequent(tested),
+        "labels_as_read": labels_as_read(tested.values()) if task.labels else "",
+        "overlap": overlap or None,
+        "cut": vars(data.cut(list(tested.values()))),
+    }
+
+
+def results_table(summary: Mapping[str, Any], run_dir: Path, task: Task) -> str:
+    """The test metrics beside the baselines without which they say little.
+
+    Args:
+        summary: What :func:`summarise` gave. What stands in the ``notes`` of a line is said below.
+        run_dir: The run folder.
+        task: The task.
+    """
+    results, metrics = summary["results"], summary["metrics"]
+    rows = {title: results[name] for name, title in NAMES.items() if name in results}
+    rows[f"always {summary['most_frequent']!r}"[:40]] = results["majority"]
+    count = f"{summary['rows']}" + (f" (drawn from {summary['of']})" if summary["rows"] != summary["of"] else "")
+    title = f"{summary['task']}, {count} test rows"
+    head = title.ljust(max(map(len, [title, *rows])) + 2)
+    lines = [head + "".join(f"{name:<24}" for name in metrics)]
+    for name, found in rows.items():
+        cells = "".join(f"{_cell(found[metric]):<23} " for metric in metrics)
+        lines.append(f"{name:<{len(head)}}{cells}")
+    if summary["labels_as_read"]:
+        lines.append(f"labels as read: {summary['labels_as_read']}")
+    if _STUDENTS & results.keys():
+        lines += Cut(**summary["cut"]).sentences(task, "test rows")
+    if task.labels and {"zero_shot", "few_shot"} & results.keys():
+        lines.append("generator: the label whose name it finds likeliest, uncalibrated")
+    lines += [f"{NAMES[name]}: {note}" for name in NAMES if name in results for note in results[name].get("notes", ())]
+    if overlap := summary["overlap"]:
+        lines.append(_overlap_line(overlap["train"], overlap["demos"], summary["rows"]))
+    lines.append(f"run folder: {run_dir}")
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def validation_table(data: GoldDataModule, metrics: Mapping[str, Any]) -> Iterator[str]:
+    """What ``validate`` came to, a line for each metric.
+
+    Args:
+        data: Whose rows they were, with the counter of the round after the student's.
+        metrics: What the trainer's callbacks may watch.
+    """
+    rows = data.watched(data.round - 1)
+    student = f"the student of round {data.round - 1}" if data.round else "the student before training"
+    yield f"{data.task.name}, {student} on {rows}"
+    values = {name: float(value) for name, value in metrics.items() if name.startswith("val/") and name != "val/metric"}
+    yield from (f"  {line}" for line in table([(name, f"{value:.3f}") for name, value in values.items()], right=[1]))
+    if rows.rounds:
+        yield "The labels of probes are the generator's, and may be wrong."
+
+
+def _cell(found: Mapping[str, Any]) -> str:
+    low, high = found["interval"]
+    return f"{100 * found['value']:.1f} % ({100 * low:.1f} to {100 * high:.1f})"
+
+
+def _overlap_line(train: Mapping[str, int], demos: Mapping[str, int], rows: int) -> str:
+    by = f"{train['words']} by {OVERLAP_WORDS} words in a row, {train['full_row']} by the full row"
+    return (
+        f"in the test set: {train['any']} of {train['samples']} training samples ({by}; "
+        f"{train['test_rows']} of {rows} test rows), {demos['any']} of {demos['samples']} demos"
+    )

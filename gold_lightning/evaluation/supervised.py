@@ -1,0 +1,49 @@
+"""Training on labelled rows in place of what a generator writes, for the supervised baseline."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Sequence
+from typing import Any
+
+from lightning.pytorch import LightningDataModule
+from torch.utils.data import DataLoader
+
+from gold_lightning.data import GoldDataModule
+from gold_lightning.task import Sample
+
+__all__ = ["LabelledRounds"]
+
+
+class LabelledRounds(LightningDataModule):
+    """Labelled rows in place of a run's synthetic samples, in as many rounds of as many training steps.
+
+    A round of the run trains ``passes_per_round`` times on its samples so far. Here the same number of rows is
+    taken from the labelled ones, all of them in a new order before any comes again.
+
+    Args:
+        data: Whose rounds they are.
+        rows: The labelled rows.
+    """
+
+    def __init__(self, data: GoldDataModule, rows: Sequence[Sample]) -> None:
+        super().__init__()
+        self.data, self.rows = data, rows
+
+    def steps(self, round_: int) -> int:
+        """Training steps of a round on one device."""
+        return math.ceil(self._size(round_) / self.data.batch_size)
+
+    def train_dataloader(self) -> DataLoader[dict[str, Any]]:
+        """The rows of the trainer's current epoch."""
+        round_ = self.trainer.current_epoch if self.trainer else 0
+        rng = random.Random(f"{self.data.seed}/{round_}/labelled")
+        order: list[int] = []
+        while len(order) < self._size(round_):
+            order += rng.sample(range(len(self.rows)), len(self.rows))
+        return self.data.loader(self.rows, self.data.batch_size, order[: self._size(round_)], shard=True)
+
+    def _size(self, round_: int) -> int:
+        rounds = round_ + 1 if self.data.replay == "all" else 1
+        return self.data.passes_per_round * rounds * self.data.synthesizer.plan.samples_per_round

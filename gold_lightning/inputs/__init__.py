@@ -1,0 +1,1 @@
+"""Files that users hand in: their paths, pipes and tables."""

@@ -1,0 +1,1 @@
+"""Plans which requests a round sends."""

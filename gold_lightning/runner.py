@@ -1,0 +1,299 @@
+"""Lightning's Trainer, with a method for each subcommand that is ours."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import math
+from collections.abc import Mapping
+from contextlib import nullcontext
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer, seed_everything
+from lightning.pytorch.callbacks import EarlyStopping, ProgressBar
+from lightning.pytorch.trainer.states import TrainerStatus
+
+from gold_lightning.callbacks import OODFeedback, TestPredictions
+from gold_lightning.console import say
+from gold_lightning.data import GoldDataModule
+from gold_lightning.errors import BudgetSpentError, ConfigError
+from gold_lightning.evaluation.baselines import (
+    Baseline,
+    BaselineName,
+    BaselineSettings,
+    GeneratorAnswers,
+    compare,
+    majority,
+    seed_demos,
+)
+from gold_lightning.evaluation.supervised import LabelledRounds
+from gold_lightning.labelled import load_rows
+from gold_lightning.planning.plan_warnings import plan_warnings
+from gold_lightning.preview import PreviewSettings, preview
+from gold_lightning.report import try_to_report
+from gold_lightning.storage.round_store import digest, only_writer
+from gold_lightning.student import T5Student
+from gold_lightning.t5.checks import check_student
+
+__all__ = ["GoldTrainer"]
+
+_log = logging.getLogger("gold_lightning")
+
+
+class GoldTrainer(Trainer):
+    """Lightning's Trainer, with a method for each subcommand that is ours."""
+
+    callbacks: list[Callback]
+    ended_by: str = ""
+    """Why :meth:`fit` ended before its last round, in words; "" where it did not."""
+
+    def fit(
+        self,
+        model: LightningModule,
+        train_dataloaders: Any = None,
+        val_dataloaders: Any = None,
+        datamodule: LightningDataModule | None = None,
+        ckpt_path: str | Path | None = None,
+        weights_only: bool | None = None,
+    ) -> None:
+        """Trains, round after round; ends in order where the budget is spent. However it ends, it leaves a report.
+
+        Args:
+            model: The student.
+            train_dataloaders: Not used with a data module.
+            val_dataloaders: Not used with a data module.
+            datamodule: Where rounds come from. No other process may be at work on its run folder.
+            ckpt_path: Checkpoint to go on from; the run's last one by default.
+            weights_only: Load nothing but plain values and tensors from it, as is the default.
+
+        Raises:
+            BusyError: Another process is at work on the run folder.
+        """
+        if not isinstance(datamodule, GoldDataModule):
+            super().fit(model, train_dataloaders, val_dataloaders, datamodule, ckpt_path, weights_only)
+            return
+        rounds = datamodule.replayed_rounds()
+        if rounds is not None and (self.max_epochs is None or not 0 <= self.max_epochs <= rounds):
+            _log.info("%s has %d rounds, so this run has no more", datamodule.replay_from, rounds)
+            self.fit_loop.max_epochs = rounds
+        for callback in self.callbacks:
+            if isinstance(callback, OODFeedback):
+                callback.check(datamodule)
+        self.ended_by = ""
+        if self.max_epochs == 0:
+            _log.warning("trainer.max_epochs is 0: there is no round, so nothing is asked for and nothing is trained")
+            self.state.status = TrainerStatus.FINISHED
+            return
+        self._check_steps(datamodule)
+        datamodule.validation_rows()
+        for warning in model.warnings if isinstance(model, T5Student) and self.is_global_zero else ():
+            _log.warning(warning)
+        if str(self.precision).startswith("16"):
+            _log.warning(
+                "trainer.precision %s: T5 was trained in bfloat16 and overflows; take bf16-mixed", self.precision
+            )
+        if self._is_over(datamodule, ckpt_path):
+            self.state.status = TrainerStatus.FINISHED
+            self._report(datamodule)
+            return
+        writer = only_writer(datamodule.run_dir) if self.is_global_zero else nullcontext()
+        with writer, datamodule.stopping.listening():
+            at_once = False
+            try:
+                super().fit(model, datamodule=datamodule, ckpt_path=ckpt_path, weights_only=weights_only)
+            except BudgetSpentError as e:
+                self.ended_by = str(e)
+                self.state.status = TrainerStatus.FINISHED
+            except (KeyboardInterrupt, SystemExit):  # the latter is what Lightning makes of the former
+                # SIGTERM and a second Ctrl-C do not wait for a page.
+                at_once = datamodule.stopping.at_once or not datamodule.stopping.wanted
+                raise
+            finally:
+                if not at_once:
+                    self._report(datamodule)
+
+    def validate(
+        self,
+        model: LightningModule | None = None,
+        dataloaders: Any = None,
+        ckpt_path: str | Path | None = None,
+        verbose: bool = True,
+        datamodule: LightningDataModule | None = None,
+        weights_only: bool | None = None,
+    ) -> list[Mapping[str, float]]:
+        """Scores a student on the rows by which its round was compared with others. Asks for nothing, writes nothing.
+
+        These are the labelled rows that the task names (``validation``), else the probe sets of all rounds up to the
+        student's. A run that is at work in the same folder is not disturbed.
+
+        Args:
+            model: The student.
+            dataloaders: Not used with a data module.
+            ckpt_path: Checkpoint of the student: best, last or the path of one; the run's best one by default.
+            verbose: Print what Lightning prints.
+            datamodule: Of the run.
+            weights_only: Load nothing but plain values and tensors from the checkpoint, as is the default.
+
+        Raises:
+            GoldError: No round is over, or a probe set is not there.
+        """
+        if isinstance(datamodule, GoldDataModule):
+            self.loggers = []  # what they write is of the run
+        return super().validate(model, dataloaders, ckpt_path, verbose, datamodule, weights_only)
+
+    def _check_steps(self, data: GoldDataModule) -> None:
+        """Refuses a share of the batches that comes to none, before a round is paid for.
+
+        Raises:
+            ConfigError: It does.
+        """
+        if not isinstance(self.limit_train_batches, float):
+            return
+        rows = data.passes_per_round * data.synthesizer.plan.samples_per_round
+        batches = math.ceil(math.ceil(rows / self.world_size) / data.batch_size)
+        if int(batches * self.limit_train_batches) < 1:
+            raise ConfigError(
+                "trainer.limit_train_batches",
+                self.limit_train_batches,
+                f"{1 / batches:.2g} or more",
+                f"round 0 has {batches} batches, and of none of them nothing is learnt",
+            )
+
+    def _report(self, data: GoldDataModule) -> None:
+        if self.is_global_zero and (data.run_dir / "config.yaml").is_file():  # else no run had begun
+            try_to_report(data.run_dir)
+
+    def _is_over(self, data: GoldDataModule, ckpt_path: str | Path | None) -> bool:
+        """Whether a checkpoint is of the run's end: Lightning would ask for one more round's data, or train on it.
+
+        Raises:
+            ConfigError: It holds no state of this data module, so the run would begin again at its first round.
+        """
+        if ckpt_path is None or not Path(ckpt_path).is_file():
+            return False
+        held = torch.load(ckpt_path, map_location="cpu", weights_only=True, mmap=True)
+        name = type(data).__qualname__  # under which Lightning stores its state and looks for it
+        if name not in held:
+            raise ConfigError("ckpt_path", str(ckpt_path), f"a checkpoint of a run with the data module {name}")
+        round_ = held[name]["round"]
+        if self.max_epochs is not None and 0 <= self.max_epochs <= round_:
+            return True
+        states = held.get("callbacks", {})
+        stopping = [c for c in self.callbacks if isinstance(c, EarlyStopping)]
+        return any(states.get(c.state_key, {}).get("wait_count", 0) >= c.patience for c in stopping)
+
+    def preview(self, model: T5Student | None, datamodule: GoldDataModule, settings: PreviewSettings) -> None:
+        """Shows prompts and a handful of samples, and estimates what the whole run takes.
+
+        Args:
+            model: Not needed; the CLI does not load it.
+            datamodule: Of the run. Its run folder is left as it is.
+            settings: How many requests to send, and what tokens cost.
+        """
+        feedback = next(c for c in self.callbacks if isinstance(c, OODFeedback))
+        rounds = -1 if self.max_epochs is None else self.max_epochs
+        rate = feedback.rate if feedback.feeds else 0.0
+        warnings = check_student(datamodule.task, datamodule.student, datamodule.tokenizer)
+        warnings += plan_warnings(datamodule.task, datamodule.synthesizer.plan, feedback, rounds)
+        lines = preview(
+            datamodule,
+            settings,
+            rounds=rounds,
+            rate=rate,
+            warmup_rounds=feedback.warmup_rounds,
+            warnings=warnings,
+        )
+        for line in lines:
+            say(line)
+
+    def baselines(
+        self,
+        model: T5Student,
+        datamodule: GoldDataModule,
+        settings: BaselineSettings,
+        ckpt_path: str | None = None,
+    ) -> dict[str, dict[str, Any]]:
+        """Compare the student with a constant answer, the generator itself and training on labelled rows.
+
+        Args:
+            model: The student, not trained yet.
+            datamodule: Whose test rows they are all tested on.
+            settings: What to compare, and on which rows.
+            ckpt_path: Checkpoint of the trained student; by default the run's best, where there is one.
+
+        Returns:
+            What :func:`gold_lightning.evaluation.baselines.compare` gives.
+
+        Raises:
+            ConfigError: There are several devices, the trained student is wanted and there is none, or supervised
+                training would have no end.
+        """
+        if self.world_size > 1:
+            raise ConfigError("trainer.devices", self.world_size, "1 for this subcommand")
+        names = settings.names(trained=ckpt_path is not None)
+        if "student" in names and ckpt_path is None:
+            raise ConfigError("baselines.only", settings.only, "no student where none is trained", "run fit first")
+        # The run's callbacks keep its checkpoints and its pool; nothing that is tested or trained here is theirs.
+        collected = TestPredictions(energies=False)
+        self.callbacks = [*(c for c in self.callbacks if isinstance(c, ProgressBar)), collected]
+        self.loggers = []
+        datamodule.draw_test_rows(settings.rows)
+        rows = {i: datamodule.test_rows()[i] for i in datamodule.test_ids()}
+
+        def test(checkpoint: str | None = None) -> list[dict[str, Any]]:
+            self.test(model, datamodule=datamodule, ckpt_path=checkpoint, verbose=False)
+            return collected.rows
+
+        def train(labelled: LabelledRounds) -> list[dict[str, Any]]:
+            seed_everything(datamodule.seed, verbose=False)
+            self.fit(model, datamodule=labelled)
+            return test()
+
+        def make(name: BaselineName) -> Baseline:
+            if name == "majority":
+                return Baseline({}, lambda _: majority(rows))
+            if name in ("zero_shot", "few_shot"):
+                demos = seed_demos(model.task) if name == "few_shot" else []
+                answers = GeneratorAnswers(model.task, datamodule.generator, rows, demos, name)
+                return Baseline(answers.depends(), answers.predict)
+            decoding = {"num_beams": model.num_beams, "constrained_decoding": model.constrained_decoding}
+            tested = {"form": asdict(model.task.student), "precision": self.precision, **decoding}
+            if name == "student":
+                return Baseline({**tested, "checkpoint": _file_digest(str(ckpt_path))}, lambda _: test(ckpt_path))
+            if name == "untrained":
+                return Baseline({**tested, "weights": _weights_digest(model)}, lambda _: test())
+            if self.max_epochs is None or self.max_epochs < 0:
+                raise ConfigError("trainer.max_epochs", self.max_epochs, "0 or more for the supervised baseline")
+            given = load_rows(model.task, str(settings.train_file), "training data")
+            labelled = LabelledRounds(datamodule, given)
+            for told in datamodule.cut(given).sentences(model.task, "labelled rows"):
+                _log.warning(told)
+            learnt = {
+                "rows": digest([(dict(row.fields), row.target) for row in given]),
+                "steps": [labelled.steps(round_) for round_ in range(self.max_epochs)],
+                "batch_size": datamodule.batch_size,
+                "seed": datamodule.seed,
+                "weights": _weights_digest(model),
+                "training": model.training_settings(),
+            }
+            return Baseline({**tested, **learnt}, lambda _: train(labelled))
+
+        # All are made before the first one runs: training changes the weights.
+        made = {name: make(name) for name in names}
+        return compare(model.task, model.metric_names, rows, datamodule.run_dir / "baselines", made)
+
+
+def _weights_digest(student: T5Student) -> str:
+    found = hashlib.sha256()
+    for name, tensor in student.model.state_dict().items():
+        found.update(name.encode())
+        found.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return found.hexdigest()[:16]
+
+
+def _file_digest(path: str) -> str:
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]

@@ -1,0 +1,435 @@
+"""What a run's loggers are shown: each round once, read from the run folder."""
+
+from __future__ import annotations
+
+import csv
+import importlib.util
+import logging
+import re
+import secrets
+import sys
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
+
+import numpy as np
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
+from lightning.pytorch.utilities import rank_zero_only
+
+from gold_lightning.data import GoldDataModule
+from gold_lightning.errors import ConfigError
+from gold_lightning.storage.round_store import Kind, RoundStore, digest, read_lines, whole_rows, write_lines
+from gold_lightning.watching.diversity import diversity
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["RoundLogger", "RoundRecord", "RunCSVLogger", "set_up_wandb", "wandb_id"]
+
+_log = logging.getLogger("gold_lightning")
+_BINS = 32
+_TEXT_ROWS = 20  # TensorBoard shows a text as a whole
+
+
+@dataclass(frozen=True)
+class RoundRecord:
+    """One round, as loggers take it.
+
+    Args:
+        row: Its line in ``rounds.jsonl``.
+        store: Its samples.
+        rejects: Reasons of rejects that the run has had so far; those that this round has not are logged as 0.
+        labels: Names of the task's labels.
+        missed: Whether it is told to a logger that was not there in its time, which has not heard from Lightning what
+            the validation gave either.
+    """
+
+    row: Mapping[str, Any]
+    store: RoundStore
+    rejects: frozenset[tuple[Kind, str]] = frozenset()
+    labels: Sequence[str] = ()
+    missed: bool = False
+
+    @property
+    def step(self) -> int:
+        """The round's last training step, counted from 0: where Lightning logs what its validation gave."""
+        return max(0, int(self.row.get("step", 0)) - 1)
+
+    @cached_property
+    def scalars(self) -> dict[str, float]:
+        """What every logger can show."""
+        row = self.row
+        flat: dict[str, float] = {
+            "round/number": row["round"],
+            "round/yield": row["train"]["accepted"] / max(1, row["train"]["requested"]),
+            "round/probe_yield": row["probe"]["accepted"] / max(1, row["probe"]["requested"]),
+            "round/trained_on": row["trained_on"],
+            "round/feedback_prompts": row["feedback_prompts"],
+            "round/fed_back": len(row["fed_back"]),
+            "round/pool": row["pool"],
+        }
+        for prefix, key in (("round", "tokens"), ("run", "tokens_so_far")):
+            for name, value in row[key].items():
+                flat[f"{prefix}/tokens_{name}" if name in ("prompt", "completion") else f"{prefix}/{name}"] = value
+        flat |= {f"round/seconds_{k}": v for k, v in row["seconds"].items()}
+        if (seconds := row["seconds"]["generation"]) > 0:
+            flat["round/tokens_per_second"] = row["tokens"]["completion"] / seconds
+            flat["round/samples_per_second"] = (row["train"]["accepted"] + row["probe"]["accepted"]) / seconds
+        for kind, reason in sorted(self.rejects):
+            flat[f"{kind}/rejects_{reason}"] = row[kind]["rejects"].get(reason, 0)
+        for kind in get_args(Kind):
+            samples = [s.sample for s in self.store.accepted(kind)]
+            have = Counter(s.target for s in samples)
+            flat |= {f"{kind}/label_{name}": have[name] for name in self.labels}
+            varied = diversity([s.text for s in samples])
+            flat |= {f"{kind}/{name}": value for name, value in varied.items() if name != "texts"}
+        if self.band:
+            flat |= {"probe/band_low": self.band[0], "probe/band_high": self.band[1]}
+        if self.missed:
+            flat |= {k: v for k, v in row["metrics"].items() if k.startswith("val/")} | {"probe/auroc": row["auroc"]}
+            flat |= {f"{k}/energy_{name}": v for k, summary in row["energy"].items() for name, v in summary.items()}
+        return {name: value for name, value in flat.items() if value is not None}  # null: it was not finite
+
+    @cached_property
+    def energies(self) -> dict[str, list[float]]:
+        """Finite energies of ``probe``, of ``train`` and of what was fed back (``fed_back``)."""
+        # A file holds null for nan, and the largest number for an infinite one.
+        known = [r for r in self.store.energies() if r["energy"] is not None]
+        rows = [r for r in known if abs(r["energy"]) < sys.float_info.max]
+        found = {kind: [r["energy"] for r in rows if r["kind"] == kind] for kind in get_args(Kind)}
+        return found | {"fed_back": [r["energy"] for r in rows if r["fed_back"]]}
+
+    @property
+    def band(self) -> tuple[float, float] | None:
+        """Energies that the band lies between, over all labels; ``None`` where feedback is not chosen by a band."""
+        if self.row.get("strategy", "energy_band") != "energy_band" or not self.energies["probe"]:
+            return None
+        low, high = np.quantile(self.energies["probe"], self.row["band"]).tolist()
+        return low, high
+
+    @cached_property
+    def histograms(self) -> dict[str, tuple[list[int], list[float]]]:
+        """Counts and edges of the energies by kind. The edges are the same, so that the bars can be compared."""
+        every = [e for energies in self.energies.values() for e in energies]
+        if not every:
+            return {}
+        edges = np.histogram_bin_edges(every, bins=_BINS)
+        return {k: (np.histogram(v, edges)[0].tolist(), edges.tolist()) for k, v in self.energies.items()}
+
+    def figure(self) -> Figure:
+        """The energies of probe and training samples with the band shaded, readable without colour."""
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(6.4, 3.2), dpi=100, layout="constrained")
+        FigureCanvasAgg(figure)
+        axes = figure.subplots()
+        looks: dict[str, dict[str, Any]] = {
+            "train": {"label": "training samples", "color": "tab:gray", "alpha": 0.5},
+            "probe": {"label": "probe set", "color": "tab:blue", "fill": False, "linewidth": 2},
+            "fed_back": {"label": "fed back", "color": "tab:orange", "hatch": "///", "alpha": 0.6},
+        }
+        for kind, look in looks.items():
+            if self.energies[kind]:
+                counts, edges = self.histograms[kind]
+                axes.stairs(counts, edges, **({"fill": True} | look))
+        if self.band:
+            alpha, beta = self.row["band"]
+            axes.axvspan(*self.band, color="tab:orange", alpha=0.15, label=f"band {alpha:g} to {beta:g}")
+        axes.set(title=f"round {self.row['round']}", xlabel="energy (higher = further out)", ylabel="samples")
+        axes.legend(fontsize="small")
+        return figure
+
+    def fed_back(self) -> list[dict[str, Any]]:
+        """The samples fed back, ascending by energy: ``id``, ``text``, ``target``, ``energy``, ``loss``, ``prompt``."""
+        samples = {s.id: s for s in self.store.accepted("probe")}
+        chosen = [r for r in self.store.energies() if r["fed_back"] and r["id"] in samples]
+        shown = {samples[r["id"]].prompt_hash for r in chosen}
+        rows = (row for _, row in whole_rows(self.store.folder / "prompts.jsonl"))  # of all samples of the round
+        prompts = {row.get("hash"): row.get("prompt", "") for row in rows if row.get("hash") in shown}
+        return [
+            {
+                "id": r["id"],
+                "text": samples[r["id"]].sample.text,
+                "target": samples[r["id"]].sample.target,
+                "energy": r["energy"],
+                "loss": r.get("loss"),
+                "prompt": prompts.get(samples[r["id"]].prompt_hash, ""),
+            }
+            for r in sorted(chosen, key=lambda r: (r["energy"], r["id"]))
+        ]
+
+
+class RoundLogger(Callback):
+    """Shows each round to each logger of the run once, however often the run is stopped and started.
+
+    It comes after :class:`gold_lightning.callbacks.OODFeedback`, which leaves the round in the run folder, and reads
+    it from there. Every logger gets the scalars; TensorBoard and W&B get histograms of the energies, a figure of them
+    with the band, and the samples fed back. At the start of a sitting a logger is shown the rounds that it lacks: it
+    may be new to the run, or a kill may have come before it.
+
+    What was logged after the checkpoint that a sitting goes on from is logged again. A CSV file forgets it first, and
+    TensorBoard is told to. Other loggers cannot, so ``logged.json`` holds which rounds each has; a round is shown to
+    one again only where it was made again of other samples.
+    """
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not trainer.is_global_zero:
+            return
+        data = GoldDataModule.of(trainer)
+        marks = _read_marks(data.run_dir)
+        for logger in trainer.loggers:
+            if isinstance(logger, WandbLogger):
+                _ = logger.experiment  # where W&B makes up an id, it does so here
+            if _forget_from(logger, trainer.global_step):
+                held = marks.get(_name(logger), {})
+                marks[_name(logger)] = {r: mark for r, mark in held.items() if int(r) < data.round}
+        if any(marks.values()):
+            write_lines(data.run_dir / "logged.json", [marks])
+        self._show(trainer, marks, missed=True)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.is_global_zero:
+            self._show(trainer, _read_marks(GoldDataModule.of(trainer).run_dir), missed=False)
+
+    def _show(self, trainer: Trainer, marks: dict[str, dict[str, str]], *, missed: bool) -> None:
+        """Shows what the loggers lack of the rounds that are over."""
+        data = GoldDataModule.of(trainer)
+        rows = [row for row in read_lines(data.run_dir / "rounds.jsonl") if row["round"] < data.round]
+        seen: set[tuple[Kind, str]] = set()
+        for row in rows:
+            seen |= {(kind, reason) for kind in get_args(Kind) for reason in row[kind]["rejects"]}
+            number, mark = str(row["round"]), digest([row.get("step"), row["train"], row["probe"]])
+            lacking = [
+                logger
+                for logger in trainer.loggers
+                if (
+                    row["round"] not in logger.rounds()
+                    if isinstance(logger, RunCSVLogger)  # its file tells
+                    else marks.get(_name(logger), {}).get(number) != mark
+                )
+            ]
+            if not lacking:
+                continue
+            record = RoundRecord(row, data.store(row["round"]), frozenset(seen), data.task.label_names, missed)
+            for logger in lacking:
+                _show_to(logger, record)
+                if isinstance(logger, RunCSVLogger):
+                    continue
+                held = marks.setdefault(_name(logger), {})
+                if number in held:
+                    _log.warning("round %s was made again of other samples, and %s has both", number, _name(logger))
+                held[number] = mark
+                # One by one: what a logger has been shown, it is not shown again.
+                write_lines(data.run_dir / "logged.json", [marks])
+
+
+class _Utf8Files:
+    """A file system of fsspec whose text files are UTF-8.
+
+    Args:
+        files: The file system.
+    """
+
+    def __init__(self, files: Any) -> None:
+        self._files = files
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._files, name)
+
+    def open(self, path: str, mode: str, newline: str) -> Any:
+        return self._files.open(path, mode, encoding="utf-8", newline=newline)
+
+
+class RunCSVLogger(CSVLogger):
+    """Lightning's CSV logger, which starts its file anew on resume; this one goes on with what is there.
+
+    Args:
+        run_dir: The run folder; the file in it is ``metrics.csv``.
+    """
+
+    def __init__(self, run_dir: str) -> None:
+        super().__init__(run_dir, name="", version="")
+        self._rounds: set[int] | None = None  # that the file holds; read once, then counted
+
+    def log_metrics(self, metrics: dict[str, Any], step: int | None = None) -> None:
+        super().log_metrics(metrics, step)
+        if self._rounds is not None:
+            self._rounds |= _rounds_of([metrics])
+
+    @property
+    @rank_zero_only
+    def experiment(self) -> Any:
+        before = self._rows() if self._experiment is None else []
+        made: Any = super().experiment
+        if not isinstance(made._fs, _Utf8Files):  # Lightning's writer takes the locale's encoding
+            made._fs = _Utf8Files(made._fs)
+        if before:
+            made.metrics = before
+            made.save()
+        return made
+
+    def forget_from(self, step: int) -> None:
+        """Forgets what was logged from a step on.
+
+        Args:
+            step: The next one of the run, counted from 0.
+        """
+        made: Any = self.experiment
+        made.save()
+        rows = self._rows()
+        kept = [row for row in rows if int(row.get("step") or 0) < step]
+        self._rounds = _rounds_of(kept)
+        if len(kept) < len(rows):
+            (Path(self.root_dir) / "metrics.csv").unlink()
+            made.metrics, made.metrics_keys = kept, []
+            made.save()
+
+    def rounds(self) -> set[int]:
+        """The rounds that the file holds."""
+        if self._rounds is None:
+            self.save()
+            self._rounds = _rounds_of(self._rows())
+        return self._rounds
+
+    def _rows(self) -> list[dict[str, Any]]:
+        path = Path(self.root_dir) / "metrics.csv"
+        if not path.exists():
+            return []
+        with path.open(encoding="utf-8", newline="") as file:
+            return [{k: v for k, v in row.items() if v not in ("", None)} for row in csv.DictReader(file)]
+
+
+def _rounds_of(rows: Iterable[Mapping[str, Any]]) -> set[int]:
+    return {int(float(row["round/number"])) for row in rows if "round/number" in row}
+
+
+def set_up_wandb(given: Any, run_dir: Path) -> None:
+    """Makes all sittings of a run one run of W&B, of the run's name and in its folder, unless the config says else.
+
+    Args:
+        given: ``trainer.logger`` of a config, not instantiated; what is of W&B in it is changed in place.
+        run_dir: The run folder; nothing is written there where an error is raised.
+
+    Raises:
+        ConfigError: W&B is not installed, or is to be online and finds no key.
+    """
+    for logger in given if isinstance(given, list) else [given]:
+        if not getattr(logger, "class_path", "").endswith("WandbLogger"):
+            continue
+        if importlib.util.find_spec("wandb") is None:
+            install = "pip install 'gold-lightning[wandb]'"
+            raise ConfigError("trainer.logger", logger.class_path, "a logger whose package is installed", install)
+        init = logger.init_args
+        if not init.get("offline") and not _wandb_offline_or_with_key():
+            raise ConfigError(
+                "trainer.logger", logger.class_path, "a key in WANDB_API_KEY, or WANDB_MODE=offline", "or: wandb login"
+            )
+        if init.get("name") is None:
+            init.name = f"{run_dir.parent.name}/{run_dir.name}"
+        if init.get("save_dir") in (None, "."):  # Lightning's default
+            init.save_dir = str(run_dir)
+        if init.get("id") is None and init.get("version") is None:
+            init.id = rank_zero_only(wandb_id)(run_dir)
+
+
+def _wandb_offline_or_with_key() -> bool:
+    """Whether W&B is set to need no key or finds one, without asking it, or anybody, for one."""
+    import wandb
+
+    logging.getLogger("wandb").setLevel(logging.ERROR)
+    # Its settings are read from the environment and from what `wandb offline` leaves. ``verify`` is whether W&B's
+    # server is asked if it knows the key, which takes a network; it has nothing to do with certificates.
+    return wandb.setup().settings.mode != "online" or bool(wandb.login(prompt=False, verify=False))
+
+
+def wandb_id(run_dir: Path) -> str:
+    """The id under which a run folder's sittings are one W&B run; made up once, and kept in ``wandb_id``.
+
+    Args:
+        run_dir: The run folder.
+    """
+    path = run_dir / "wandb_id"
+    if path.exists() and re.fullmatch(r"[0-9a-z]{4,64}", held := path.read_text(encoding="utf-8").strip()):
+        return held
+    run_dir.mkdir(parents=True, exist_ok=True)
+    made, part = secrets.token_hex(4), run_dir / "wandb_id.part"
+    part.write_text(made + "\n", encoding="utf-8")
+    part.replace(path)
+    return made
+
+
+def _name(logger: Logger) -> str:
+    """What tells one destination from another."""
+    return f"{type(logger).__name__}/{logger.version}"
+
+
+def _read_marks(run_dir: Path) -> dict[str, dict[str, str]]:
+    """By logger and round, what the logger has been shown."""
+    held = read_lines(run_dir / "logged.json")
+    return held[0] if held else {}
+
+
+def _forget_from(logger: Logger, step: int) -> bool:
+    """Has a logger forget what it was given from a step on; ``False`` where it cannot."""
+    if isinstance(logger, RunCSVLogger):
+        logger.forget_from(step)
+        return True
+    if isinstance(logger, TensorBoardLogger):
+        from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+
+        # What SummaryWriter's purge_step does; but a writer may be there before it is known where to go on.
+        logger.experiment.file_writer.add_event(Event(session_log=SessionLog(status=SessionLog.START)), step)
+        return True
+    return False
+
+
+def _show_to(logger: Logger, record: RoundRecord) -> None:
+    if isinstance(logger, WandbLogger):
+        import wandb
+
+        shown: dict[str, Any] = {
+            f"{_key(kind)}": wandb.Histogram(np_histogram=(np.array(counts), np.array(edges)))
+            for kind, (counts, edges) in record.histograms.items()
+        }
+        if record.histograms:
+            shown["probe/energy_band"] = wandb.Image(record.figure())
+        rows = record.fed_back()
+        columns = ["id", "text", "target", "energy", "loss", "prompt"]
+        shown["probe/fed_back_samples"] = wandb.Table([*columns], [[row[c] for c in columns] for row in rows])
+        logger.log_metrics(record.scalars | shown, step=record.step)  # one step of W&B's history
+        return
+    logger.log_metrics(record.scalars, step=record.step)
+    if isinstance(logger, TensorBoardLogger):
+        board = logger.experiment
+        for kind, energies in record.energies.items():
+            if energies:
+                board.add_histogram(_key(kind), np.array(energies), record.step)
+        if record.histograms:
+            board.add_figure("probe/energy_band", record.figure(), record.step)
+        board.add_text("probe/fed_back_samples", _markdown(record.fed_back()), record.step)
+        board.flush()
+    logger.save()
+
+
+def _key(kind: str) -> str:
+    return "probe/energy_fed_back" if kind == "fed_back" else f"{kind}/energy"
+
+
+def _markdown(rows: Sequence[Mapping[str, Any]]) -> str:
+    """A table for TensorBoard. What the generator wrote is letters, digits, spaces and character references."""
+    lines = ["| energy | target | text | prompt |", "|---|---|---|---|"]
+    for row in rows[:_TEXT_ROWS]:
+        cells = [f"{row['energy']:.4f}", *map(_plain, (row["target"], row["text"], row["prompt"]))]
+        lines.append(f"| {' | '.join(cells)} |")
+    if len(rows) > _TEXT_ROWS:
+        lines.append(f"\n{_TEXT_ROWS} of {len(rows)}")
+    return "\n".join(lines)
+
+
+def _plain(text: str) -> str:
+    return "".join(c if c.isalnum() or c == " " else f"&#{ord(c)};" for c in text.replace("\n", " "))
