@@ -10,8 +10,9 @@ from pathlib import Path
 
 import gold_lightning
 import pytest
-from gold_lightning.cli import commands, main
+from gold_lightning.cli import commands
 from gold_lightning.cli.commands import COMMANDS, answered
+from gold_lightning.cli.main import main
 from gold_lightning.errors import GoldError
 
 ROOT = Path(__file__).parent.parent

