@@ -140,22 +140,21 @@ class Cost:
     seconds: float
 
 
-def wilson_interval(hits: int, of: int, z: float = 1.959964) -> tuple[float, float]:
-    """Wilson's score interval of a share, 95 % by default (Wilson, 1927).
+def wilson_interval(hits: int, of: int) -> tuple[float, float]:
+    """95 % score interval of a share (Wilson, 1927).
 
     Args:
-        hits: How many did, 0 to ``of``.
-        of: Of how many, 1 or more.
-        z: Quantile of the normal distribution.
+        hits: Number of successes, 0 to ``of``.
+        of: Number of trials, 1 or more.
 
     >>> low, high = wilson_interval(0, 8)
     >>> round(low, 3), round(high, 3)
     (0.0, 0.324)
     """
-    share, scale = hits / of, 1 + z * z / of
-    middle = share + z * z / (2 * of)
-    half = z * math.sqrt(share * (1 - share) / of + z * z / (4 * of * of))
-    return max(0.0, (middle - half) / scale), min(1.0, (middle + half) / scale)
+    from scipy.stats import binomtest
+
+    low, high = binomtest(hits, of).proportion_ci(method="wilson")
+    return float(low), float(high)
 
 
 def cost(train: float, feedback: float, probe: float, measured: Measured) -> Cost:

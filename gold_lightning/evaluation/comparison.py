@@ -24,45 +24,49 @@ ALPHA = 0.05
 
 
 def mean_interval(values: Sequence[float]) -> tuple[float, float, float]:
-    """Mean, and its 95 % interval by Student's t with n - 1 degrees of freedom (Student, 1908).
+    """Mean and its 95 % interval by Student's t with n - 1 degrees of freedom (Student, 1908).
 
-    Few seeds are what there is, and with 5 of them the normal's 1.96 standard errors would be 2.78.
+    Experiments have few seeds: with 5 of them the normal's 1.96 standard errors would have to be 2.78.
 
     Args:
-        values: One a seed, independent of each other.
+        values: One value a seed, independent of each other.
 
     Returns:
-        Mean, lower and upper end; the ends are nan for fewer than two values.
-    """
-    from scipy.stats import t
+        Mean, lower and upper end. The ends are nan for fewer than two values.
 
-    if not values:
-        return math.nan, math.nan, math.nan
-    mean = statistics.fmean(values)
+    >>> [round(x, 3) for x in mean_interval([0.7, 0.8, 0.9])]
+    [0.8, 0.552, 1.048]
+    """
+    mean = statistics.fmean(values) if values else math.nan
     if len(values) < 2:
         return mean, math.nan, math.nan
-    half = float(t.ppf(0.975, len(values) - 1)) * statistics.stdev(values) / math.sqrt(len(values))
-    return mean, mean - half, mean + half
+    low, high = (mean, mean) if (test := _t_test(values)) is None else test.confidence_interval()
+    return mean, float(low), float(high)
 
 
 def paired_p(differences: Sequence[float]) -> float:
-    """Two-sided p-value of the paired t-test (Student, 1908): how often no true difference would look so large.
+    """Two-sided p-value of the paired t-test (Student, 1908): how likely chance alone gives so large a difference.
 
     Args:
-        differences: One a seed, independent of each other.
+        differences: One difference a seed, independent of each other.
 
     Returns:
-        From 0 to 1; nan for fewer than two, and for several that are all the same but 0, which have no spread to
-        judge by.
+        A value in [0, 1]. nan for fewer than two differences, and for equal differences other than 0, which have no
+        spread to judge by.
     """
-    from scipy.stats import t
+    test = _t_test(differences)
+    if test is not None:
+        return float(test.pvalue)
+    return 1.0 if len(differences) > 1 and not any(differences) else math.nan
 
-    if len(differences) < 2:
-        return math.nan
-    mean, spread = statistics.fmean(differences), statistics.stdev(differences)
-    if spread <= 1e-12 * max(map(abs, differences)):
-        return math.nan if mean else 1.0
-    return float(2 * t.sf(abs(mean) / (spread / math.sqrt(len(differences))), len(differences) - 1))
+
+def _t_test(values: Sequence[float]) -> Any:
+    """The one-sample t-test against 0; None if the values have no spread but that of rounding."""
+    from scipy.stats import ttest_1samp
+
+    if len(values) < 2 or statistics.stdev(values) <= 1e-12 * max(map(abs, values)):
+        return None
+    return ttest_1samp(values, 0)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

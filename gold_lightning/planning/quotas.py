@@ -143,10 +143,10 @@ def best_yield(accepted: int, requested: int) -> float:
     """Wilson's upper bound of a yield, three standard errors up (Wilson, 1927); 1 before anything is asked."""
     if not requested:
         return 1.0
-    z = 3.0
-    share = accepted / requested
-    spread = z * math.sqrt(share * (1 - share) / requested + (z / (2 * requested)) ** 2)
-    return (share + z * z / (2 * requested) + spread) / (1 + z * z / requested)
+    from scipy.stats import binomtest
+
+    three_errors = math.erf(3 / math.sqrt(2))  # the confidence of a two-sided interval
+    return float(binomtest(accepted, requested).proportion_ci(three_errors, method="wilson").high)
 
 
 _NO_ANSWER = {

@@ -1,5 +1,6 @@
 """Comparing runs: intervals against values worked out by hand, and which run when."""
 
+import doctest
 import json
 import math
 import random
@@ -11,6 +12,7 @@ from dataclasses import replace
 import pytest
 from gold_lightning.cli.experiment import experiment_command
 from gold_lightning.errors import BusyError, ConfigError, GoldError
+from gold_lightning.evaluation import comparison
 from gold_lightning.evaluation.comparison import draw, holm, mean_interval, paired_p, result_lines, summarise
 from gold_lightning.evaluation.experiment_file import Experiment, load_experiment
 from gold_lightning.evaluation.experiments import (
@@ -39,6 +41,10 @@ def test_mean_and_interval_by_hand():
     mean, low, high = mean_interval([0.5])
     assert mean == 0.5 and math.isnan(low) and math.isnan(high)
     assert all(map(math.isnan, mean_interval([])))
+
+
+def test_the_examples_of_the_docstrings_are_right():
+    assert doctest.testmod(comparison).failed == 0
 
 
 def result(arm, seed, value, samples=32, **more):

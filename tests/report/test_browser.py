@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from gold_lightning.report import write_report
 
+from tests.report.test_page import HOSTILE, hostile
 from tests.runs import make_run
-from tests.test_report import HOSTILE, hostile
 
 pytestmark = pytest.mark.browser
 WIDTHS, SCHEMES = (1280, 390), ("light", "dark")
