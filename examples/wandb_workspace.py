@@ -1,7 +1,7 @@
 """Saves a W&B workspace for runs of gold_lightning: python examples/wandb_workspace.py --entity NAME --project NAME.
 
 It needs an account (``wandb login``) and ``pip install wandb-workspaces``. ``--show`` prints what would be sent, and
-sends nothing. What the panels show is what ``gold_lightning.watching.loggers`` logs; docs/tracking.md lists it.
+sends nothing. What the panels show is what ``gold_lightning.watching.loggers`` logs; docs/watch-a-run.md lists it.
 """
 
 from __future__ import annotations

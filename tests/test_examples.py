@@ -1,4 +1,4 @@
-"""The worked examples of docs/writing-a-task.md: they load, their demos and test rows are right, the page is true."""
+"""The worked examples of docs/write-a-task.md: they load, their demos and test rows are right, the page is true."""
 
 import re
 import shlex
@@ -16,7 +16,7 @@ from gold_lightning.task_file import load_task
 from tests.fakes import assert_demos_pass
 
 ROOT = Path(__file__).parent.parent
-PAGE = (ROOT / "docs" / "writing-a-task.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs" / "write-a-task.md").read_text(encoding="utf-8")
 TASKS = {path.stem: load_task(str(path)) for path in sorted((ROOT / "examples").glob("*.yaml"))}
 ROWS = {name: load_test_rows(task) for name, task in TASKS.items()}
 COMMANDS = re.findall(r"^python -m gold_lightning ((?:.*\\\n)*.*)$", PAGE, re.MULTILINE)
