@@ -3,11 +3,13 @@
 # make test-install: wheel and source distribution are built, installed by several Pythons in fresh environments, and run.
 # make test-server: what every engine promises, asked of a real server (transformers serve, in an environment beside).
 # make test-vllm: the embedded model under vLLM, in an environment beside (its versions are not ours).
+# make docs: the documentation site, in site/; built in an environment beside, without a network once that is there.
 # make test-browser: reports in a headless Chromium, which it installs with apt-get where there is none.
 PYTHON ?= python3
 VENV ?= .venv
 SERVER_VENV ?= .venv-server
 VLLM_VENV ?= .venv-vllm
+DOCS_VENV ?= .venv-docs
 # Of test-install; those that are not there are skipped.
 PYTHONS ?= $(PYTHON) python3.12 python3.13
 RUNS ?= runs
@@ -19,7 +21,7 @@ INSTALLED := $(VENV)/.installed
 PRECISION ?= $(shell grep -qsw avx512_bf16 /proc/cpuinfo && echo bf16-mixed || echo 32-true)
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
-.PHONY: quickstart test lint types unit bench kill test-install test-server test-vllm test-browser clean
+.PHONY: quickstart test lint types unit bench kill test-install test-server test-vllm test-browser docs clean
 
 quickstart: $(INSTALLED)
 	$(BIN)/python -m gold_lightning fit --config quickstart.yaml --run.root $(RUNS) --trainer.precision $(PRECISION)
@@ -80,6 +82,18 @@ $(VLLM_VENV)/.installed: pyproject.toml
 	  $(VLLM_VENV)/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
 	touch $@
 
+# The reference of settings is written by the program; all else is read from the source, without importing it.
+docs: $(INSTALLED) $(DOCS_VENV)/.installed
+	$(BIN)/python docs/generate_configuration.py
+	NO_MKDOCS_2_WARNING=1 $(DOCS_VENV)/bin/python -m mkdocs build --strict --quiet
+	$(DOCS_VENV)/bin/python docs/check_site.py site
+
+$(DOCS_VENV)/.installed: docs/requirements.txt
+	$(PYTHON) -m venv $(DOCS_VENV)
+	$(DOCS_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --only-binary :all: \
+	  -r docs/requirements.txt
+	touch $@
+
 # CHROMIUM and CHROMEDRIVER name another one. REPORTS=folder keeps the pictures that are taken at two widths, light and dark.
 test-browser: $(VENV)/.browser
 	CHROMIUM=$${CHROMIUM:-chromium} CHROMEDRIVER=$${CHROMEDRIVER:-chromedriver} $(BIN)/python -m pytest -m browser
@@ -101,4 +115,4 @@ $(INSTALLED): pyproject.toml requirements.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(SERVER_VENV) $(VLLM_VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(SERVER_VENV) $(VLLM_VENV) $(DOCS_VENV) site .pytest_cache .mypy_cache .ruff_cache .hypothesis
