@@ -5,14 +5,13 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
 from lightning.pytorch import Callback, LightningDataModule, Trainer
-from torch.utils.data import DataLoader, Dataset, DistributedSampler
+from torch.utils.data import DataLoader
 
 from gold_lightning.budget import Budget
 from gold_lightning.checks.checker import Decontaminator, Overlap, count_overlaps
@@ -23,55 +22,20 @@ from gold_lightning.generators.distributed import Fleet, make_fleet
 from gold_lightning.inputs.paths import expand, folder_for
 from gold_lightning.interrupt import Stopping
 from gold_lightning.labelled import check_rows_file, load_test_rows, load_validation_rows
-from gold_lightning.losses import IGNORE_INDEX
 from gold_lightning.planning.plan import Plan
 from gold_lightning.rounds import RoundEnd, RunClock
 from gold_lightning.storage.round_store import RoundStore, StoredSample, copy_round, read_lines, rounds_in
 from gold_lightning.synthesis import Progress, Synthesizer
+from gold_lightning.t5.batches import make_loader
 from gold_lightning.t5.checks import Cut, count_cut
-from gold_lightning.t5.weights import load_tokenizer, target_text
+from gold_lightning.t5.weights import load_tokenizer
 from gold_lightning.task import Sample, Task, TestRow
-from gold_lightning.task_file import load_task
+from gold_lightning.task_file import TaskSource, load_task
 from gold_lightning.validation import WatchedRows
 
 __all__ = ["GoldDataModule", "log_progress"]
 
 _log = logging.getLogger(__name__)
-
-
-_PADDING = -1  # in place of a position
-
-
-class _Rows(Dataset[dict[str, Any]]):
-    """Rows in a given order; a row's id is its position in ``samples``, whatever the order.
-
-    At :data:`_PADDING` there is a row of which the loss counts no token.
-    """
-
-    def __init__(self, samples: Sequence[Sample], order: Sequence[int] | None = None) -> None:
-        self.samples = samples
-        self.order = list(range(len(samples))) if order is None else order
-
-    def __len__(self) -> int:
-        return len(self.order)
-
-    def __getitem__(self, at: int) -> dict[str, Any]:
-        if at == _PADDING:
-            return {"id": _PADDING, "sample": self.samples[self.order[0]]}
-        return {"id": self.order[at], "sample": self.samples[self.order[at]]}
-
-
-class _Share(DistributedSampler[Any]):
-    """A process's share of the rows in their order, as many for each process.
-
-    If the rows cannot be divided, PyTorch's sampler gives the first of them again, which would train on them twice.
-    This one gives padding.
-    """
-
-    def __iter__(self) -> Iterator[int]:
-        rows = len(self.dataset)  # type: ignore[arg-type]
-        places = range(self.rank, self.total_size, self.num_replicas)
-        return (at if at < rows else _PADDING for at in places)
 
 
 class GoldDataModule(LightningDataModule):
@@ -81,7 +45,7 @@ class GoldDataModule(LightningDataModule):
     training loader once with a stale epoch. A round's data is made once and found again in the store.
 
     Args:
-        task: Path of a task file, or the name of a shipped one.
+        task: The task: a :class:`~gold_lightning.task.Task`, the path of a task file, or the name of a shipped task.
         generator: The engine that writes samples; an :class:`~gold_lightning.generators.EmbeddedGenerator` by default.
         plan: How much to synthesise a round, and how prompts are made up.
         run_dir: The run folder. The CLI sets it from ``--run``.
@@ -110,7 +74,7 @@ class GoldDataModule(LightningDataModule):
 
     def __init__(
         self,
-        task: str = "news_topics",
+        task: TaskSource = "news_topics",
         generator: Generator | None = None,
         plan: Plan = Plan(),  # noqa: B008 - frozen
         run_dir: str = "runs/run",
@@ -400,35 +364,6 @@ class GoldDataModule(LightningDataModule):
         """How many of some samples are longer than the student reads or writes."""
         return count_cut(self.task, self.tokenizer, samples)
 
-    def collate(self, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-        """Makes the batch that :mod:`gold_lightning.student` documents."""
-        form = self.task.student
-        inputs = self.tokenizer(
-            [self.task.student_input(r["sample"]) for r in rows],
-            max_length=form.max_input_tokens,
-            truncation=True,
-            padding=True,
-            padding_side="right",
-            return_tensors="pt",
-        )
-        labels = self.tokenizer(
-            [target_text(self.tokenizer, self.task.student_target(r["sample"].target)) for r in rows],
-            max_length=form.max_target_tokens,
-            truncation=True,
-            padding=True,
-            padding_side="right",  # the decoder has no mask for padding before a target
-            return_tensors="pt",
-        )
-        ids = torch.tensor([r["id"] for r in rows])
-        padding = (ids == _PADDING)[:, None]
-        return {
-            "id": ids,
-            "input_ids": inputs.input_ids,
-            "attention_mask": inputs.attention_mask,
-            "labels": labels.input_ids.masked_fill((labels.attention_mask == 0) | padding, IGNORE_INDEX),
-            "targets": [r["sample"].targets for r in rows],
-        }
-
     def loader(
         self, samples: Sequence[Sample], batch_size: int, order: Sequence[int] | None = None, *, shard: bool = False
     ) -> DataLoader[dict[str, Any]]:
@@ -441,11 +376,9 @@ class GoldDataModule(LightningDataModule):
             shard: Give each process its share, so that the step of all of them is the step of one process with
                 as many times the batch size. Lightning's own sampler for training would shuffle, and repeat rows.
         """
-        rows = _Rows(samples, order)
-        sampler: DistributedSampler[dict[str, Any]] | None = None
-        if shard and self.trainer is not None and self.trainer.world_size > 1:
-            sampler = _Share(rows, self.trainer.world_size, self.trainer.global_rank, shuffle=False)
-        return DataLoader(rows, batch_size=batch_size, shuffle=False, sampler=sampler, collate_fn=self.collate)
+        trainer = self.trainer
+        shares = (trainer.world_size, trainer.global_rank) if shard and trainer is not None else (1, 0)
+        return make_loader(self.task, self.tokenizer, samples, batch_size, order, shares)
 
     def _synthesise(self, work: Callable[[], object]) -> None:
         """Has the round's samples made, by all processes together; one of them writes, the others read it then."""

@@ -1,12 +1,6 @@
 """The student: a T5 that learns a task from noisy samples.
 
-The batch is the contract with :mod:`gold_lightning.data`; the two do not import each other. A batch holds
-
-- ``id``: (batch,) int64, position of the row in its data set;
-- ``input_ids``, ``attention_mask``: (batch, input_len) int64;
-- ``labels``: (batch, target_len) int64, -100 on padding;
-- ``targets``: list of batch tuples, all texts that count as right, as the task has them; ``labels`` hold
-  the first.
+Batches are those of :mod:`gold_lightning.t5.batches`, which the data module yields; the two do not import each other.
 """
 
 from __future__ import annotations
@@ -27,14 +21,19 @@ from gold_lightning.generators.distributed import SharedError
 from gold_lightning.losses import IGNORE_INDEX, RobustLoss, RoundLoss, SymmetricCrossEntropy, target_log_probs
 from gold_lightning.metrics import TextMetric, TokenMean, make_metric
 from gold_lightning.scores import OODScore, mean_over_tokens
+from gold_lightning.t5.batches import make_loader
 from gold_lightning.t5.checks import answer_of, check_student
+from gold_lightning.t5.folder import write_task
 from gold_lightning.t5.fsdp import is_sharded, load_whole, shard
 from gold_lightning.t5.resuming import fitting_state, say_afresh
 from gold_lightning.t5.weights import copies_of, empty_copy, load_model, load_tokenizer, target_text
-from gold_lightning.task import Task, blaming
-from gold_lightning.task_file import load_task
+from gold_lightning.task import Sample, Task, blaming
+from gold_lightning.task_file import TaskSource, load_task
 
 __all__ = ["PrefixTree", "T5Student", "metric_names"]
+
+Text = str | Mapping[str, str]
+"""What the student reads: the text of the task's one field, or a text by each field's name."""
 
 _log = logging.getLogger("gold_lightning")
 
@@ -77,7 +76,7 @@ class T5Student(LightningModule):
     """Wraps any T5 with a loss that is meant to survive wrong labels.
 
     Args:
-        task: Path of a task file, or the name of a shipped one.
+        task: The task: a :class:`~gold_lightning.task.Task`, the path of a task file, or the name of a shipped task.
         student: Hub id or folder of a T5; ``embedded``: the one that the package brings;
             ``generator-embeddings``: a small one built around the embedded generator's embeddings.
         loss: Scores logits against target tokens; a :class:`~gold_lightning.losses.SymmetricCrossEntropy` by default.
@@ -100,7 +99,7 @@ class T5Student(LightningModule):
 
     def __init__(
         self,
-        task: str = "news_topics",
+        task: TaskSource = "news_topics",
         student: str = "embedded",
         loss: RobustLoss | None = None,
         optimizer: Literal["adamw", "adafactor"] = "adamw",
@@ -443,6 +442,49 @@ class T5Student(LightningModule):
         model.tie_weights()
         model.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
+        decoding = {"num_beams": self.num_beams, "constrained_decoding": self.constrained_decoding}
+        write_task(folder, self.task, decoding)
+
+    @torch.no_grad()
+    def predict(self, texts: Text | Sequence[Text], batch_size: int = 32) -> str | list[str]:
+        """Gives the label of a text, or the text that the student writes for it.
+
+        Args:
+            texts: One text or several. A text is a string if the task has one field, otherwise a mapping with a text
+                for each field.
+            batch_size: Texts in a batch.
+
+        Returns:
+            A prediction for one text; for several a list of them, in order.
+
+        Raises:
+            GoldError: A text has not the task's fields.
+
+        Example:
+            >>> from gold_lightning.student import T5Student
+            >>> T5Student("news_topics").predict("The striker scored twice.")
+            'Sports'
+        """
+        one = isinstance(texts, str | Mapping)
+        every: Sequence[Text] = [texts] if one else list(texts)  # type: ignore[list-item]
+        samples = [Sample(self._fields_of(text), "") for text in every]
+        was_training = self.model.training
+        self.eval()
+        predictions: list[str] = []
+        for batch in make_loader(self.task, self.tokenizer, samples, batch_size):
+            batch = self.transfer_batch_to_device(batch, self.device, 0)
+            predictions += self.read(self.write(batch, self.num_beams))
+        self.train(was_training)
+        return predictions[0] if one else predictions
+
+    def _fields_of(self, text: Text) -> dict[str, str]:
+        names = [f.name for f in self.task.fields]
+        if isinstance(text, str) and len(names) == 1:
+            return {names[0]: text}
+        if isinstance(text, Mapping) and set(text) >= set(names) and all(isinstance(text[n], str) for n in names):
+            return {name: text[name] for name in names}
+        expected = f"a mapping with a text for each of {', '.join(names)}" if len(names) > 1 else "a text"
+        raise GoldError(f"predict: got {text!r:.80}, expected {expected}")
 
     def _encode_text(self, text: str) -> list[int]:
         tokens: list[int] = self.tokenizer(target_text(self.tokenizer, text)).input_ids

@@ -9,7 +9,7 @@ import unicodedata
 from collections.abc import Callable, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import yaml
 
@@ -18,7 +18,23 @@ from gold_lightning.inputs.paths import expand
 from gold_lightning.inputs.pipes import is_copy, local_copy, written
 from gold_lightning.task import Check, Field, Hints, Label, Sample, StudentFormat, Task, TestData, check_names
 
-__all__ = ["find_task_file", "load_task", "load_yaml", "local_task", "shipped_tasks"]
+__all__ = [
+    "TaskSource",
+    "dump_task",
+    "find_task_file",
+    "load_task",
+    "load_yaml",
+    "local_task",
+    "read_task",
+    "shipped_tasks",
+]
+
+
+if TYPE_CHECKING:
+    TaskSource = str | Task
+    """A task, the path of a task file, or the name of a shipped task."""
+else:  # on the command line a task has one setting, its path, and not one for each of its attributes
+    TaskSource = str
 
 
 def shipped_tasks() -> dict[str, Path]:
@@ -47,12 +63,14 @@ def find_task_file(name_or_path: str, key: str = "data.task") -> Path:
     return known[name_or_path]
 
 
-def load_task(name_or_path: str) -> Task:
-    """Reads a task: the path of a YAML file, or the name of a shipped task.
+def load_task(name_or_path: TaskSource) -> Task:
+    """Reads a task: the path of a YAML file, or the name of a shipped task. A task is returned as it is.
 
     Raises:
         ConfigError: The task is not found, or a key in it is wrong; the message names file and key.
     """
+    if isinstance(name_or_path, Task):
+        return name_or_path
     path = find_task_file(name_or_path)
     found = path.stat()
     own = path == Path(expand("data.task", name_or_path))
@@ -350,3 +368,42 @@ def _read_task(raw: object, source: str) -> Task:
     )
     top.done([f.name for f in dataclasses.fields(Task) if f.name != "source"])
     return task
+
+
+def read_task(document: object, source: str) -> Task:
+    """Makes a task of the plain values that a task file holds.
+
+    Args:
+        document: The mapping.
+        source: Where it stands, for messages; also the file that relative paths start from.
+
+    Raises:
+        ConfigError: A value is wrong; the error names its key.
+    """
+    return _read_task(document, source)
+
+
+def dump_task(task: Task) -> dict[str, Any]:
+    """Gives a task as the plain values of a task file; :func:`read_task` makes the same task of them.
+
+    Args:
+        task: The task. Paths of its rows become absolute, since the result may be written anywhere.
+    """
+
+    def rows(data: TestData) -> dict[str, Any]:
+        document = {k: v for k, v in dataclasses.asdict(data).items() if v != getattr(TestData(), k)}
+        if data.file and task.source:
+            document["file"] = str((Path(task.source).parent / Path(data.file).expanduser()).resolve())
+        return document
+
+    document = dataclasses.asdict(task)
+    for key in ("fields", "labels"):
+        document[key] = [dict(part) for part in document[key]]
+    for label in document["labels"]:
+        label["hints"] = list(label["hints"])
+    document["demos"] = [{**demo.fields, task.target.name: demo.target} for demo in task.demos]
+    document["hints"] = {kind: list(values) for kind, values in document["hints"].items()}
+    document["checks"] = [{check.name: dict(check.params)} for check in task.checks]
+    document["metrics"] = list(task.metrics)
+    document |= {key: rows(data) for key, data in (("test", task.test), ("validation", task.validation))}
+    return {key: value for key, value in document.items() if key != "source" and value not in ([], {})}

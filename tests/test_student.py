@@ -9,7 +9,6 @@ import pytest
 import torch
 import yaml
 from gold_lightning.callbacks import OODFeedback
-from gold_lightning.data import GoldDataModule
 from gold_lightning.errors import ConfigError, GoldError, NotFiniteError
 from gold_lightning.generators.distributed import SharedError
 from gold_lightning.losses import (
@@ -21,6 +20,8 @@ from gold_lightning.losses import (
 )
 from gold_lightning.scores import EnergyScore, EntropyScore
 from gold_lightning.student import PrefixTree, T5Student
+from gold_lightning.t5 import batches
+from gold_lightning.t5.folder import load_folder_task
 from gold_lightning.t5.weights import load_model, load_tokenizer, target_text
 from gold_lightning.task import Sample, TestRow
 
@@ -368,10 +369,11 @@ def test_reading_gives_labels_by_their_name(student):
     assert student.read(torch.tensor([[END, IGNORE_INDEX]])) == [""]
 
 
-def test_the_data_module_gives_the_batch_that_is_documented(student):
-    holder = SimpleNamespace(task=student.task, tokenizer=student.tokenizer)
+def test_rows_are_collated_to_the_batch_that_is_documented(student):
     samples = [Sample({"text": "short"}, "A"), TestRow({"text": "longer"}, "A", ("B b",))]
-    batch = GoldDataModule.collate(holder, [{"id": i, "sample": s} for i, s in enumerate(samples)])
+    batch = batches.collate(
+        [{"id": i, "sample": s} for i, s in enumerate(samples)], task=student.task, tokenizer=student.tokenizer
+    )
     assert batch["targets"] == [("A",), ("A", "B b")]
     wanted = collate(student, [("short", "A"), ("longer", "A")])
     assert all(torch.equal(batch[k], wanted[k]) for k in ("id", "input_ids", "attention_mask", "labels"))
@@ -524,3 +526,29 @@ def test_each_student_and_each_callback_has_its_own_loss_and_score(places):
     assert OODFeedback().score is not OODFeedback().score
     given = CrossEntropy()
     assert make(places, loss=given).loss is given
+
+
+def test_a_student_predicts_one_text_and_several(student):
+    (one,) = student.predict(["x"])
+    assert one in student.task.label_names
+    assert student.predict("x") == student.predict({"text": "x"}) == one
+    assert student.predict(["x", "y", "a longer text"], batch_size=2) == [
+        student.predict(t) for t in ("x", "y", "a longer text")
+    ]
+    for wrong in ({"other": "x"}, {"text": 1}):
+        with pytest.raises(GoldError, match=r"predict: got .* expected a text"):
+            student.predict(wrong)
+
+
+def test_the_folder_of_a_student_carries_its_task(student, tmp_path):
+    student.export(tmp_path, {f"model.{name}": w for name, w in student.model.state_dict().items()})
+    task, decoding = load_folder_task(tmp_path)
+    assert task.to_dict() == student.task.to_dict() and decoding == {"num_beams": 1, "constrained_decoding": True}
+    again = T5Student(task, str(tmp_path), **decoding)
+    assert again.predict(["x", "y"]) == student.predict(["x", "y"])
+    (tmp_path / "gold_task.json").write_text("{}")
+    with pytest.raises(GoldError, match=r"gold_task\.json: damaged"):
+        load_folder_task(tmp_path)
+    (tmp_path / "gold_task.json").unlink()
+    with pytest.raises(GoldError, match=r"expected the folder of a student with its task \(gold_task.json\)"):
+        load_folder_task(tmp_path)

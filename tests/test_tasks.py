@@ -12,7 +12,7 @@ from gold_lightning.labelled import load_test_rows
 from gold_lightning.metrics import make_metric
 from gold_lightning.parsing.formula import numbers_in, parse_equation, parse_programme
 from gold_lightning.prompts import parse, render
-from gold_lightning.task_file import load_task
+from gold_lightning.task_file import dump_task, load_task, read_task, shipped_tasks
 
 from tests.fakes import assert_demos_pass
 
@@ -221,3 +221,11 @@ def test_formulations_say_what_their_problem_says():
         assert tuple(map(float, made.objective)) == (*objective, 0)
         assert {tuple(map(float, row)) for row in made.rows} == rows
         assert all(thing in demo.fields["problem"] for _, thing in made.variables)
+
+
+@pytest.mark.parametrize("name", sorted(shipped_tasks()))
+def test_a_dumped_task_is_read_as_the_same_task(name):
+    task = load_task(name)
+    again = read_task(json.loads(json.dumps(dump_task(task))), task.source)
+    test = replace(again.test, file=task.test.file)  # absolute in the dump
+    assert replace(again, test=test) == task

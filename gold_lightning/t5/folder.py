@@ -1,16 +1,31 @@
-"""Checks the files of a student before anything is loaded: a folder with a T5's config, tokenizer and weights."""
+"""A student's folder: a T5's config, tokenizer and weights, checked before anything is loaded, and its task."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from gold_lightning.errors import GoldError
+from gold_lightning import __version__
+from gold_lightning.errors import ConfigError, GoldError
+from gold_lightning.task import Task
+from gold_lightning.task_file import dump_task, read_task
 
-__all__ = ["FAMILY", "check_config", "check_folder", "check_tokenizer_files", "refusal"]
+__all__ = [
+    "FAMILY",
+    "TASK_FILE",
+    "check_config",
+    "check_folder",
+    "check_tokenizer_files",
+    "load_folder_task",
+    "refusal",
+    "write_task",
+]
+
+TASK_FILE = "gold_task.json"
+"""File of a student's folder that holds its task and how the student decodes."""
 
 FAMILY = ("t5", "mt5", "umt5", "longt5", "switch_transformers")
 """Architectures, by ``model_type``, that are a T5 as far as the student needs one."""
@@ -218,3 +233,40 @@ def _read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         return None
+
+
+def write_task(folder: Path, task: Task, decoding: Mapping[str, Any]) -> None:
+    """Writes a student's task beside its weights, without the places of labelled rows, which stay where they are.
+
+    Args:
+        folder: The student's folder.
+        task: The task.
+        decoding: Settings of :class:`~gold_lightning.student.T5Student` that predictions depend on.
+    """
+    document = {key: value for key, value in dump_task(task).items() if key not in ("test", "validation")}
+    content = {"gold_lightning": __version__, "task": document, "decoding": dict(decoding)}
+    path = Path(folder) / TASK_FILE
+    path.write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+
+
+def load_folder_task(folder: Path) -> tuple[Task, dict[str, Any]]:
+    """Reads what :func:`write_task` wrote.
+
+    Returns:
+        The task and the settings of decoding.
+
+    Raises:
+        GoldError: The folder carries no task, or a damaged one.
+    """
+    path = Path(folder) / TASK_FILE
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return read_task(content["task"], ""), dict(content["decoding"])
+    except FileNotFoundError:
+        raise GoldError(
+            f"{folder}: expected the folder of a student with its task ({TASK_FILE}), as fit leaves it"
+        ) from None
+    except ConfigError as e:
+        raise GoldError(f"{path}: {e}") from None
+    except (ValueError, KeyError, TypeError) as e:
+        raise GoldError(f"{path}: damaged ({type(e).__name__}: {e})") from None

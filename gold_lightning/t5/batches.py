@@ -1,0 +1,121 @@
+"""Batches as the student takes them: rows of texts as token ids, and the loader that yields them.
+
+A batch is the contract between data and student. It holds
+
+- ``id``: (batch,) int64, position of each row in its data set, :data:`PADDING` for a row that counts for nothing;
+- ``input_ids``, ``attention_mask``: (batch, input_len) int64;
+- ``labels``: (batch, target_len) int64, -100 on padding;
+- ``targets``: one tuple per row with all texts that count as right, as the task has them; ``labels`` hold the first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.utils.data import DataLoader, Dataset, DistributedSampler
+
+from gold_lightning.losses import IGNORE_INDEX
+from gold_lightning.t5.weights import target_text
+from gold_lightning.task import Sample, Task
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+__all__ = ["PADDING", "collate", "make_loader"]
+
+PADDING = -1
+"""In place of a row's position: the loss counts none of the row's tokens."""
+
+
+class _Rows(Dataset[dict[str, Any]]):
+    """Samples in a given order. A row's id is its position in ``samples``, independent of the order."""
+
+    def __init__(self, samples: Sequence[Sample], order: Sequence[int] | None = None) -> None:
+        self.samples = samples
+        self.order = list(range(len(samples))) if order is None else order
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    def __getitem__(self, at: int) -> dict[str, Any]:
+        if at == PADDING:
+            return {"id": PADDING, "sample": self.samples[self.order[0]]}
+        return {"id": self.order[at], "sample": self.samples[self.order[at]]}
+
+
+class _Share(DistributedSampler[Any]):
+    """One process's share of the rows in their order; all shares have the same size.
+
+    If the rows cannot be divided, PyTorch's sampler repeats the first of them, which would train on them twice.
+    This one yields padding.
+    """
+
+    def __iter__(self) -> Iterator[int]:
+        rows = len(self.dataset)  # type: ignore[arg-type]
+        places = range(self.rank, self.total_size, self.num_replicas)
+        return (at if at < rows else PADDING for at in places)
+
+
+def collate(rows: Sequence[dict[str, Any]], *, task: Task, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
+    """Makes the batch that this module documents.
+
+    Args:
+        rows: Mappings with ``id`` and ``sample``.
+        task: The task, whose templates and limits apply.
+        tokenizer: The student's tokenizer.
+    """
+    form = task.student
+    inputs = tokenizer(
+        [task.student_input(r["sample"]) for r in rows],
+        max_length=form.max_input_tokens,
+        truncation=True,
+        padding=True,
+        padding_side="right",
+        return_tensors="pt",
+    )
+    labels = tokenizer(
+        [target_text(tokenizer, task.student_target(r["sample"].target)) for r in rows],
+        max_length=form.max_target_tokens,
+        truncation=True,
+        padding=True,
+        padding_side="right",  # the decoder has no mask for padding before a target
+        return_tensors="pt",
+    )
+    ids = torch.tensor([r["id"] for r in rows])
+    padding = (ids == PADDING)[:, None]
+    return {
+        "id": ids,
+        "input_ids": inputs.input_ids,
+        "attention_mask": inputs.attention_mask,
+        "labels": labels.input_ids.masked_fill((labels.attention_mask == 0) | padding, IGNORE_INDEX),
+        "targets": [r["sample"].targets for r in rows],
+    }
+
+
+def make_loader(
+    task: Task,
+    tokenizer: PreTrainedTokenizerBase,
+    samples: Sequence[Sample],
+    batch_size: int,
+    order: Sequence[int] | None = None,
+    shares: tuple[int, int] = (1, 0),
+) -> DataLoader[dict[str, Any]]:
+    """Makes a loader of batches.
+
+    Args:
+        task: The task.
+        tokenizer: The student's tokenizer.
+        samples: The samples.
+        batch_size: Rows in a batch of one process.
+        order: Positions in ``samples``; their own order by default.
+        shares: Number of processes that share the rows, and the rank of this one. Together the processes take the
+            step that one process with as many times the batch size would take. Lightning's own sampler for training
+            would shuffle and repeat rows.
+    """
+    rows = _Rows(samples, order)
+    sampler = _Share(rows, *shares, shuffle=False) if shares[0] > 1 else None
+    collate_fn = partial(collate, task=task, tokenizer=tokenizer)
+    return DataLoader(rows, batch_size=batch_size, shuffle=False, sampler=sampler, collate_fn=collate_fn)
