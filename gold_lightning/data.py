@@ -14,7 +14,7 @@ from lightning.pytorch import Callback, LightningDataModule, Trainer
 from torch.utils.data import DataLoader
 
 from gold_lightning.budget import Budget
-from gold_lightning.checks.checker import Decontaminator, Overlap, count_overlaps
+from gold_lightning.checks.contamination import Decontaminator, Overlap, count_overlaps
 from gold_lightning.errors import ConfigError, GoldError
 from gold_lightning.feedback import FeedbackPool
 from gold_lightning.generators import EmbeddedGenerator, Generator
@@ -320,8 +320,8 @@ class GoldDataModule(LightningDataModule):
         """What the run's training samples and the task's demos have in common with the test set.
 
         Returns:
-            Counts for ``train`` and ``demos``, as :func:`gold_lightning.checks.checker.count_overlaps` gives them,
-            and a row for each sample found: its id, and the test rows by kind. Nothing where it is not measured.
+            Counts for ``train`` and ``demos``, as :func:`~gold_lightning.checks.contamination.count_overlaps` gives
+            them, and a row for each sample found: its id, and the test rows by kind. Nothing where it is not measured.
         """
         stores = (RoundStore(self.run_dir, r, read_only=True) for r in rounds_in(self.run_dir))
         samples = {

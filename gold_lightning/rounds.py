@@ -13,7 +13,7 @@ from typing import Any, Protocol, cast
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from gold_lightning.budget import Budget
-from gold_lightning.checks.checker import Overlap, count_overlaps
+from gold_lightning.checks.contamination import Overlap, count_overlaps
 from gold_lightning.feedback import FeedbackPool
 from gold_lightning.planning.plan_warnings import reasons_not_fed_back
 from gold_lightning.storage.round_store import Kind, RoundStore, StoredSample, read_lines, write_lines

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from gold_lightning.budget import Budget, Spent
-from gold_lightning.checks.checker import OVERLAP_WORDS, Checker, Decontaminator
+from gold_lightning.checks.checker import Checker
+from gold_lightning.checks.contamination import OVERLAP_WORDS, Decontaminator
 from gold_lightning.checks.label_agreement import LabelCheck
 from gold_lightning.errors import ConfigError, QuotaError
 from gold_lightning.feedback import FeedbackPool

@@ -158,7 +158,7 @@ class StudentFormat:
 
 @dataclass(frozen=True)
 class Check:
-    """A named check with its parameters, as :mod:`gold_lightning.checks.checker` knows it."""
+    """A named check with its parameters, as :mod:`gold_lightning.checks.rules` has them."""
 
     name: str
     params: Mapping[str, Any] = field(default_factory=dict)

@@ -6,9 +6,13 @@ from collections import Counter
 from dataclasses import replace
 
 import pytest
-from gold_lightning.checks.checker import CHECKS, Checker, _common, words
+from gold_lightning.checks.checker import Checker
+from gold_lightning.checks.duplicates import DuplicateIndex
+from gold_lightning.checks.registry import CHECKS
+from gold_lightning.checks.rules import _common
 from gold_lightning.errors import ConfigError
 from gold_lightning.generators import Completion
+from gold_lightning.parsing.words import words
 from gold_lightning.task import Check, Field, Label, Sample, StudentFormat, Task
 
 TASK = Task(
@@ -163,31 +167,18 @@ def test_the_same_text_with_another_label_is_a_duplicate():
 def test_near_duplicate_threshold():
     text = " ".join(f"word{i}" for i in range(40))
     near = text.replace("word20 ", "other ")  # shares 35 of 41 three-grams: 0.85
-    task = replace(TASK, fields=(Field("premise", "x", 1, 999), Field("claim", "x")), checks=())
     for threshold, wanted in ((0.7, "near_duplicate"), (0.95, "")):
-        checker = Checker(task, near_duplicate=threshold)
-        checker.keep(Sample({"premise": text, "claim": ""}, "holds"))
-        assert checker.duplicate(Sample({"premise": near, "claim": ""}, "holds")) == wanted
+        index = DuplicateIndex(threshold)
+        index.add(Sample({"text": text}, "holds"))
+        assert index.reason(Sample({"text": near}, "holds")) == wanted
 
 
 def test_a_threshold_of_one_is_allowed_and_means_the_same_three_grams():
-    checker = Checker(TASK, near_duplicate=1.0)
-    sample, _ = judge(GOOD, checker)
-    checker.keep(sample)
-    assert reason(GOOD, checker) == "duplicate"
-    assert reason(GOOD.replace("outside", "outdoors"), checker) == ""
-
-
-@pytest.mark.parametrize("value", [0.0, -1.0, 1.1])
-def test_wrong_threshold(value):
-    with pytest.raises(ConfigError, match=r"^data\.near_duplicate: got"):
-        Checker(TASK, near_duplicate=value)
-
-
-@pytest.mark.parametrize("value", [0.0, -0.3, 1.01, float("nan"), float("inf")])
-def test_wrong_copied_share(value):
-    with pytest.raises(ConfigError, match=r"^data\.copied_share: got"):
-        Checker(TASK, copied_share=value)
+    sample, _ = judge(GOOD)
+    other, _ = judge(GOOD.replace("outside", "outdoors"))
+    index = DuplicateIndex(1.0)
+    index.add(sample)
+    assert (index.reason(sample), index.reason(other)) == ("duplicate", "")
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from collections import Counter
 from dataclasses import replace
 
 import pytest
-from gold_lightning.checks.checker import OVERLAP_WORDS, Decontaminator, Overlap, count_overlaps
+from gold_lightning.checks.contamination import OVERLAP_WORDS, Decontaminator, Overlap, count_overlaps
 from gold_lightning.data import GoldDataModule
 from gold_lightning.errors import ConfigError, GoldError
 from gold_lightning.feedback import FeedbackPool

@@ -6,7 +6,8 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from gold_lightning.checks.checker import CHECKS, Decontaminator
+from gold_lightning.checks.contamination import Decontaminator
+from gold_lightning.checks.registry import CHECKS
 from gold_lightning.cli.main import main
 from gold_lightning.data import load_test_rows
 from gold_lightning.metrics import make_metric

@@ -7,10 +7,10 @@ from dataclasses import replace
 from itertools import combinations
 
 import pytest
-from gold_lightning.checks.checker import words
 from gold_lightning.labelled import load_test_rows
 from gold_lightning.metrics import make_metric
 from gold_lightning.parsing.formula import numbers_in, parse_equation, parse_programme
+from gold_lightning.parsing.words import words
 from gold_lightning.prompts import parse, render
 from gold_lightning.task_file import dump_task, load_task, read_task, shipped_tasks
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gold_lightning.checks.checker import OVERLAP_WORDS
+from gold_lightning.checks.contamination import OVERLAP_WORDS
 from gold_lightning.console import table
 from gold_lightning.evaluation.baselines import digest_of_rows, majority, most_frequent
 from gold_lightning.labelled import labels_as_read
@@ -47,7 +47,7 @@ def summarise(
         data: Whose test rows they are.
         student: Whose metrics they are.
         overlap: How many training samples (``train``) and ``demos`` have text in common with the test set, as
-            :func:`gold_lightning.checks.checker.count_overlaps` gives it; nothing is said where it was not measured.
+            :func:`~gold_lightning.checks.contamination.count_overlaps` gives it; left out if not measured.
 
     Returns:
         ``task``, ``metrics``, ``rows`` tested, ``of`` how many, ``of_rows`` (their digest), ``results``,

@@ -11,7 +11,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from gold_lightning.checks.checker import OVERLAP_WORDS
+from gold_lightning.checks.contamination import OVERLAP_WORDS
 from gold_lightning.parsing.words import has_characters, words
 from gold_lightning.planning.plan_warnings import reasons_not_fed_back
 from gold_lightning.report.numbers import counted, decimal, percent, quantile, ratio, to_float

@@ -4,7 +4,7 @@ import random
 import time
 
 import pytest
-from gold_lightning.checks.checker import words
+from gold_lightning.parsing.words import words
 from gold_lightning.watching.diversity import distinct_n, diversity, length_quantiles, self_bleu
 from hypothesis import given
 from hypothesis import strategies as st
