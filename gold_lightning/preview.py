@@ -91,8 +91,8 @@ class Requests:
         place: Counter[str] = Counter()
         turns = []
         for i, asked in enumerate(self.batch):
-            turns.append((place[asked.request.shared], i))
-            place[asked.request.shared] += 1
+            turns.append((place[asked.request.prefix], i))
+            place[asked.request.prefix] += 1
         return [self.batch[i] for i in sorted(i for _, i in sorted(turns)[:count])]
 
 
@@ -354,7 +354,7 @@ def _judged(judged: Judged, task: Task) -> Iterator[str]:
     verdict = f"rejected: {printable(judged.reason)}" if judged.sample is None else "accepted"
     yield f"{asked.id}{label}  {verdict}"
     if judged.sample is None:
-        raw = asked.request.answer + judged.completion.text
+        raw = asked.request.answer_prefix + judged.completion.text
         shown = raw if len(raw) <= _RAW else raw[:_RAW]
         for line in shown.split("\n"):
             yield from (f"  | {part}" for part in wrap(printable(line), width() - 4))

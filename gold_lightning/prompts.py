@@ -248,13 +248,13 @@ def _request(task: Task, label: str | None, shared: str, own: str, seed: int) ->
     begun = [name for name in rest if broken.isdisjoint(names[: names.index(name)])]
     return Request(
         system=f"You write realistic samples for a data set. {task.description}",
-        shared=shared,
-        own=own,
-        answer=answer,
+        prefix=shared,
+        suffix=own,
+        answer_prefix=answer,
         seed=seed,
         max_tokens=task.max_sample_tokens,
         stop=("\n\n",) if rest else ("\n",),
-        lines=tuple(f"{name}:" for name in begun),
+        line_prefixes=tuple(f"{name}:" for name in begun),
         open_end=bool(begun) and begun[-1] in broken,
         schema=_schema(task, label),
     )
@@ -336,9 +336,9 @@ def agreement_request(task: Task, fields: Mapping[str, str], demos: Sequence[Sam
     labels = "\n".join(f"{label.name}: {label.meaning}" for label in task.labels)
     return Request(
         system=f"You say which {task.target.name} fits. {task.description}",
-        shared=f"The {task.target.name} is one of:\n{labels}\n\n{_answered(demos, task)}",
-        own=f"Which {task.target.name} fits here?\n\n{_fields_block(fields)}",
-        answer=f"{task.target.name}:",
+        prefix=f"The {task.target.name} is one of:\n{labels}\n\n{_answered(demos, task)}",
+        suffix=f"Which {task.target.name} fits here?\n\n{_fields_block(fields)}",
+        answer_prefix=f"{task.target.name}:",
         choices=tuple(f" {name}" for name in task.label_names),
     )
 
@@ -358,9 +358,9 @@ def answer_request(task: Task, fields: Mapping[str, str], demos: Sequence[Sample
     lines = not demos and any("\n" in demo.target for demo in task.demos)
     return Request(
         system=f"You give the {name}. {task.description}",
-        shared=f"The {name} is {task.target.description}.\n\n{_answered(demos, task)}",
-        own=f"What is the {name} here?\n\n{_fields_block(fields)}",
-        answer=f"{name}:",
+        prefix=f"The {name} is {task.target.description}.\n\n{_answered(demos, task)}",
+        suffix=f"What is the {name} here?\n\n{_fields_block(fields)}",
+        answer_prefix=f"{name}:",
         max_tokens=task.student.max_target_tokens,
         stop=("\n\n",) if lines else ("\n",),
         greedy=True,

@@ -470,9 +470,11 @@ class Synthesizer:
         completions = self.completions.answer([a.request for a in asked], round_)
         found: list[tuple[Asked, Completion, Sample | None, str]] = []
         for a, completion in zip(asked, completions, strict=True):
-            instruction = f"{a.request.system}\n{a.request.own}\n" + "\n".join(f.description for f in self.task.fields)
+            instruction = f"{a.request.system}\n{a.request.suffix}\n" + "\n".join(
+                f.description for f in self.task.fields
+            )
             shown = [*self.task.demos, *(d for _, d in a.demos)]
-            sample, reason = self._checker.judge(completion, a.label, a.request.answer, instruction, shown)
+            sample, reason = self._checker.judge(completion, a.label, a.request.answer_prefix, instruction, shown)
             if sample is not None and self._decontaminator and self._decontaminator().overlap(sample):
                 sample, reason = None, "in_test_set"
             found.append((a, completion, sample, reason))

@@ -67,7 +67,7 @@ class NewsWriter(ScriptedGenerator):
         rng = random.Random(request.seed)
         if rng.random() < self.junk:
             return rng.choice(["", " short.", " " + "word " * 200])
-        label = next(name for name in _WORDS if f"topic: {name}\n" in request.answer)
+        label = next(name for name in _WORDS if f"topic: {name}\n" in request.answer_prefix)
         words = rng.sample(_WORDS[label], 4) + rng.sample(_FILL, 8)
         rng.shuffle(words)
         return " " + " ".join(words).capitalize() + "."

@@ -9,8 +9,9 @@ import pytest
 from gold_lightning.budget import Budget, Spent
 from gold_lightning.errors import BudgetSpentError
 from gold_lightning.generators import Completion, Generator, Request, ScriptedGenerator
+from gold_lightning.generators.base import request_dict
 from gold_lightning.storage.completions import CompletionLog, Completions
-from gold_lightning.storage.round_store import read_lines
+from gold_lightning.storage.round_store import digest, read_lines
 
 
 def ask(*names):
@@ -36,15 +37,15 @@ class Streaming(Generator):
 
     def stream(self, requests):
         for at in reversed(range(len(requests))):
-            if requests[at].own == self.fail_at:
+            if requests[at].suffix == self.fail_at:
                 raise ConnectionError("gone")
-            self.asked.append(requests[at].own)
-            yield at, self.made.get(requests[at].own) or Completion(requests[at].own.upper(), 3, 1)
+            self.asked.append(requests[at].suffix)
+            yield at, self.made.get(requests[at].suffix) or Completion(requests[at].suffix.upper(), 3, 1)
 
 
 def test_what_was_answered_is_not_asked_again_in_this_run_or_the_next(tmp_path):
     requests = ask("a", "b", "c")
-    first = ScriptedGenerator(lambda r: r.own * 2)
+    first = ScriptedGenerator(lambda r: r.suffix * 2)
     found = Completions(first, log(tmp_path)).answer(requests[:2], 0)
     assert [c.text for c in found] == ["aa", "bb"]
     again = ScriptedGenerator(lambda r: "other")
@@ -57,7 +58,8 @@ def test_what_was_answered_is_not_asked_again_in_this_run_or_the_next(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "change", [{"system": "x"}, {"shared": "x"}, {"own": "x"}, {"answer": "x"}, {"seed": 9}, {"max_tokens": 9}]
+    "change",
+    [{"system": "x"}, {"prefix": "x"}, {"suffix": "x"}, {"answer_prefix": "x"}, {"seed": 9}, {"max_tokens": 9}],
 )
 def test_another_request_is_asked(tmp_path, change):
     (request,) = ask("a")
@@ -74,7 +76,7 @@ def test_another_generator_is_asked(tmp_path):
 
 
 def test_the_same_request_twice_is_asked_once(tmp_path):
-    generator = ScriptedGenerator(lambda r: r.own)
+    generator = ScriptedGenerator(lambda r: r.suffix)
     (request,) = ask("a")
     assert len(Completions(generator, log(tmp_path)).answer([request, request], 0)) == 2
     assert len(generator.requests) == 1
@@ -129,7 +131,7 @@ def test_a_damaged_row_is_asked_again_and_no_other(tmp_path, torn):
 def test_what_was_made_together_is_kept_together_or_asked_again_together(tmp_path):
     # A model's last digits, and so its texts, may depend on what else is in the batch.
     def engine():
-        return ScriptedGenerator(lambda r: r.own * 3)
+        return ScriptedGenerator(lambda r: r.suffix * 3)
 
     requests = ask("a", "b", "c", "d")
     Completions(engine(), log(tmp_path)).answer(requests[:1], 0)
@@ -149,7 +151,7 @@ def test_what_was_made_together_is_kept_together_or_asked_again_together(tmp_pat
 def test_slowly_made_together_is_stored_at_once(tmp_path, monkeypatch):
     monkeypatch.setattr("gold_lightning.storage.completions._FLUSH_SECONDS", 0.0)
     written = []
-    completions = Completions(ScriptedGenerator(lambda r: r.own), log(tmp_path))
+    completions = Completions(ScriptedGenerator(lambda r: r.suffix), log(tmp_path))
     real = completions.log.add
     monkeypatch.setattr(completions.log, "add", lambda rows, **how: (written.append(len(rows)), real(rows, **how)))
     completions.answer(ask("a", "b", "c"), 0)
@@ -313,7 +315,7 @@ def test_a_row_without_an_answer_does_not_hide_one_that_has_it(tmp_path):
 
 def test_a_batch_that_was_computed_at_once_and_answered_in_part_stays_as_it_was_in_its_run(tmp_path):
     def engine(text):
-        return ScriptedGenerator(lambda r: text if r.own == "b" else r.own)
+        return ScriptedGenerator(lambda r: text if r.suffix == "b" else r.suffix)
 
     requests = ask("a", "b", "c")
     wanted = Completions(engine(" "), log(tmp_path)).answer(requests, 0)
@@ -373,7 +375,7 @@ def test_what_a_run_was_given_under_an_earlier_fingerprint_stays_its_own(tmp_pat
 
 def test_what_is_lent_together_is_written_once(tmp_path, monkeypatch):
     names = [f"n{i}" for i in range(50)]
-    Completions(ScriptedGenerator(lambda r: r.own), log(tmp_path)).answer(ask(*names), 0)  # rows of one batch
+    Completions(ScriptedGenerator(lambda r: r.suffix), log(tmp_path)).answer(ask(*names), 0)  # rows of one batch
     two = log(tmp_path, "two", [log(tmp_path).path])
     synced, real = [], os.fsync
     monkeypatch.setattr(os, "fsync", lambda file: (synced.append(file), real(file)))
@@ -407,3 +409,10 @@ def test_keys_that_begin_alike_and_rows_in_another_form_are_told_apart(tmp_path)
     generator = Streaming()
     found = Completions(generator, log(tmp_path, "two", [path])).answer(ask("a", "b"), 0)
     assert [c.text for c in found] == ["A", "B"] and generator.asked == []
+
+
+def test_keys_of_stored_completions_are_those_of_earlier_versions():
+    request = Request(
+        "system", "prefix", "suffix", "topic: X\ntext:", 3, 60, ("\n\n",), ("b:",), True, ("x",), False, "{}"
+    )
+    assert digest([{"class": "x"}, request_dict(request)], 32) == "955d135d1e33e48b1a762309cb0ad719"

@@ -69,7 +69,7 @@ class Engine:
 @contextlib.contextmanager
 def scripted(request) -> Iterator[Engine]:
     def write(asked):
-        return " " + words(random.Random(asked.own if asked.greedy else f"{asked.seed}|{asked.own}"), 10)
+        return " " + words(random.Random(asked.suffix if asked.greedy else f"{asked.seed}|{asked.suffix}"), 10)
 
     def say(monkeypatch, text):
         monkeypatch.setattr(generator, "replies", [text])
@@ -202,7 +202,7 @@ def say(engine, monkeypatch):
 
 def many(count=6, **how):
     """Requests whose prompts get longer and shorter: their tokens tell where each one stands."""
-    return [replace(ASKED, own="Write more. " * (1 + i * 5 % 7), seed=i, **how) for i in range(count)]
+    return [replace(ASKED, suffix="Write more. " * (1 + i * 5 % 7), seed=i, **how) for i in range(count)]
 
 
 def texts(engine, requests):
@@ -217,7 +217,7 @@ def test_nothing_is_given_for_nothing(engine):
 def test_completions_stand_in_the_order_of_their_requests(engine):
     requests = many(max_tokens=2)
     sizes = [c.prompt_tokens for c in engine.generator.generate(requests)]
-    by_size = sorted(range(6), key=lambda i: len(requests[i].own))
+    by_size = sorted(range(6), key=lambda i: len(requests[i].suffix))
     assert sorted(range(6), key=lambda i: sizes[i]) == by_size
     assert len(set(sizes)) == 6
 
@@ -362,7 +362,7 @@ def what_becomes_of(engine, monkeypatch, reply):
     """The text of the sample in a reply, or the reason why there is none."""
     (engine.reply or engine.say)(monkeypatch, reply.replace("{}", TEXT))
     made = engine.generator.generate([TICKET])[0]
-    sample, reason = Checker(TASK).judge(made, "billing", TICKET.answer, "", TASK.demos)
+    sample, reason = Checker(TASK).judge(made, "billing", TICKET.answer_prefix, "", TASK.demos)
     return sample.fields["message"] if sample else reason
 
 
@@ -393,7 +393,7 @@ def test_an_empty_text(engine, say):
 
 def test_a_prompt_in_any_script(engine):
     asked = [
-        replace(ASKED, own=own) for own in ("naïve Öl", "北京的新闻", "🙂👩‍👩‍👧", "עברית \u202e", "tab\tand\x00nul")
+        replace(ASKED, suffix=own) for own in ("naïve Öl", "北京的新闻", "🙂👩‍👩‍👧", "עברית \u202e", "tab\tand\x00nul")
     ]
     made = engine.generator.generate(asked)
     assert all(c.prompt_tokens > 0 for c in made)
@@ -409,7 +409,7 @@ def test_a_text_in_any_script(engine, say):
 
 def test_a_long_prompt(engine):
     with pytest.raises(GoldError) as e:
-        made = engine.generator.generate([ASKED, replace(ASKED, own=engine.long)])
+        made = engine.generator.generate([ASKED, replace(ASKED, suffix=engine.long)])
         if engine.real:
             pytest.skip(f"the server took a prompt of {made[1].prompt_tokens} tokens")
     assert len(str(e.value).splitlines()) == 1
@@ -421,7 +421,7 @@ def test_nothing_is_too_long_of_what_fits(engine):
 
 
 def test_tokens_are_counted(engine):
-    short, long = replace(ASKED, own="Write."), replace(ASKED, own="Write. " * 12)
+    short, long = replace(ASKED, suffix="Write."), replace(ASKED, suffix="Write. " * 12)
     first, second, again = engine.generator.generate([short, long, short])
     assert 0 < first.prompt_tokens < second.prompt_tokens
     assert first.prompt_tokens == again.prompt_tokens

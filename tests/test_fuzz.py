@@ -233,7 +233,7 @@ def completions(count, seed=0):
         values = make(rng, label)
         names = [*values]
         sample = Sample({f.name: values[f.name] for f in task.fields}, values[task.target.name])
-        text = render(sample, task).removeprefix(request.answer)
+        text = render(sample, task).removeprefix(request.answer_prefix)
         draw = rng.random()
         if draw < 0.004:
             text = huge(rng, names)
@@ -252,10 +252,10 @@ def test_every_completion_is_counted_once_and_the_accepted_ones_last(tmp_path):
     reasons, slowest, started = Counter(), 0.0, time.process_time()
     for i, (task, label, request, completion) in enumerate(completions(COUNT)):
         checker, since = checkers[id(task)], time.process_time()
-        found = parse(completion.text, task, request.answer)
+        found = parse(completion.text, task, request.answer_prefix)
         assert all(isinstance(v, str) for v in found.values())
         assert set(found) <= {*(f.name for f in task.fields), task.target.name}
-        sample, reason = checker.judge(completion, label, request.answer, request.own, task.demos[:2])
+        sample, reason = checker.judge(completion, label, request.answer_prefix, request.suffix, task.demos[:2])
         assert (sample is None) == bool(reason)
         if sample is not None:
             assert not checker.duplicate(sample)
@@ -299,7 +299,7 @@ def _outlive(task, store, kept, rejected, folder):
             training_request(task, label, [sample], Hint(), 0),
             probe_request(task, label, [], [sample], Hint(), 0),
         ):
-            assert render(sample, task) in request.shared
+            assert render(sample, task) in request.prefix
             request.text.encode()
         task.student_input(sample).encode()
         assert task.student_target(sample.target) == sample.target

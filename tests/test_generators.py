@@ -32,7 +32,7 @@ def test_scripted_replies_in_turn_and_remembers():
 
 
 def test_scripted_replies_by_function():
-    generator = ScriptedGenerator(lambda r: r.own.upper())
+    generator = ScriptedGenerator(lambda r: r.suffix.upper())
     assert [c.text for c in generator.generate([ask("a"), ask("b")])] == ["A", "B"]
 
 
@@ -248,13 +248,13 @@ def test_the_engine_begins_further_lines(folder, reference, monkeypatch):
         return tokens
 
     monkeypatch.setattr(TransformersGenerator, "_choose", ends_often)
-    request = Request("s", "x", "y", answer="a:", max_tokens=40, stop=("\n\n",), lines=("bc:", "d:"))
+    request = Request("s", "x", "y", answer_prefix="a:", max_tokens=40, stop=("\n\n",), line_prefixes=("bc:", "d:"))
     made = generator(folder).generate([replace(request, seed=i) for i in range(40)])
     whole = [c for c in made if c.finish == "stop"]
     assert 10 < len(whole) < 40
     assert all(re.fullmatch(r"[^\n]*\nbc:[^\n]*\nd:[^\n]*", c.text) for c in whole)
     assert {c.completion_tokens for c in made if c.finish == "length"} == {40}
-    plain = generator(folder).generate([replace(request, seed=i, lines=()) for i in range(40)])
+    plain = generator(folder).generate([replace(request, seed=i, line_prefixes=()) for i in range(40)])
     for ours, other in zip(made, plain, strict=True):  # nothing is different up to the end of the first line
         assert ours.text.split("\n")[0] == other.text.split("\n")[0]
 
@@ -262,7 +262,7 @@ def test_the_engine_begins_further_lines(folder, reference, monkeypatch):
 def test_what_follows_a_line_that_was_begun_is_what_the_model_would_write_there(folder, reference):
     tokenizer = reference[1]
     end = tokenizer.eos_token_id
-    text = _Text(Request("s", "x", "y", answer="a:", lines=("b:",), max_tokens=40), tokenizer, {end})
+    text = _Text(Request("s", "x", "y", answer_prefix="a:", line_prefixes=("b:",), max_tokens=40), tokenizer, {end})
     for token in tokenizer("one").input_ids:
         text.add(token)
     for _ in "\nb:":  # the model would end the text, and is not asked while the line is begun
@@ -277,7 +277,9 @@ def test_what_follows_a_line_that_was_begun_is_what_the_model_would_write_there(
 
 def test_an_open_last_line_goes_on_to_what_stops_it(folder, reference):
     tokenizer = reference[1]
-    request = Request("s", "x", "y", answer="a:", stop=("\n\n",), lines=("b:",), open_end=True, max_tokens=60)
+    request = Request(
+        "s", "x", "y", answer_prefix="a:", stop=("\n\n",), line_prefixes=("b:",), open_end=True, max_tokens=60
+    )
     text = _Text(request, tokenizer, {tokenizer.eos_token_id})
     for token in tokenizer("one\n").input_ids:
         text.add(token)
@@ -299,7 +301,9 @@ def test_letters_before_a_line_end_in_the_same_token_are_kept():
     made = Tokenizer(models.BPE(vocab=vocab, merges=[(".", line_end)]))
     made.pre_tokenizer, made.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
     text = _Text(
-        Request("s", "x", "y", lines=("b:",), max_tokens=9), PreTrainedTokenizerFast(tokenizer_object=made), set()
+        Request("s", "x", "y", line_prefixes=("b:",), max_tokens=9),
+        PreTrainedTokenizerFast(tokenizer_object=made),
+        set(),
     )
     for letter in ["A", f".{line_end}", *"AAAAAAA"]:
         text.add(vocab[letter])
@@ -382,7 +386,7 @@ def test_a_text_is_decoded_in_time_that_grows_with_its_length():
 )
 def test_special_tokens_end_a_text_but_for_those_of_thinking(written, text, reason):
     tokenizer = byte_level(["<tag>"], ["<|im_start|>", "<|im_end|>", "[THINK]", "[/THINK]"])
-    row = _Text(Request("s", "x", "y", answer="a:", max_tokens=60), tokenizer, end_tokens(tokenizer))
+    row = _Text(Request("s", "x", "y", answer_prefix="a:", max_tokens=60), tokenizer, end_tokens(tokenizer))
     for part in written:
         for token in tokenizer(part, add_special_tokens=False).input_ids:
             if not row.ended:
@@ -472,7 +476,7 @@ def full_pass(reference, request, choice):
 def test_choice_log_probs_equal_a_full_pass(folder, reference, batch_size):
     sets = [(" yes", " yet"), ("a", "b", "c"), (" one x", " one y", " onf"), (" x y", " x z", " x yz")]
     requests = [
-        Request(r.system, r.shared, r.own, r.answer, max_tokens=32, choices=sets[i % 4])
+        Request(r.system, r.prefix, r.suffix, r.answer_prefix, max_tokens=32, choices=sets[i % 4])
         for i, r in enumerate(mixed_requests())
     ]
     for request, completion in zip(requests, generator(folder, batch_size=batch_size).generate(requests), strict=True):
@@ -522,7 +526,7 @@ def test_how_much_a_request_is_too_long(folder):
     fits = Request("", "", "a" * (LIMIT - 44), max_tokens=40)
     room = LIMIT - 40 - generator(folder).generate([fits])[0].prompt_tokens
     asked = [Request("", "", "a" * (LIMIT - 44 + room + more), max_tokens=40) for more in (0, 1, 7)]
-    asked.append(Request("", "", asked[-1].own, choices=(" b", " cd")))
+    asked.append(Request("", "", asked[-1].suffix, choices=(" b", " cd")))
     assert generator(folder).excess(asked) == [0, 1, 7, 0]
 
 

@@ -32,7 +32,7 @@ def check_of(task, likes, limit=0, seed=0):
     """A check whose generator likes what ``likes(text)`` gives by label."""
 
     def log_probs(request):
-        found = likes(request.own.split("text: ")[-1])
+        found = likes(request.suffix.split("text: ")[-1])
         return [found[name] for name in task.label_names]
 
     generator = ScriptedGenerator(["x"], log_probs, limit=limit)
@@ -63,8 +63,8 @@ def test_demos_that_the_prompt_shows_calibrate_labels_that_have_no_other():
     task = task_of(A=3, B=1, C=2)
     check, generator = check_of(task, biased)
     check.calibrate(0)
-    asked = [r.own.split("text: ")[-1] for r in generator.requests]
-    shown = [d.fields["text"] for d in task.demos if d.fields["text"] in generator.requests[0].shared]
+    asked = [r.suffix.split("text: ")[-1] for r in generator.requests]
+    shown = [d.fields["text"] for d in task.demos if d.fields["text"] in generator.requests[0].prefix]
     assert len(shown) == 3
     assert [text for text in asked if text in shown] == ["B number 0 of all"]
     assert sorted(asked + shown) == sorted([d.fields["text"] for d in task.demos] + ["B number 0 of all"])

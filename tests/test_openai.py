@@ -47,7 +47,7 @@ def engine(*servers, **how):
 
 
 def many(count, **how):
-    return [replace(ASKED, own=f"Write number {i}.", seed=i, **how) for i in range(count)]
+    return [replace(ASKED, suffix=f"Write number {i}.", seed=i, **how) for i in range(count)]
 
 
 def message_of(generator, request=ASKED):
@@ -102,7 +102,7 @@ def test_a_server_that_goes_on_gets_the_beginning_as_a_message(server):
     server.continues = True
     made = engine(server, continue_answer=True).generate([replace(ASKED, stop=("\n",))])[0]
     body = server.calls[0].body
-    assert body["messages"][-1] == {"role": "assistant", "content": ASKED.answer}
+    assert body["messages"][-1] == {"role": "assistant", "content": ASKED.answer_prefix}
     assert body["messages"][-2]["content"] == "Demos.\n\nWrite one."
     assert (body["continue_final_message"], body["add_generation_prompt"]) == (True, False)
     assert body["stop"] == ["\n"]
@@ -216,7 +216,7 @@ def test_what_follows_the_beginning(reply, text):
 
 def test_what_cannot_be_encoded_is_replaced(server):
     server.replies = lambda body: "half a pair \ud83d."
-    made = engine(server, form="completion").generate([replace(ASKED, own="asked \ud83d")])[0]
+    made = engine(server, form="completion").generate([replace(ASKED, suffix="asked \ud83d")])[0]
     assert made.text == "half a pair \ufffd."
 
 
@@ -371,7 +371,7 @@ def test_a_redirect_says_where_it_points(server):
 @pytest.mark.parametrize("name", FILTERS)
 def test_a_prompt_that_is_refused_is_one_request_without_an_answer(server, name, caplog):
     status, body = FILTERS[name]
-    number = ASKED.own
+    number = ASKED.suffix
     refused = Fault("status" if status >= 400 else "body", status, body=json.dumps(body))
     server.faults = lambda call: refused if "number 1." in str(call.body) else None
     generator = engine(server)
@@ -558,9 +558,9 @@ def test_one_label_check_without_likelihoods_does_not_end_the_run(server):
     server.faults = lambda call: Fault("body", body=bare) if "odd one" in str(call.body) else None
     generator = engine(server)
     assert generator.generate([labels])[0].is_answer
-    assert generator.generate([replace(labels, own="An odd one.")])[0].finish == "failed"
+    assert generator.generate([replace(labels, suffix="An odd one.")])[0].finish == "failed"
     with pytest.raises(GoldError, match="no likelihoods"):
-        engine(server).generate([replace(labels, own="An odd one.")])
+        engine(server).generate([replace(labels, suffix="An odd one.")])
 
 
 def test_numbers_in_place_of_tokens_tell_no_likelihoods(server):
@@ -602,7 +602,7 @@ def test_missing_counts_are_estimated_and_that_is_said_once(server, caplog):
 
 # Likelihoods of labels
 
-LABELS = replace(ASKED, answer="topic:", choices=(" World news", " World cup", " Sports"))
+LABELS = replace(ASKED, answer_prefix="topic:", choices=(" World news", " World cup", " Sports"))
 
 
 @pytest.mark.parametrize("bos", [False, True])
@@ -990,8 +990,8 @@ def test_a_prompt_that_is_too_long_for_the_server_is_told(server, said):
 
 def test_with_a_limit_of_ours_a_long_prompt_is_not_sent(server):
     generator = engine(server, max_context=100)
-    fits = replace(ASKED, shared="", own="x" * (4 * 40 - len(replace(ASKED, shared="", own="").text)))
-    asked = [fits, replace(fits, own=fits.own + "x" * 28), replace(LABELS, own="x" * 400)]
+    fits = replace(ASKED, prefix="", suffix="x" * (4 * 40 - len(replace(ASKED, prefix="", suffix="").text)))
+    asked = [fits, replace(fits, suffix=fits.suffix + "x" * 28), replace(LABELS, suffix="x" * 400)]
     assert generator.excess(asked)[:2] == [0, 7]
     assert generator.excess(asked)[2] > 0
     assert "about 107 tokens, more than the 100 tokens of toy" in message_of(generator, asked[1])

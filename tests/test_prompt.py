@@ -301,24 +301,24 @@ def test_a_name_that_begins_another_is_not_taken_for_it():
 
 def test_training_request_of_a_label():
     request = training_request(LABELLED, "yes", LABELLED.demos[:1], Hint("trains", "a child", "verse"), 7)
-    assert request.answer == "verdict: yes\npremise:"
+    assert request.answer_prefix == "verdict: yes\npremise:"
     assert request.stop == ("\n\n",)
-    assert request.lines == ("claim:",)
+    assert request.line_prefixes == ("claim:",)
     assert request.seed == 7
     assert request.max_tokens == LABELLED.max_sample_tokens
-    assert "it follows" in request.shared
-    assert "it does not" not in request.shared
-    assert render(LABELLED.demos[0], LABELLED) in request.shared
-    assert request.own.endswith("It is about trains, from the point of view of a child, in the style of verse.")
-    for part in (request.system, request.shared, request.own, request.answer):
+    assert "it follows" in request.prefix
+    assert "it does not" not in request.prefix
+    assert render(LABELLED.demos[0], LABELLED) in request.prefix
+    assert request.suffix.endswith("It is about trains, from the point of view of a child, in the style of verse.")
+    for part in (request.system, request.prefix, request.suffix, request.answer_prefix):
         assert part in request.text
 
 
 def test_training_request_without_labels():
     request = training_request(FREE, None, FREE.demos, Hint(), 0)
-    assert request.answer == "text:"
-    assert "summary: a short one" in request.shared
-    assert request.own == "Write one new sample."
+    assert request.answer_prefix == "text:"
+    assert "summary: a short one" in request.prefix
+    assert request.suffix == "Write one new sample."
 
 
 def test_one_line_to_write_ends_at_its_end():
@@ -331,18 +331,18 @@ def test_lines_are_named_in_wire_order_up_to_one_that_has_line_breaks_in_a_demo(
         fields = {name: broken.get(name, text) for name, text in demo.fields.items()}
         task = replace(FREE, demos=(*FREE.demos[1:], replace(demo, fields=fields, target=broken.get("target", "One."))))
         request = training_request(task, None, task.demos, Hint(), 0)
-        return request.lines, request.open_end
+        return request.line_prefixes, request.open_end
 
     assert begun() == (("text_2:", "summary:"), False)
     assert begun(target="A\nstory.") == (("text_2:", "summary:"), True)
     assert begun(text_2="A\nstory.") == (("text_2:",), True)
     assert begun(text="A\nstory.") == begun(text="A\nstory.", target="A\nstory.") == ((), False)
-    assert training_request(ONE_FIELD, "Sports", [], Hint(), 0).lines == ()
+    assert training_request(ONE_FIELD, "Sports", [], Hint(), 0).line_prefixes == ()
 
 
 def test_the_answer_and_a_perfect_completion_make_a_sample():
     request = training_request(LABELLED, "no", LABELLED.demos, Hint(), 0)
-    assert parse(request.answer + " It snows.\nclaim: It is hot.", LABELLED) == {
+    assert parse(request.answer_prefix + " It snows.\nclaim: It is hot.", LABELLED) == {
         "verdict": "no",
         "premise": "It snows.",
         "claim": "It is hot.",
@@ -352,29 +352,29 @@ def test_the_answer_and_a_perfect_completion_make_a_sample():
 def test_hint_and_seed_leave_the_shared_part_alone():
     one = training_request(LABELLED, "yes", LABELLED.demos, Hint("trains"), 1)
     two = training_request(LABELLED, "yes", LABELLED.demos, Hint(style="verse"), 2)
-    assert one.shared == two.shared
-    assert one.own != two.own
+    assert one.prefix == two.prefix
+    assert one.suffix != two.suffix
 
 
 def test_probe_request_shows_what_to_depart_from():
     made = Sample({"premise": "Fog lay on the hills.", "claim": "One saw far."}, "no")
     request = probe_request(LABELLED, "no", LABELLED.demos[1:], [made], Hint("trains"), 3)
-    before, after = request.shared.split("These exist already:")
+    before, after = request.prefix.split("These exist already:")
     assert render(made, LABELLED) in after
     assert render(LABELLED.demos[1], LABELLED) in before
-    assert "very different" in request.own
-    assert "trains" in request.own
-    assert "exist already" not in probe_request(LABELLED, "no", LABELLED.demos[1:], [], Hint(), 3).shared
+    assert "very different" in request.suffix
+    assert "trains" in request.suffix
+    assert "exist already" not in probe_request(LABELLED, "no", LABELLED.demos[1:], [], Hint(), 3).prefix
 
 
 def test_agreement_request_puts_the_label_last():
     fields = {"premise": "Two\nlines.", "claim": "One."}
     request = agreement_request(LABELLED, fields, LABELLED.demos)
     assert request.choices == (" yes", " no")
-    assert request.answer == "verdict:"
-    assert request.own.endswith("premise: Two\\nlines.\nclaim: One.")
-    assert "premise: It rains.\nclaim: It is dry.\nverdict: no" in request.shared
-    assert "yes: it follows" in request.shared
+    assert request.answer_prefix == "verdict:"
+    assert request.suffix.endswith("premise: Two\\nlines.\nclaim: One.")
+    assert "premise: It rains.\nclaim: It is dry.\nverdict: no" in request.prefix
+    assert "yes: it follows" in request.prefix
 
 
 @pytest.mark.parametrize(
@@ -395,4 +395,4 @@ def test_the_schema_asks_for_what_parse_reads(task, label):
     if label is not None:
         assert schema["properties"][task.target.name]["enum"] == [label]
     written = {name: label if name == task.target.name and label else f"a {name} with {{braces}}" for name in names}
-    assert parse(json.dumps(written), task, request.answer) == written
+    assert parse(json.dumps(written), task, request.answer_prefix) == written

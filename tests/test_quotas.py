@@ -112,7 +112,7 @@ class Uneven(NewsWriter):
         self.hard, self.share = label, junk
 
     def _write(self, request):
-        wanted = f"topic: {self.hard}\n" in request.answer
+        wanted = f"topic: {self.hard}\n" in request.answer_prefix
         return " no." if wanted and random.Random(request.seed).random() < self.share else super()._write(request)
 
 
@@ -170,7 +170,7 @@ def test_no_label_is_checked_of_what_cannot_be_accepted(tmp_path):
     writer = Repeater(texts)
     writer.batch_size = 64
     asked = []
-    writer.log_probs = lambda r: asked.append(r.own) or [-1.0 - (i > 0) for i in range(4)]
+    writer.log_probs = lambda r: asked.append(r.suffix) or [-1.0 - (i > 0) for i in range(4)]
     plan = replace(PLAN, samples_per_round=8, least_requests=64, label_agreement="measure")
     made = make(tmp_path, writer, plan)
     made.calibrate()
@@ -188,8 +188,8 @@ def test_what_a_check_rejects_makes_room_for_the_next(tmp_path):
     calls = []
 
     def likes(request):
-        calls.append(request.own)
-        return [-1.0 - (name != liked.get(request.own.split("text: ")[-1])) for name in LABELS]
+        calls.append(request.suffix)
+        return [-1.0 - (name != liked.get(request.suffix.split("text: ")[-1])) for name in LABELS]
 
     writer = Repeater(texts)
     writer.batch_size, writer.log_probs = 64, likes

@@ -32,7 +32,7 @@ class Whole(Generator):
     def generate(self, requests):
         if self.rank == self.fails:
             raise GoldError("no answer here")
-        return [Completion(f"{r.own} by {self.rank}") for r in requests]
+        return [Completion(f"{r.suffix} by {self.rank}") for r in requests]
 
 
 class OneByOne(Whole):
@@ -49,7 +49,7 @@ class OneByOne(Whole):
                     raise GoldError("no answer here")
                 if at == 0 and self.rank and self.go:
                     wait_for(self.go.exists)
-                yield at, Completion(f"{requests[at].own} by {self.rank}")
+                yield at, Completion(f"{requests[at].suffix} by {self.rank}")
         except GeneratorExit:
             self.closed = True
             raise

@@ -312,10 +312,10 @@ def test_demos_are_of_the_wanted_label_alone(tmp_path):
     writer = NewsWriter()
     make(tmp_path, writer).train(0, filled_pool(), 0.5)
     for request in writer.requests:
-        label = next(x for x in LABELS if request.answer.startswith(f"topic: {x}\n"))
+        label = next(x for x in LABELS if request.answer_prefix.startswith(f"topic: {x}\n"))
         others = [d for d in TASK.demos if d.target != label]
-        assert not any(render(d, TASK) in request.shared for d in others)
-        assert any(render(d, TASK) in request.shared for d in TASK.demos if d.target == label)
+        assert not any(render(d, TASK) in request.prefix for d in others)
+        assert any(render(d, TASK) in request.prefix for d in TASK.demos if d.target == label)
 
 
 def test_a_task_about_contrast_shows_all_labels(tmp_path):
@@ -323,7 +323,7 @@ def test_a_task_about_contrast_shows_all_labels(tmp_path):
     plan = replace(PLAN, seed_demos=len(TASK.demos))
     make(tmp_path, writer, plan, task=replace(TASK, contrast=True)).train(0, FeedbackPool(), 0.0)
     for request in writer.requests:
-        assert all(render(d, TASK) in request.shared for d in TASK.demos)
+        assert all(render(d, TASK) in request.prefix for d in TASK.demos)
 
 
 def test_groups_share_their_prompt_and_cycle_through_hints(tmp_path):
@@ -334,9 +334,9 @@ def test_groups_share_their_prompt_and_cycle_through_hints(tmp_path):
     asked = {label: [] for label in LABELS}
     for g in groups(synthesizer.store(0)):
         part = writer.requests[at : at + g["size"]]
-        assert len({r.shared for r in part}) == 1
-        assert len({r.own for r in part}) == len(part)
-        asked[g["label"]] += [r.own for r in part]
+        assert len({r.prefix for r in part}) == 1
+        assert len({r.suffix for r in part}) == len(part)
+        asked[g["label"]] += [r.suffix for r in part]
         at += g["size"]
     assert at == len(writer.requests)
     for label, own in asked.items():
@@ -374,7 +374,7 @@ def test_probe_prompts_show_samples_of_this_round_to_depart_from(tmp_path):
             _, exist = shown(synthesizer.store(r), s).split("These exist already:")
             assert all(render(own[i], TASK) in exist for i in departed)
             assert not s.feedback
-        assert all("very different" in q.own for q in writer.requests[asked:])
+        assert all("very different" in q.suffix for q in writer.requests[asked:])
 
 
 def test_probe_and_training_samples_are_apart(tmp_path):
@@ -398,7 +398,7 @@ class Repeater(ScriptedGenerator):
         self.texts, self.told = texts, Counter()
 
     def _write(self, request):
-        label = next(x for x in LABELS if request.answer.startswith(f"topic: {x}\n"))
+        label = next(x for x in LABELS if request.answer_prefix.startswith(f"topic: {x}\n"))
         self.told[label] += 1
         return self.texts[label][self.told[label] - 1]
 
@@ -589,7 +589,7 @@ def test_reopen_reads_what_another_process_wrote(tmp_path):
 
 def likes(request):
     """Log-likelihoods biased towards the last label; the text's own words decide beyond that."""
-    text = request.own.split("text: ")[-1]
+    text = request.suffix.split("text: ")[-1]
     wrong = len(text) % 3 == 0
     own = next((i for i, words in enumerate(OWN_WORDS) if any(w in text.casefold() for w in words)), 0)
     best = (own + 1) % len(LABELS) if wrong else own
@@ -617,7 +617,7 @@ class Scorer(NewsWriter):
 
     def _likes(self, request):
         for demo in TASK.demos:  # asked for the prior
-            if request.own.endswith(demo.text):
+            if request.suffix.endswith(demo.text):
                 return [-5.0 + 2.0 * (demo.target == x) + 3.0 * (x == LABELS[-1]) for x in LABELS]
         return likes(request)
 
@@ -720,7 +720,7 @@ SILENT = {
 @pytest.mark.parametrize("silence", SILENT)
 def test_likelihoods_without_mass_favour_no_label(tmp_path, silence, caplog):
     def scores(request):
-        text = request.own
+        text = request.suffix
         return SILENT[silence](len(LABELS)) if len(text) % 3 == 0 else [-float(i) for i in range(len(LABELS))]
 
     writer = NewsWriter(junk=0.0)

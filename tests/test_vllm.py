@@ -289,7 +289,7 @@ def test_a_schema_is_given_and_the_object_written_whole(made):
     generator = VLLMGenerator("m", schema="json")
     generator.generate([ask(schema=SCHEMA, stop=("\n",)), ask(stop=("\n",))])
     (prompt, how, _), (plain, plainly, _) = asked(made)
-    assert prompt == replace(ask(), answer="").text
+    assert prompt == replace(ask(), answer_prefix="").text
     assert how.pop("structured_outputs").given == {"json": SCHEMA}
     assert "stop" not in how
     assert (plain, plainly["stop"]) == (ask().text, ["\n"])

@@ -30,38 +30,38 @@ Finish = Literal["stop", "length", "filtered", "failed"]
 
 @dataclass(frozen=True)
 class Request:
-    """One question to a generator. The prompt is system + shared + own + answer, in that order.
+    """One request to a generator. The prompt is system + prefix + suffix + answer_prefix, in this order.
 
     Args:
-        system: Who the model is and what it does.
-        shared: The part of the user's message that neighbouring requests have in common (instruction,
-            demos). Engines may compute it once for all of them.
-        own: The rest of the user's message.
-        answer: How the answer begins; the completion goes on from here.
-        seed: Seed of this request alone, so that it gives the same text in any batch.
-        max_tokens: Most tokens to write.
-        stop: Texts that end the completion; they are not part of it.
-        lines: How each line after the first begins. An engine that decodes token by token writes these
-            beginnings itself where the model ends a line, and ends with the last line: then no line can be
-            missing, and nothing is written past them. Other engines leave it to the instruction and the demos.
-        open_end: The last of ``lines`` may go on over further lines: ``stop`` alone ends it.
-        choices: Where given, nothing is sampled: the completion holds the log-likelihood of each choice
-            as the continuation of the prompt, up to the token that tells it from all other choices.
-            What follows says nothing about which it is, and would make long names less likely.
-        greedy: Take the likeliest token at each step, however the engine samples else. For answers, not for
-            samples, which must differ.
-        schema: The answer as a JSON schema, written as JSON; "" where there is none. An engine that is set to
-            follow schemas writes a whole object in place of what ``answer`` begins.
+        system: Role and task of the model.
+        prefix: The part of the user's message that neighbouring requests share (instruction, demos). An engine may
+            compute it once for all of them.
+        suffix: The rest of the user's message.
+        answer_prefix: Beginning of the answer; the completion continues it.
+        seed: Seed of this request alone, so that its text does not depend on the rest of the batch.
+        max_tokens: Maximum number of tokens to write.
+        stop: Texts that end the completion and are not part of it.
+        line_prefixes: Beginnings of the lines after the first. An engine that decodes token by token writes them
+            itself when the model ends a line, and stops after the last line, so that no line is missing and nothing
+            follows. Other engines rely on the instruction and the demos.
+        open_end: Whether the last of ``line_prefixes`` may continue over further lines, so that only ``stop`` ends it.
+        choices: Texts to score instead of sampling. The completion then holds the log-likelihood of each choice as a
+            continuation of the prompt, up to the token that distinguishes it from all other choices: the rest would
+            add no information and make long names less likely.
+        greedy: Take the most likely token at each step, whatever the engine's sampling settings. For answers;
+            samples must differ.
+        schema: JSON schema of the answer, as JSON text; "" for none. An engine that follows schemas writes a whole
+            object instead of continuing ``answer_prefix``.
     """
 
     system: str
-    shared: str
-    own: str
-    answer: str = ""
+    prefix: str
+    suffix: str
+    answer_prefix: str = ""
     seed: int = 0
     max_tokens: int = 128
     stop: tuple[str, ...] = ()
-    lines: tuple[str, ...] = ()
+    line_prefixes: tuple[str, ...] = ()
     open_end: bool = False
     choices: tuple[str, ...] = ()
     greedy: bool = False
@@ -70,16 +70,16 @@ class Request:
     @property
     def text(self) -> str:
         """The whole prompt as plain text, for hashes, logs and models without a chat template."""
-        return f"{self.system}\n\n{self.shared}{self.own}\n\n{self.answer}"
+        return f"{self.system}\n\n{self.prefix}{self.suffix}\n\n{self.answer_prefix}"
 
     @property
     def names(self) -> tuple[str, ...]:
         """Names of all lines of the sample that is asked for."""
         if self.schema:
             return tuple(json.loads(self.schema).get("properties", ()))
-        lines = (line.partition(":") for line in self.answer.split("\n"))
+        lines = (line.partition(":") for line in self.answer_prefix.split("\n"))
         begun = tuple(name for name, colon, _ in lines if name and colon)
-        return (*begun, *(line.rstrip(":") for line in self.lines)) if begun else ()
+        return (*begun, *(line.rstrip(":") for line in self.line_prefixes)) if begun else ()
 
     def read(self, content: Any, *, fresh: bool = False, thought: bool = False) -> Reply:
         """Reads a reply to this request. Every engine passes what its model wrote through here.
@@ -89,8 +89,15 @@ class Request:
             fresh: The model began anew, whether or not it repeats the answer's beginning; else it went on from there.
             thought: The model's thinking came apart from the text.
         """
-        how: dict[str, Any] = {"answer": self.answer, "names": self.names, "stop": self.stop, "prompt": self.shared}
-        return read_reply(content, **how, fresh=fresh, thought=thought)
+        return read_reply(
+            content,
+            answer=self.answer_prefix,
+            names=self.names,
+            stop=self.stop,
+            prompt=self.prefix,
+            fresh=fresh,
+            thought=thought,
+        )
 
 
 @dataclass(frozen=True)
@@ -273,6 +280,11 @@ def telling(choices: Sequence[Sequence[_T]]) -> list[Sequence[_T]]:
     return [c[: next((n for n in range(1, len(c)) if begun[tuple(c[:n])] == 1), len(c))] for c in choices]
 
 
+# Names of the fields in earlier versions: other names would change the keys of all stored completions.
+_STORED_NAMES = {"prefix": "shared", "suffix": "own", "answer_prefix": "answer", "line_prefixes": "lines"}
+
+
 def request_dict(request: Request) -> dict[str, Any]:
-    """Plain values of a request, for hashing and storing."""
-    return asdict(request)
+    """Plain values of a request, from which the keys of stored completions are computed."""
+    values = asdict(request)
+    return {_STORED_NAMES.get(name, name): value for name, value in values.items()}

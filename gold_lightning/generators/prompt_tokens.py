@@ -73,7 +73,7 @@ def encode(
     if form == "completion" or (form == "auto" and tokenizer.chat_template is None):
         return list(tokenizer(request.text).input_ids)
     text = without_open_thinking(_chat(request, tokenizer))
-    return list(tokenizer(text + request.answer, add_special_tokens=False).input_ids)
+    return list(tokenizer(text + request.answer_prefix, add_special_tokens=False).input_ids)
 
 
 def _chat(request: Request, tokenizer: PreTrainedTokenizerBase) -> str:
@@ -83,7 +83,7 @@ def _chat(request: Request, tokenizer: PreTrainedTokenizerBase) -> str:
     if tokenizer.chat_template is None:
         allowed = f"auto or completion: the tokenizer of {tokenizer.name_or_path} has no chat template"
         raise ConfigError("data.generator.init_args.form", "chat", allowed)
-    user = (request.shared + request.own).strip()
+    user = (request.prefix + request.suffix).strip()
     whole = [{"role": "user", "content": f"{request.system}\n\n{user}".strip()}]
     apart = [{"role": "system", "content": request.system}, {"role": "user", "content": user}]
     # Models whose template has this switch would think before they answer.

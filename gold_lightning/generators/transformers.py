@@ -127,7 +127,7 @@ class _Text:
         self._searched = 0  # up to where the text holds no stop
         self._overlap = max(map(len, request.stop), default=1) - 1
         self._finish: Literal["stop", "length"] = "length"
-        self._lines = list(request.lines)  # beginnings that are still to come
+        self._lines = list(request.line_prefixes)  # beginnings that are still to come
         self._due: list[int] = []  # tokens that come next, whatever the model likes
         self._value_at = 0  # where in the text the model goes on after the last beginning
 
@@ -141,7 +141,7 @@ class _Text:
         over = token in self._ends
         written = self._decoded.text
         text = written if over else self._decoded.with_next(token)
-        one_line = bool(self._lines) if self._request.open_end else bool(self._request.lines)
+        one_line = bool(self._lines) if self._request.open_end else bool(self._request.line_prefixes)
         line_end = text.find("\n", self._value_at) if one_line else -1
         if self._lines and (over or line_end >= 0):
             # One token may hold a line's last letters as well as its end.
@@ -301,7 +301,7 @@ class TransformersGenerator(Generator):
         sizes: list[int] = []
         if _shares(model):
             at = 0
-            for _, members in itertools.groupby(requests, key=lambda r: (r.system, r.shared)):
+            for _, members in itertools.groupby(requests, key=lambda r: (r.system, r.prefix)):
                 rows = range(at, at + len(list(members)))
                 at = rows.stop
                 size = _common(prompts, rows)
@@ -390,13 +390,13 @@ class TransformersGenerator(Generator):
         trees = {r.choices: _tree(r.choices, tokenizer) for r in requests}
         apart: dict[tuple[str, str, tuple[str, ...]], list[int]] = {}
         for i, r in enumerate(requests):
-            apart.setdefault((r.system, r.shared, r.choices), []).append(i)
+            apart.setdefault((r.system, r.prefix, r.choices), []).append(i)
         scores: dict[int, tuple[float, ...]] = {}
         shares = _shares(model)
         for (*_, choices), rows in apart.items():
             if shares:
                 # Where the texts begin, not where these texts part: the next ones have the same before them.
-                other = encode(replace(requests[rows[0]], own="?"), tokenizer, self.form)
+                other = encode(replace(requests[rows[0]], suffix="?"), tokenizer, self.form)
                 size = _common([*(prompts[i] for i in rows), other], range(len(rows) + 1))
                 head = self._scored_head(model, prompts[rows[0]][:size])
                 found = score_tree(model, head, size, [prompts[i][size:] for i in rows], trees[choices])

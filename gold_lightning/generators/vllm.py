@@ -327,7 +327,7 @@ class VLLMGenerator(Generator):
 
     def _encode(self, request: Request, tokenizer: PreTrainedTokenizerBase) -> list[int]:
         # An object is written whole, in place of what the answer begins.
-        return encode(replace(request, answer="") if self._follows(request) else request, tokenizer, self.form)
+        return encode(replace(request, answer_prefix="") if self._follows(request) else request, tokenizer, self.form)
 
     def _params(self, request: Request, ends: Mapping[str, Any]) -> Any:
         from vllm import SamplingParams

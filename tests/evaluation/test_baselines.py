@@ -51,7 +51,7 @@ GREEN = {"a very long green snake of the forest": 0.7, "a tomato": 0.6, "moss": 
 
 
 def thing(request):
-    return request.own.split("thing: ")[1].split("\n")[0]
+    return request.suffix.split("thing: ")[1].split("\n")[0]
 
 
 def by_colour(request):
@@ -120,20 +120,20 @@ def test_few_shot_shows_the_demos_and_zero_shot_none(tmp_path):
     ask(COLOURS, shown, ROWS, seed_demos(COLOURS), tmp_path / "b")
     for generator, demos in ((plain, 0), (shown, 3)):
         assert len(generator.requests) == 5
-        assert len({(r.system, r.shared) for r in generator.requests}) == 1  # an engine computes it once
+        assert len({(r.system, r.prefix) for r in generator.requests}) == 1  # an engine computes it once
         request = next(r for r in generator.requests if thing(r) == "moss")
-        assert "green: as grass is\nred: as blood is\n" in request.shared
-        assert request.own.endswith("thing: moss\nplace: here") and request.answer == "colour:"
+        assert "green: as grass is\nred: as blood is\n" in request.prefix
+        assert request.suffix.endswith("thing: moss\nplace: here") and request.answer_prefix == "colour:"
         assert request.choices == (" green", " red")
-        assert [("thing: " + d.fields["thing"] in request.shared) for d in COLOURS.demos] == 3 * [bool(demos)]
+        assert [("thing: " + d.fields["thing"] in request.prefix) for d in COLOURS.demos] == 3 * [bool(demos)]
     # Labels in turn, each demo with its answer below.
-    blocks = shown.requests[0].shared.split("Examples:\n\n")[1].strip().split("\n\n")
+    blocks = shown.requests[0].prefix.split("Examples:\n\n")[1].strip().split("\n\n")
     assert [b.split("colour: ")[1] for b in blocks] == ["green", "red", "green"]
 
 
 def test_a_sequence_is_decoded_greedily_and_read_as_it_is_written(tmp_path):
     def reply(request):
-        left, right = (int(line.split(": ")[1]) for line in request.own.splitlines()[-2:])
+        left, right = (int(line.split(": ")[1]) for line in request.suffix.splitlines()[-2:])
         return f" {left + right}\nleft: 0" if left else r" a\nb "
 
     generator = ScriptedGenerator(reply, batch_size=2)
@@ -142,8 +142,8 @@ def test_a_sequence_is_decoded_greedily_and_read_as_it_is_written(tmp_path):
     assert [r["prediction"] for r in found] == ["a\nb", "2", "3"]
     assert found[1]["targets"] == ["2", "2.0"] and found[1]["finish"] == "stop"
     assert all(r.greedy and not r.choices and r.max_tokens == 5 and r.stop == ("\n",) for r in generator.requests)
-    assert "left: 1\nright: 2\nresult: 3\n\nleft: 4" in generator.requests[0].shared
-    assert "The result is what they come to." in generator.requests[0].shared
+    assert "left: 1\nright: 2\nresult: 3\n\nleft: 4" in generator.requests[0].prefix
+    assert "The result is what they come to." in generator.requests[0].prefix
 
 
 def test_a_target_of_several_lines_may_have_them_where_no_demo_shows_another_form(tmp_path):
@@ -164,11 +164,11 @@ def test_a_row_that_is_too_long_loses_the_end_of_its_longest_field_and_is_counte
     found = ask(COLOURS, generator, {3: ROWS[3], 4: long}, folder=tmp_path / "b")
     assert "cut" not in found[0]
     assert set(found[1]["cut"]) == {"thing"}
-    asked = next(r for r in generator.requests if "there" in r.own)
+    asked = next(r for r in generator.requests if "there" in r.suffix)
     assert len(asked.text.split()) + 1 == limit
-    assert "place: here and there" in asked.own
+    assert "place: here and there" in asked.suffix
     kept = 200 - found[1]["cut"]["thing"]
-    assert thing(asked).startswith("moss moss") and len(asked.own.split("moss")) - 1 == kept // 5 + (kept % 5 > 0)
+    assert thing(asked).startswith("moss moss") and len(asked.suffix.split("moss")) - 1 == kept // 5 + (kept % 5 > 0)
     results = compare(
         COLOURS, ["accuracy"], {3: ROWS[3], 4: long}, tmp_path / "c", {"zero_shot": Baseline({}, lambda _: found)}
     )

@@ -261,8 +261,8 @@ class OpenAIGenerator(Generator):
         """Has a text written."""
         follows = bool(request.schema) and self.schema == "json_schema"
         if follows:  # a whole object in place of what the answer begins; a line's end does not end it
-            own = f"{request.own} Write it as one JSON object."
-            request = replace(request, own=own, answer="", stop=(), lines=())
+            suffix = f"{request.suffix} Write it as one JSON object."
+            request = replace(request, suffix=suffix, answer_prefix="", stop=(), line_prefixes=())
         fresh = self.form == "chat" and not self.continue_answer
         body = self._body(request, self._prompt(request), request.max_tokens)
         # A model that begins anew may think, announce a sample or repeat the beginning before it gets to the text, and
@@ -300,8 +300,8 @@ class OpenAIGenerator(Generator):
         request = replace(request, greedy=True)
         if self.form == "chat" and not self.continue_answer:
             names = [choice.strip() for choice in request.choices]
-            own = f"{request.own}\n\nAnswer with one of these and nothing else: {', '.join(names)}"
-            body = self._body(request, self._prompt(replace(request, own=own, answer="")), 1)
+            suffix = f"{request.suffix}\n\nAnswer with one of these and nothing else: {', '.join(names)}"
+            body = self._body(request, self._prompt(replace(request, suffix=suffix, answer_prefix="")), 1)
             body |= {"logprobs": True, "top_logprobs": _TOP}
             (_, reply), counts = await self._call(run, body, request)
             if finish_reason(reply, None, request) == "filtered":
@@ -319,7 +319,7 @@ class OpenAIGenerator(Generator):
             return Completion("", *counts, choice_log_probs=log_probs)
 
         async def one(choice: str) -> tuple[list[Scored], tuple[int, int]]:
-            asked = replace(request, answer=request.answer + choice)
+            asked = replace(request, answer_prefix=request.answer_prefix + choice)
             body = self._body(asked, self._prompt(asked), 1)
             body |= {"prompt_logprobs": 0} if self.form == "chat" else {"echo": True, "logprobs": 1}
             (_, reply), counts = await self._call(run, body, request)
@@ -377,15 +377,15 @@ class OpenAIGenerator(Generator):
         """The prompt as members of a call."""
         if self.form == "completion":
             return {"prompt": request.text}
-        user = (request.shared + request.own).strip()
+        user = (request.prefix + request.suffix).strip()
         messages = [{"role": "system", "content": request.system}] if request.system else []
         if messages and self.system == "user":
             user, messages = f"{request.system}\n\n{user}", []
-        if not self.continue_answer or not request.answer:
-            if request.answer and not request.choices:
-                user += f"\n\nBegin your answer with:\n{request.answer}"
+        if not self.continue_answer or not request.answer_prefix:
+            if request.answer_prefix and not request.choices:
+                user += f"\n\nBegin your answer with:\n{request.answer_prefix}"
             return {"messages": [*messages, {"role": "user", "content": user}]}
-        messages += [{"role": "user", "content": user}, {"role": "assistant", "content": request.answer}]
+        messages += [{"role": "user", "content": user}, {"role": "assistant", "content": request.answer_prefix}]
         return {"messages": messages, "continue_final_message": True, "add_generation_prompt": False}
 
     def _body(self, request: Request, prompt: Mapping[str, Any], max_tokens: int) -> dict[str, Any]:
