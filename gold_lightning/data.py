@@ -18,7 +18,7 @@ from gold_lightning.checks.contamination import Decontaminator, Overlap, count_o
 from gold_lightning.errors import ConfigError, GoldError
 from gold_lightning.feedback import FeedbackPool
 from gold_lightning.generators import EmbeddedGenerator, Generator
-from gold_lightning.generators.distributed import Fleet, make_fleet
+from gold_lightning.generators.distributed import DistributedGenerator, distribute
 from gold_lightning.inputs.paths import expand, folder_for
 from gold_lightning.interrupt import Stopping
 from gold_lightning.labelled import check_rows_file, load_test_rows, load_validation_rows
@@ -132,7 +132,7 @@ class GoldDataModule(LightningDataModule):
         )
         self.clock, self.generation_seconds = RunClock(self.run_dir), 0.0
         self.notes: dict[str, Any] = {}
-        self._fleet: Fleet | None = None
+        self._distributed: DistributedGenerator | None = None
         self.tokenizer = load_tokenizer(student)
         self._test_rows: list[TestRow] | None = None
         self._test_index: Decontaminator | None = None
@@ -393,15 +393,15 @@ class GoldDataModule(LightningDataModule):
         trainer = self.trainer
         if trainer is None or trainer.world_size == 1:
             self._make(work)
-            self.generator.rest()
+            self.generator.release()
             return
-        if self._fleet is None:
-            self._fleet = make_fleet(self.generator)
-            self.synthesizer.generator = self.synthesizer.completions.generator = self._fleet
-        self._fleet.run(lambda: self._make(work))
+        if self._distributed is None:
+            self._distributed = distribute(self.generator)
+            self.synthesizer.generator = self.synthesizer.completions.generator = self._distributed
+        self._distributed.run(lambda: self._make(work))
         if not trainer.is_global_zero:
             self.synthesizer.reopen(self.round)
-        self.generator.rest()
+        self.generator.release()
 
     def _make(self, work: Callable[[], object]) -> None:
         if self.replay_from is None:

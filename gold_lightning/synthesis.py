@@ -170,7 +170,7 @@ class Synthesizer:
                 seed,
                 plan.label_agreement == "require",
                 self._answer_in_batches,
-                lambda r: self.generator.excess(r),
+                lambda r: self.generator.tokens_over_limit(r),
             )
 
     def store(self, round_: int) -> RoundStore:
@@ -470,9 +470,8 @@ class Synthesizer:
         completions = self.completions.answer([a.request for a in asked], round_)
         found: list[tuple[Asked, Completion, Sample | None, str]] = []
         for a, completion in zip(asked, completions, strict=True):
-            instruction = f"{a.request.system}\n{a.request.suffix}\n" + "\n".join(
-                f.description for f in self.task.fields
-            )
+            described = "\n".join(f.description for f in self.task.fields)
+            instruction = f"{a.request.system}\n{a.request.suffix}\n{described}"
             shown = [*self.task.demos, *(d for _, d in a.demos)]
             sample, reason = self._checker.judge(completion, a.label, a.request.answer_prefix, instruction, shown)
             if sample is not None and self._decontaminator and self._decontaminator().overlap(sample):

@@ -6,7 +6,7 @@ import time
 import pytest
 import torch
 from gold_lightning.generators import Request, TransformersGenerator, choice_tree, transformers
-from gold_lightning.generators.base import telling
+from gold_lightning.generators.base import distinguishing_prefixes
 from gold_lightning.generators.choice_tree import ChoiceTree
 
 WORDS = "card transfer refund limit account cash top up fee rate wrong late lost stolen pending".split()
@@ -44,16 +44,16 @@ SETS = {
 
 @pytest.mark.parametrize("choices", SETS.values(), ids=SETS)
 def test_choices_are_cut_where_they_can_be_told(choices):
-    assert telling(choices) == by_definition(choices)
+    assert distinguishing_prefixes(choices) == by_definition(choices)
     tokens = [list(c.encode()) for c in choices]
-    assert telling(tokens) == by_definition(tokens)
+    assert distinguishing_prefixes(tokens) == by_definition(tokens)
     assert [list(c) for c in ChoiceTree(tokens).choices] == by_definition(tokens)
 
 
 def test_cutting_takes_no_longer_for_many_than_reading_them():
     tokens = [list(name.encode()) for name in names(4000)]
     started = time.process_time()
-    telling(tokens)
+    distinguishing_prefixes(tokens)
     assert time.process_time() - started < 2  # comparing each with each takes minutes
 
 
@@ -163,11 +163,11 @@ def test_a_prompt_is_computed_once_for_all_calls_that_score_after_it(tiny_llama,
         for request, made in zip(requests, generator.generate(requests), strict=True):
             assert made.choice_log_probs == pytest.approx(naive(reference, request), abs=2e-4)
     assert computed == [len("s\n\n" + shared)]
-    generator.rest()
+    generator.release()
     generator.generate(requests)
     assert len(computed) == 2
     monkeypatch.setattr(transformers, "_KEPT_BYTES", 10)
     for _ in range(2):
-        generator.rest()
+        generator.release()
         generator.generate(requests)
     assert len(computed) == 4 and generator._last_head is None

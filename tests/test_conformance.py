@@ -260,8 +260,8 @@ def test_greedy_gives_one_text_whatever_the_seed(engine):
 def test_a_rest_changes_nothing(engine):
     requests = many(3, greedy=True)
     before = texts(engine, requests)
-    engine.generator.rest()
-    engine.generator.rest()
+    engine.generator.release()
+    engine.generator.release()
     assert texts(engine, requests) == before
 
 
@@ -417,7 +417,7 @@ def test_a_long_prompt(engine):
 
 
 def test_nothing_is_too_long_of_what_fits(engine):
-    assert engine.generator.excess([ASKED, replace(ASKED, choices=CHOICES)]) == [0, 0]
+    assert engine.generator.tokens_over_limit([ASKED, replace(ASKED, choices=CHOICES)]) == [0, 0]
 
 
 def test_tokens_are_counted(engine):

@@ -54,15 +54,15 @@ def test_scripted_scores_choices():
 def test_scripted_tells_how_much_is_too_much():
     words = len(ask("x").text.split())
     asked = [ask("x", max_tokens=3, greedy=True), ask("x", choices=("a", "b c")), ask("x y", max_tokens=3)]
-    assert ScriptedGenerator(limit=words + 2).excess(asked) == [1, 0, 2]
-    assert ScriptedGenerator().excess(asked) == [0, 0, 0]
+    assert ScriptedGenerator(limit=words + 2).tokens_over_limit(asked) == [1, 0, 2]
+    assert ScriptedGenerator().tokens_over_limit(asked) == [0, 0, 0]
 
 
 def test_an_engine_that_cannot_stream_gives_all_at_the_end():
     generator = ScriptedGenerator(["one", "two", "three"])
     found = dict(generator.stream([ask(str(i)) for i in range(3)]))
     assert {at: c.text for at, c in found.items()} == {0: "one", 1: "two", 2: "three"}
-    generator.rest()  # gives back nothing
+    generator.release()  # gives back nothing
 
 
 def test_fingerprint_tells_what_completions_depend_on():
@@ -527,7 +527,7 @@ def test_how_much_a_request_is_too_long(folder):
     room = LIMIT - 40 - generator(folder).generate([fits])[0].prompt_tokens
     asked = [Request("", "", "a" * (LIMIT - 44 + room + more), max_tokens=40) for more in (0, 1, 7)]
     asked.append(Request("", "", asked[-1].suffix, choices=(" b", " cd")))
-    assert generator(folder).excess(asked) == [0, 1, 7, 0]
+    assert generator(folder).tokens_over_limit(asked) == [0, 1, 7, 0]
 
 
 def test_chat_form_uses_the_template(folder, reference, tmp_path):

@@ -36,7 +36,8 @@ def check_of(task, likes, limit=0, seed=0):
         return [found[name] for name in task.label_names]
 
     generator = ScriptedGenerator(["x"], log_probs, limit=limit)
-    return LabelCheck(task, seed, False, lambda requests, _: generator.generate(requests), generator.excess), generator
+    check = LabelCheck(task, seed, False, lambda requests, _: generator.generate(requests), generator.tokens_over_limit)
+    return check, generator
 
 
 def biased(text):

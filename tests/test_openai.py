@@ -992,11 +992,11 @@ def test_with_a_limit_of_ours_a_long_prompt_is_not_sent(server):
     generator = engine(server, max_context=100)
     fits = replace(ASKED, prefix="", suffix="x" * (4 * 40 - len(replace(ASKED, prefix="", suffix="").text)))
     asked = [fits, replace(fits, suffix=fits.suffix + "x" * 28), replace(LABELS, suffix="x" * 400)]
-    assert generator.excess(asked)[:2] == [0, 7]
-    assert generator.excess(asked)[2] > 0
+    assert generator.tokens_over_limit(asked)[:2] == [0, 7]
+    assert generator.tokens_over_limit(asked)[2] > 0
     assert "about 107 tokens, more than the 100 tokens of toy" in message_of(generator, asked[1])
     assert not server.calls
-    assert engine(server).excess(asked) == [0, 0, 0]
+    assert engine(server).tokens_over_limit(asked) == [0, 0, 0]
 
 
 # Several servers

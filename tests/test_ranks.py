@@ -11,7 +11,12 @@ import torch
 import torch.distributed as dist
 from gold_lightning.errors import GoldError
 from gold_lightning.generators import Completion, Generator, Request
-from gold_lightning.generators.distributed import Fleet, SharedError, StreamingFleet, make_fleet
+from gold_lightning.generators.distributed import (
+    DistributedGenerator,
+    SharedError,
+    StreamingDistributedGenerator,
+    distribute,
+)
 from gold_lightning.storage.completions import CompletionLog, Completions
 from gold_lightning.storage.round_store import read_lines
 
@@ -92,8 +97,8 @@ def ask(fleet, folder, name):
 def answers(rank, folder):
     for kind in (Whole, OneByOne):
         own = kind(rank)
-        fleet = make_fleet(own)
-        assert type(fleet) is (Fleet if kind is Whole else StreamingFleet)
+        fleet = distribute(own)
+        assert type(fleet) is (DistributedGenerator if kind is Whole else StreamingDistributedGenerator)
         assert fleet.batch_size == 6 and fleet.fingerprint() == own.fingerprint() and own.placed == (rank, 2)
         for turn in range(2):
             found, path = ask(fleet, folder, kind.__name__)
@@ -105,7 +110,7 @@ def answers(rank, folder):
 def stores_as_they_come(rank, folder):
     go = folder / "go"
     own = OneByOne(rank, go=go)
-    fleet = make_fleet(own)
+    fleet = distribute(own)
     path = folder / "stream.jsonl"
     if rank:
         # The last of this process's four waits; the other three reach the first process's file meanwhile.
@@ -130,20 +135,20 @@ def _stored(path):
 def failures(rank, folder):
     for kind in (Whole, OneByOne):
         for fails in (0, 1):
-            fleet = make_fleet(kind(rank, fails))
+            fleet = distribute(kind(rank, fails))
             name = f"{kind.__name__}-{fails}"
             with pytest.raises(SharedError if rank else GoldError, match=f"process {fails}: no answer here"):
                 ask(fleet, folder, name)
             if rank == 0 and kind is OneByOne:
                 # What came before the failure is stored.
                 assert 2 <= len(read_lines(folder / f"{name}.jsonl")) <= 6
-            found, _ = ask(make_fleet(kind(rank)), folder, f"{name}-again")  # the processes are at one still
+            found, _ = ask(distribute(kind(rank)), folder, f"{name}-again")  # the processes are at one still
             assert len(found) == (0 if rank else 7)
 
 
 def gives_up(rank, folder):
     own = OneByOne(rank, go=folder / "never")
-    fleet = make_fleet(own)
+    fleet = distribute(own)
 
     def stop():
         stream = fleet.stream(REQUESTS)
@@ -166,7 +171,7 @@ class NoRoom(Whole):
 
 def no_room(rank, folder):
     with pytest.raises(SharedError if rank else GoldError, match=r"^got 1, expected 2 GPUs$"):
-        make_fleet(NoRoom(rank))
+        distribute(NoRoom(rank))
 
 
 class FullDisk(CompletionLog):
@@ -177,10 +182,10 @@ class FullDisk(CompletionLog):
 
 
 def a_full_disk(rank, folder):
-    fleet = make_fleet(OneByOne(rank))
+    fleet = distribute(OneByOne(rank))
     with pytest.raises(SharedError if rank else OSError, match="No space left"):
         fleet.run(lambda: Completions(fleet, FullDisk()).answer(REQUESTS, 0))
-    assert len(ask(make_fleet(OneByOne(rank)), folder, "space")[0]) == (0 if rank else 7)
+    assert len(ask(distribute(OneByOne(rank)), folder, "space")[0]) == (0 if rank else 7)
 
 
 def test_two_processes_answer_store_fail_and_give_up_together(tmp_path: Path):

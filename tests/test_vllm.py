@@ -367,24 +367,24 @@ def test_foreign_code_runs_only_where_set(made):
 
 def test_it_sleeps_while_the_student_trains_and_wakes_for_the_next_request(made):
     generator = VLLMGenerator("m", sleep=True)
-    generator.rest()
+    generator.release()
     assert made == []  # what was never loaded needs no rest
     generator.generate([ask()])
-    generator.rest()
-    generator.rest()
-    assert generator.excess([ask()]) == [0]  # for counting tokens nobody is woken
+    generator.release()
+    generator.release()
+    assert generator.tokens_over_limit([ask()]) == [0]  # for counting tokens nobody is woken
     generator.generate([])
     assert made[0].calls == ["enqueue", ("sleep", 1)]
     generator.generate([ask()])
     generator.generate([ask()])
-    generator.rest()
+    generator.release()
     assert made[0].calls[2:] == ["wake_up", "enqueue", "enqueue", ("sleep", 1)]
 
 
 def test_it_does_not_sleep_unless_set(made):
     generator = VLLMGenerator("m")
     generator.generate([ask()])
-    generator.rest()
+    generator.release()
     assert made[0].calls == ["enqueue"]
 
 
@@ -392,7 +392,7 @@ def test_it_does_not_sleep_unless_set(made):
 def test_the_students_freed_memory_is_given_back_before_it_wakes(made, monkeypatch, student):
     generator = VLLMGenerator("m", sleep=True)
     generator.generate([ask()])
-    generator.rest()
+    generator.release()
     monkeypatch.setattr(torch.cuda, "is_initialized", lambda: student)
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: made[0].calls.append("empty_cache"))
     generator.generate([ask()])
@@ -452,10 +452,10 @@ def test_how_much_a_request_is_too_long(made):
     fits = LIMIT - 1 - len(ask("").text)
     requests = [ask("a" * (fits - 40 + more), max_tokens=40) for more in (0, 1, 7)]
     requests += [ask("a" * (fits - 2), choices=(" b", " c")), ask("a" * (fits - 2), choices=(" b", " cd"))]
-    assert VLLMGenerator("m").excess(requests) == [0, 1, 7, 0, 1]
+    assert VLLMGenerator("m").tokens_over_limit(requests) == [0, 1, 7, 0, 1]
     # What an object does without is not counted either.
     shorter = [replace(r, schema=SCHEMA) for r in requests[:3]]
-    assert VLLMGenerator("m", schema="json").excess(shorter) == [0, 0, 7 - len("text:")]
+    assert VLLMGenerator("m", schema="json").tokens_over_limit(shorter) == [0, 0, 7 - len("text:")]
 
 
 def test_nothing_is_loaded_for_nothing(made):
@@ -747,13 +747,13 @@ def test_real_text_in_any_script(running, monkeypatch):
 @mark
 def test_real_long_prompt(running):
     long = sea("sea " * REAL_LIMIT)
-    (over,) = running.excess([long])
+    (over,) = running.tokens_over_limit([long])
     assert over > 0
     with pytest.raises(GoldError, match=f"more than the {REAL_LIMIT} tokens"):
         running.generate([long])
     words = REAL_LIMIT - over  # " sea" is one token
     fits = sea("sea " * words, max_tokens=24)
-    assert running.excess([fits, replace(fits, max_tokens=25)]) == [0, 1]
+    assert running.tokens_over_limit([fits, replace(fits, max_tokens=25)]) == [0, 1]
     made = running.generate([fits])[0]
     assert made.prompt_tokens + 24 == REAL_LIMIT
 
@@ -810,8 +810,8 @@ def test_real_sleep_gives_the_memory_back():
     with started(str(embedded_folder()), sleep=True, max_model_len=REAL_LIMIT) as generator:
         before = texts(generator, [sea(greedy=True)])
         awake = torch.cuda.mem_get_info()[0]
-        generator.rest()
-        generator.rest()
+        generator.release()
+        generator.release()
         assert torch.cuda.mem_get_info()[0] > awake + 2**30
         assert texts(generator, [sea(greedy=True)]) == before
 

@@ -29,7 +29,7 @@ class LabelCheck:
         seed: Decides which demos are shown.
         required: Whether samples without a favoured label are rejected.
         answer: Has the generator answer requests of a round.
-        excess: By how many tokens each request is too long for the generator's model.
+        tokens_over_limit: By how many tokens each request is too long for the generator's model.
     """
 
     def __init__(
@@ -38,10 +38,10 @@ class LabelCheck:
         seed: int,
         required: bool,
         answer: Callable[[Sequence[Request], int], list[Completion]],
-        excess: Callable[[Sequence[Request]], list[int]],
+        tokens_over_limit: Callable[[Sequence[Request]], list[int]],
     ) -> None:
         self.task, self.required = task, required
-        self._answer, self._excess = answer, excess
+        self._answer, self._tokens_over_limit = answer, tokens_over_limit
         order = random.Random(f"{seed}/agreement").sample(task.demos, len(task.demos))
         self._shown = [next(d for d in order if d.target == name) for name in task.label_names]
         self._others = [d for d in order if d not in self._shown]
@@ -60,7 +60,7 @@ class LabelCheck:
         """
         if self._fits:
             return
-        if over := max(self._excess([self.request(demo) for demo in self.task.demos])):
+        if over := max(self._tokens_over_limit([self.request(demo) for demo in self.task.demos])):
             raise GoldError(
                 f"data.plan.label_agreement: the prompt that checks labels lists all {len(self.task.labels)} with a "
                 f"demo of each, and is {over} tokens longer than the generator's model takes; shorten the labels' "
@@ -118,7 +118,7 @@ class LabelCheck:
             return [], []
         self.calibrate(round_)
         requests = [self.request(s) for s in samples]
-        fits = [i for i, over in enumerate(self._excess(requests)) if not over]
+        fits = [i for i, over in enumerate(self._tokens_over_limit(requests)) if not over]
         completions = self._answer([requests[i] for i in fits], round_)
         found = [""] * len(samples)
         for i, completion in zip(fits, completions, strict=True):

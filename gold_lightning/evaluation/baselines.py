@@ -243,7 +243,7 @@ class GeneratorAnswers:
     def _batch(self, ids: Sequence[int]) -> list[dict[str, Any]]:
         asked = [answer_request(self.task, self.rows[i].fields, self.demos) for i in ids]
         more: list[dict[str, Any]] = [{} for _ in ids]
-        for at, over in enumerate(self.generator.excess(asked)):
+        for at, over in enumerate(self.generator.tokens_over_limit(asked)):
             if over:
                 asked[at], more[at]["cut"] = self._cut(self.rows[ids[at]], over)
         made = []
@@ -274,5 +274,5 @@ class GeneratorAnswers:
             # A token is one character or more: this many characters are never more than is needed by much.
             fields[longest] = fields[longest][:-over]
             request = answer_request(self.task, fields, self.demos)
-            over = self.generator.excess([request])[0]
+            over = self.generator.tokens_over_limit([request])[0]
         return request, {n: len(t) - len(fields[n]) for n, t in row.fields.items() if t != fields[n]}

@@ -19,8 +19,8 @@ __all__ = [
     "Generator",
     "Request",
     "ScriptedGenerator",
+    "distinguishing_prefixes",
     "has_preference",
-    "telling",
 ]
 
 _T = TypeVar("_T")
@@ -176,7 +176,7 @@ class Generator(ABC):
         """
         yield from enumerate(self.generate(requests))
 
-    def rest(self) -> None:  # noqa: B027 - most engines have nothing to do
+    def release(self) -> None:  # noqa: B027 - most engines have nothing to do
         """Gives back what the student needs while it trains, as memory of a shared GPU; the next request wakes it."""
 
     def share_machine(self, index: int, count: int) -> None:  # noqa: B027 - most engines have nothing to choose
@@ -200,7 +200,7 @@ class Generator(ABC):
     def load(self) -> None:  # noqa: B027 - most engines have nothing to do
         """Makes ready whatever is slow, which the first :meth:`generate` does else: for a caller who measures."""
 
-    def excess(self, requests: Sequence[Request]) -> list[int]:
+    def tokens_over_limit(self, requests: Sequence[Request]) -> list[int]:
         """By how many tokens each request, with what it may write, is longer than the model takes; 0 where it fits.
 
         An engine that does not know its model's limit says 0.
@@ -247,9 +247,9 @@ class ScriptedGenerator(Generator):
     def generate(self, requests: Sequence[Request]) -> list[Completion]:
         return [self._answer(request) for request in requests]
 
-    def excess(self, requests: Sequence[Request]) -> list[int]:
+    def tokens_over_limit(self, requests: Sequence[Request]) -> list[int]:
         if not self.limit:
-            return super().excess(requests)
+            return super().tokens_over_limit(requests)
         written = [max((len(c.split()) for c in r.choices), default=r.max_tokens) for r in requests]
         return [max(0, len(r.text.split()) + w - self.limit) for r, w in zip(requests, written, strict=True)]
 
@@ -271,7 +271,7 @@ class ScriptedGenerator(Generator):
         return super().fingerprint() | {"batch_size": self.batch_size}
 
 
-def telling(choices: Sequence[Sequence[_T]]) -> list[Sequence[_T]]:
+def distinguishing_prefixes(choices: Sequence[Sequence[_T]]) -> list[Sequence[_T]]:
     """Each choice, as tokens, cut after the first token that tells it from all others."""
     begun = Counter(tuple(c[:size]) for c in choices for size in range(1, len(c)))
     begun.update(tuple(c) for c in choices)

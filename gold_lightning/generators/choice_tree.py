@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from gold_lightning.generators.base import telling
+from gold_lightning.generators.base import distinguishing_prefixes
 from gold_lightning.generators.prefix_attention import PrefixGroup
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ class ChoiceTree:
     """
 
     def __init__(self, choices: Sequence[Sequence[int]]) -> None:
-        self.choices = [tuple(choice) for choice in telling(choices)]
+        self.choices = [tuple(choice) for choice in distinguishing_prefixes(choices)]
         self._nodes: dict[tuple[int, ...], int] = {(): 0}
         self._edges: dict[tuple[int, ...], int] = {}
         for choice in sorted(self.choices):  # neighbours share their beginnings

@@ -1,7 +1,7 @@
 """Several processes write a round's samples together; one of them plans, judges and stores.
 
-The first process runs the synthesis as if it were alone. Its generator is a :class:`Fleet`: each batch of
-requests is cut into as many shares as there are processes, by index, and the completions come back to it.
+The first process runs the synthesis as if it were alone. Its generator is a :class:`DistributedGenerator`: each batch
+of requests is cut into as many shares as there are processes, by index, and the completions come back to it.
 So nothing is judged twice, and one process writes. The others serve until they are told that the round is made, or why
 it is not: nobody waits for a process that failed.
 
@@ -25,7 +25,7 @@ import torch.distributed as dist
 from gold_lightning.errors import BudgetSpentError, GoldError
 from gold_lightning.generators.base import Completion, Generator, Request
 
-__all__ = ["Fleet", "SharedError", "StreamingFleet", "make_fleet"]
+__all__ = ["DistributedGenerator", "SharedError", "StreamingDistributedGenerator", "distribute"]
 
 # A generator may take hours for a batch, and a collective that gives up on it would end the run.
 _PATIENCE = timedelta(days=7)
@@ -45,7 +45,7 @@ class _Order:
     message: str = ""
 
 
-class Fleet(Generator):
+class DistributedGenerator(Generator):
     """The same generator in each process, answering a share of the requests each.
 
     Args:
@@ -112,11 +112,11 @@ class Fleet(Generator):
     def load(self) -> None:
         self.generator.load()
 
-    def rest(self) -> None:
-        self.generator.rest()
+    def release(self) -> None:
+        self.generator.release()
 
-    def excess(self, requests: Sequence[Request]) -> list[int]:
-        return self.generator.excess(requests)
+    def tokens_over_limit(self, requests: Sequence[Request]) -> list[int]:
+        return self.generator.tokens_over_limit(requests)
 
     def fingerprint(self) -> dict[str, Any]:
         return self.generator.fingerprint()
@@ -177,7 +177,7 @@ class Fleet(Generator):
         return [completion for _, share in parts for completion in share]
 
 
-class StreamingFleet(Fleet):
+class StreamingDistributedGenerator(DistributedGenerator):
     """A fleet of engines whose requests end one by one.
 
     The first process gives completions of all processes about as they come, so that they can be stored: a kill loses
@@ -215,7 +215,7 @@ class StreamingFleet(Fleet):
         except (Exception, KeyboardInterrupt) as e:
             failed = e
         mail.finish(_message(failed))
-        yield from mail.rest()
+        yield from mail.remaining()
         self._mail = None
         _raise_failures(mail.messages, failed)
 
@@ -254,7 +254,7 @@ class _Mail:
         self._message = message
         self._done.set()
 
-    def rest(self) -> Iterator[tuple[int, Completion]]:
+    def remaining(self) -> Iterator[tuple[int, Completion]]:
         """What still comes, until all processes are done."""
         while (item := self._in.get()) is not None:
             yield item
@@ -289,14 +289,15 @@ class _Mail:
             self._in.put(None)
 
 
-def make_fleet(generator: Generator) -> Fleet:
+def distribute(generator: Generator) -> DistributedGenerator:
     """The fleet of a generator: one that streams if the generator does.
 
     Args:
         generator: This process's own.
     """
     # Completions of an engine that computes a batch as a whole are stored as a whole too.
-    return Fleet(generator) if type(generator).stream is Generator.stream else StreamingFleet(generator)
+    streams = type(generator).stream is not Generator.stream
+    return StreamingDistributedGenerator(generator) if streams else DistributedGenerator(generator)
 
 
 def _close(stream: Iterator[tuple[int, Completion]]) -> None:

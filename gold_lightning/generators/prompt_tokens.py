@@ -21,9 +21,9 @@ __all__ = [
     "decode",
     "encode",
     "end_tokens",
-    "excess",
     "has_thinking_tokens",
-    "refuse_excess",
+    "require_within_limit",
+    "tokens_over_limit",
 ]
 
 
@@ -169,7 +169,7 @@ def decode(tokenizer: PreTrainedTokenizerBase, tokens: Sequence[int]) -> str:
     return str(tokenizer.decode([*tokens], skip_special_tokens=False, clean_up_tokenization_spaces=False))
 
 
-def excess(
+def tokens_over_limit(
     requests: Sequence[Request],
     prompts: Sequence[list[int]],
     tokenizer: PreTrainedTokenizerBase,
@@ -193,7 +193,7 @@ def excess(
     return over, more
 
 
-def refuse_excess(
+def require_within_limit(
     requests: Sequence[Request],
     prompts: Sequence[list[int]],
     tokenizer: PreTrainedTokenizerBase,
@@ -212,7 +212,7 @@ def refuse_excess(
     Raises:
         GoldError: A prompt with what may follow it is longer than the limit.
     """
-    for ids, over, more in zip(prompts, *excess(requests, prompts, tokenizer, limit), strict=True):
+    for ids, over, more in zip(prompts, *tokens_over_limit(requests, prompts, tokenizer, limit), strict=True):
         if over:
             raise GoldError(
                 f"a prompt of {len(ids)} tokens and {more} to write are more than the {limit} "

@@ -30,8 +30,8 @@ from gold_lightning.generators.prompt_tokens import (
     decode,
     encode,
     end_tokens,
-    excess,
-    refuse_excess,
+    require_within_limit,
+    tokens_over_limit,
 )
 from gold_lightning.inputs.paths import expand
 
@@ -229,7 +229,7 @@ class TransformersGenerator(Generator):
     def load(self) -> None:
         self._load()
 
-    def rest(self) -> None:
+    def release(self) -> None:
         self._last_head = None
 
     def source(self) -> str:
@@ -242,7 +242,7 @@ class TransformersGenerator(Generator):
         model, tokenizer = self._load()
         with torch.inference_mode():
             prompts = [encode(r, tokenizer, self.form) for r in requests]
-            refuse_excess(requests, prompts, tokenizer, _limit(model), self.model)
+            require_within_limit(requests, prompts, tokenizer, _limit(model), self.model)
             done: list[Completion | None] = [None] * len(requests)
             for scoring in (False, True):
                 which = [i for i, r in enumerate(requests) if bool(r.choices) is scoring]
@@ -254,9 +254,10 @@ class TransformersGenerator(Generator):
                         done[i] = completion
         return [c for c in done if c is not None]
 
-    def excess(self, requests: Sequence[Request]) -> list[int]:
+    def tokens_over_limit(self, requests: Sequence[Request]) -> list[int]:
         model, tokenizer = self._load()
-        return excess(requests, [encode(r, tokenizer, self.form) for r in requests], tokenizer, _limit(model))[0]
+        prompts = [encode(r, tokenizer, self.form) for r in requests]
+        return tokens_over_limit(requests, prompts, tokenizer, _limit(model))[0]
 
     def _name(self) -> str:
         """The model in keys of completions."""

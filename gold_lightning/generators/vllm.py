@@ -20,16 +20,16 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 
 from gold_lightning.errors import ConfigError, GoldError, require
-from gold_lightning.generators.base import Completion, Finish, Generator, Request, telling
+from gold_lightning.generators.base import Completion, Finish, Generator, Request, distinguishing_prefixes
 from gold_lightning.generators.identity import model_name, revision
 from gold_lightning.generators.prompt_tokens import (
     check_model,
     check_sampling,
     encode,
     end_tokens,
-    excess,
     has_thinking_tokens,
-    refuse_excess,
+    require_within_limit,
+    tokens_over_limit,
 )
 from gold_lightning.inputs.paths import expand
 
@@ -204,7 +204,7 @@ class VLLMGenerator(Generator):
         first = torch.cuda.current_device() if each == 1 and torch.cuda.is_initialized() else index * each
         self._gpus = range(first, first + each)
 
-    def rest(self) -> None:
+    def release(self) -> None:
         """Puts the engine to sleep where so set: its weights go to the machine's memory, its cache is given up."""
         if self.sleep and self._llm is not None and not self._asleep:
             self._llm.sleep(level=1)
@@ -220,7 +220,7 @@ class VLLMGenerator(Generator):
         llm = self._awake()
         tokenizer = llm.get_tokenizer()
         prompts = [self._encode(r, tokenizer) for r in requests]
-        refuse_excess(requests, prompts, tokenizer, llm.model_config.max_model_len, self.model)
+        require_within_limit(requests, prompts, tokenizer, llm.model_config.max_model_len, self.model)
         # vLLM leaves special tokens out of texts and goes on behind them, but for those that it is told.
         ends: dict[str, Any] = {"stop_token_ids": ids} if (ids := sorted(end_tokens(tokenizer))) else {}
         if has_thinking_tokens(tokenizer):
@@ -228,7 +228,7 @@ class VLLMGenerator(Generator):
         parts: list[_Part] = []
         choices: dict[int, list[Sequence[int]]] = {}
         cut = {
-            c: telling([tokenizer(choice, add_special_tokens=False).input_ids for choice in c])
+            c: distinguishing_prefixes([tokenizer(choice, add_special_tokens=False).input_ids for choice in c])
             for c in {request.choices for request in requests if request.choices}
         }
         for at, (request, prompt) in enumerate(zip(requests, prompts, strict=True)):
@@ -255,11 +255,11 @@ class VLLMGenerator(Generator):
                 scores = tuple(_log_prob(c, found[part.at]) for c in choices[part.at])
                 yield part.at, Completion("", len(prompts[part.at]), choice_log_probs=scores)
 
-    def excess(self, requests: Sequence[Request]) -> list[int]:
+    def tokens_over_limit(self, requests: Sequence[Request]) -> list[int]:
         llm = self._load()
         tokenizer = llm.get_tokenizer()
         prompts = [self._encode(r, tokenizer) for r in requests]
-        return excess(requests, prompts, tokenizer, llm.model_config.max_model_len)[0]
+        return tokens_over_limit(requests, prompts, tokenizer, llm.model_config.max_model_len)[0]
 
     def check_installed(self) -> None:
         require("vllm", "vllm")

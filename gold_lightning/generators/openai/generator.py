@@ -19,9 +19,9 @@ from dataclasses import replace
 from typing import Any, Literal
 
 from gold_lightning.errors import ConfigError, GoldError, require
-from gold_lightning.generators.base import Completion, Finish, Generator, Request, telling
+from gold_lightning.generators.base import Completion, Finish, Generator, Request, distinguishing_prefixes
 from gold_lightning.generators.openai.http_client import Address
-from gold_lightning.generators.openai.pacing import drive, together
+from gold_lightning.generators.openai.pacing import gather_or_cancel, run_in_thread
 from gold_lightning.generators.openai.parse_response import (
     Scored,
     at_path,
@@ -192,9 +192,9 @@ class OpenAIGenerator(Generator):
     def origin(self) -> str:
         return self._origin
 
-    def excess(self, requests: Sequence[Request]) -> list[int]:
+    def tokens_over_limit(self, requests: Sequence[Request]) -> list[int]:
         if not self.max_context:
-            return super().excess(requests)
+            return super().tokens_over_limit(requests)
         over = []
         for request in requests:
             written = max((_estimate(c) for c in request.choices), default=request.max_tokens)
@@ -211,7 +211,7 @@ class OpenAIGenerator(Generator):
     def stream(self, requests: Sequence[Request]) -> Iterator[tuple[int, Completion]]:
         if not requests:
             return
-        if over := max(self.excess(requests)):
+        if over := max(self.tokens_over_limit(requests)):
             raise GoldError(
                 f"a prompt and what may follow are about {self.max_context + over} tokens, more than the "
                 f"{self.max_context} tokens of {self.model} ({_KEY}max_context): show fewer or shorter demos "
@@ -223,7 +223,7 @@ class OpenAIGenerator(Generator):
         given: queue.SimpleQueue[tuple[int, Completion] | BaseException] = queue.SimpleQueue()
         loop = asyncio.new_event_loop()
         task = loop.create_task(self._answer_all(list(requests), run, given.put))
-        thread = threading.Thread(target=drive, args=(loop, task, given.put), name="openai", daemon=True)
+        thread = threading.Thread(target=run_in_thread, args=(loop, task, given.put), name="openai", daemon=True)
         thread.start()
         try:
             for _ in requests:
@@ -248,7 +248,7 @@ class OpenAIGenerator(Generator):
                     self._say_once(e.finish, "%s: a request stays without an answer: %s", self.model, e.reason)
                     give((at, Completion("", *e.counts, e.finish)))
 
-            await together([one(at, request) for at, request in enumerate(requests)])
+            await gather_or_cancel([one(at, request) for at, request in enumerate(requests)])
 
     def _say_once(self, about: str, message: str, *values: object) -> None:
         if about not in self._said:
@@ -326,10 +326,10 @@ class OpenAIGenerator(Generator):
             scored = prompt_scores(reply) if self.form == "chat" else echo_scores(reply)
             return last_tokens(scored, choice), counts
 
-        answers = await together([one(choice) for choice in request.choices])
+        answers = await gather_or_cancel([one(choice) for choice in request.choices])
         if not all(scored for scored, _ in answers):
             raise self._no_scores("its answers hold none for the prompt")
-        kept = telling([[s.token for s in scored] for scored, _ in answers])
+        kept = distinguishing_prefixes([[s.token for s in scored] for scored, _ in answers])
         sums = [sum(s.score for s in scored[: len(cut)]) for cut, (scored, _) in zip(kept, answers, strict=True)]
         prompt_tokens, completion_tokens = (sum(counts[i] for _, counts in answers) for i in (0, 1))
         return Completion("", prompt_tokens, completion_tokens, choice_log_probs=tuple(sums))

@@ -9,7 +9,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
-__all__ = ["Pace", "drive", "together"]
+__all__ = ["Pace", "gather_or_cancel", "run_in_thread"]
 
 _T = TypeVar("_T")
 
@@ -40,7 +40,9 @@ class Pace:
         self._free_at += amount / self._rate
 
 
-def drive(loop: asyncio.AbstractEventLoop, task: asyncio.Task[None], give: Callable[[BaseException], None]) -> None:
+def run_in_thread(
+    loop: asyncio.AbstractEventLoop, task: asyncio.Task[None], give: Callable[[BaseException], None]
+) -> None:
     """Runs a batch to its end, in its thread. What ends it early is given to who waits."""
     try:
         loop.run_until_complete(task)
@@ -54,7 +56,7 @@ def drive(loop: asyncio.AbstractEventLoop, task: asyncio.Task[None], give: Calla
         loop.close()
 
 
-async def together(work: Sequence[Awaitable[_T]]) -> list[_T]:
+async def gather_or_cancel(work: Sequence[Awaitable[_T]]) -> list[_T]:
     """Results of all, in order. The first that fails ends the others, and nothing of them is left behind."""
     tasks = [asyncio.ensure_future(w) for w in work]
     try:
