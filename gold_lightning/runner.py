@@ -1,25 +1,35 @@
-"""Lightning's Trainer, with a method for each subcommand that is ours."""
+"""Runs one run under its lock, its budget and Ctrl-C, and leaves its student and its report.
+
+The command line and :func:`gold_lightning.distill` call the same functions here, so that both make the same folder.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import logging
 import math
+import platform
+import shutil
 from collections.abc import Mapping
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import asdict
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer, seed_everything
-from lightning.pytorch.callbacks import EarlyStopping, ProgressBar
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, ProgressBar
+from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.trainer.states import TrainerStatus
 
-from gold_lightning.callbacks import OODFeedback, TestPredictions
+from gold_lightning import __version__
+from gold_lightning.callbacks import OODFeedback, SeedSteps, StopInOrder, TestPredictions
+from gold_lightning.checkpoints.best import save_whole, set_aside_damaged
 from gold_lightning.console import say
 from gold_lightning.data import GoldDataModule
-from gold_lightning.errors import BudgetSpentError, ConfigError
+from gold_lightning.errors import BudgetSpentError, ConfigError, GoldError
 from gold_lightning.evaluation.baselines import (
     Baseline,
     BaselineName,
@@ -29,18 +39,181 @@ from gold_lightning.evaluation.baselines import (
     majority,
     seed_demos,
 )
+from gold_lightning.evaluation.preview import PreviewSettings, preview
 from gold_lightning.evaluation.supervised import LabelledRounds
 from gold_lightning.labelled import load_rows
 from gold_lightning.planning.plan_warnings import plan_warnings
-from gold_lightning.preview import PreviewSettings, preview
 from gold_lightning.report import try_to_report
-from gold_lightning.storage.round_store import digest, only_writer
+from gold_lightning.rounds import RoundEnd
+from gold_lightning.storage.round_store import digest, only_writer, write_lines
 from gold_lightning.student import T5Student
 from gold_lightning.t5.checks import check_student
+from gold_lightning.watching.live import LiveView
+from gold_lightning.watching.loggers import RoundLogger, RunCSVLogger
 
-__all__ = ["GoldTrainer"]
+__all__ = [
+    "CHECKPOINT",
+    "EARLY_STOPPING",
+    "TRAINER",
+    "GoldTrainer",
+    "add_run_callbacks",
+    "default_loggers",
+    "export_best",
+    "fit",
+    "resume_from",
+    "write_settings",
+]
 
 _log = logging.getLogger("gold_lightning")
+
+TRAINER: Mapping[str, Any] = {
+    "max_epochs": 10,
+    "num_sanity_val_steps": 0,
+    "reload_dataloaders_every_n_epochs": 1,
+    "log_every_n_steps": 10,
+    "enable_model_summary": False,
+}
+"""Settings of the trainer that differ from Lightning's defaults."""
+EARLY_STOPPING: Mapping[str, Any] = {"monitor": "val/metric", "mode": "max", "patience": 3}
+"""Settings of :class:`lightning.pytorch.callbacks.EarlyStopping`."""
+CHECKPOINT: Mapping[str, Any] = {
+    "monitor": "val/metric",
+    "mode": "max",
+    "filename": "best",
+    "enable_version_counter": False,
+    "save_on_train_epoch_end": True,
+}
+"""Settings of :class:`gold_lightning.checkpoints.BestCheckpoint`."""
+
+
+def default_loggers(run_dir: str | Path) -> list[Logger]:
+    """Returns the loggers of a run for which none are named: the run folder's CSV file and, if installed, TensorBoard.
+
+    Args:
+        run_dir: The run folder.
+    """
+    loggers: list[Logger] = [RunCSVLogger(str(run_dir))]
+    if importlib.util.find_spec("tensorboard"):  # an extra
+        loggers.append(TensorBoardLogger(str(run_dir), name="", version="tensorboard"))
+    return loggers
+
+
+def add_run_callbacks(trainer: GoldTrainer, checkpoints: str | Path, live: LiveView | None = None) -> None:
+    """Adds the callbacks that every run has around its :class:`~gold_lightning.callbacks.OODFeedback`.
+
+    Args:
+        trainer: The trainer, which has the feedback callback.
+        checkpoints: Folder of the run's checkpoints.
+        live: The view of the terminal, if there is one.
+    """
+    # Lightning's save_last copies only what was saved for being good; a run goes on from its last round.
+    last = ModelCheckpoint(checkpoints, filename="last", save_on_train_epoch_end=True, enable_version_counter=False)
+    trainer.callbacks.append(last)
+    feedback = next(i for i, c in enumerate(trainer.callbacks) if isinstance(c, OODFeedback))
+    # Each reads what the one before it leaves.
+    readers: list[Callback] = [RoundEnd(), RoundLogger(), *([] if live is None else [live])]
+    trainer.callbacks[feedback + 1 : feedback + 1] = readers
+    trainer.callbacks[:0] = [SeedSteps(), StopInOrder()]
+    save_whole(trainer)
+
+
+def resume_from(checkpoints: str | Path) -> str | None:
+    """Returns the checkpoint that a run goes on from, or ``None`` if it begins. A damaged one is set aside.
+
+    Args:
+        checkpoints: Folder of the run's checkpoints.
+    """
+    path = Path(checkpoints) / "last.ckpt"
+    return str(path) if path.exists() and not set_aside_damaged(path) else None
+
+
+def write_settings(run_dir: Path, config: str) -> None:
+    """Writes a run's resolved settings and the versions that it runs with.
+
+    Args:
+        run_dir: The run folder; it is made if it is missing.
+        config: The settings as YAML, in the form that ``--config`` takes.
+    """
+    run_dir.mkdir(parents=True, exist_ok=True)
+    part = run_dir / "config.yaml.part"
+    part.write_text(config, encoding="utf-8")
+    part.replace(run_dir / "config.yaml")
+    versions = {"gold_lightning": __version__, "python": platform.python_version()}
+    for name in ("lightning", "torch", "transformers", "tokenizers", "torchmetrics", "vllm"):
+        with suppress(PackageNotFoundError):  # an extra
+            versions[name] = version(name)
+    write_lines(run_dir / "versions.json", [versions | {"platform": platform.platform()}])
+
+
+def fit(
+    trainer: GoldTrainer,
+    student: T5Student,
+    data: GoldDataModule,
+    ckpt_path: str | None = None,
+    live: LiveView | None = None,
+    weights_only: bool | None = None,
+) -> Path | None:
+    """Trains round after round and exports the best student.
+
+    Args:
+        trainer: The trainer, with the callbacks of :func:`add_run_callbacks`.
+        student: The student.
+        data: The rounds.
+        ckpt_path: Checkpoint to go on from, as :func:`resume_from` gives it.
+        live: The view of the terminal, if there is one.
+        weights_only: Load nothing but plain values and tensors from the checkpoint, as is the default.
+
+    Returns:
+        The folder of the best student; ``None`` if no round is whole yet, if the run was interrupted, and in other
+        processes than the first.
+
+    Raises:
+        BusyError: Another process is at work on the run folder.
+    """
+    with nullcontext() if live is None else live.shown():
+        trainer.fit(student, datamodule=data, ckpt_path=ckpt_path, weights_only=weights_only)
+        if live is not None:
+            live.phase("exporting")
+        if not trainer.is_global_zero or trainer.interrupted:
+            return None
+        if trainer.ended_by:
+            accepted = len(data.store().accepted("train"))
+            _log.info(
+                "%s; round %d has %d samples. More of it, and the same command goes on",
+                *(trainer.ended_by, data.round, accepted),
+            )
+        if not (data.run_dir / "checkpoints" / "best.ckpt").exists():
+            if trainer.ended_by:
+                _log.info("no round is whole yet, so there is no student")
+            return None
+        folder = export_best(student, data.run_dir)
+        _log.info("best student: %s", folder)
+        return folder
+
+
+def export_best(student: T5Student, run_dir: Path) -> Path:
+    """Writes the best checkpoint's weights to ``student/`` in the run folder, whole or not at all.
+
+    Args:
+        student: A student of the checkpoint's shape; its own weights stay as they are.
+        run_dir: The run folder.
+
+    Returns:
+        The folder, which :func:`gold_lightning.load` and ``AutoModelForSeq2SeqLM.from_pretrained`` load.
+
+    Raises:
+        GoldError: There is no such checkpoint.
+    """
+    path = Path(run_dir) / "checkpoints" / "best.ckpt"
+    if not path.exists():
+        raise GoldError(f"{path}: no such checkpoint; run fit first")
+    checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    folder, part = Path(run_dir) / "student", Path(run_dir) / "student.part"
+    shutil.rmtree(part, ignore_errors=True)
+    student.export(part, checkpoint["state_dict"])
+    shutil.rmtree(folder, ignore_errors=True)
+    part.rename(folder)
+    return folder
 
 
 class GoldTrainer(Trainer):

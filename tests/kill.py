@@ -52,7 +52,7 @@ PHASES = {
     "writing rounds.jsonl": (rounds, "write_lines"),
     "checkpointing": (WholeCheckpointIO, "save_checkpoint"),
     "reporting": (trainer, "try_to_report"),
-    "exporting": (cli, "export_best"),
+    "exporting": (trainer, "export_best"),
 }
 
 

@@ -18,11 +18,11 @@ LAYERS = [set(names.split()) for names in (
     "synthesis student",
     "rounds",
     "data",
-    "callbacks checkpoints watching export",
-    "evaluation preview",
+    "callbacks checkpoints watching",
+    "evaluation",
     "report",
     "runner",
-    "cli",
+    "cli api",
     "__main__",
 )]  # fmt: skip
 NO_LIGHTNING = set().union(*LAYERS[:7]) - {"student", "t5"}

@@ -4,12 +4,12 @@ import doctest
 from dataclasses import replace
 
 import pytest
-from gold_lightning import preview
 from gold_lightning.budget import Budget
 from gold_lightning.errors import ConfigError
+from gold_lightning.evaluation import preview
+from gold_lightning.evaluation.preview import Measured, PreviewSettings, cost, plan_requests, wilson_interval
 from gold_lightning.feedback import FeedbackPool
 from gold_lightning.planning.plan import Plan
-from gold_lightning.preview import Measured, PreviewSettings, cost, plan_requests, wilson_interval
 from gold_lightning.synthesis import Synthesizer
 from gold_lightning.task_file import load_task
 

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import errno
-import importlib.util
 import io
 import logging
 import os
-import platform
 import re
 import shutil
 import signal
@@ -15,8 +13,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
-from importlib.metadata import PackageNotFoundError, version
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -24,14 +21,13 @@ from typing import Any
 import yaml
 from jsonargparse import ArgumentError, Namespace
 from lightning.pytorch import Trainer
-from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
-from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.utilities import rank_zero_only
 
-from gold_lightning import __version__
-from gold_lightning.callbacks import OODFeedback, SeedSteps, StopInOrder, TestPredictions, logged_names
-from gold_lightning.checkpoints.best import BestCheckpoint, check_checkpoint, save_whole, set_aside_damaged
+from gold_lightning.callbacks import OODFeedback, TestPredictions, logged_names
+from gold_lightning.checkpoints.best import BestCheckpoint, check_checkpoint
 from gold_lightning.cli.class_settings import own_defaults
 from gold_lightning.cli.commands import answered, program
 from gold_lightning.cli.experiment import experiment_command
@@ -50,22 +46,30 @@ from gold_lightning.console import say
 from gold_lightning.data import GoldDataModule
 from gold_lightning.errors import ConfigError, GoldError
 from gold_lightning.evaluation.baselines import BaselineSettings
+from gold_lightning.evaluation.preview import PreviewSettings
 from gold_lightning.evaluation.results import results_table, summarise, validation_table
-from gold_lightning.export import export_best
 from gold_lightning.generators.distributed import SharedError
 from gold_lightning.inputs.paths import check_folder, expand, folder_for
 from gold_lightning.inputs.pipes import is_copy, kept, local_copy, replacement, written
 from gold_lightning.metrics import evaluate
-from gold_lightning.preview import PreviewSettings
 from gold_lightning.report import try_to_report
-from gold_lightning.rounds import RoundEnd
-from gold_lightning.runner import GoldTrainer
+from gold_lightning.runner import (
+    CHECKPOINT,
+    EARLY_STOPPING,
+    TRAINER,
+    GoldTrainer,
+    add_run_callbacks,
+    default_loggers,
+    fit,
+    resume_from,
+    write_settings,
+)
 from gold_lightning.storage.round_store import write_lines
 from gold_lightning.student import T5Student, metric_names
 from gold_lightning.t5.fsdp import check_strategy
 from gold_lightning.task_file import load_task, load_yaml, local_task
 from gold_lightning.watching.live import LiveView
-from gold_lightning.watching.loggers import RoundLogger, RunCSVLogger, set_up_wandb
+from gold_lightning.watching.loggers import RunCSVLogger, set_up_wandb
 
 __all__ = ["GoldCLI", "main"]
 
@@ -90,13 +94,7 @@ class GoldCLI(LightningCLI):
             trainer_class=GoldTrainer,
             save_config_callback=RunConfig,
             save_config_kwargs={"overwrite": True},
-            trainer_defaults={
-                "max_epochs": 10,
-                "num_sanity_val_steps": 0,
-                "reload_dataloaders_every_n_epochs": 1,
-                "log_every_n_steps": 10,
-                "enable_model_summary": False,
-            },
+            trainer_defaults=dict(TRAINER),
             seed_everything_default=1,
             parser_kwargs={"exit_on_error": False},
             auto_configure_optimizers=False,
@@ -191,14 +189,8 @@ class GoldCLI(LightningCLI):
                 "data.generator": {"class_path": "gold_lightning.generators.EmbeddedGenerator"},
                 "model.loss": {"class_path": "gold_lightning.losses.SymmetricCrossEntropy"},
                 "feedback.score": {"class_path": "gold_lightning.scores.EnergyScore"},
-                "early_stopping.monitor": "val/metric",
-                "early_stopping.mode": "max",
-                "early_stopping.patience": 3,
-                "checkpoint.monitor": "val/metric",
-                "checkpoint.mode": "max",
-                "checkpoint.filename": "best",
-                "checkpoint.enable_version_counter": False,
-                "checkpoint.save_on_train_epoch_end": True,
+                **{f"early_stopping.{key}": value for key, value in EARLY_STOPPING.items()},
+                **{f"checkpoint.{key}": value for key, value in CHECKPOINT.items()},
             }
         )
         parser.link_arguments("data.task", "model.task")
@@ -228,13 +220,12 @@ class GoldCLI(LightningCLI):
         if "ckpt_path" not in config:
             return
         if config.ckpt_path in (None, "last", "best"):
-            wanted = "last" if self.subcommand == "fit" else (config.get("ckpt_path") or "best")
-            path = folder / f"{wanted}.ckpt"
-            if path.exists() and not (self.subcommand == "fit" and set_aside_damaged(path)):
+            path = folder / f"{config.ckpt_path or 'best'}.ckpt"
+            if self.subcommand == "fit":
+                config.ckpt_path = resume_from(folder)
+            elif path.exists():
                 config.ckpt_path = str(path)
-            elif self.subcommand == "fit" or (self.subcommand == "baselines" and config.ckpt_path is None):
-                config.ckpt_path = None
-            else:
+            elif self.subcommand != "baselines" or config.ckpt_path is not None:
                 raise GoldError(f"{path}: no such checkpoint; run fit first, or give --ckpt_path FILE")
 
     def instantiate_trainer(self, **kwargs: Any) -> GoldTrainer:
@@ -245,9 +236,7 @@ class GoldCLI(LightningCLI):
         if self.subcommand == "validate":  # writes nothing
             kwargs["logger"] = False
         elif given is None or given is True:
-            kwargs["logger"] = [RunCSVLogger(run_dir)]
-            if importlib.util.find_spec("tensorboard"):  # an extra
-                kwargs["logger"].append(TensorBoardLogger(run_dir, name="", version="tensorboard"))
+            kwargs["logger"] = default_loggers(run_dir)
         elif given:  # the run folder's own file is there whatever else is
             made = self._get(self.config_init, "trainer")["logger"]
             loggers = list(made) if isinstance(made, list | tuple) else [made]
@@ -255,21 +244,8 @@ class GoldCLI(LightningCLI):
             kwargs["logger"] = own + loggers
         kwargs.setdefault("default_root_dir", run_dir)
         trainer: GoldTrainer = super().instantiate_trainer(**kwargs)  # type: ignore[assignment]
-        # Lightning's save_last copies only what was saved for being good; a run goes on from its last round.
-        last = ModelCheckpoint(
-            config.checkpoint.dirpath, filename="last", save_on_train_epoch_end=True, enable_version_counter=False
-        )
-        trainer.callbacks.append(last)
-        feedback = next(i for i, c in enumerate(trainer.callbacks) if isinstance(c, OODFeedback))
-        # Each of what the one before it leaves.
         self.live = LiveView(self.datamodule) if self._show else None
-        trainer.callbacks[feedback + 1 : feedback + 1] = [
-            RoundEnd(),
-            RoundLogger(),
-            *([] if self.live is None else [self.live]),
-        ]
-        trainer.callbacks[:0] = [SeedSteps(), StopInOrder()]
-        save_whole(trainer)
+        add_run_callbacks(trainer, config.checkpoint.dirpath, self.live)
         if isinstance(signal.getsignal(signal.SIGTERM), _Stop):
             # Lightning's own handler would come first. It waits for the end of a batch, which a generator at
             # work does not reach for a whole round, and for other processes, which then wait for this one.
@@ -281,27 +257,8 @@ class GoldCLI(LightningCLI):
         self.trainer.preview(model, datamodule, PreviewSettings(**self._get(self.config, "preview")))
 
     def fit(self, **kwargs: Any) -> None:
-        """Runs the trainer's method of that name, and leaves the best student; shows both where there is a terminal."""
-        with nullcontext() if self.live is None else self.live.shown():
-            self.trainer.fit(**kwargs)
-            if self.live is not None:
-                self.live.phase("exporting")
-            self._leave_student()
-
-    def _leave_student(self) -> None:
-        """Leaves the best student as a folder."""
-        data, log = self.datamodule, logging.getLogger("gold_lightning")
-        if not self.trainer.is_global_zero or self.trainer.interrupted:
-            return
-        if ended_by := self.trainer.ended_by:
-            kept = len(data.store().accepted("train"))
-            log.info(
-                "%s; round %d has %d samples. More of it, and the same command goes on", ended_by, data.round, kept
-            )
-        if (data.run_dir / "checkpoints" / "best.ckpt").exists():
-            log.info("best student: %s", export_best(self.model, data.run_dir))
-        elif ended_by:
-            log.info("no round is whole yet, so there is no student")
+        """Runs the run and leaves its best student."""
+        fit(self.trainer, kwargs["model"], kwargs["datamodule"], kwargs["ckpt_path"], self.live, kwargs["weights_only"])
 
     def after_validate(self) -> None:
         """Prints what the student was scored on, and its metrics."""
@@ -352,27 +309,14 @@ class RunConfig(SaveConfigCallback):
         if self.already_saved or stage != "fit" or not trainer.is_global_zero:
             return
         run_dir = Path(self.config.data.run_dir)
-        run_dir.mkdir(parents=True, exist_ok=True)
-        part = run_dir / "config.yaml.part"
         config = self.config.clone()
         piped = local_task("data.task", config.data.task) or (is_copy(config.data.task) and config.data.task)
         if piped:  # the copy goes with the command, and the run goes on
+            run_dir.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(piped, run_dir / "task.yaml")
             config.data.task = str(run_dir / "task.yaml")
-        part.write_text(self.parser.dump(config, skip_none=False), encoding="utf-8")
-        part.replace(run_dir / "config.yaml")
-        write_lines(run_dir / "versions.json", [_versions()])
+        write_settings(run_dir, self.parser.dump(config, skip_none=False))
         self.already_saved = True
-
-
-def _versions() -> dict[str, str]:
-    """Of this package, Python, and what has a say in a run's numbers."""
-    named = ("lightning", "torch", "transformers", "tokenizers", "torchmetrics", "vllm")
-    found = {"gold_lightning": __version__, "python": platform.python_version()}
-    for name in named:
-        with suppress(PackageNotFoundError):  # an extra
-            found[name] = version(name)
-    return found | {"platform": platform.platform()}
 
 
 @rank_zero_only

@@ -1,0 +1,534 @@
+"""The functions that a notebook or a program of one's own uses; ``import gold_lightning as gl`` offers them.
+
+They make the same objects that the command line makes of a config, and call the same runner: a folder that
+:func:`distill` began is one that ``python -m gold_lightning`` goes on with, tests and reports on.
+"""
+
+from __future__ import annotations
+
+import html
+import inspect
+import json
+import logging
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, is_dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+import yaml
+from lightning.pytorch import seed_everything
+from lightning.pytorch.callbacks import EarlyStopping
+
+from gold_lightning import runner
+from gold_lightning.budget import Budget
+from gold_lightning.callbacks import OODFeedback
+from gold_lightning.checkpoints.best import BestCheckpoint
+from gold_lightning.data import GoldDataModule
+from gold_lightning.errors import GoldError
+from gold_lightning.evaluation.preview import PreviewSettings
+from gold_lightning.evaluation.preview import preview as preview_lines
+from gold_lightning.feedback import FeedbackPool
+from gold_lightning.generators import EmbeddedGenerator, Generator
+from gold_lightning.inputs.paths import expand
+from gold_lightning.labelled import load_rows
+from gold_lightning.losses import RobustLoss
+from gold_lightning.metrics import evaluate as evaluate_rows
+from gold_lightning.metrics import prediction_row
+from gold_lightning.planning.plan import Plan
+from gold_lightning.planning.plan_warnings import plan_warnings
+from gold_lightning.report import write_report
+from gold_lightning.storage.round_store import Kind, RoundStore, StoredSample, read_lines, rounds_in
+from gold_lightning.student import T5Student, metric_names
+from gold_lightning.synthesis import Synthesizer
+from gold_lightning.t5.folder import load_folder_task
+from gold_lightning.task import Sample, Task
+from gold_lightning.task_file import TaskSource, dump_task, load_task
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+__all__ = ["Preview", "Run", "distill", "evaluate", "load", "preview", "synthesize"]
+
+_KINDS: tuple[Kind, ...] = ("train", "probe")
+
+
+class Predictor(Protocol):
+    """Anything that predicts: a student, or a model of one's own to compare it with."""
+
+    def predict(self, texts: Any) -> Any:
+        """Returns a prediction for each text of a list, in order."""
+
+
+class Run:
+    """A run folder: its rounds, samples, student and report.
+
+    Args:
+        folder: The run folder, ``runs/TASK/NAME``, of :func:`distill` or of ``python -m gold_lightning fit``.
+
+    Raises:
+        GoldError: It is no run folder.
+
+    Example:
+        >>> import gold_lightning as gl
+        >>> gl.Run("runs/none")
+        Traceback (most recent call last):
+        ...
+        gold_lightning.errors.GoldError: runs/none: expected a run folder, runs/TASK/NAME, with the file config.yaml
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(expand("folder", str(folder)))
+        if not (self.folder / "config.yaml").is_file():
+            raise GoldError(f"{folder}: expected a run folder, runs/TASK/NAME, with the file config.yaml")
+
+    @property
+    def rounds(self) -> list[dict[str, Any]]:
+        """One mapping for each finished round, the lines of ``rounds.jsonl``."""
+        return read_lines(self.folder / "rounds.jsonl")
+
+    @property
+    def results(self) -> dict[str, Any]:
+        """The last test's results, ``results.json``; empty before a test."""
+        lines = read_lines(self.folder / "results.json")
+        return lines[-1] if lines else {}
+
+    def samples(self, kind: Kind = "train") -> Dataset:
+        """Returns the accepted samples of all rounds with their provenance.
+
+        Args:
+            kind: ``train`` for training samples, ``probe`` for the probe sets.
+
+        Returns:
+            A data set with a column for each field and for the target, and ``id``, ``round``, ``hint`` (what the
+            prompt asked for beyond the label), ``feedback`` (whether its prompt showed feedback demos),
+            ``preferred_label`` (the label that the generator's likelihoods prefer; "" if not asked), ``prompt_hash``,
+            ``energy`` (``None`` if not scored) and ``fed_back``.
+        """
+        rows: list[dict[str, Any]] = []
+        target = ""
+        for number in rounds_in(self.folder):
+            store = RoundStore(self.folder, number, read_only=True)
+            scored = {row["id"]: row for row in store.energies()}
+            target = target or _target_name(self.folder)
+            rows += [_provenance(s, target, number, scored.get(s.id, {})) for s in store.accepted(kind)]
+        return _dataset(rows)
+
+    @property
+    def student(self) -> Path:
+        """Folder of the best student, which :func:`load` loads.
+
+        Raises:
+            GoldError: No round is finished yet.
+        """
+        if not (self.folder / "student").is_dir():
+            raise GoldError(f"{self.folder}: no round is finished yet, so there is no student")
+        return self.folder / "student"
+
+    def report(self) -> Report:
+        """Writes ``report.html`` anew and returns it; a notebook shows it inline."""
+        return Report(write_report(self.folder))
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.folder)!r}, {len(self.rounds)} rounds)"
+
+
+class Report:
+    """A run's report.
+
+    Args:
+        path: The file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def _repr_html_(self) -> str:
+        page = html.escape(self.path.read_text(encoding="utf-8"), quote=True)
+        return f'<iframe srcdoc="{page}" width="100%" height="800" style="border:0" sandbox></iframe>'
+
+    def __repr__(self) -> str:
+        return f"Report({str(self.path)!r})"
+
+
+class Preview:
+    """Prompts, a handful of samples and an estimate of what a run takes; it shows itself in a notebook.
+
+    Args:
+        text: The preview as the command line prints it.
+    """
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def __str__(self) -> str:
+        return self.text
+
+    def __repr__(self) -> str:
+        return self.text
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{html.escape(self.text)}</pre>"
+
+
+def distill(
+    task: TaskSource,
+    *,
+    generator: Generator | None = None,
+    student: str = "embedded",
+    rounds: int = 3,
+    samples_per_round: int | None = None,
+    probe_per_round: int | None = None,
+    budget: Budget | None = None,
+    plan: Plan | None = None,
+    loss: RobustLoss | None = None,
+    feedback: OODFeedback | None = None,
+    output: str | Path | None = None,
+    seed: int = 1,
+    data: Mapping[str, Any] | None = None,
+    model: Mapping[str, Any] | None = None,
+    trainer: Mapping[str, Any] | None = None,
+    verbose: bool = True,
+) -> Run:
+    """Distils a generator into a student: synthesises samples, trains, feeds back, round after round.
+
+    A folder that holds a part of the run already is gone on with; a finished one is returned as it is.
+
+    Args:
+        task: The task, the path of a task file, or the name of a shipped task.
+        generator: The engine that writes samples; an :class:`~gold_lightning.generators.EmbeddedGenerator` by default.
+        student: Hub id or folder of a T5, or ``embedded``.
+        rounds: Number of rounds.
+        samples_per_round: Training samples per round, in place of the plan's.
+        probe_per_round: Probe samples per round, in place of the plan's.
+        budget: Limits of requests, tokens, cost and time.
+        plan: How prompts are made up, and how many samples a round has.
+        loss: The student's loss; a :class:`~gold_lightning.losses.SymmetricCrossEntropy` by default.
+        feedback: The feedback callback, for other strategies, scores and rates.
+        output: The run folder; ``runs/TASK/default`` by default.
+        seed: Seed of all that is drawn.
+        data: Further settings of :class:`~gold_lightning.data.GoldDataModule`.
+        model: Further settings of :class:`~gold_lightning.student.T5Student`.
+        trainer: Settings of :class:`lightning.pytorch.Trainer`, such as ``{"devices": 2}``.
+        verbose: Print one line for each round.
+
+    Returns:
+        The run.
+
+    Raises:
+        ConfigError: A setting is wrong.
+        QuotaError: The generator's yield is too low.
+        BusyError: Another process is at work in the folder.
+
+    Example:
+        >>> import gold_lightning as gl
+        >>> run = gl.distill("news_topics", rounds=1, output="runs/news_topics/a")  # doctest: +SKIP
+        >>> gl.load(run.student).predict("The striker scored twice.")  # doctest: +SKIP
+        'Sports'
+    """
+    seed_everything(seed, workers=True, verbose=False)
+    loaded = load_task(task)
+    folder = Path(expand("output", str(output))) if output else Path("runs") / loaded.name / "default"
+    plan = plan or Plan()
+    plan = replace(
+        plan,
+        samples_per_round=plan.samples_per_round if samples_per_round is None else samples_per_round,
+        probe_per_round=plan.probe_per_round if probe_per_round is None else probe_per_round,
+    )
+    feedback = feedback or OODFeedback()
+    settings: dict[str, dict[str, Any]] = {
+        "data": {
+            "task": loaded,
+            "generator": generator or EmbeddedGenerator(),
+            "plan": plan,
+            "budget": budget or Budget(),
+            **(data or {}),
+        },
+        "model": {"student": student, **({"loss": loss} if loss else {}), **(model or {})},
+        "trainer": {"max_epochs": rounds, **(trainer or {})},
+    }
+    student_module = T5Student(task=loaded, **settings["model"])
+    module = GoldDataModule(
+        **settings["data"],
+        run_dir=str(folder),
+        student=student,
+        feedback_rate=feedback.rate,
+        feedback_capacity=feedback.capacity,
+        seed=seed,
+    )
+    checkpoints = folder / "checkpoints"
+    callbacks = [
+        feedback,
+        EarlyStopping(**runner.EARLY_STOPPING),
+        BestCheckpoint(dirpath=str(checkpoints), **runner.CHECKPOINT),
+    ]
+    flags = {"logger": runner.default_loggers(folder), "enable_progress_bar": False, "default_root_dir": str(folder)}
+    gold_trainer = runner.GoldTrainer(**{**runner.TRAINER, **flags, **settings["trainer"]}, callbacks=callbacks)
+    runner.add_run_callbacks(gold_trainer, checkpoints)
+    module.generator.check_installed()
+    if gold_trainer.is_global_zero:
+        _write_settings(folder, loaded, settings, feedback, seed)
+    with _lines_shown(verbose):
+        runner.fit(gold_trainer, student_module, module, runner.resume_from(checkpoints))
+    return Run(folder)
+
+
+def load(folder: str | Path) -> T5Student:
+    """Loads a student from the folder that a run leaves, which carries its task.
+
+    Args:
+        folder: ``runs/TASK/NAME/student``, or a copy of it anywhere.
+
+    Returns:
+        The student, ready to :meth:`~gold_lightning.student.T5Student.predict`.
+
+    Raises:
+        GoldError: The folder carries no task or no student.
+
+    Example:
+        >>> import gold_lightning as gl
+        >>> gl.load("runs/none/student")
+        Traceback (most recent call last):
+        ...
+        gold_lightning.errors.GoldError: runs/none/student: expected the folder of a student with its task \
+(gold_task.json), as fit leaves it
+    """
+    path = Path(expand("folder", str(folder)))
+    task, decoding = load_folder_task(path)
+    return T5Student(task, str(path), **decoding).eval()
+
+
+def evaluate(
+    student: Predictor, rows: str | Path | Sequence[Sample], *, task: TaskSource | None = None, batch_size: int = 32
+) -> dict[str, Any]:
+    """Scores a student on labelled rows by the metrics of its task.
+
+    Args:
+        student: A student, or anything whose ``predict`` takes a list of texts and whose task is given.
+        rows: A JSON, JSON Lines, CSV, TSV or Parquet file with the task's columns, or the rows themselves.
+        task: The task; the student's own by default.
+        batch_size: Rows in a batch.
+
+    Returns:
+        The first metric by name, its 95 % bootstrap ``interval`` and the number of rows ``n``; every further metric
+        by name, with ``NAME_interval``.
+
+    Raises:
+        GoldError: The rows cannot be read, or the student has no task.
+
+    Example:
+        >>> import gold_lightning as gl
+        >>> class Constant:
+        ...     def predict(self, texts):
+        ...         return ["Sports"] * len(texts)
+        >>> rows = [gl.Sample({"text": "a match"}, "Sports"), gl.Sample({"text": "a vote"}, "World")]
+        >>> gl.evaluate(Constant(), rows, task="news_topics")["accuracy"]
+        0.5
+    """
+    known = getattr(student, "task", None) if task is None else load_task(task)
+    if not isinstance(known, Task):
+        raise GoldError(f"evaluate: {type(student).__name__} carries no task; name it: task=...")
+    samples = load_rows(known, rows, "rows") if isinstance(rows, str | Path) else list(rows)
+    one_field = known.fields[0].name if len(known.fields) == 1 else ""
+    texts = [s.fields[one_field] if one_field else dict(s.fields) for s in samples]
+    sized = {"batch_size": batch_size} if isinstance(student, T5Student) else {}
+    predictions = student.predict(texts, **sized)
+    names = metric_names(known)
+    scored = [
+        prediction_row(i, text, sample.targets)
+        for i, (sample, text) in enumerate(zip(samples, predictions, strict=True))
+    ]
+    values = evaluate_rows(names, known.label_names, scored)
+    result: dict[str, Any] = {}
+    for i, name in enumerate(names):
+        result[name] = values[name]["value"]
+        result["interval" if not i else f"{name}_interval"] = tuple(values[name]["interval"])
+    return result | {"n": values["n"]}
+
+
+def synthesize(
+    task: TaskSource,
+    n: int = 200,
+    *,
+    generator: Generator | None = None,
+    plan: Plan | None = None,
+    budget: Budget | None = None,
+    output: str | Path | None = None,
+    seed: int = 1,
+) -> Dataset:
+    """Synthesises samples without training a student.
+
+    Args:
+        task: The task, the path of a task file, or the name of a shipped task.
+        n: Number of samples; labels get equal shares.
+        generator: The engine; an :class:`~gold_lightning.generators.EmbeddedGenerator` by default.
+        plan: How prompts are made up.
+        budget: Limits of requests, tokens, cost and time.
+        output: A folder that keeps samples and completions, so that a second call asks for nothing twice; a
+            temporary one by default.
+        seed: Seed of all that is drawn.
+
+    Returns:
+        A data set with the columns that :meth:`Run.samples` documents.
+
+    Raises:
+        QuotaError: The generator's yield is too low.
+
+    Example:
+        >>> import gold_lightning as gl
+        >>> texts = [f"text: The {w} club won its {i}th match in a row." for i, w in enumerate(("red", "blue", "old"))]
+        >>> writer = gl.ScriptedGenerator(texts)
+        >>> samples = gl.synthesize("news_topics", 1, generator=writer)
+        >>> samples.column_names[:3]
+        ['text', 'topic', 'id']
+    """
+    loaded = load_task(task)
+    plan = replace(plan or Plan(), samples_per_round=n)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(expand("output", str(output))) if output else Path(temporary)
+        synthesizer = Synthesizer(
+            loaded,
+            generator or EmbeddedGenerator(),
+            folder,
+            replace(plan, decontaminate="off"),
+            seed,
+            budget=budget or Budget(),
+        )
+        accepted = synthesizer.train(0, FeedbackPool(), 0.0)
+        return _dataset([_provenance(sample, loaded.target.name, 0, {}) for sample in accepted])
+
+
+def preview(
+    task: TaskSource,
+    *,
+    generator: Generator | None = None,
+    count: int = 8,
+    rounds: int = 3,
+    student: str = "embedded",
+    plan: Plan | None = None,
+    feedback: OODFeedback | None = None,
+    budget: Budget | None = None,
+    seed: int = 1,
+) -> Preview:
+    """Shows prompts and a handful of samples, and estimates what a run takes. Nothing is stored.
+
+    Args:
+        task: The task, the path of a task file, or the name of a shipped task.
+        generator: The engine; an :class:`~gold_lightning.generators.EmbeddedGenerator` by default.
+        count: Number of requests sent to the generator.
+        rounds: Rounds of the run that is estimated.
+        student: The run's student; its weights are not loaded.
+        plan: The run's plan.
+        feedback: The run's feedback callback.
+        budget: The run's budget, whose prices the estimate uses.
+        seed: The run's seed.
+
+    Returns:
+        The preview; ``print`` shows it as the command line does.
+    """
+    feedback = feedback or OODFeedback()
+    with tempfile.TemporaryDirectory() as folder:
+        data = GoldDataModule(
+            task=task,
+            generator=generator,
+            plan=plan or Plan(),
+            run_dir=folder,
+            student=student,
+            budget=budget or Budget(),
+            seed=seed,
+        )
+        warnings = plan_warnings(data.task, data.synthesizer.plan, feedback, rounds)
+        rate = feedback.rate if feedback.feeds else 0.0
+        lines = preview_lines(
+            data,
+            PreviewSettings(count),
+            rounds=rounds,
+            rate=rate,
+            warmup_rounds=feedback.warmup_rounds,
+            warnings=warnings,
+        )
+        return Preview("\n".join(lines))
+
+
+def _target_name(folder: Path) -> str:
+    config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+    return load_task(str(config["data"]["task"])).target.name
+
+
+def _provenance(stored: StoredSample, target: str, round_: int, scored: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        **stored.sample.fields,
+        target: stored.sample.target,
+        "id": stored.id,
+        "round": round_,
+        "hint": json.dumps(dict(stored.hint), ensure_ascii=False),
+        "feedback": stored.feedback,
+        "preferred_label": stored.favours,
+        "prompt_hash": stored.prompt_hash,
+        "energy": scored.get("energy"),
+        "fed_back": bool(scored.get("fed_back", False)),
+    }
+
+
+def _dataset(rows: Sequence[Mapping[str, Any]]) -> Dataset:
+    from datasets import Dataset
+
+    return cast("Dataset", Dataset.from_list([dict(row) for row in rows]))
+
+
+def _write_settings(
+    folder: Path, task: Task, settings: Mapping[str, Mapping[str, Any]], feedback: OODFeedback, seed: int
+) -> None:
+    """Writes what the command line would write, so that it can go on with the folder."""
+    config = {name: {key: _plain(value) for key, value in section.items()} for name, section in settings.items()}
+    if not task.source:  # made in Python
+        folder.mkdir(parents=True, exist_ok=True)
+        document = yaml.safe_dump(dump_task(task), sort_keys=False, allow_unicode=True)
+        (folder / "task.yaml").write_text(document, encoding="utf-8")
+    config["data"]["task"] = task.source or str(folder / "task.yaml")
+    config["feedback"] = _arguments(feedback)
+    run = {"root": str(folder.parent.parent), "name": folder.name} if folder.parent.name == task.name else {}
+    everything = {"seed_everything": seed, **({"run": run} if run else {}), **config}
+    runner.write_settings(folder, yaml.safe_dump(everything, sort_keys=False, allow_unicode=True))
+
+
+def _plain(value: Any) -> Any:
+    """Returns a setting in the form that a config has it in."""
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {key: _plain(v) for key, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    if is_dataclass(value) and not isinstance(value, type):
+        return _plain(asdict(value))
+    kind = type(value)
+    return {"class_path": f"{kind.__module__}.{kind.__qualname__}", "init_args": _arguments(value)}
+
+
+def _arguments(value: Any) -> dict[str, Any]:
+    """Returns the arguments that an object was made with, as far as it keeps them under their names."""
+    parameters = inspect.signature(type(value).__init__).parameters
+    known = {name: getattr(value, name) for name in parameters if name != "self" and hasattr(value, name)}
+    return {name: _plain(v) for name, v in known.items() if not isinstance(v, Callable)}  # type: ignore[arg-type]
+
+
+@contextmanager
+def _lines_shown(verbose: bool) -> Iterator[None]:
+    """Prints the log of a run, unless the program around it has set up logging itself."""
+    log = logging.getLogger("gold_lightning")
+    if not verbose or log.hasHandlers():
+        yield
+        return
+    handler, level = logging.StreamHandler(sys.stdout), log.level
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(level)
