@@ -48,7 +48,7 @@ from gold_lightning.rounds import RoundEnd
 from gold_lightning.storage.round_store import digest, only_writer, write_lines
 from gold_lightning.student import T5Student
 from gold_lightning.t5.checks import check_student
-from gold_lightning.watching.live import LiveView
+from gold_lightning.watching.live import LiveProgress
 from gold_lightning.watching.loggers import RoundLogger, RunCSVLogger
 
 __all__ = [
@@ -98,7 +98,7 @@ def default_loggers(run_dir: str | Path) -> list[Logger]:
     return loggers
 
 
-def add_run_callbacks(trainer: GoldTrainer, checkpoints: str | Path, live: LiveView | None = None) -> None:
+def add_run_callbacks(trainer: GoldTrainer, checkpoints: str | Path, live: LiveProgress | None = None) -> None:
     """Adds the callbacks that every run has around its :class:`~gold_lightning.callbacks.OODFeedback`.
 
     Args:
@@ -150,7 +150,7 @@ def fit(
     student: T5Student,
     data: GoldDataModule,
     ckpt_path: str | None = None,
-    live: LiveView | None = None,
+    live: LiveProgress | None = None,
     weights_only: bool | None = None,
 ) -> Path | None:
     """Trains round after round and exports the best student.
@@ -170,10 +170,10 @@ def fit(
     Raises:
         BusyError: Another process is at work on the run folder.
     """
-    with nullcontext() if live is None else live.shown():
+    with nullcontext() if live is None else live.display():
         trainer.fit(student, datamodule=data, ckpt_path=ckpt_path, weights_only=weights_only)
         if live is not None:
-            live.phase("exporting")
+            live.begin_phase("exporting")
         if not trainer.is_global_zero or trainer.interrupted:
             return None
         if trainer.ended_by:

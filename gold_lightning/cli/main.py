@@ -68,7 +68,7 @@ from gold_lightning.storage.round_store import write_lines
 from gold_lightning.student import T5Student, metric_names
 from gold_lightning.t5.fsdp import check_strategy
 from gold_lightning.task_file import load_task, load_yaml, local_task
-from gold_lightning.watching.live import LiveView
+from gold_lightning.watching.live import LiveProgress
 from gold_lightning.watching.loggers import RunCSVLogger, set_up_wandb
 
 __all__ = ["GoldCLI", "main"]
@@ -208,7 +208,7 @@ class GoldCLI(LightningCLI):
         if self.subcommand in ("test", "validate"):
             config.verbose = False  # a table of ours says it
         show = self.subcommand == "fit" and config.run.live and not config.trainer.enable_progress_bar
-        self._show = show and _first_process() and LiveView.possible()
+        self._show = show and _first_process() and LiveProgress.supported()
         if self._show:
             config.trainer.enable_progress_bar = False  # only one of them can have the terminal
         if self.subcommand == "preview":  # it is about prompts and money
@@ -244,7 +244,7 @@ class GoldCLI(LightningCLI):
             kwargs["logger"] = own + loggers
         kwargs.setdefault("default_root_dir", run_dir)
         trainer: GoldTrainer = super().instantiate_trainer(**kwargs)  # type: ignore[assignment]
-        self.live = LiveView(self.datamodule) if self._show else None
+        self.live = LiveProgress(self.datamodule) if self._show else None
         add_run_callbacks(trainer, config.checkpoint.dirpath, self.live)
         if isinstance(signal.getsignal(signal.SIGTERM), _Stop):
             # Lightning's own handler would come first. It waits for the end of a batch, which a generator at

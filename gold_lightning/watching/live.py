@@ -1,4 +1,4 @@
-"""What a run is doing, in the terminal while it runs."""
+"""The live display of a run in the terminal."""
 
 from __future__ import annotations
 
@@ -7,12 +7,15 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any
 
+import rich.progress
 from lightning.pytorch import Callback, LightningModule, Trainer
 from rich.console import Console, RenderableType
+from rich.highlighter import NullHighlighter
 from rich.live import Live
-from rich.progress_bar import ProgressBar
+from rich.logging import RichHandler
 from rich.table import Table
 from rich.text import Text
 
@@ -22,60 +25,70 @@ from gold_lightning.interrupt import FINISHING
 from gold_lightning.storage.round_store import read_lines
 from gold_lightning.synthesis import Progress
 
-__all__ = ["LiveView"]
+__all__ = ["LiveProgress"]
 
-_LATEST = 400  # characters of a sample that are looked at; a line shows fewer
+_LATEST_CHARS = 400  # of a sample; a line shows fewer
+_UNITS = {"training": "steps", "scoring": "batches"}  # of the bar; samples otherwise
 
 
-class LiveView(Callback):
-    """Shows round, phase, progress, last energies and best metric of a run, and leaves the terminal as it was.
+class LiveProgress(Callback):
+    """Shows round, phase, progress, latest energies and best metric, and restores the terminal when it ends.
 
-    It is for a terminal and for the first process; what is logged meanwhile appears above it. It comes after
-    :class:`gold_lightning.callbacks.OODFeedback`, whose rows it reads.
+    Log records and printed lines appear above the display. Use it in the first process and in a terminal
+    (:meth:`supported`), after :class:`gold_lightning.callbacks.OODFeedback`, whose rows it reads.
 
     Args:
-        data: Whose rounds they are; its progress is watched.
-        console: Where to draw; standard error by default.
+        data: The data module whose rounds are shown.
+        console: The console to draw on; standard error by default.
     """
 
     def __init__(self, data: GoldDataModule, console: Console | None = None) -> None:
-        # Nothing is markup here: a text of the generator's, or a task's name, may look like it.
+        # No markup: a generated text or a task's name may look like it.
         self.console = console or Console(stderr=True, markup=False, emoji=False, highlight=False)
         self.data = data
-        self._since = self._phase_since = time.monotonic()
-        self._phase = "starting"
+        self._bar = rich.progress.Progress(
+            rich.progress.BarColumn(bar_width=None),
+            rich.progress.MofNCompleteColumn(),
+            rich.progress.TimeRemainingColumn(compact=True),
+            console=self.console,
+            get_time=lambda: time.monotonic(),
+            speed_estimate_period=600,  # a batch of a large generator takes minutes
+            expand=True,
+        )
+        self._task = self._bar.add_task("starting", total=None)
+        self._began = time.monotonic()
         self._last_round: int | None = None
-        self._done = self._total = 0
-        self._told: tuple[float, Progress] | None = None
+        self._synthesis: Progress | None = None
         self._latest = ""
         self._rows: Sequence[dict[str, Any]] = ()
         self._live: Live | None = None
 
     @staticmethod
-    def possible() -> bool:
+    def supported() -> bool:
         """Whether standard error is a terminal that can redraw lines."""
         console = Console(stderr=True)
         return sys.stderr.isatty() and console.is_terminal and not console.is_dumb_terminal
 
     @contextmanager
-    def shown(self) -> Iterator[None]:
-        """Shows the view; whatever ends it, the terminal is restored."""
-        self._since = self._phase_since = time.monotonic()
-        # What goes to a file goes there, and only what goes to the terminal must keep clear of the view.
+    def display(self) -> Iterator[None]:
+        """Shows the display while the block runs; the terminal is restored whatever ends the block."""
+        self._began = time.monotonic()
+        self.begin_phase("starting")
+        # Output that goes to a file stays there; only the terminal's lines must appear above the display.
         live = Live(
             get_renderable=self.render, console=self.console, transient=True, redirect_stdout=sys.stdout.isatty()
         )
-        watching, self.data.watch = self.data.watch, self.progress
-        # The view itself shows that the run is stopping: what is written below it would not be cleared.
+        watch, self.data.watch = self.data.watch, self.update
+        # The display itself says that the run is stopping: a line written below it would stay behind.
         announce, self.data.stopping.announce = self.data.stopping.announce, lambda: None
         streams = (sys.stdout, sys.stderr)
         try:
-            live.start(refresh=True)
-            self._live = live
-            with _handlers_follow(streams):
+            with _logs_above(self.console):
+                live.start(refresh=True)
+                self._live = live
                 yield
         finally:
-            self.data.watch, self._live = watching, None
+            self.data.watch, self._live = watch, None
             self.data.stopping.announce = announce
             try:
                 live.stop()
@@ -84,31 +97,37 @@ class LiveView(Callback):
                 self.console.show_cursor(True)
                 raise
 
-    # What happens
+    # Events
 
-    def progress(self, now: Progress) -> None:
-        """Notes how far the synthesis is.
+    def update(self, progress: Progress) -> None:
+        """Shows the progress of the synthesis.
 
         Args:
-            now: What it reports.
+            progress: The report of the synthesizer.
         """
-        name = "synthesising" if now.kind == "train" else "probing"
-        if self._phase != name:
-            self._begin(name, now.quota)
-        self._done, self._told = now.accepted, (time.monotonic(), now)
-        if now.gained:
-            newest = self.data.synthesizer.store(now.round).accepted(now.kind)[-1].sample
+        phase = "synthesising" if progress.kind == "train" else "probing"
+        if self._phase.description != phase:
+            self.begin_phase(phase, progress.quota)
+        self._synthesis = progress
+        self._bar.update(self._task, completed=progress.accepted)
+        if progress.gained:
+            newest = self.data.synthesizer.store(progress.round).accepted(progress.kind)[-1].sample
             label = f"{newest.target}: " if self.data.task.labels else ""
-            self._latest = printable((label + newest.text)[:_LATEST].replace("\n", " / "))
+            self._latest = printable((label + newest.text)[:_LATEST_CHARS].replace("\n", " / "))
         self._refresh()
 
-    def phase(self, name: str) -> None:
-        """Notes that something else begins, of which there is no progress to tell.
+    def begin_phase(self, name: str, total: int = 0) -> None:
+        """Shows that another phase begins.
 
         Args:
-            name: What it is.
+            name: Name of the phase.
+            total: Number of samples or steps in it; 0 if there is nothing to count.
         """
-        self._begin(name, 0)
+        previous = self._task  # not reset: a task keeps its total
+        self._task = self._bar.add_task(name, total=total or None)
+        self._bar.remove_task(previous)
+        self._synthesis, self._latest = None, ""
+        self._refresh()
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         rounds = trainer.max_epochs
@@ -116,15 +135,15 @@ class LiveView(Callback):
         self._read_rounds()
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._begin("training", int(trainer.num_training_batches))
+        self.begin_phase("training", int(trainer.num_training_batches))
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        self._done = batch_idx + 1
+        self._bar.update(self._task, completed=batch_idx + 1)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._begin("scoring", sum(map(int, trainer.num_val_batches)))
+        self.begin_phase("scoring", sum(map(int, trainer.num_val_batches)))
 
     def on_validation_batch_end(
         self,
@@ -135,15 +154,10 @@ class LiveView(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        self._done = batch_idx + 1
+        self._bar.update(self._task, completed=batch_idx + 1)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._read_rounds()
-
-    def _begin(self, phase: str, total: int) -> None:
-        self._phase, self._phase_since, self._done, self._total = phase, time.monotonic(), 0, total
-        self._told, self._latest = None, ""
-        self._refresh()
 
     def _refresh(self) -> None:
         if self._live is not None:  # at once: a phase may be over before the next refresh
@@ -152,103 +166,86 @@ class LiveView(Callback):
     def _read_rounds(self) -> None:
         self._rows = [r for r in read_lines(self.data.run_dir / "rounds.jsonl") if r["round"] < self.data.round]
 
-    # What is seen
+    # Rendering
+
+    @property
+    def _phase(self) -> rich.progress.Task:
+        return self._bar.tasks[-1]
 
     def render(self) -> RenderableType:
-        """The view as it is now."""
+        """The display in its present state."""
         grid = Table.grid(padding=(0, 1), expand=True)
-        # A terminal echoes ^C where the cursor is: were that the last column, a line would be left behind.
+        # A terminal echoes ^C at the cursor: in the last column it would leave a line behind.
         grid.width = max(10, self.console.width - 2)
-        grid.add_column(no_wrap=True, min_width=8)  # as wide as "accepted", which is not always there
+        grid.add_column(no_wrap=True, min_width=8, style="dim")  # as wide as "accepted", which is not always there
         grid.add_column(ratio=1, overflow="fold")
-        for name, shown in self._lines():
-            grid.add_row(Text(name, "dim"), Text(shown) if isinstance(shown, str) else shown)
+        for name, value in self._lines():
+            grid.add_row(name, value)
         return grid
 
     def _lines(self) -> Iterator[tuple[str, RenderableType]]:
-        now = time.monotonic()
-        last = "" if self._last_round is None else f" of 0 to {self._last_round}"
-        yield "run", printable(f"{self.data.task.name}/{self.data.run_dir.name}, {_time(now - self._since)}")
+        elapsed = timedelta(seconds=int(time.monotonic() - self._began))
+        yield "run", Text(printable(f"{self.data.task.name}/{self.data.run_dir.name}, {elapsed}"))
         # After the last round the data module stands at one that will not come.
         round_ = self.data.round if self._last_round is None else min(self.data.round, self._last_round)
-        yield "round", f"{round_}{last}"
-        yield "phase", Text(f"{self._phase}, {_time(now - self._phase_since)}", "bold")
+        yield "round", f"{round_}" + ("" if self._last_round is None else f" of 0 to {self._last_round}")
+        yield "phase", Text(f"{self._phase.description}, {timedelta(seconds=int(self._phase.elapsed or 0))}", "bold")
         if self.data.stopping.wanted:
             yield "stopping", FINISHING
-        if self._total:
-            bar = Table.grid(padding=(0, 1), expand=True)
-            bar.add_column(ratio=1)
-            bar.add_column(no_wrap=True)
-            bar.add_row(ProgressBar(self._total, self._done), Text(f"{self._done}/{self._total}"))
-            yield {"training": "steps", "scoring": "batches"}.get(self._phase, "accepted"), bar
-        if speed := self._speed(now):
-            yield "speed", speed
+        if self._phase.total:
+            yield _UNITS.get(self._phase.description, "accepted"), self._bar.get_renderable()
+        if (progress := self._synthesis) and progress.seconds:
+            accepted_share = progress.accepted / max(1, progress.requested)
+            yield "speed", f"yield {accepted_share:.0%}, {progress.tokens / progress.seconds:,.0f} tokens/s"
         if self._latest:
             yield "latest", Text(self._latest, no_wrap=True, overflow="ellipsis")
         if self._rows:
-            row = self._rows[-1]
-            if row["energy"]:
-                mean = {kind: _decimal(found["mean"]) for kind, found in row["energy"].items()}
-                shown = f"probe {mean['probe']}, train {mean['train']}, AUROC {_decimal(row['auroc'])}"
-                yield "energy", f"{shown} (round {row['round']})"
-            scored = [row for row in self._rows if row["metrics"].get("val/metric") is not None]
-            if scored:
-                best = max(scored, key=lambda row: (row["metrics"]["val/metric"], row["round"]))
-                number = scored[-1].get("selection", {}).get("best")  # compared on the same rows
-                best = next((row for row in scored if row["round"] == number), best)
-                names = (k for k in best["metrics"] if k.startswith("val/") and k not in ("val/loss", "val/metric"))
-                yield "best", f"{next(names, 'val/metric')} {best['metrics']['val/metric']:.3f} (round {best['round']})"
+            yield from self._results(self._rows)
 
-    def _speed(self, now: float) -> str:
-        if self._told is not None:
-            at, told = self._told
-            if not told.seconds:
-                return ""
-            parts = [
-                f"yield {told.accepted / max(1, told.requested):.0%}",
-                f"{told.tokens / told.seconds:,.0f} tokens/s",
-            ]
-            if told.gained and told.accepted < told.quota:
-                left = told.seconds * (told.quota - told.accepted) / told.gained - (now - at)
-                parts.append(f"{_time(max(0.0, left))} left")
-            return ", ".join(parts)
-        if not self._done or self._done >= self._total:
-            return ""
-        each = (now - self._phase_since) / self._done
-        return f"{1 / max(each, 1e-9):,.1f} a second, {_time(each * (self._total - self._done))} left"
+    def _results(self, rows: Sequence[dict[str, Any]]) -> Iterator[tuple[str, RenderableType]]:
+        latest = rows[-1]
+        if latest["energy"]:
+            mean = {kind: _decimal(energy["mean"]) for kind, energy in latest["energy"].items()}
+            energies = f"probe {mean['probe']}, train {mean['train']}, AUROC {_decimal(latest['auroc'])}"
+            yield "energy", f"{energies} (round {latest['round']})"
+        scored = [row for row in rows if row["metrics"].get("val/metric") is not None]
+        if scored:
+            best = max(scored, key=lambda row: (row["metrics"]["val/metric"], row["round"]))
+            number = scored[-1].get("selection", {}).get("best")  # compared on the same rows
+            best = next((row for row in scored if row["round"] == number), best)
+            names = (k for k in best["metrics"] if k.startswith("val/") and k not in ("val/loss", "val/metric"))
+            yield "best", f"{next(names, 'val/metric')} {best['metrics']['val/metric']:.3f} (round {best['round']})"
 
 
 @contextmanager
-def _handlers_follow(streams: tuple[Any, Any]) -> Iterator[None]:
-    """Has what logging handlers write to the terminal appear above the view, as what is printed does."""
-    loggers = [logging.root, *logging.Logger.manager.loggerDict.values()]
-    found = [h for logger in loggers if isinstance(logger, logging.Logger) for h in logger.handlers]
-    moved = [
-        (handler, handler.setStream(now))
-        for handler in found
-        if isinstance(handler, logging.StreamHandler)
-        for before, now in zip(streams, (sys.stdout, sys.stderr), strict=True)
-        if handler.stream is before and before is not now
+def _logs_above(console: Console) -> Iterator[None]:
+    """Replaces all log handlers that write to the terminal by one that writes above the console's display."""
+    above = RichHandler(
+        console=console,
+        show_time=False,
+        show_level=False,
+        show_path=False,
+        highlighter=NullHighlighter(),
+        keywords=[],
+    )
+    loggers = [logging.root, *(x for x in logging.root.manager.loggerDict.values() if isinstance(x, logging.Logger))]
+    replaced = [
+        (logger, handler)
+        for logger in loggers
+        for handler in logger.handlers
+        if isinstance(handler, logging.StreamHandler) and handler.stream in (sys.stdout, sys.stderr)
+        if handler.stream.isatty()
     ]
+    for logger, handler in replaced:
+        logger.removeHandler(handler)
+        logger.addHandler(above)
     try:
         yield
     finally:
-        for handler, stream in moved:
-            if stream is not None:
-                handler.setStream(stream)
-
-
-def _time(seconds: float) -> str:
-    """Whole seconds, minutes and hours.
-
-    >>> _time(59.6), _time(60), _time(3725)
-    ('59 s', '1 min 0 s', '1 h 2 min')
-    """
-    whole = int(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    return f"{whole // 60} min {whole % 60} s" if whole < 3600 else f"{whole // 3600:,} h {whole % 3600 // 60} min"
+        for logger, handler in replaced:
+            logger.removeHandler(above)
+            logger.addHandler(handler)
 
 
 def _decimal(value: float | None) -> str:
-    return "-" if value is None else f"{value:.2f}"  # null stands for what was not finite
+    return "-" if value is None else f"{value:.2f}"  # null stands for a value that was not finite

@@ -1,6 +1,5 @@
 """The view in the terminal."""
 
-import doctest
 import io
 import logging
 import re
@@ -14,7 +13,7 @@ from gold_lightning.storage.round_store import write_lines
 from gold_lightning.synthesis import Progress
 from gold_lightning.task import Sample
 from gold_lightning.watching import live
-from gold_lightning.watching.live import LiveView
+from gold_lightning.watching.live import LiveProgress
 from rich.console import Console
 
 HOSTILE = "[bold]a[/bold] [/no] \x1b[31m :smile: \u202e [link=http://x.test]b[/link] " + "日本 " * 99
@@ -54,7 +53,7 @@ def data(tmp_path):
 
 def view(data, width=100, **how):
     options = {"force_terminal": True, "markup": False, "emoji": False, "highlight": False, "_environ": {}}
-    return LiveView(data, Console(file=Terminal(), width=width, height=30, **(options | how)))
+    return LiveProgress(data, Console(file=Terminal(), width=width, height=30, **(options | how)))
 
 
 def lines(shown):
@@ -64,34 +63,31 @@ def lines(shown):
     return CONTROL.sub("", captured.get()).splitlines()
 
 
-def test_examples_of_docstrings_are_right():
-    assert doctest.testmod(live).failed == 0
-
-
 def test_synthesis_shows_quota_yield_speed_energies_and_the_best_round(data, monkeypatch):
     clock = [1000.0]
     monkeypatch.setattr(live.time, "monotonic", lambda: clock[0])
     shown = view(data)
     shown.on_fit_start(SimpleNamespace(max_epochs=4), None)
-    shown.progress(Progress(2, "train", 0, 80, 0, 0, 0, 0.0))
-    assert any(line.split() == ["phase", "synthesising,", "0", "s"] for line in lines(shown))
-    clock[0] += 20
-    shown.progress(Progress(2, "train", 40, 80, 64, 40, 3000, 20.0))
+    shown.update(Progress(2, "train", 0, 80, 0, 0, 0, 0.0))
+    assert "phase    synthesising, 0:00:00" in [line.rstrip() for line in lines(shown)]
+    for accepted in (20, 40):
+        clock[0] += 10
+        shown.update(Progress(2, "train", accepted, 80, 64, accepted, 75 * accepted, accepted / 2))
     clock[0] += 5
-    text = lines(shown)
-    assert "run      news/[red]run, 25 s" in [line.rstrip() for line in text]
-    assert "round    2 of 0 to 3" in [line.rstrip() for line in text]
-    assert any(re.fullmatch(r"accepted ━+.*━+ 40/80 *", line) for line in text)
-    assert "speed    yield 62%, 150 tokens/s, 15 s left" in [line.rstrip() for line in text]
-    assert "energy   probe -13.50, train -13.25, AUROC 0.66 (round 1)" in [line.rstrip() for line in text]
-    assert "best     accuracy 0.750 (round 0)".replace("accuracy", "val/accuracy") in [line.rstrip() for line in text]
+    text = [line.rstrip() for line in lines(shown)]
+    assert "run      news/[red]run, 0:00:25" in text
+    assert "round    2 of 0 to 3" in text
+    assert any(re.fullmatch(r"accepted ━+.*━+ 40/80 00:20", line) for line in text)
+    assert "speed    yield 62%, 150 tokens/s" in text
+    assert "energy   probe -13.50, train -13.25, AUROC 0.66 (round 1)" in text
+    assert "best     val/accuracy 0.750 (round 0)" in text
 
 
-@pytest.mark.parametrize("width", [100, 40, 20])
+@pytest.mark.parametrize("width", [100, 40, 30])
 def test_no_line_is_wider_than_the_terminal_and_no_text_of_the_generator_acts_on_it(data, width):
     shown = view(data, width)
     shown.on_fit_start(SimpleNamespace(max_epochs=-1), None)
-    shown.progress(Progress(2, "probe", 4, 8, 8, 4, 300, 2.0))
+    shown.update(Progress(2, "probe", 4, 8, 8, 4, 300, 2.0))
     text = lines(shown)
     assert all(cells(line) <= width - 2 for line in text) and len(text) < 30  # ^C is echoed at the last one's end
     whole = " ".join("".join(line[9:] for line in text).split())
@@ -107,16 +103,17 @@ def test_training_and_scoring_show_steps(data, monkeypatch):
     shown = view(data)
     trainer = SimpleNamespace(num_training_batches=10, num_val_batches=[2])
     shown.on_train_epoch_start(trainer, None)
-    clock[0] = 2.0
-    shown.on_train_batch_end(trainer, None, None, None, 3)
+    for batch, clock[0] in ((1, 1.0), (3, 2.0)):
+        shown.on_train_batch_end(trainer, None, None, None, batch)
     text = "\n".join(lines(shown))
-    assert "training, 2 s" in text and "4/10" in text and "2.0 a second, 3 s left" in text
+    assert "training, 0:00:02" in text and "4/10 00:03" in text
     shown.on_validation_start(trainer, None)
     shown.on_validation_batch_end(trainer, None, None, None, 0)
     text = "\n".join(lines(shown))
-    assert "scoring, 0 s" in text and "1/2" in text
-    shown.phase("exporting")
-    assert "exporting" in "\n".join(lines(shown))
+    assert "scoring, 0:00:00" in text and "1/2" in text
+    shown.begin_phase("exporting")
+    text = "\n".join(lines(shown))
+    assert "exporting" in text and "━" not in text  # there is nothing to count
 
 
 class Boom(BaseException):
@@ -133,10 +130,10 @@ def test_whatever_ends_it_the_terminal_is_restored(data, monkeypatch, error):
     logger.addHandler(handler)
     piped = sys.stdout
     monkeypatch.setenv("TERM", "xterm")
-    shown = LiveView(data)
+    shown = LiveProgress(data)
     try:
-        with shown.shown():
-            assert data.watch == shown.progress and sys.stdout is piped
+        with shown.display():
+            assert data.watch == shown.update and sys.stdout is piped
             logger.warning("[/no] a line of the log")
             print("[/no] a printed", end=" line\n", file=sys.stderr, flush=True)
             print("[/half]", end="", file=sys.stderr, flush=True)
@@ -156,12 +153,12 @@ def test_a_second_ctrl_c_while_it_stops_leaves_the_cursor_shown(data, monkeypatc
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
     monkeypatch.setenv("TERM", "xterm")
-    shown = LiveView(data)
+    shown = LiveProgress(data)
 
     def stop(self):
         raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt), shown.shown():
+    with pytest.raises(KeyboardInterrupt), shown.display():
         started = shown.console._live_stack[-1]
         monkeypatch.setattr(live.Live, "stop", stop)
     monkeypatch.undo()
@@ -172,7 +169,7 @@ def test_a_second_ctrl_c_while_it_stops_leaves_the_cursor_shown(data, monkeypatc
 def test_no_color_has_no_colour(data):
     coloured, plain = view(data, _environ={"TERM": "xterm-256color"}), view(data, _environ={"NO_COLOR": "1"})
     for shown in (coloured, plain):
-        shown.progress(Progress(2, "train", 4, 8, 8, 4, 300, 2.0))
+        shown.update(Progress(2, "train", 4, 8, 8, 4, 300, 2.0))
     found = []
     for shown in (coloured, plain):
         with shown.console.capture() as captured:
@@ -190,12 +187,12 @@ def test_it_is_shown_where_lines_can_be_redrawn(stream, term, possible, monkeypa
     monkeypatch.setenv("TERM", term)
     for name in ("FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
         monkeypatch.delenv(name, raising=False)
-    assert LiveView.possible() is possible
+    assert LiveProgress.supported() is possible
 
 
 def test_a_stop_that_is_wanted_stands_in_the_view_and_not_below_it(data, capfd):
     shown = view(data)
-    with shown.shown():
+    with shown.display():
         data.stopping.wanted = True
         data.stopping.announce()
         assert any(line.rstrip().split(maxsplit=1) == ["stopping", FINISHING] for line in lines(shown))

@@ -1,0 +1,64 @@
+"""Draws the live display of a run as ``docs/terminal.svg``: ``python docs/make_terminal_picture.py [SETTINGS OF FIT]``.
+
+It makes a real run in a temporary folder and takes the picture in the middle of a round, the log lines so far above it.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from gold_lightning.cli import main as cli
+from gold_lightning.synthesis import Progress
+from gold_lightning.watching.live import LiveProgress
+from rich.console import Console
+from rich.highlighter import NullHighlighter
+from rich.logging import RichHandler
+
+PICTURE = Path(__file__).parent / "terminal.svg"
+ROUND = 1  # the first that shows energies and a metric
+DEFAULTS = ["--config", "quickstart.yaml"]
+COMMAND = "$ gold-lightning fit --config quickstart.yaml"
+
+
+class PicturedProgress(LiveProgress):
+    """The live display, drawn where nobody looks but for one picture."""
+
+    def __init__(self, data: Any) -> None:
+        super().__init__(data, Console(file=open("/dev/null", "w"), force_terminal=True, markup=False))  # noqa: SIM115
+        self.recorder = Console(file=open("/dev/null", "w"), record=True, force_terminal=True, width=96, markup=False)
+        self.recorder.print(COMMAND, style="bold", highlight=False)
+        plain: dict[str, Any] = {"show_time": False, "show_level": False, "show_path": False, "keywords": []}
+        handler = RichHandler(console=self.recorder, highlighter=NullHighlighter(), **plain)
+        logging.getLogger("gold_lightning").addHandler(handler)
+
+    @staticmethod
+    def supported() -> bool:
+        """Also without a terminal."""
+        return True
+
+    def update(self, progress: Progress) -> None:
+        """Takes the picture once half of the round's training samples are there."""
+        super().update(progress)
+        if progress.round == ROUND and progress.kind == "train" and 2 * progress.accepted >= progress.quota:
+            self.console.width = self.recorder.width
+            self.recorder.print(self.render())
+            self.recorder.save_svg(str(PICTURE), title="gold-lightning")
+            raise KeyboardInterrupt
+
+
+def draw(settings: list[str]) -> None:
+    """Runs ``fit`` until the picture is taken."""
+    cli.LiveProgress = PicturedProgress  # type: ignore[misc]
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            cli.main(["fit", *settings, "--run.root", folder, "--run.name", "a"])
+        except (KeyboardInterrupt, SystemExit):
+            print(PICTURE)
+
+
+if __name__ == "__main__":
+    draw(sys.argv[1:] or DEFAULTS)
