@@ -15,7 +15,7 @@ from collections import defaultdict
 from pathlib import Path
 
 import torch
-from gold_lightning.evaluation.comparison import result_lines, summarise
+from gold_lightning.evaluation.comparison import compare_arms, result_lines
 from gold_lightning.labelled import load_rows
 from gold_lightning.storage.round_store import RoundStore, read_lines, rounds_in
 from gold_lightning.t5.weights import load_model, load_tokenizer
@@ -137,7 +137,7 @@ def main() -> None:
         arms = sorted({row["arm"] for row in results[name]}, key=lambda arm: (arm != given.first, arm))
         if arms:
             print(
-                *list(result_lines("", text, summarise(arms, results[name], name), len(results[name])))[
+                *list(result_lines("", text, compare_arms(arms, results[name], name), len(results[name])))[
                     : len(arms) + 1
                 ],
                 sep="\n",

@@ -28,7 +28,7 @@ class PicturedProgress(LiveProgress):
     """The live display, drawn where nobody looks but for one picture."""
 
     def __init__(self, data: Any) -> None:
-        super().__init__(data, Console(file=open("/dev/null", "w"), force_terminal=True, markup=False))  # noqa: SIM115
+        super().__init__(data, Console(file=open("/dev/null", "w"), force_terminal=True, markup=False))
         self.recorder = Console(file=open("/dev/null", "w"), record=True, force_terminal=True, width=96, markup=False)
         self.recorder.print(COMMAND, style="bold", highlight=False)
         plain: dict[str, Any] = {"show_time": False, "show_level": False, "show_path": False, "keywords": []}

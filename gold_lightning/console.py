@@ -1,28 +1,31 @@
-"""Text for a terminal: escaped, wrapped and aligned by what it takes there, whoever wrote it."""
+"""Plain text for a terminal or a pipe: untrusted text escaped, lines wrapped and columns aligned by display width."""
 
 from __future__ import annotations
 
-import re
 import shutil
 import sys
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
-__all__ = ["cells", "duration", "printable", "rule", "say", "table", "width", "wrap"]
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
-_WIDEST = 120  # lines longer than this are hard to read
+__all__ = ["duration", "printable", "rule", "say", "table", "width", "wrap"]
+
+_MAX_WIDTH = 120  # longer lines are hard to read
 
 
 def width() -> int:
-    """Cells of a line: the terminal's (100 where there is none), from 40 to 120."""
-    return max(40, min(_WIDEST, shutil.get_terminal_size((100, 24)).columns))
+    """Cells of a line: the width of the terminal (100 without one), between 40 and 120."""
+    return max(40, min(_MAX_WIDTH, shutil.get_terminal_size((100, 24)).columns))
 
 
 def printable(text: str) -> str:
-    r"""The text with every character escaped that a terminal may act on and nobody can see.
+    r"""Escapes every character that a terminal may act on or that nobody can see.
 
-    These are controls (``\x1b``, line breaks), marks that turn the direction of a line, lone surrogates, and
-    what Unicode leaves unassigned.
+    These are controls (``\x1b``, line breaks), marks that change the direction of a line, lone surrogates, and
+    characters that Unicode leaves unassigned.
 
     >>> print(printable("red: \x1b[31m"))
     red: \x1b[31m
@@ -31,63 +34,45 @@ def printable(text: str) -> str:
     return "".join(c.encode("unicode_escape").decode() if h else c for c, h in zip(text, hidden, strict=True))
 
 
-def cells(text: str) -> int:
-    """Cells that a printable text takes: wide characters two, combining marks none.
-
-    >>> cells("ab"), cells("日本")
-    (2, 4)
-    """
-    return sum(_cells(c) for c in text)
-
-
-def _cells(char: str) -> int:
-    if unicodedata.category(char) in ("Mn", "Me"):
-        return 0
-    return 2 if unicodedata.east_asian_width(char) in "WF" else 1
-
-
 def wrap(text: str, size: int) -> list[str]:
-    """A printable text of one line as lines of at most ``size`` cells (2 or more), broken at spaces if there are any.
+    """Splits one line of printable text into lines of at most ``size`` cells (2 or more), at spaces if there are any.
 
     >>> wrap("one two three", 7)
     ['one two', 'three']
     """
-    lines, line, used = [], "", 0
-    for token in re.findall(r" +|[^ ]+", text):
-        if used + cells(token) > size and used:
-            lines.append(line.rstrip(" "))
-            line, used = "", 0
-            if token[0] == " ":
-                continue
-        for char in token:
-            if used + _cells(char) > size:
-                lines.append(line.rstrip(" "))
-                line, used = "", 0
-            line += char
-            used += _cells(char)
-    return [*lines, line.rstrip(" ")]
+    return [line.plain.rstrip(" ") for line in Text(text, end="").wrap(_PLAIN, size)]
 
 
-def table(rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> Iterator[str]:
-    """Lines of aligned columns, two spaces apart.
+def table(rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> list[str]:
+    """Aligns columns two spaces apart; the lines have neither colours nor frames, so a pipe can take them.
 
     Args:
         rows: Printable cells, as many in each row.
-        right: Columns that are aligned to the right.
+        right: Indices of the columns that are aligned to the right.
+
+    >>> table([["", "rows"], ["train", "1,000"], ["test", "240"]], right=[1])
+    ['        rows', 'train  1,000', 'test     240']
     """
-    widths = [max(map(cells, column)) for column in zip(*rows, strict=True)]
+    if not rows:
+        return []
+    grid = Table.grid(padding=(0, 2))
+    for i in range(len(rows[0])):
+        grid.add_column(no_wrap=True, justify="right" if i in right else "left")
     for row in rows:
-        pads = [" " * (w - cells(c)) for w, c in zip(widths, row, strict=True)]
-        yield "  ".join(p + c if i in right else c + p for i, (c, p) in enumerate(zip(row, pads, strict=True))).rstrip()
+        grid.add_row(*map(Text, row))
+    return ["".join(part.text for part in line).rstrip() for line in _PLAIN.render_lines(grid)]
+
+
+_PLAIN = Console(width=100_000, color_system=None, legacy_windows=False)  # wide: a line of a table stays one line
 
 
 def rule(title: str) -> str:
-    """A line across, with a printable title in it."""
+    """A line across the page with a printable title in it."""
     return f"-- {title} ".ljust(width(), "-")
 
 
 def duration(seconds: float) -> str:
-    """A time that is over or estimated, to three digits or so.
+    """Formats a measured or estimated time, to about three digits.
 
     >>> duration(7.14), duration(427), duration(15_960)
     ('7.1 s', '7 min', '4 h 26 min')
@@ -99,6 +84,6 @@ def duration(seconds: float) -> str:
 
 
 def say(line: str = "") -> None:
-    """Prints a line at once; what the output's encoding does not have is escaped."""
+    """Prints and flushes a line; characters that the output's encoding lacks are escaped."""
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
     print(line.encode(encoding, "backslashreplace").decode(encoding), flush=True)

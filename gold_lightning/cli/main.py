@@ -47,7 +47,7 @@ from gold_lightning.data import GoldDataModule
 from gold_lightning.errors import ConfigError, GoldError
 from gold_lightning.evaluation.baselines import BaselineSettings
 from gold_lightning.evaluation.preview import PreviewSettings
-from gold_lightning.evaluation.results import results_table, summarise, validation_table
+from gold_lightning.evaluation.results import results_summary, results_table, validation_table
 from gold_lightning.generators.distributed import SharedError
 from gold_lightning.inputs.paths import check_folder, expand, folder_for
 from gold_lightning.inputs.pipes import is_copy, kept, local_copy, replacement, written
@@ -295,7 +295,7 @@ class GoldCLI(LightningCLI):
     def _tell(self, results: dict[str, Any], overlap: dict[str, Any] | None = None, file: str = "") -> None:
         """Prints results, writes them to a file of the run folder where one is named, and the report anew."""
         data = self.datamodule
-        summary = summarise(results, data, self.model, overlap)
+        summary = results_summary(results, data, self.model, overlap)
         if file:
             write_lines(data.run_dir / file, [summary])
         print(results_table(summary, data.run_dir, data.task))

@@ -17,7 +17,7 @@ from typing import Any
 
 from gold_lightning.console import printable, table
 
-__all__ = ["ALPHA", "Summary", "draw", "holm", "mean_interval", "paired_p", "result_lines", "summarise"]
+__all__ = ["ALPHA", "ArmSummary", "compare_arms", "draw", "holm", "mean_interval", "paired_p", "result_lines"]
 
 ALPHA = 0.05
 """The corrected p-value below which a difference counts."""
@@ -88,7 +88,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 @dataclass(frozen=True)
-class Summary:
+class ArmSummary:
     """One arm over its finished seeds.
 
     Args:
@@ -141,7 +141,7 @@ class Summary:
         }
 
 
-def summarise(arms: Sequence[str], results: Sequence[Mapping[str, Any]], metric: str) -> list[Summary]:
+def compare_arms(arms: Sequence[str], results: Sequence[Mapping[str, Any]], metric: str) -> list[ArmSummary]:
     """Each arm's mean and its paired difference to the first arm, tested with Holm's correction.
 
     Args:
@@ -156,7 +156,7 @@ def summarise(arms: Sequence[str], results: Sequence[Mapping[str, Any]], metric:
         values = {seed: row["metrics"][metric] for seed, row in sorted(rows.items())}
         differences = {seed: v - first[seed] for seed, v in values.items() if seed in first and arm != arms[0]}
         found.append(
-            Summary(
+            ArmSummary(
                 arm,
                 values,
                 mean_interval([*values.values()]),
@@ -181,7 +181,7 @@ def _add_up(found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {**sums, "auroc": statistics.fmean(scores) if scores else None}
 
 
-def result_lines(question: str, measured: str, found: Sequence[Summary], runs: int) -> Iterator[str]:
+def result_lines(question: str, measured: str, found: Sequence[ArmSummary], runs: int) -> Iterator[str]:
     """The table as printable lines.
 
     Args:
@@ -240,7 +240,7 @@ def _points(found: tuple[float, float, float]) -> str:
     return f"{mean:+.1f}" + ("" if math.isnan(low) else f" ({low:+.1f} to {high:+.1f})")
 
 
-def _p_value(found: Summary) -> str:
+def _p_value(found: ArmSummary) -> str:
     if math.isnan(found.p_holm):
         return "-"
     shown = "<0.001" if found.p_holm < 0.001 else f"{found.p_holm:.3f}"
@@ -255,7 +255,7 @@ def _score(found: float | None) -> str:
     return "-" if found is None else f"{found:.2f}"
 
 
-def draw(question: str, metric: str, found: Sequence[Summary], paths: Sequence[Path]) -> None:
+def draw(question: str, metric: str, found: Sequence[ArmSummary], paths: Sequence[Path]) -> None:
     """Draws means and differences with their intervals, and each seed as a circle; black alone says all of it.
 
     Args:

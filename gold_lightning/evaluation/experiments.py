@@ -31,7 +31,7 @@ from typing import Any
 from gold_lightning.callbacks import auroc
 from gold_lightning.console import printable
 from gold_lightning.errors import BusyError, ConfigError, GoldError
-from gold_lightning.evaluation.comparison import Summary, draw, result_lines, summarise
+from gold_lightning.evaluation.comparison import ArmSummary, compare_arms, draw, result_lines
 from gold_lightning.evaluation.experiment_file import Experiment, folder_name
 from gold_lightning.inputs.pipes import local_copy
 from gold_lightning.metrics import make_metric
@@ -370,19 +370,19 @@ def results_of(experiment: Experiment, runs: Sequence[Run]) -> list[dict[str, An
     return found
 
 
-def write_results(experiment: Experiment, runs: Sequence[Run]) -> list[Summary]:
+def write_results(experiment: Experiment, runs: Sequence[Run]) -> list[ArmSummary]:
     """Writes what is there so far: ``results.jsonl``, a line a run, and ``summary.jsonl``, a line an arm."""
     results = results_of(experiment, runs)
-    found = summarise([*experiment.arms], results, _metric(experiment, runs[0].task))
+    found = compare_arms([*experiment.arms], results, _metric(experiment, runs[0].task))
     write_lines(experiment.folder / "results.jsonl", results)
     write_lines(experiment.folder / "summary.jsonl", [summary.row() for summary in found])
     return found
 
 
-def table_lines(experiment: Experiment, runs: Sequence[Run], found: Sequence[Summary] | None = None) -> list[str]:
+def table_lines(experiment: Experiment, runs: Sequence[Run], found: Sequence[ArmSummary] | None = None) -> list[str]:
     """The table of what is finished, which writes nothing."""
     metric = _metric(experiment, runs[0].task)
-    found = summarise([*experiment.arms], results_of(experiment, runs), metric) if found is None else found
+    found = compare_arms([*experiment.arms], results_of(experiment, runs), metric) if found is None else found
     tasks = ", ".join(dict.fromkeys(run.task.name for run in runs))
     return [*result_lines(experiment.question, f"{tasks}, {metric}", found, len(runs))]
 

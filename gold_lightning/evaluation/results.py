@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gold_lightning.checks.contamination import OVERLAP_WORDS
-from gold_lightning.console import table
+from gold_lightning.console import printable, table
 from gold_lightning.evaluation.baselines import digest_of_rows, majority, most_frequent
 from gold_lightning.labelled import labels_as_read
 from gold_lightning.metrics import evaluate
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from gold_lightning.data import GoldDataModule
     from gold_lightning.student import T5Student
 
-__all__ = ["NAMES", "results_table", "summarise", "validation_table"]
+__all__ = ["BASELINE_TITLES", "results_summary", "results_table", "validation_table"]
 
-NAMES = {
+BASELINE_TITLES = {
     "student": "student",
     "untrained": "student before training",
     "supervised": "student trained on labelled rows",
@@ -33,7 +33,7 @@ NAMES = {
 _STUDENTS = {"student", "untrained", "supervised"}
 
 
-def summarise(
+def results_summary(
     results: Mapping[str, Mapping[str, Any]],
     data: GoldDataModule,
     student: T5Student,
@@ -75,31 +75,28 @@ def results_table(summary: Mapping[str, Any], run_dir: Path, task: Task) -> str:
     """The test metrics beside the baselines without which they say little.
 
     Args:
-        summary: What :func:`summarise` gave. What stands in the ``notes`` of a line is said below.
+        summary: What :func:`results_summary` gave. What stands in the ``notes`` of a line is said below.
         run_dir: The run folder.
         task: The task.
     """
     results, metrics = summary["results"], summary["metrics"]
-    rows = {title: results[name] for name, title in NAMES.items() if name in results}
-    rows[f"always {summary['most_frequent']!r}"[:40]] = results["majority"]
-    count = f"{summary['rows']}" + (f" (drawn from {summary['of']})" if summary["rows"] != summary["of"] else "")
-    title = f"{summary['task']}, {count} test rows"
-    head = title.ljust(max(map(len, [title, *rows])) + 2)
-    lines = [head + "".join(f"{name:<24}" for name in metrics)]
-    for name, found in rows.items():
-        cells = "".join(f"{_cell(found[metric]):<23} " for metric in metrics)
-        lines.append(f"{name:<{len(head)}}{cells}")
+    titles = {name: BASELINE_TITLES[name] for name in BASELINE_TITLES if name in results}
+    titles["majority"] = printable(f"always {summary['most_frequent']!r}")[:40]
+    drawn = f" (drawn from {summary['of']})" if summary["rows"] != summary["of"] else ""
+    rows = [[f"{summary['task']}, {summary['rows']}{drawn} test rows", *metrics]]
+    rows += [[title, *(_share(results[name][metric]) for metric in metrics)] for name, title in titles.items()]
+    lines = table(rows)
     if summary["labels_as_read"]:
         lines.append(f"labels as read: {summary['labels_as_read']}")
     if _STUDENTS & results.keys():
         lines += Cut(**summary["cut"]).sentences(task, "test rows")
     if task.labels and {"zero_shot", "few_shot"} & results.keys():
         lines.append("generator: the label whose name it finds likeliest, uncalibrated")
-    lines += [f"{NAMES[name]}: {note}" for name in NAMES if name in results for note in results[name].get("notes", ())]
+    lines += [f"{titles[name]}: {note}" for name in titles for note in results[name].get("notes", ())]
     if overlap := summary["overlap"]:
         lines.append(_overlap_line(overlap["train"], overlap["demos"], summary["rows"]))
     lines.append(f"run folder: {run_dir}")
-    return "\n".join(line.rstrip() for line in lines)
+    return "\n".join(lines)
 
 
 def validation_table(data: GoldDataModule, metrics: Mapping[str, Any]) -> Iterator[str]:
@@ -118,9 +115,9 @@ def validation_table(data: GoldDataModule, metrics: Mapping[str, Any]) -> Iterat
         yield "The labels of probes are the generator's, and may be wrong."
 
 
-def _cell(found: Mapping[str, Any]) -> str:
-    low, high = found["interval"]
-    return f"{100 * found['value']:.1f} % ({100 * low:.1f} to {100 * high:.1f})"
+def _share(result: Mapping[str, Any]) -> str:
+    low, high = result["interval"]
+    return f"{100 * result['value']:.1f} % ({100 * low:.1f} to {100 * high:.1f})"
 
 
 def _overlap_line(train: Mapping[str, int], demos: Mapping[str, int], rows: int) -> str:

@@ -10,7 +10,7 @@ import yaml
 from markupsafe import Markup
 
 from gold_lightning.console import duration
-from gold_lightning.evaluation.results import NAMES
+from gold_lightning.evaluation.results import BASELINE_TITLES
 from gold_lightning.report.numbers import NONE, abbreviated, counted, percent
 from gold_lightning.report.panels import Panel, Table, cost_panels, data_panels, loop_panels
 from gold_lightning.report.plots import drawing, forest
@@ -180,7 +180,7 @@ def _metrics_of(held: Mapping[str, Any]) -> list[str]:
 def _comparison(held: Mapping[str, Any]) -> Panel:
     common = held.get("most_frequent")
     always = f"always {cut(common, LABEL_CHARS)!r}" if isinstance(common, str) else "always the most frequent answer"
-    names = {**NAMES, "majority": always}
+    names = {**BASELINE_TITLES, "majority": always}
     rows = [(title, held["results"][name]) for name, title in names.items() if name in held["results"]]
     metrics = _metrics_of(held)
     told = [f"{title}: {note}." for title, found in rows for note in found.get("notes", ())]

@@ -13,7 +13,7 @@ import pytest
 from gold_lightning.cli.experiment import experiment_command
 from gold_lightning.errors import BusyError, ConfigError, GoldError
 from gold_lightning.evaluation import comparison
-from gold_lightning.evaluation.comparison import draw, holm, mean_interval, paired_p, result_lines, summarise
+from gold_lightning.evaluation.comparison import compare_arms, draw, holm, mean_interval, paired_p, result_lines
 from gold_lightning.evaluation.experiment_file import Experiment, load_experiment
 from gold_lightning.evaluation.experiments import (
     Run,
@@ -54,7 +54,7 @@ def result(arm, seed, value, samples=32, **more):
 def test_differences_are_paired_by_seed():
     results = [result("none", s, v) for s, v in ((1, 0.5), (2, 0.7), (3, 0.9))]
     results += [result("band", s, v) for s, v in ((2, 0.72), (1, 0.51), (3, 0.93), (4, 0.1))]
-    none, band = summarise(["none", "band"], results, "accuracy")
+    none, band = compare_arms(["none", "band"], results, "accuracy")
     assert none.mean[0] == pytest.approx(0.7) and none.differences == {}
     # 0.01, 0.02 and 0.03: mean 0.02, standard deviation 0.01, so 4.3027 * 0.01 / sqrt(3) to either side. Unpaired it
     # would be lost in the seeds' own spread. Seed 4 has no partner.
@@ -63,7 +63,7 @@ def test_differences_are_paired_by_seed():
     assert band.difference == pytest.approx((0.02, 0.02 - half, 0.02 + half), rel=1e-4)
     assert band.mean[0] == pytest.approx((0.51 + 0.72 + 0.93 + 0.1) / 4) and band.row()["seeds"] == [1, 2, 3, 4]
     assert band.row()["difference"]["seeds"] == [1, 2, 3]
-    json.dumps([s.row() for s in summarise(["none", "band"], [], "accuracy")], allow_nan=False)
+    json.dumps([s.row() for s in compare_arms(["none", "band"], [], "accuracy")], allow_nan=False)
 
 
 def test_p_values_are_those_of_the_paired_t_test():
@@ -92,7 +92,7 @@ def test_holm_finds_something_in_nothing_about_as_often_as_one_test():
 def test_a_difference_that_is_one_of_several_is_corrected_and_marked(tmp_path):
     arms = {"none": (0, 0, 0, 0, 0), "a": (0.0, 0.8, 1.8, 2.5, 2.9), "b": (-1, 0, 1, 2, -2), "c": (7, 8, 8, 7, 8)}
     results = [result(arm, s, 0.8 + s / 50 + x / 100) for arm, shifts in arms.items() for s, x in enumerate(shifts)]
-    found = {s.arm: s for s in summarise([*arms], results, "accuracy")}
+    found = {s.arm: s for s in compare_arms([*arms], results, "accuracy")}
     assert found["a"].difference[1] > 0 and found["a"].p < 0.05 < found["a"].p_holm and not found["a"].holds
     assert found["a"].p_holm == pytest.approx(2 * found["a"].p)
     assert found["c"].holds and math.isnan(found["none"].p_holm)
@@ -105,7 +105,7 @@ def test_a_difference_that_is_one_of_several_is_corrected_and_marked(tmp_path):
     assert told["c"].endswith("*") and not told["a"].endswith("*") and told["none"].endswith(")")
     assert "each interval is of its own difference alone; p is corrected for 3 comparisons with none" in lines
     # Alone, the same difference holds: how many are looked at is what decides.
-    only = summarise(["none", "a"], results, "accuracy")
+    only = compare_arms(["none", "a"], results, "accuracy")
     assert only[1].holds and only[1].p_holm == only[1].p == found["a"].p
     assert not any("comparisons" in line for line in result_lines("", "news_topics, accuracy", only, 10))
 
@@ -119,14 +119,14 @@ def test_the_table_says_what_is_compared_and_what_is_not_equal(tmp_path):
         result("band", 2, 0.7, samples=24),
     ]
     told = "\n".join(
-        result_lines("", "news_topics, accuracy", summarise(["none", "band"], results, "accuracy"), len(runs))
+        result_lines("", "news_topics, accuracy", compare_arms(["none", "band"], results, "accuracy"), len(runs))
     )
     assert "none                       2  55.0 % (-8.5 to 118.5)" in told
     assert "+10.0 (+10.0 to +10.0)" in told and "difference to none" in told
     assert "training samples differ, so budgets are not equal: none 32; band 24, 32" in told
     assert "flipped" not in told and "not finished" not in told
     told = "\n".join(
-        result_lines("", "news_topics, accuracy", summarise(["none", "band"], results[:3], "accuracy"), len(runs))
+        result_lines("", "news_topics, accuracy", compare_arms(["none", "band"], results[:3], "accuracy"), len(runs))
     )
     assert "each run: 32 training samples" in told and "not finished: 1 of 4 runs" in told
 
@@ -134,7 +134,7 @@ def test_the_table_says_what_is_compared_and_what_is_not_equal(tmp_path):
 def test_noise_is_counted_against_the_base_rate(tmp_path):
     flips = [{"probe": [2, 10], "fed_back": [1, 3], "auroc": 0.8}, {"probe": [3, 10], "fed_back": [2, 3], "auroc": 0.6}]
     results = [result("none", s, 0.5, flipped=f) for s, f in zip((1, 2), flips, strict=True)]
-    found = summarise(["none", "band"], results, "accuracy")
+    found = compare_arms(["none", "band"], results, "accuracy")
     assert found[0].flipped == {"probe": [5, 20], "fed_back": [3, 6], "auroc": pytest.approx(0.7)}
     told = "\n".join(result_lines("", "news_topics, accuracy", found, 4))
     assert "25% of 20       50% of 6  0.70" in told
@@ -457,7 +457,7 @@ def test_processes_end_when_they_are_stopped_and_their_output_is_kept(tmp_path):
 
 def test_the_figure_is_written_in_both_formats_the_same_each_time(tmp_path):
     results = [result(arm, s, 0.5 + s / 50 + i / 100) for i, arm in enumerate(("a $x$", "<b>")) for s in range(5)]
-    found = summarise(["a $x$", "<b>"], results, "accuracy")
+    found = compare_arms(["a $x$", "<b>"], results, "accuracy")
     paths = [tmp_path / f"figure.{kind}" for kind in ("png", "svg")]
     draw("try", "accuracy", found, paths)
     before = [path.read_bytes() for path in paths]

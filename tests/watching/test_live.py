@@ -7,13 +7,13 @@ import sys
 from types import SimpleNamespace
 
 import pytest
-from gold_lightning.console import cells
 from gold_lightning.interrupt import FINISHING, Stopping
 from gold_lightning.storage.round_store import write_lines
 from gold_lightning.synthesis import Progress
 from gold_lightning.task import Sample
 from gold_lightning.watching import live
 from gold_lightning.watching.live import LiveProgress
+from rich.cells import cell_len
 from rich.console import Console
 
 HOSTILE = "[bold]a[/bold] [/no] \x1b[31m :smile: \u202e [link=http://x.test]b[/link] " + "日本 " * 99
@@ -89,7 +89,7 @@ def test_no_line_is_wider_than_the_terminal_and_no_text_of_the_generator_acts_on
     shown.on_fit_start(SimpleNamespace(max_epochs=-1), None)
     shown.update(Progress(2, "probe", 4, 8, 8, 4, 300, 2.0))
     text = lines(shown)
-    assert all(cells(line) <= width - 2 for line in text) and len(text) < 30  # ^C is echoed at the last one's end
+    assert all(cell_len(line) <= width - 2 for line in text) and len(text) < 30  # ^C is echoed at the last one's end
     whole = " ".join("".join(line[9:] for line in text).split())
     assert "probing" in whole and "4/8" in whole
     (latest,) = (line for line in text if line.startswith("latest"))
