@@ -52,7 +52,7 @@ test-install: $(INSTALLED)
 	$(BIN)/python -m tests.install $(PYTHONS)
 
 test-server: $(INSTALLED) $(SERVER_VENV)/.installed
-	$(BIN)/python tests/real_server.py $(SERVER_VENV)/bin/transformers tests/test_conformance.py
+	$(BIN)/python tests/real_server.py $(SERVER_VENV)/bin/transformers tests/generators/test_conformance.py
 
 # What serves is not what runs: an environment apart, with the same versions where both have a package.
 $(SERVER_VENV)/.installed: requirements.txt
