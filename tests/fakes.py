@@ -262,3 +262,16 @@ def make_word_student(folder):
     config = T5Config(vocab_size=len(pieces), pad_token_id=0, eos_token_id=1, decoder_start_token_id=0, **sizes)
     T5ForConditionalGeneration(config).save_pretrained(folder)
     return str(folder)
+
+
+def byte_level_tokenizer(tokens=(), special=()):
+    """A tokenizer with a token a byte, and more."""
+    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    made = Tokenizer(models.BPE(vocab={t: i for i, t in enumerate(["</s>", *alphabet])}, merges=[]))
+    made.pre_tokenizer, made.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    made.add_tokens([AddedToken(text, normalized=False) for text in tokens])
+    made.add_special_tokens([AddedToken(text, special=True, normalized=False) for text in special])
+    return PreTrainedTokenizerFast(tokenizer_object=made, eos_token="</s>")

@@ -1,79 +1,18 @@
-"""The scripted generator, and decoding with shared prefixes against plain transformers."""
+"""Decoding with shared prefixes against plain transformers."""
 
 import json
-import random
 import re
 import shutil
-import types
 from dataclasses import replace
 
 import pytest
 import torch
 from gold_lightning.errors import ConfigError, GoldError
-from gold_lightning.generators import Completion, Request, ScriptedGenerator, TransformersGenerator
-from gold_lightning.generators.prompt_tokens import Decoded, decode, encode, end_tokens
+from gold_lightning.generators import Request, TransformersGenerator
+from gold_lightning.generators.prompt_tokens import end_tokens
 from gold_lightning.generators.transformers import _Text
 
-from tests.fakes import LLAMA_TOKENS
-
-# Scripted
-
-
-def ask(own, **how):
-    return Request("system", "shared ", own, **how)
-
-
-def test_scripted_replies_in_turn_and_remembers():
-    generator = ScriptedGenerator(["one", "two words"])
-    requests = [ask(str(i)) for i in range(3)]
-    assert [c.text for c in generator.generate(requests)] == ["one", "two words", "one"]
-    assert generator.requests == requests
-    assert generator.generate([ask("x")])[0].completion_tokens == 2
-
-
-def test_scripted_replies_by_function():
-    generator = ScriptedGenerator(lambda r: r.suffix.upper())
-    assert [c.text for c in generator.generate([ask("a"), ask("b")])] == ["A", "B"]
-
-
-def test_scripted_stops_and_cuts_like_an_engine():
-    generator = ScriptedGenerator(["one two\nthree; four"])
-    stopped, cut, whole = generator.generate([ask("x", stop=(";", "\n")), ask("x", max_tokens=3), ask("x")])
-    assert stopped == Completion("one two", len(ask("x").text.split()), 2, "stop")
-    assert (cut.text, cut.completion_tokens, cut.finish) == ("one two three;", 3, "length")
-    assert (whole.text, whole.finish) == ("one two\nthree; four", "stop")
-
-
-def test_scripted_scores_choices():
-    plain, given = ScriptedGenerator(["x"]), ScriptedGenerator(["x"], log_probs=lambda r: [-3.0, -1.0])
-    request = ask("x", choices=(" a", " b"))
-    assert plain.generate([request])[0].choice_log_probs == (0.0, -1.0)
-    assert given.generate([request])[0] == Completion("", len(request.text.split()), choice_log_probs=(-3.0, -1.0))
-
-
-def test_scripted_tells_how_much_is_too_much():
-    words = len(ask("x").text.split())
-    asked = [ask("x", max_tokens=3, greedy=True), ask("x", choices=("a", "b c")), ask("x y", max_tokens=3)]
-    assert ScriptedGenerator(limit=words + 2).tokens_over_limit(asked) == [1, 0, 2]
-    assert ScriptedGenerator().tokens_over_limit(asked) == [0, 0, 0]
-
-
-def test_an_engine_that_cannot_stream_gives_all_at_the_end():
-    generator = ScriptedGenerator(["one", "two", "three"])
-    found = dict(generator.stream([ask(str(i)) for i in range(3)]))
-    assert {at: c.text for at, c in found.items()} == {0: "one", 1: "two", 2: "three"}
-    generator.release()  # gives back nothing
-
-
-def test_fingerprint_tells_what_completions_depend_on():
-    assert ScriptedGenerator(batch_size=3).fingerprint() != ScriptedGenerator(batch_size=4).fingerprint()
-    one, two = TransformersGenerator("m", temperature=0.5), TransformersGenerator("m", temperature=0.6)
-    assert one.fingerprint() != two.fingerprint()
-    assert one.fingerprint()["model"] == "m"
-    json.dumps(one.fingerprint())
-
-
-# Transformers
+from tests.fakes import LLAMA_TOKENS, byte_level_tokenizer
 
 LIMIT = LLAMA_TOKENS
 
@@ -310,57 +249,8 @@ def test_letters_before_a_line_end_in_the_same_token_are_kept():
     assert text.completion(0).text == "A.\nb:AAAA"
 
 
-def byte_level(tokens=(), special=()):
-    """A tokenizer with a token a byte, and more."""
-    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
-
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    made = Tokenizer(models.BPE(vocab={t: i for i, t in enumerate(["</s>", *alphabet])}, merges=[]))
-    made.pre_tokenizer, made.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
-    made.add_tokens([AddedToken(text, normalized=False) for text in tokens])
-    made.add_special_tokens([AddedToken(text, special=True, normalized=False) for text in special])
-    return PreTrainedTokenizerFast(tokenizer_object=made, eos_token="</s>")
-
-
-def sentence_piece():
-    """A tokenizer of words with a space before them, which writes other characters byte by byte."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
-
-    words = ["<unk>", *(f"<0x{i:02X}>" for i in range(256)), *"\u2581abcdefg", "\u2581ab", "cd", "\u2581abcd", "efg"]
-    vocab = {word: i for i, word in enumerate(words)}
-    merges = [("c", "d"), ("\u2581ab", "cd")]
-    made = Tokenizer(models.BPE(vocab=vocab, merges=merges, byte_fallback=True, unk_token="<unk>", fuse_unk=True))
-    made.pre_tokenizer = pre_tokenizers.Metaspace()
-    made.decoder = decoders.Sequence(
-        [decoders.Replace("\u2581", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
-    )
-    return PreTrainedTokenizerFast(tokenizer_object=made, unk_token="<unk>")
-
-
-# Bytes that are no UTF-8 change what sentence pieces before them are decoded to; so its bytes are drawn by no luck.
-@pytest.mark.parametrize(("make", "first"), [(byte_level, 1), (sentence_piece, 257)])
-def test_tokens_one_by_one_are_the_text_of_all_together(make, first):
-    tokenizer, rng = make(), random.Random(0)
-    for _ in range(60):
-        ids = [rng.randrange(first, len(tokenizer)) for _ in range(30)]
-        if rng.random() < 0.5:
-            ids = tokenizer(
-                "na\u00efve \u5317\u4eac \U0001f642 abcd" * rng.randint(1, 3), add_special_tokens=False
-            ).input_ids
-        decoded = Decoded(tokenizer)
-        for i, token in enumerate(ids):
-            wanted = decode(tokenizer, ids[: i + 1])
-            if not wanted.endswith("\ufffd"):  # it ends between two characters
-                assert decoded.with_next(token) == wanted
-            decoded.add(token)
-        whole = decode(tokenizer, ids)
-        assert decoded.text == whole or whole.endswith("\ufffd")
-
-
 def test_a_text_is_decoded_in_time_that_grows_with_its_length():
-    tokenizer = byte_level()
+    tokenizer = byte_level_tokenizer()
     decoded_tokens = []
 
     class Counting:
@@ -385,7 +275,7 @@ def test_a_text_is_decoded_in_time_that_grows_with_its_length():
     ],
 )
 def test_special_tokens_end_a_text_but_for_those_of_thinking(written, text, reason):
-    tokenizer = byte_level(["<tag>"], ["<|im_start|>", "<|im_end|>", "[THINK]", "[/THINK]"])
+    tokenizer = byte_level_tokenizer(["<tag>"], ["<|im_start|>", "<|im_end|>", "[THINK]", "[/THINK]"])
     row = _Text(Request("s", "x", "y", answer_prefix="a:", max_tokens=60), tokenizer, end_tokens(tokenizer))
     for part in written:
         for token in tokenizer(part, add_special_tokens=False).input_ids:
@@ -394,66 +284,6 @@ def test_special_tokens_end_a_text_but_for_those_of_thinking(written, text, reas
     made = row.completion(0)
     assert (made.text, made.reason) == (text, reason)
     assert made.finish == ("length" if "<tag>" in written else "stop")
-
-
-def test_all_ends_that_a_model_names_end_a_text():
-    tokenizer = byte_level(special=["<|im_end|>"])
-    config = types.SimpleNamespace(eos_token_id=[5, 7])
-    assert end_tokens(tokenizer, config, types.SimpleNamespace(eos_token_id=9), None) == {
-        0,
-        5,
-        7,
-        9,
-        len(tokenizer) - 1,
-    }
-
-
-NO_SYSTEM = "{% if messages[0].role == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
-THINKS = "{% if enable_thinking is not defined or enable_thinking %}<think>{% else %}<think>\n\n</think>\n\n{% endif %}"
-SYSTEM_LAST = "{% for m in messages %}[{{ m.role }}] {{ m.content }}\n{% endfor %}[assistant] "
-
-
-@pytest.mark.parametrize(
-    ("template", "wanted"),
-    [
-        (SYSTEM_LAST, "[system] You write.\n[user] Demos. Write one.\n[assistant] text:"),
-        (
-            NO_SYSTEM + SYSTEM_LAST,
-            "[user] You write.\n\nDemos. Write one.\n[assistant] text:",
-        ),
-        (
-            "{% for m in messages if m.role != 'system' %}[{{ m.role }}] {{ m.content }}\n{% endfor %}[assistant] ",
-            "[user] You write.\n\nDemos. Write one.\n[assistant] text:",
-        ),
-        (
-            SYSTEM_LAST + "<think>\n",
-            "[system] You write.\n[user] Demos. Write one.\n[assistant] <think>\n\n</think>\n\ntext:",
-        ),
-        (
-            SYSTEM_LAST + THINKS,
-            "[system] You write.\n[user] Demos. Write one.\n[assistant] <think>\n\n</think>\n\ntext:",
-        ),
-        (
-            "{{ messages[1].content }}<|start|>assistant",
-            "You write.\n\nDemos. Write one.<|start|>assistant<|channel|>final<|message|>text:",
-        ),
-    ],
-)
-def test_a_chat_template_may_take_no_system_message_and_begin_with_thinking(template, wanted):
-    tokenizer = byte_level()
-    tokenizer.chat_template = template.replace("messages[1]", "messages[-1]")
-    request = Request("You write.", "Demos. ", "Write one.", "text:")
-    assert tokenizer.decode(encode(request, tokenizer, "auto")) == wanted
-
-
-def test_no_chat_template_or_one_that_refuses_everything_is_one_line():
-    tokenizer, request = byte_level(), Request("You write.", "Demos. ", "Write one.", "text:")
-    with pytest.raises(ConfigError, match=r"init_args\.form: got 'chat'.*no chat template"):
-        encode(request, tokenizer, "chat")
-    tokenizer.chat_template = "{{ raise_exception('no\nmessages') }}"
-    with pytest.raises(GoldError, match=r"no messages.*init_args\.form to completion") as e:
-        encode(request, tokenizer, "auto")
-    assert len(str(e.value).splitlines()) == 1
 
 
 def test_max_tokens_give_the_finish_length(folder):
