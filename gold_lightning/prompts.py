@@ -19,6 +19,7 @@ from gold_lightning.generators.base import Request
 from gold_lightning.parsing import clean_characters, is_refusal, read_reply
 from gold_lightning.parsing.blocks import find_sample, head, member
 from gold_lightning.parsing.framing import bare_value
+from gold_lightning.parsing.talk import is_placeholder, is_plan, is_talk
 from gold_lightning.task import Sample, Task
 
 __all__ = [
@@ -135,10 +136,22 @@ def read_sample(text: str, task: Task, answer: str = "") -> tuple[dict[str, str]
         return {}, reply.reason
     values = parse(reply.text, task, answer)
     damaged = False
+    described = {f.name: f.description for f in (*task.fields, task.target)}
     for name, value in values.items():
         seen, lost = clean_characters(value)
-        values[name] = bare_value(seen, name, [_value(demo, name) for demo in task.demos])
+        demos = [_value(demo, name) for demo in task.demos]
+        values[name] = bare_value(seen, name, demos)
         damaged |= lost
+        if task.labels and name == task.target.name:
+            continue
+        spoken = [value for value in (values[name], reply.text) if value]
+        if any(is_plan(value, names) for value in spoken) and not any(is_plan(demo, names) for demo in demos):
+            return values, "only_thinking"
+        if any(is_talk(value, names) for value in spoken) and not any(is_talk(demo, names) for demo in demos):
+            return {}, ""
+        unfilled = is_placeholder(values[name], names) or values[name].casefold() == described[name].casefold()
+        if unfilled and not any(is_placeholder(demo, names) for demo in demos):
+            values[name] = ""
     written = [reply.text, *(value for name, value in values.items() if name != task.target.name or not task.labels)]
     if any(is_refusal(value) for value in written) and not _allows_refusals(task):
         return values, "refusal"

@@ -9,7 +9,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from gold_lightning.parsing.framing import after_announcement, announces, bare_text
+from gold_lightning.parsing.framing import (
+    after_announcement,
+    announces,
+    bare_text,
+    is_title,
+    without_heading,
+    without_role,
+)
+from gold_lightning.parsing.notations import as_lines, name_pattern
+from gold_lightning.parsing.talk import is_plan, is_talk
 
 __all__ = ["Found", "find_sample", "head", "heads", "is_object", "member", "without_beginning"]
 
@@ -17,7 +26,9 @@ _COLON = "[:：﹕︰]"
 _HAS_COLON = re.compile(_COLON).search
 _OPENING, _CLOSING = "[*_`\"'“‘«「\\[]", "[*_`\"'”’»」\\]]"
 _MARKER = r"(?:[-*•‣▪+]|\(?\d{1,3}[.)])"
-_KIND = r"(?:(?:the|new|sample|example|generated|final|customer|user)\s)?"  # what models put before a name
+# What models put before a name, and behind it.
+_KIND = r"(?:(?:the\s)?(?:new|sample|example|generated|final|customer|user)\s|the\s)?"
+_NUMBER = r"(?:\s(?:#?\d{1,2}|text|\([^()\n]{1,40}\)))?"
 _MOST_OBJECTS = 20  # braces that are tried as the beginning of an object
 _DEPTH = 3  # of mappings and lists around a sample
 
@@ -50,18 +61,11 @@ def _key(name: str) -> str:
 
 
 @functools.lru_cache(maxsize=256)
-def _known(names: tuple[str, ...]) -> str:
-    """A pattern of the names, with spaces or hyphens for their underscores."""
-    longest_first = sorted(names, key=len, reverse=True)
-    return "|".join(r"[_ -]".join(map(re.escape, name.split("_"))) for name in longest_first) or r"(?!)"
-
-
-@functools.lru_cache(maxsize=256)
 def _forms(names: tuple[str, ...]) -> tuple[dict[str, str], re.Pattern[str], re.Pattern[str]]:
     """Names by what they are compared by, and patterns of a line with a name and of a heading without a colon."""
-    known = _known(names)
+    known = name_pattern(names)
     before = rf"(?:>\s*)?(?:{_MARKER}\s*)?(?:#{{1,6}}\s*)?{_OPENING}{{0,4}}"
-    line = before + rf"{_KIND}({known}){_CLOSING}{{0,4}}\s*{_COLON}[*_`]{{0,3}}(.*)"
+    line = before + rf"{_KIND}({known}){_NUMBER}{_CLOSING}{{0,4}}\s*{_COLON}[*_`]{{0,3}}(.*)"
     alone = rf"(?:#{{1,6}}\s*[*_`]{{0,3}}{_KIND}({known})[*_`]{{0,3}}|\*\*{_KIND}({known})\*\*)\s*"
     own = {_key(name): name for name in names}
     return own, re.compile(line, re.IGNORECASE | re.DOTALL), re.compile(alone, re.IGNORECASE)
@@ -75,6 +79,8 @@ def head(line: str, names: Sequence[str]) -> tuple[str, str] | None:
     own, form, alone = _forms(tuple(names))
     if match := form.fullmatch(line):
         name, rest = match[1], match[2]
+        if line[:4].casefold() == "the " and rest.strip() and match.start(1) == 4:
+            return None  # a sentence: "The message: do not wait."
         if line[0] in '"“' and rest.rstrip().endswith(('",', "”,")):  # a member of an object that lost its braces
             rest = rest.rstrip()[:-1]
     elif match := alone.fullmatch(line):
@@ -140,12 +146,18 @@ def find_sample(text: str, names: Sequence[str], answer: str = "", *, fresh: boo
     """
     names = tuple(names)
     fresh = fresh or not answer
-    text = _untagged(text, names)
+    opened = [*heads(answer, names).values()]
+    text = _unboxed(as_lines(text, names, (opened or [""])[-1], prompt), prompt)
+
+    def named(line: str) -> bool:
+        return head(line, names) is not None
+
+    if (inside := without_role(text, prompt, named)) and named(inside.split("\n", 1)[0]):
+        text = inside
     placed = heads(text, names)
     first = min(placed, default=len(text))
     if found := _object(text, first, names, fresh):
         return found
-    opened = [*heads(answer, names).values()]
     begun = set(opened) or set(names)
     start = next((at for at, name in placed.items() if name in begun), None)
     if start is not None:
@@ -155,7 +167,9 @@ def find_sample(text: str, names: Sequence[str], answer: str = "", *, fresh: boo
             start, whole_before = first, False
         elif opened and opened[-1] not in {name for at, name in placed.items() if at >= start}:
             whole_before = True  # lines behind a text that was written without its name
-        if not whole_before and (fresh or announces(text[:start])):
+        if not whole_before and (
+            fresh or announces(text[:start]) or _begins_anew(text, placed, start, answer, names, prompt)
+        ):
             block = _block(text[start:], text[:start])
             if (rest := _behind_label(block.text, answer, names)) is None:
                 return block
@@ -163,15 +177,62 @@ def find_sample(text: str, names: Sequence[str], answer: str = "", *, fresh: boo
     if "```" in prompt:
         return Found(text)
 
-    def named(line: str) -> bool:
-        return head(line, names) is not None
-
-    marked = re.search(rf"^(?:{_known(names)}): *{_MARKER}[ \t]", prompt, re.MULTILINE)
+    marked = re.search(rf"^(?:{name_pattern(names)}): *{_MARKER}[ \t]", prompt, re.MULTILINE)
     rest, ended = bare_text(text, named, keep_marker=marked is not None)
     rest = _without_label(rest, answer, names)
+    if (alone := without_role(rest, prompt, named)) is None:
+        return Found(text, "preamble")
+    rest = without_heading(alone)
+    if "\n" not in text.strip() and is_title(rest):
+        return Found(text, "preamble")
     if not rest.strip() and text.strip() and after_announcement(text, named) is not None:
         return Found(text, "preamble")
     return Found(rest, ended=ended)
+
+
+def _begins_anew(
+    text: str, placed: Mapping[int, str], start: int, answer: str, names: Sequence[str], prompt: str
+) -> bool:
+    """Whether a sample begins anew at a line, behind a text that may have gone on from the answer.
+
+    What stands before is a plan, or a paragraph of its own; then all lines from the answer's last one must come again.
+    Lines of another label behind a text are the next sample.
+    """
+    before = text[:start].rstrip()
+    planned = is_plan(before, names) or is_talk(before, names)
+    one_line = "\\n" not in prompt  # as the task's own texts are
+    if not (planned or one_line or re.search(r"\n[ \t]*\n[\s`#*>-]*\Z", text[max(0, start - 80) : start])):
+        return False
+    opened = heads(answer, names)
+    last = [*opened.values()][-1:] or [*names][:1]
+    again = [name for at, name in placed.items() if at >= start]
+    if not set(names[names.index(last[0]) :]) <= set(again):
+        return False
+    at = next(at for at, name in placed.items() if at >= start)
+    for place, name in opened.items():
+        if planned or name != placed[at] or name == last[0]:
+            continue
+        told, asked = (head(part.split("\n", 1)[0], names) for part in (text[at:], answer[place:]))
+        bare = [one[1].strip(" *_`\"'.").casefold() for one in (told, asked) if one]
+        return bare[0] == bare[-1]
+    return True
+
+
+def _unboxed(text: str, prompt: str) -> str:
+    """What stands in LaTeX's box, in which some models put whatever answers."""
+    begin = text.rfind("\\boxed{")
+    if begin < 0 or "\\boxed" in prompt:
+        return text
+    depth, inside = 0, begin + len("\\boxed{")
+    for mark in re.finditer(r"(?<!\\)[{}]", text[inside:]):
+        depth += 1 if mark[0] == "{" else -1
+        if depth < 0:
+            inner = text[inside : inside + mark.start()].strip()
+            if words := re.fullmatch(r"\\(?:text|mbox|textbf|mathrm)\{(.*)\}", inner, re.DOTALL):
+                inner = words[1]
+            named = re.match(r"[ \t]*[\w -]{1,40}:[ \t]*(?=\\boxed)", text[text.rfind("\n", 0, begin) + 1 : inside])
+            return (named[0] if named else "") + re.sub(r"\\([%$&#_{} ])", r"\1", inner)
+    return text
 
 
 def _behind_label(text: str, answer: str, names: Sequence[str]) -> str | None:
@@ -190,7 +251,10 @@ def _without_label(text: str, answer: str, names: Sequence[str]) -> str:
     for line in answer.split("\n"):
         found = head(line, names)
         if found and (label := re.escape(found[1].strip())):
-            form = rf"\s*(?:[*_]{{0,2}}{label}[*_]{{0,2}}{_COLON}[*_]{{0,2}}|\[{label}\]:?|\({label}\):?)\s+(?=\S)"
+            plain = rf"[*_]{{0,2}}{label}(?:\s(?:{name_pattern(names)}))?[*_]{{0,2}}{_COLON}[*_]{{0,2}}\s+"
+            form = (
+                rf"\s*(?:{plain}|\[{label}\]:?\s+|\({label}\):?\s+|{label}[ \t]*[|\t][ \t]*|{label},[ \t]*(?=\"))(?=\S)"
+            )
             if match := re.match(form, text, re.IGNORECASE):
                 return text[match.end() :]
     return text
@@ -203,31 +267,17 @@ def _block(text: str, before: str) -> Found:
     return Found(text[:end].rstrip() if end >= 0 else text, "block", ended=end >= 0)
 
 
-def _untagged(text: str, names: tuple[str, ...]) -> str:
-    """Lines in place of tags that are called as fields are: ``<message>..</message>``."""
-    known = _known(names)
-    begin = re.search(rf"^[ \t]*(?:<[\w.-]+>\s*)?(?=<(?:{known})>)", text, re.IGNORECASE | re.MULTILINE)
-    if begin is None:
-        return text
-
-    def line(match: re.Match[str]) -> str:
-        value = " ".join(part.strip() for part in match[2].split("\n") if part.strip())
-        return f"{match[1]}: {value}\n"
-
-    tag = rf"<({known})>(.*?)(?:</(?:{known})[ \t]*>|\Z)\s*(?:</[\w.-]+>)?\s*"
-    return text[: begin.start()] + re.sub(tag, line, text[begin.end() :], flags=re.IGNORECASE | re.DOTALL)
-
-
 def _object(text: str, first: int, names: tuple[str, ...], anywhere: bool) -> Found | None:
     """The JSON object that holds a sample, if it begins before the first line with a name."""
-    known = _known(names)
+    known = name_pattern(names)
     named = re.compile(
         rf"\{{\s*(?:[\"“](?:{known})[\"”]|['‘](?:{known})['’]\s*{_COLON}|(?:{known})\s*:\s)", re.IGNORECASE
     )
     begin = len(text) - len(text.lstrip(" \t\r\n["))
     at = text.find("{", 0, first)
     for _ in range(_MOST_OBJECTS):
-        if at < 0 or not (at == begin or anywhere or announces(text[:at].rstrip(" \t\r\n["))):
+        before = text[:at].rstrip(" \t\r\n[") if at >= 0 else ""
+        if at < 0 or not (at == begin or anywhere or announces(before) or is_plan(before, names)):
             return None
         try:
             value, end = json.JSONDecoder(strict=False).raw_decode(text, at)

@@ -9,6 +9,9 @@ from __future__ import annotations
 
 import re
 
+from gold_lightning.parsing.declining_elsewhere import REFUSAL
+from gold_lightning.parsing.patterns import spaced
+
 __all__ = ["is_refusal"]
 
 _BEGIN = 800  # characters that are looked at
@@ -17,18 +20,13 @@ _CONTRACTIONS = (
     (r"\bi'm\b|\bim(?= (?:sorry|afraid|unable|not|an ai))", "i am"),
     (r"\bcan't\b|\bcan not\b|\bcant\b", "cannot"),
     (r"\bwon't\b", "will not"),
-    (r"\b(could|would|do)n't\b", r"\1 not"),
+    (r"\b(could|would|do|does|is|was)n't\b", r"\1 not"),
     (r"\bi'd\b", "i would"),
-    (r"\bit's\b", "it is"),
+    (r"\b(it|that)'s\b", r"\1 is"),
 )
 
 
-def _spaced(pattern: str) -> re.Pattern[str]:
-    """A pattern over several lines, in which a space stands for itself and line breaks for nothing."""
-    return re.compile("".join(line.strip("\n\t") for line in re.sub(r"\n +", "\n", pattern).split("\n")))
-
-
-_LEAD = _spaced(
+_LEAD = spaced(
     r"""(?:
     i am (?:(?:really|very|so|truly|terribly|deeply) )?sorry(?: to say that| for any [\w ]{1,30})?
     |(?:my )?(?:sincere )?apolog(?:ies|y)|sorry|unfortunately|regrettably|i am afraid(?: that)?
@@ -37,10 +35,11 @@ _LEAD = _spaced(
     |no|however|but|hi|hello|hey(?: there)?|well|oh|hmm
     )\b[ ,.!;:–—-]*"""
 )
-_CANNOT = _spaced(
+_CANNOT = spaced(
     r"""i (?:(?:really|just|simply|also|still|respectfully) )?(?:
-    cannot|could not|will not|would not|am (?:not |un)able to|do not (?:feel comfortable|have the ability to)
-    |am not comfortable
+    cannot|could not|will not|would not|am (?:really |just |simply )?(?:not |un)able to
+    |do not (?:feel comfortable|have the ability to)
+    |am not comfortable(?: with)?|do not|am not supposed to|(?:would )?(?:rather|prefer) not(?: to)?|choose not to
     |(?:must |have to )?decline to|refuse to|am not (?:allowed|permitted|programmed|designed|going) to
     )(?: (?:and|or) (?:will not|cannot))?(?: be able to)?
     (?:,? (?:in good (?:conscience|faith)|directly|ethically|knowingly|legally),?)?"""
@@ -65,16 +64,18 @@ _WRITE = (
 _END = r"(?=[ \"'”]*(?:[.!?;:,]|$)| (?:but|as|because|since|due)\b)"
 _ARTICLES = r"(?:(?:any|an?|the|some|new|you with|more|you|for you) )*"
 _KINDS = r"(?:kind|type|sort|form)s? of "
-_ACTS = _spaced(
+_ACTS = spaced(
     rf""" (?:
     (?:assist|help|aid)(?:ing)?(?: you)? (?:with|in|on) (?:
-    (?:this|that|these|those|it|that one){_END}
+    (?:this|that|these|those|it|(?:that|this) one){_END}
     |(?:this|that|your|these|those|such|such an?|the) (?:\w+ ){{0,2}}?(?:requests?|prompts?)\b
     |(?:this|that|such|these|those) {_KINDS}|such\b|any (?:requests?|content)|anything (?:that|like|of)
     |(?:the |any )?{_WRITE}\b|requests?\b|{_BAD}\b)
     |assist(?:ing)?(?: you)?{_END}
     |(?:help|assist)(?: you)?(?: to)? {_WRITE} (?:this|that|such)\b
     |continue (?:with )?(?:this|the) (?:conversation|discussion)\b
+    |(?:respond to|discuss|talk about|engage with) (?:this|that|such|these|those|it)(?: (?:kind|type|sort)s? of)?
+    (?: (?:topics?|subjects?|matters?|things?|requests?|content))?{_END}
     |(?:fulfill?|comply with|satisfy|accommodate|honou?r|carry out|respond to|complete|do|grant|meet|answer|follow
     |execute|perform|engage (?:in|with)|fulfilling|complying with|process) (?:
     (?:this|that|these|those|such an?|such)(?: specific| particular)?
@@ -93,7 +94,7 @@ _ACTS = _spaced(
     |{_ARTICLES}(?:[\w-]+ ){{0,2}}?{_BAD}\b)
     )"""
 )
-_IS_MODEL = _spaced(
+_IS_MODEL = spaced(
     rf"""as (?:just |only |merely )?an? (?:\w+ )?{_MODEL}\b
     (?: (?:developed|created|trained|made|built|designed) [^,.]{{1,60}})?
     (?:,[^.!?]{{0,80}}?)? (?:i|my|it)\b
@@ -101,42 +102,49 @@ _IS_MODEL = _spaced(
     | and (?:i|do|can|am|cannot)\b| so\b| that\b| without\b| ?[,.;!]|$)
     |i am (?:programmed|designed) to (?:be|follow|avoid|provide|promote|refuse|prioriti[sz]e)\b"""
 )
-_DECLINES = _spaced(
+_DECLINES = spaced(
     r"""i (?:must|have to|need to|will have to) (?:respectfully |politely )?decline
     (?: (?:this|that|your|the) (?:request|prompt|task)\b| to (?:generate|create|write|produce|fulfill?|assist)\b)
     |it is (?:not (?:appropriate|ethical|right)|inappropriate|unethical) (?:for me )?to
     (?: generate| create| write| produce| provide)(?: content| such| this| that)\b
-    |(?:this|that|your|the) request (?:violates|goes against|is against|asks (?:me )?(?:for|to))\b"""
+    |it would (?:not be (?:appropriate|right|ethical)|be (?:inappropriate|wrong|unethical)) for me to\b
+    |i (?:must|have to|will have to)(?: respectfully| politely)? decline[.!]*\Z
+    |(?:that|this|it|(?:that|this|your|the) (?:request|prompt|topic)) is not something (?:that )?i
+    \ (?:can|could|will|am (?:able|willing|comfortable|allowed) to) (?:do|(?:help|assist)(?: you)?(?: with)?|write
+    |create|generate|provide|produce|fulfill?|discuss|talk about|comply with|engage (?:in|with)|answer|support)
+    (?: (?:for|with) you)?(?=[.!;,]|\Z| as an?\b| because\b)
+    |(?:this|that|your|the) request (?:violates|goes against|is against|asks (?:me )?(?:for|to))\b
+    |my (?:(?:content|usage|safety|ethical|core) )?(?:guidelines|programming|principles|content policy
+    |(?:safety|usage) polic(?:y|ies)) (?:do(?:es)? not|will not|cannot|prevents?|prohibits?|forbids?)
+    \ (?:allow|permit|let|this|that|such|me\b|(?:writ|creat|generat)ing)
+    |(?:this|that|your|the) (?:content|prompt|request|conversation|input|material|output|response)
+    (?: (?:may|might|could|would|appears? to|seems? to|likely))?
+    \ (?:violates?|goes? against|breach(?:es)?|conflicts? with) (?:our|my|openai's|the|content|usage|safety)
+    \ [^.!?]{0,40}\b(?:polic(?:y|ies)|guidelines|standards|terms)
+    |(?:that|this|it|(?:creating|writing|generating|producing|providing)\b[^.!?]{0,60}?)
+    \ (?:goes against|is against|violates|would violate|conflicts with) (?:my|our|openai's|anthropic's|google's|meta's)
+    \ (?:\w+ ){0,2}(?:guidelines|programming|polic(?:y|ies)|principles|ethics)
+    |(?:your|the|this) (?:request|prompt|message|response|output|content|input) (?:was|has been|is)
+    \ (?:flagged|filtered|blocked|rejected|withheld) [^.!?]{0,80}
+    \b(?:polic(?:y|ies)|safety|filter|moderation|guidelines)
+    |(?:content|response|output|prompt|message|request) (?:was )?(?:blocked|filtered|withheld|flagged)
+    (?:[.!]*\Z| (?:by|for|due to|because of) (?:the |our )?(?:safety|content|polic|filter|moderation|guidelines))
+    |request (?:denied|refused|rejected) [^.!?]{0,30}\b(?:safety|guidelines|polic(?:y|ies))
+    |let(?:'s| us) (?:talk about|discuss) something (?:else|different)[.!]*\Z
+    |let(?:'s| us) change the (?:topic|subject)[.!]*\Z
+    |i am not comfortable (?:with|doing|writing|discussing) (?:that|this|it)[.!]*\Z"""
 )
-_RULES = _spaced(
+_RULES = spaced(
     r"""\b(?:my|our|openai's|ethical|content|safety|usage) (?:\w+ ){0,2}
     (?:guidelines|programming|principles|polic(?:y|ies))\b
     |\bas an (?:ai|artificial intelligence)\b|\bi am (?:just |only )?an ai\b"""
 )
 _THAT_ALONE = re.compile(
-    r" (?:do|help|assist|continue|answer|comply|fulfill?)(?: (?:with that|that|this|you|it|here))*"
+    r" (?:do|help|assist|continue|answer|comply|fulfill?|write|generate|create|provide|discuss|respond(?: to)?"
+    r"|talk about)"
+    r"(?: (?:with|that|this|you|it|here|such a thing|one))*"
 )
-# Openings in other languages, each with what only a model is asked for.
-_OTHER_LANGUAGES = _spaced(
-    r"""(?:je suis (?:vraiment )?désolée?|désolée?|je m'excuse) ?,? ?(?:mais )?je ne (?:peux|suis)
-    [^.!?]{0,60}\b(?:demande|aider|générer|créer|contenu|requête)
-    |en tant que? (?:modèle de langage|assistant (?:virtuel|ia)|ia\b|intelligence artificielle)
-    |(?:es tut mir (?:sehr )?leid|tut mir leid|entschuldigung) ?,? ?(?:aber )?(?:ich kann|dabei kann ich|das kann ich)
-    [^.!?]{0,80}\b(?:anfrage|dabei|damit|behilflich|helfen|inhalte?)\b
-    |als (?:ki\b|künstliche intelligenz|(?:großes )?sprachmodell)
-    |lo siento ?,? ?(?:pero )?no puedo [^.!?]{0,40}
-    \b(?:solicitud|ayudarte|ayudarle|ayudar con|generar|contenido|petición)
-    |como (?:un |uma? )?(?:modelo de (?:lenguaje|linguagem)|inteligencia artificial|inteligência artificial)
-    |(?:desculpe?|sinto muito|lamento) ?,? ?(?:mas )?não posso [^.!?]{0,40}
-    \b(?:pedido|ajudar|gerar|conteúdo|solicitação)
-    |(?:mi dispiace|spiacente) ?,? ?(?:ma )?non posso [^.!?]{0,40}\b(?:richiesta|aiutarti|aiutarla|generare|contenut)
-    |(?:很|非常)?(?:抱歉|对不起)[，,。]? ?但?是?我?(?:无法|不能)(?:协助|提供|满足|帮助|生成|完成|回答|创作|编写|处理)
-    |我(?:无法|不能)(?:协助|满足|生成|提供)[^。！？]{0,20}(?:请求|要求|内容)
-    |(?:作为|我是)(?:一个|一名)?(?:ai|人工智能|大?语言模型|大型语言模型)
-    |申し訳(?:ありません|ございません)(?:が|。)[、,]?[^。]{0,40}(?:お手伝い|お応え|お答え|対応|生成|作成|提供)[^。]{0,12}でき
-    |(?:извините|к сожалению|прошу прощения) ?,? ?(?:но )?я не могу [^.!?]{0,40}(?:запрос|помочь с|генерировать|контент)
-    |как (?:языковая модель|ии\b|искусственный интеллект)"""
-)
+_NAMES_IT = re.compile(r" (?:that|this)(?: one)?\Z")
 _SENTENCE = re.compile(r"[^.!?。！？]*")
 _MARKS = " \"'“”„«»「」*_>()[]-"
 
@@ -152,7 +160,7 @@ def is_refusal(text: str) -> bool:
     plain = " ".join(text[:_BEGIN].translate(_APOSTROPHES).lower().split()).strip(_MARKS)
     for form, whole in _CONTRACTIONS:
         plain = re.sub(form, whole, plain)
-    if _OTHER_LANGUAGES.match(plain):
+    if REFUSAL.match(plain):
         return True
     leads = 0
     while leads < 4 and (lead := _LEAD.match(plain)):
@@ -163,7 +171,7 @@ def is_refusal(text: str) -> bool:
         return False
     sentence = _SENTENCE.match(plain)
     first = sentence[0] if sentence else plain
-    alone = leads > 0 and not plain[len(first) :].strip(" .!?")
+    alone = not plain[len(first) :].strip(" .!?") and (leads > 0 or _NAMES_IT.search(first))
     return bool(
         _ACTS.match(plain, cannot.end())
         or _RULES.search(first)

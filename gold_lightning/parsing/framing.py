@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 
-__all__ = ["after_announcement", "announces", "bare_text", "bare_value"]
+__all__ = ["after_announcement", "announces", "bare_text", "bare_value", "is_title", "without_heading", "without_role"]
 
 _ENDS_OPEN = (":", "：", "﹕")
+_LONGEST_TITLE = 60  # characters
 _LONGEST = 400  # characters of an announcement without a colon
 _YES = r"(?:sure(?: thing)?|certainly|of course|absolutely|okay|ok|alright|all right|great|gladly|no problem|got it)"
 _HELP = r"(?:i(?:'d|’d| would) be (?:happy|glad) to (?:help|assist|do (?:so|that))(?: with that)?)"
@@ -25,8 +26,32 @@ _ON_ONE_LINE = re.compile(
     rf"|{_SHOW}(?: an?| one| the| your)? (?:new |another |realistic |fresh |generated )*(?:sample|example)\b"
     r"[^:：\n]{0,80}|[*_]{0,2}(?:new |generated )?(?:sample|example|output|response|answer)(?: (?:no\. ?|#)?\d{1,3})?"
     r"(?: \([^)\n]{0,60}\))?)"
-    r"[:：﹕][*_]{0,2}[ \t]*(?=\S)",
+    r"[:：﹕][*_]{0,2}+[ \t]*(?=\S)",
     re.IGNORECASE,
+)
+# What a text may begin with too: "Result: the lamp is broken." So a new sentence must follow.
+_CALLED = (
+    r"(?:(?:the )?(?:final |generated |new |model )?(?:sample|example|output|response|answer|result|reply|completion)"
+    r"|(?:final|generated|new) text|text|the answer is)"
+)
+_BEGINS_SENTENCE = r"(?=[\"“‘«'*_]{0,2}(?-i:[^\W\d_a-z]))"
+_CALLED_ON_ONE_LINE = re.compile(
+    rf"(?:#{{1,6}} *)?[*_]{{0,2}}{_CALLED}[*_]{{0,2}}(?:[:：﹕]| [-–—])[*_]{{0,2}}[ \t]*{_BEGINS_SENTENCE}",
+    re.IGNORECASE,
+)
+_CALLED_ABOVE = re.compile(rf"[*_]{{0,2}}{_CALLED}(?: #?\d{{1,3}})?[*_]{{0,2}}[:：﹕][*_]{{0,2}}[ \t]*", re.IGNORECASE)
+_SPEAKER = (
+    r"(?:assistant|user|customer|client|human|ai|bot|chatbot|chatgpt|gpt|claude|gemini|llama|qwen|mistral|model|speaker"
+    r"|sender|agent|kunde|kundin|nutzer|benutzer|assistent|cliente|client|utilisateur|usuario|asistente|utente|usuário"
+    r"|用户|助手|客户|顾客|ユーザー|アシスタント|お客様|q|a)"
+)
+_ROLE = re.compile(
+    rf"\s*+(?:#{{1,6}} *)?(?:[*_]{{0,2}}\[?{_SPEAKER}\]?[*_]{{0,2}}[:：﹕][*_]{{0,2}}|\[{_SPEAKER}\])\s*",
+    re.IGNORECASE,
+)
+_SENTENCE = re.compile(_BEGINS_SENTENCE, re.IGNORECASE)
+_TURN = re.compile(
+    rf"(?:^|(?<=[\s.!?。！？]))(?:#{{1,6}} *)?[*_\[]{{0,3}}{_SPEAKER}[*_\]]{{0,3}}[:：﹕]", re.IGNORECASE | re.MULTILINE
 )
 _WORDS_OF_TITLES = r"(?:new |generated |final )?(?:sample|example|output|answer|response|result|text|message)s?"
 _TITLE = re.compile(
@@ -86,13 +111,50 @@ def after_announcement(text: str, named: Callable[[str], bool]) -> str | None:
     line, end, rest = begun.partition("\n")
     if end and named(rest.lstrip().split("\n", 1)[0]):
         return None
-    if _TITLE.fullmatch(line) and end:
+    if end and (_TITLE.fullmatch(line) or _CALLED_ABOVE.fullmatch(line)):
         return rest.lstrip()
     if line.rstrip("*_ \t\r").endswith(_ENDS_OPEN) and len(line) < _LONGEST and _OPENING.match(line):
         return rest.lstrip()
-    if match := _ON_ONE_LINE.match(begun):
+    if match := _ON_ONE_LINE.match(begun) or _CALLED_ON_ONE_LINE.match(begun):
         return begun[match.end() :]
     return None
+
+
+def is_title(line: str) -> bool:
+    """Whether a line is what stands over a text, and none itself: ``Output:``, ``### Assistant``."""
+    plain = line.strip()
+    over = re.fullmatch(
+        rf"[#*_ ]*(?:{_CALLED}|{_SPEAKER}|thinking|reasoning|analysis)[*_ ]*", plain.rstrip(":："), re.IGNORECASE
+    )
+    if plain.startswith(("#", "**")) or plain.endswith(_ENDS_OPEN):
+        return bool(over) or (len(plain) < _LONGEST_TITLE and plain.rstrip("*_").endswith(_ENDS_OPEN))
+    return False
+
+
+def without_heading(text: str) -> str:
+    """A text of one line without the marks of a heading."""
+    begun = text.strip()
+    marks = re.match(r"#{1,6}[ \t]+(?=\S)", begun)
+    return begun[marks.end() :] if marks and "\n" not in begun else text
+
+
+def without_role(text: str, prompt: str, named: Callable[[str], bool]) -> str | None:
+    """A text without the role that it begins with, ``User: ..``; ``None`` if others speak below.
+
+    A dialogue on one line stays as it is, and so does any if the task's own texts have roles.
+    """
+    role = _ROLE.match(text)
+    if role is None or _TURN.search(prompt.casefold()):
+        return text
+    rest = text[role.end() :]
+    if named(rest.split("\n", 1)[0]):
+        return rest
+    if not _SENTENCE.match(rest):  # "User: admin is locked."
+        return text
+    turn = _TURN.search(rest)
+    if turn is None:
+        return rest
+    return text if "\n" not in rest[: turn.start()] else None
 
 
 def bare_text(text: str, named: Callable[[str], bool], *, keep_marker: bool = False) -> tuple[str, bool]:
@@ -180,7 +242,7 @@ def bare_value(value: str, name: str, demos: Sequence[str] = ()) -> str:
 def _inside_tag(value: str, name: str) -> str | None:
     tag = re.escape(name)
     match = re.fullmatch(rf"<{tag}>(.*?)(?:</{tag}>)?", value, re.IGNORECASE | re.DOTALL)
-    if match is None and (closed := re.fullmatch(rf"([^<]*)</{tag}>", value, re.IGNORECASE)):
+    if match is None and (closed := re.fullmatch(rf"([^<]*)(?:</{tag}>|\[/{tag}\])", value, re.IGNORECASE)):
         return closed[1]  # the opening one stood before the line's name
     return match[1] if match else None
 

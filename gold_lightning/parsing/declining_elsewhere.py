@@ -1,0 +1,109 @@
+"""Refusals of models in other languages than English: each is what only a model is asked for, or a whole short text."""
+
+from __future__ import annotations
+
+from gold_lightning.parsing.patterns import spaced
+
+__all__ = ["REFUSAL"]
+
+_END = r"[.!]*\Z"
+_GERMAN = rf"""
+    (?:(?:es tut mir (?:sehr |wirklich )?leid|tut mir (?:sehr )?leid|entschuldigung|entschuldige|sorry|leider|nein)
+    [,.!]* ?(?:aber )?(?:leider )?)?(?:
+    (?:(?:ich kann|(?:das|dies|dabei|damit|hierbei|da) kann ich|kann ich)(?: (?:dir|ihnen|euch|dabei|damit|hierbei|hier
+    |das|dies|so etwas|leider|aber|mit|bei|dieser|anfrage|diese|frage))* nicht (?:weiter)?
+    (?:helfen|behilflich sein|unterstützen|tun|machen|schreiben|beantworten){_END})
+    |ich (?:kann|darf|werde) (?:leider )?(?:diese[rn]?|ihre[rn]?|deine[rn]?) (?:anfrage|bitte|aufforderung)
+    (?: leider)? nicht (?:erfüllen|nachkommen|beantworten|unterstützen|ausführen)
+    |ich (?:kann|darf|werde) (?:leider )?(?:keine )?(?:solche|derartige|diese art von|dieser art)(?: \w+){{0,2}}?
+    \ (?:inhalte?n?|texte?n?|nachrichten|aussagen)(?: leider)?(?: nicht)?
+    \ (?:erstellen|schreiben|generieren|erzeugen|verfassen|bereitstellen)
+    |(?:ich kann|das kann ich)[^.!?]{{0,60}}\b(?:bei|mit) (?:dieser|ihrer|deiner) anfrage\b[^.!?]{{0,20}}\bhelfen)
+    |(?:es tut mir (?:sehr )?leid|tut mir leid|entschuldigung) ?,? ?(?:aber )?(?:ich kann|dabei kann ich|das kann ich)
+    [^.!?]{{0,80}}\b(?:anfrage|behilflich|inhalte?)\b
+    |(?:es tut mir (?:sehr )?leid|tut mir leid|entschuldigung) ?,? ?(?:aber )?dabei kann ich[^.!?]{{0,40}}\bhelfen\b
+    |meine (?:\w*richtlinien|programmierung|grundsätze) (?:erlauben|gestatten|verbieten|lassen)\b
+    |(?:das|dies|diese anfrage|dieser inhalt) (?:verstößt|widerspricht|könnte)[^.!?]{{0,40}}
+    \b(?:meine[nr]?|unsere?[nr]?|die) (?:\w*richtlinien|programmierung)
+    |als (?:ki\b|künstliche intelligenz|(?:großes )?sprachmodell)"""
+_FRENCH = rf"""
+    (?:(?:je suis (?:vraiment |sincèrement )?désolée?|désolée?|je m'excuse|malheureusement|je regrette|non)[,.]* ?
+    (?:mais )?)?je ne (?:(?:peux|pourrais?|saurais) pas|suis (?:pas|malheureusement pas) en mesure de
+    |suis pas capable de)
+    \ (?:(?:vous |t'|te )?(?:aider|assister)(?: (?:avec|sur|pour|dans|à) (?:ça|cela|ceci|cette demande|ce sujet))?{_END}
+    |faire (?:ça|cela|ceci){_END}
+    |(?:répondre|donner suite|accéder) à (?:cette|votre) (?:demande|requête)
+    |(?:satisfaire|traiter|exécuter) (?:cette|votre) (?:demande|requête){_END}
+    |(?:générer|créer|écrire|produire|rédiger|fournir) (?:(?:ce|de|un|une|des)(?: type| genre| telle?s?)?(?: de)? )?
+    (?:contenus?|textes?|messages?) ?(?:{_END}|qui\b|de ce\b|aussi\b|offensant|haineux|inapproprié|nuisible)
+    |(?:générer|créer|écrire|produire|rédiger|fournir) (?:ce|de telles?|de tels|ce (?:type|genre) de)
+    \ (?:contenus?|textes?|messages?)\b)
+    |(?:je suis (?:vraiment )?désolée?|désolée?|je m'excuse) ?,? ?(?:mais )?je ne (?:peux|suis)
+    [^.!?]{{0,60}}\b(?:cette demande|votre demande|vous aider|générer|ce contenu|requête)
+    |(?:cette demande|ce contenu|cela) (?:va à l'encontre de|viole|enfreint|est contraire à|pourrait enfreindre)
+    \ (?:mes|nos|les)\b
+    |mes (?:directives|consignes|principes|règles) (?:ne )?(?:me |m')?(?:permettent|autorisent|interdisent)
+    |en tant que? (?:modèle de langage|assistant (?:virtuel|ia)|ia\b|intelligence artificielle)"""
+_SPANISH = rf"""
+    (?:(?:lo siento(?: mucho)?|lo lamento|lamentablemente|desafortunadamente|disculpa|perdón|no)[,.]* ?(?:pero )?)?
+    no (?:puedo|me es posible|soy capaz de) (?:
+    (?:ayudar|asistir)(?:te|le|os|lo|la)?(?: (?:con|en) (?:eso|esto|ello|es[ae] \w+|est[ae] \w+|lo que pides))?{_END}
+    |hacer (?:eso|esto){_END}
+    |(?:cumplir(?: con)?|atender|responder a|satisfacer|completar|procesar) (?:esa|esta|tu|su) (?:solicitud|petición)
+    |(?:generar|crear|escribir|producir|proporcionar)
+    \ (?:(?:es[aeo]|est[aeo]|tal|dicho) (?:tipo de )?(?:contenidos?|textos?|mensajes?)|contenidos? que)\b)
+    |lo siento ?,? ?(?:pero )?no puedo [^.!?]{{0,40}}
+    \b(?:esa solicitud|esta solicitud|tu solicitud|su solicitud|ayudarte|ayudarle|generar|contenido|petición)
+    |lamento no poder (?:ayudar|cumplir|hacer)
+    |mis (?:directrices|pautas|políticas|normas) no (?:me )?(?:lo )?permiten"""
+_PORTUGUESE = rf"""
+    (?:(?:desculpe?|sinto muito|lamento|infelizmente|não)[,.]* ?(?:mas )?)?
+    não (?:posso|consigo|sou capaz de) (?:
+    (?:te |lhe |o |a )?(?:ajudar|auxiliar|ajudá-l[oa])
+    (?: (?:com|em) (?:isso|isto|ess[ea] \w+|est[ea] \w+)| nisso)?{_END}
+    |fazer (?:isso|isto){_END}
+    |(?:atender|cumprir|responder|realizar)(?: a| com)? (?:ess[ea]|est[ea]|seu|sua) (?:pedido|solicitação)
+    |(?:criar|gerar|escrever|produzir|fornecer) (?:ess[ea]|est[ea]|tal) (?:tipo de )?(?:conteúdo|texto|mensagem)\b)
+    |(?:desculpe?|sinto muito|lamento) ?,? ?(?:mas )?não posso [^.!?]{{0,40}}
+    \b(?:esse pedido|este pedido|gerar|conteúdo|solicitação)
+    |minhas (?:diretrizes|políticas|regras) não (?:me )?permitem
+    |como (?:um |uma? )?(?:modelo de (?:lenguaje|linguagem)|inteligencia artificial|inteligência artificial)"""
+_ITALIAN = rf"""
+    (?:(?:mi dispiace(?: molto)?|spiacente|purtroppo|scusa|no)[,.]* ?(?:ma )?)?non (?:posso|sono in grado di) (?:
+    (?:aiutar(?:ti|la|vi|e)|assister(?:ti|la|vi))(?: (?:con|in) (?:questo|questa|ciò|quello|questa richiesta))?{_END}
+    |(?:farlo|fare (?:questo|ciò|quello)){_END}
+    |(?:soddisfare|esaudire|rispondere a|completare|evadere) (?:questa|la tua|la sua|tale) richiesta
+    |(?:generare|creare|scrivere|produrre|fornire) (?:quest[oi]|tal[ei]|quel)(?: tipo di)?
+    \ (?:contenut|test[oi]|messagg))
+    |(?:mi dispiace|spiacente) ?,? ?(?:ma )?non posso [^.!?]{{0,40}}
+    \b(?:questa richiesta|tua richiesta|sua richiesta|aiutarti|aiutarla|generare|contenut)
+    |le mie linee guida non (?:me )?(?:lo )?(?:permettono|consentono)"""
+_CHINESE = r"""
+    (?:(?:很|非常|十分)?(?:抱歉|对不起|不好意思|遗憾)[，,。！!]? ?(?:但是?)?)(?:
+    我?(?:无法|不能|不会|不便)(?:协助|满足|帮助?[你您]|生成|回答|创作|编写|继续|讨论|这样做|这么做|做到?这)
+    |我?(?:无法|不能)(?:提供|完成|处理|写|执行)[^。！？]{0,14}(?:请求|要求|内容|任务|问题|指令)
+    |(?:这个|该|此|这类|此类)(?:内容|请求|要求|话题|问题|类型)[^。！？]{0,4}我?(?:无法|不能|不便))
+    |我(?:无法|不能|不会)(?:协助|满足|生成|提供|帮助|完成|回答|写)[^。！？]{0,20}(?:请求|要求|内容|此类问题|这个问题)
+    |我(?:无法|不能)(?:帮助?|协助)[你您](?:完成|做|写)?(?:这|此|该)
+    |(?:您|你)的(?:请求|输入|提示|问题)(?:可能)?(?:违反|涉及|包含|不符合)[^。！？]{0,20}(?:政策|规定|准则|敏感|违规|不当)
+    |(?:该|此|这个|这些)(?:请求|内容|提示)(?:可能)?违反
+    |(?:作为|我是)(?:一个|一名)?(?:ai|人工智能|大?语言模型|大型语言模型)"""
+_CANNOT = r"(?:でき(?:ません|かね|ない|兼ね)|いたしかね|致しかね)"
+_JAPANESE = rf"""
+    (?:申し訳(?:ありません|ございません|ない(?:です)?)|すみません|ごめんなさい|恐れ入ります|残念)
+    (?:が|ながら)?[、,。]? ?(?:
+    [^。]{{0,40}}(?:お手伝い|お応え|お答え|生成|作成)[^。]{{0,12}}{_CANNOT}
+    |[^。]{{0,20}}(?:ご要望|ご依頼|リクエスト|ご質問|そのような|そういった)[^。]{{0,20}}{_CANNOT}
+    |(?:それ|これ|その件)(?:は|について(?:は)?)(?:お話し)?{_CANNOT})
+    |(?:そのような|このような|その種の|こうした)(?:内容|コンテンツ|文章|テキスト|リクエスト|ご要望)[^。]{{0,12}}{_CANNOT}
+    |(?:ご要望|ご依頼|リクエスト|ご質問)には?お(?:応え|答え)(?:する)?(?:ことは)?{_CANNOT}
+    |(?:その|この)?(?:件|内容)?(?:については)?お手伝い(?:する)?(?:ことは|は)?{_CANNOT}
+    |(?:私は)?(?:ai|人工知能|言語モデル)(?:なので|ですので|として)"""
+_RUSSIAN = r"""
+    (?:извините|к сожалению|прошу прощения) ?,? ?(?:но )?я не могу [^.!?]{0,40}(?:запрос|помочь с|генерировать|контент)
+    |как (?:языковая модель|ии\b|искусственный интеллект)"""
+
+REFUSAL = spaced(
+    "|".join(f"(?:{p})" for p in (_GERMAN, _FRENCH, _SPANISH, _PORTUGUESE, _ITALIAN, _CHINESE, _JAPANESE, _RUSSIAN))
+)
+"""Matches the beginning of a text in lower case, with straight apostrophes and single spaces."""

@@ -1,0 +1,148 @@
+"""Other notations of a sample, written as lines ``name: value``: YAML's blocks, tables, CSV, equals signs, tags."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Sequence
+
+__all__ = ["as_lines", "name_pattern"]
+
+_RULE = re.compile(r"^(?=[^\n]*\|)(?=[^\n]*-)[ \t:|-]+$", re.MULTILINE)  # between a table's head and its rows
+_MARKS = " \t\r\n*_`\"'“”"
+_SIGN = r"(?:[-=]>|[→=;|]|[-–—](?=[ \t]))"
+
+
+def name_pattern(names: Sequence[str]) -> str:
+    """A pattern of the names, with spaces or hyphens for their underscores."""
+    longest_first = sorted(names, key=len, reverse=True)
+    return "|".join(r"[_ -]".join(map(re.escape, name.split("_"))) for name in longest_first) or r"(?!)"
+
+
+def as_lines(text: str, names: Sequence[str], opened: str = "", prompt: str = "") -> str:
+    """A reply with lines ``name: value`` in place of other notations of a sample; without any it stays as it is.
+
+    Args:
+        text: The reply.
+        names: Names of all lines.
+        opened: The name after which the model goes on; "" if it begins anew.
+        prompt: What the model read. A notation that stands behind a name there is the task's own text.
+    """
+    if not names:
+        return text
+    known = name_pattern(names)
+    if opened:
+        text = re.sub(r"\A[ \t]*+(?=[|>][+-]?\d?[ \t]*\n)", f"{opened}: ", text)
+    if re.search(known, text, re.IGNORECASE) is None:
+        return text
+    text = _without_tags(text, known)
+    text = _without_blocks(text, known)
+    text = _without_table(text, known)
+    text = _without_csv(text, known)
+    return _without_signs(text, known, prompt)
+
+
+def _without_tags(text: str, known: str) -> str:
+    """Lines in place of tags that are called as fields are: ``<message>..</message>``, ``[message]..[/message]``."""
+
+    def line(match: re.Match[str]) -> str:
+        value = " ".join(part.strip() for part in match[2].split("\n") if part.strip())
+        return f"{match[1]}: {value}\n" if value else match[0]
+
+    bracketed = rf"\s*+[\[(]({known})[\])][ \t]*(?=\S)(.*?)(?:\[/(?:{known})\]|\n|\Z)"
+    if match := re.match(bracketed, text, re.IGNORECASE | re.DOTALL):
+        return line(match) + text[match.end() :]
+    begin = re.search(rf"^[ \t]*(?:<[\w.-]+>\s*)?(?=<(?:{known})>)", text, re.IGNORECASE | re.MULTILINE)
+    if begin is None:
+        return text
+    tag = rf"<({known})>(.*?)(?:</(?:{known})[ \t]*>|\Z)\s*(?:</[\w.-]+>)?\s*"
+    return text[: begin.start()] + re.sub(tag, line, text[begin.end() :], flags=re.IGNORECASE | re.DOTALL)
+
+
+def _without_blocks(text: str, known: str) -> str:
+    """YAML's blocks, ``message: |`` with lines below, on one line each."""
+    begin = rf"^(?P<begin>[ \t]{{0,8}}(?:- )?[\"']?(?:{known})[\"']?: {{0,4}})[|>][+-]?\d?[ \t]{{0,4}}\n"
+    inside = r"(?P<inside>(?:[ \t][^\n]*+(?:\n|\Z)|\n)++)"
+
+    def line(match: re.Match[str]) -> str:
+        inside = " ".join(part.strip() for part in match["inside"].split("\n") if part.strip())
+        return f"{match['begin']}{inside}\n" if inside else match[0]
+
+    return re.sub(begin + inside, line, text, flags=re.IGNORECASE | re.MULTILINE)
+
+
+def _named(cells: Sequence[str], known: str) -> list[str]:
+    """Names in the head of a table; none if a cell is no name."""
+    bare = [cell.strip(_MARKS) for cell in cells]
+    return bare if bare and all(re.fullmatch(known, cell, re.IGNORECASE) for cell in bare) else []
+
+
+def _cells(row: str) -> list[str]:
+    return [cell.strip().replace(r"\|", "|") for cell in re.split(r"(?<!\\)\|", row.strip().strip("|"))]
+
+
+def _without_table(text: str, known: str) -> str:
+    """The first row of a Markdown table whose columns are called as fields are, or its rows ``| name | value |``."""
+    rule = _RULE.search(text)
+    if rule is None:
+        return text
+    before, _, head = text[: rule.start()].rstrip("\n").rpartition("\n")
+    rows = text[rule.end() :].lstrip("\n").split("\n\n", 1)[0].split("\n")
+    names = _named(_cells(head), known)
+    if names:
+        pairs = list(zip(names, _cells(rows[0]), strict=False))
+    else:
+        found = [_cells(row) for row in rows]
+        pairs = [(cells[0].strip(_MARKS), cells[1]) for cells in found if len(cells) == 2 and _named(cells[:1], known)]
+    return _joined(before, pairs) if pairs and all(value for _, value in pairs) else text
+
+
+def _without_csv(text: str, known: str) -> str:
+    """The first row of values below a line of names: ``queue,message`` and ``billing,"My lamp .."``."""
+    one = rf"[*`\"]{{0,2}}(?:{known})[*`\"]{{0,2}}"
+    gap = "[ \t]{0,4}"
+    form = rf"^{gap}{one}(?:{gap}([,;\t|]){gap}{one}(?:{gap}\1{gap}{one})*+)?{gap}\n+"
+    head = re.search(form, text, re.IGNORECASE | re.MULTILINE)
+    if head is None or (head[1] is None and text[: head.start()].strip(" \t\r\n`")):
+        return text
+    row = text[head.end() :].split("\n", 1)[0].strip()
+    if head[1] is None:
+        return _joined("", [(head[0].strip(_MARKS), row)]) if row else text
+    names = _named(head[0].split(head[1]), known)
+    cells = next(csv.reader([row], delimiter=head[1], skipinitialspace=True), [])
+    if len(cells) > len(names):  # a text without quotes around it, that has the mark itself
+        cells = [*cells[: len(names) - 1], row.split(head[1], len(names) - 1)[-1]]
+    if not names or len(cells) < len(names):
+        return text
+    return _joined(text[: head.start()].rstrip(), list(zip(names, cells, strict=True)))
+
+
+def _joined(before: str, pairs: Sequence[tuple[str, str]]) -> str:
+    lines = "\n".join(f"{name}: {value.strip()}" for name, value in pairs)
+    return f"{before}\n\n{lines}\n\n" if before.strip() else lines
+
+
+def _without_signs(text: str, known: str, prompt: str) -> str:
+    """Lines ``name: value`` for ``name = value`` and ``name - value``.
+
+    A sentence may begin with a field's name and go on with a dash. So a name counts if it is written as the task
+    writes it, or has marks around it, or an equals sign behind it, and if it begins the reply or a paragraph.
+    """
+    if re.search(rf"(?:^|: *)(?:{known})[ \t]*{_SIGN}", prompt, re.MULTILINE | re.IGNORECASE):
+        return text
+    plain = rf"(?:{known})[ \t]{{0,4}}{_SIGN}|(?i:{known})[ \t]{{0,4}}=>?"
+    marks = rf"(?P<mark>\*\*|[*`\"])(?:new |sample |final )?(?:{known})(?P=mark)"
+    marked = rf"(?i:{marks})[ \t]{{0,4}}(?:{_SIGN}|(?=[ \t]+[A-Z\"“¿¡*]))"
+    form = re.compile(rf"^[ \t]{{0,8}}(?:{plain}|{marked})[ \t]{{0,4}}(?=\S)", re.MULTILINE)
+    at = next((m.start() for m in form.finditer(text) if _begins_paragraph(text, m.start())), -1)
+    if at < 0:
+        return text
+    line = rf"^[ \t]*(?:\*\*|[*`\"])?((?i:{known}))(?:\*\*|[*`\"])?[ \t]*(?:{_SIGN}|(?<=[*`\"])[ \t])[ \t]*(?=\S)"
+    return text[:at] + re.sub(line, r"\1: ", text[at:], flags=re.MULTILINE)
+
+
+def _begins_paragraph(text: str, at: int) -> bool:
+    """Whether a line stands first, below a gap, or below a line that leads to it."""
+    before = text[max(0, at - 80) : at]
+    above = before.rstrip()
+    return not above or before[len(above) :].count("\n") > 1 or above.endswith((".", ":", "!", "```"))
