@@ -106,7 +106,7 @@ def parse(text: str, task: Task, answer: str = "") -> dict[str, str]:
         The values by name of field and target, in wire order. What was not found is not in it.
     """
     names = _names(task)
-    found = find_sample(text, names, answer)
+    found = find_sample(text, names, answer, prompt=_shown(task))
     if found.form == "rest":
         # With a space, as marks behind a colon count to the name: "**text:** .." but not "text: **..**".
         return _lines(f"{answer} {found.text}" if answer else found.text, names)
@@ -130,8 +130,7 @@ def read_sample(text: str, task: Task, answer: str = "") -> tuple[dict[str, str]
         task allows them), ``not_unicode`` (a value holds what stands for a lost character), or "".
     """
     names = _names(task)
-    shown = "\n".join(render(demo, task) for demo in task.demos)
-    reply = read_reply(text, answer=answer, names=names, prompt=shown)
+    reply = read_reply(text, answer=answer, names=names, prompt=_shown(task))
     if reply.reason:
         return {}, reply.reason
     values = parse(reply.text, task, answer)
@@ -158,6 +157,11 @@ def read_sample(text: str, task: Task, answer: str = "") -> tuple[dict[str, str]
     if task.labels and (label := _label(values.get(task.target.name, ""), task)):
         values[task.target.name] = label
     return values, "not_unicode" if damaged else ""
+
+
+def _shown(task: Task) -> str:
+    """The demos as a prompt may show them: what they have is a part of the task's texts."""
+    return "\n".join(render(demo, task) for demo in task.demos)
 
 
 def _value(sample: Sample, name: str) -> str:
