@@ -11,8 +11,8 @@ PACKAGE = Path(gold_lightning.__file__).parent
 LAYERS = [set(names.split()) for names in (
     "errors console parsing interrupt _compat",
     "inputs",
+    "task_parts",
     "task generators budget losses scores metrics",
-    "task_file",
     "prompts feedback storage t5",
     "checks planning labelled validation",
     "synthesis student",

@@ -11,11 +11,11 @@ from gold_lightning.evaluation.preview import Measured, PreviewSettings, cost, p
 from gold_lightning.feedback import FeedbackPool
 from gold_lightning.planning.plan import Plan
 from gold_lightning.synthesis import Synthesizer
-from gold_lightning.task_file import load_task
+from gold_lightning.task import Task
 
 from tests.fakes import NewsWriter
 
-TASK = load_task("news_topics")
+TASK = Task.load("news_topics")
 PLAN = Plan(samples_per_round=24, probe_per_round=8, group_size=3, max_attempts=20)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from gold_lightning.errors import GoldError
-from gold_lightning.task_file import load_task
+from gold_lightning.task import Task
 
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
 
@@ -16,7 +16,7 @@ README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8"
 def test_the_task_of_the_readme_is_one(tmp_path):
     path = tmp_path / "tickets.yaml"
     path.write_text(re.search(r"```yaml\n(.*?)```", README, re.DOTALL)[1])
-    assert load_task(str(path)).label_names == ("billing", "delivery")
+    assert Task.load(str(path)).label_names == ("billing", "delivery")
 
 
 def test_the_error_of_the_readme_is_the_one_that_is_given(tmp_path, monkeypatch):
@@ -24,7 +24,7 @@ def test_the_error_of_the_readme_is_the_one_that_is_given(tmp_path, monkeypatch)
     good = re.search(r"```yaml\n(.*?)```", README, re.DOTALL)[1]
     Path("tickets.yaml").write_text(good.replace("{name: billing", "{name: yes"))
     with pytest.raises(GoldError) as caught:
-        load_task("tickets.yaml")
+        Task.load("tickets.yaml")
     assert f"error: {caught.value}\n" in README
 
 
@@ -34,7 +34,7 @@ def test_the_student_of_the_readme_writes_labels_alone(capsys):
     exec(code.replace("runs/news_topics/quickstart/student", "embedded"), {})  # untrained: any label
     (line,) = capsys.readouterr().out.splitlines()
     (label,) = ast.literal_eval(line)
-    assert label in load_task("news_topics").label_names
+    assert label in Task.load("news_topics").label_names
 
 
 def test_every_file_that_the_readme_links_is_there():

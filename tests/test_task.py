@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 from gold_lightning.errors import ConfigError, GoldError
-from gold_lightning.task import Field, Label, Sample, StudentFormat
-from gold_lightning.task_file import load_task
+from gold_lightning.task import Field, Label, Sample, StudentFormat, Task
 
 TASKS = sorted(p.stem for p in (Path(str(resources.files("gold_lightning"))) / "tasks").glob("*.yaml"))
 
@@ -62,7 +61,7 @@ def changed(**changes):
 def load(tmp_path, content):
     path = tmp_path / "task.yaml"
     path.write_text(content if isinstance(content, str) else yaml.safe_dump(content), encoding="utf-8")
-    return load_task(str(path))
+    return Task.load(str(path))
 
 
 def refusal(tmp_path, content):
@@ -262,7 +261,9 @@ def test_fields_whose_names_differ_in_case_alone_are_refused(tmp_path):
 
 
 def test_a_missing_key_is_called_missing(tmp_path):
-    assert refusal(tmp_path, changed(description=MISSING)) == "description: got None, expected text; the key is missing"
+    assert (
+        refusal(tmp_path, changed(description=MISSING)) == "description: got None, expected a value; the key is missing"
+    )
 
 
 def test_long_values_are_cut_in_messages(tmp_path):
@@ -313,7 +314,7 @@ def test_label_names_of_a_task_without_labels_may_be_any_text(tmp_path):
 def test_not_utf8(tmp_path):
     (tmp_path / "task.yaml").write_bytes(b"name: \xff\xfe")
     with pytest.raises(GoldError, match="not valid YAML"):
-        load_task(str(tmp_path / "task.yaml"))
+        Task.load(str(tmp_path / "task.yaml"))
 
 
 @pytest.mark.parametrize("text", ["", "- name", "3", "name"], ids=["empty", "list", "number", "word"])
@@ -323,16 +324,16 @@ def test_no_mapping_at_all(tmp_path, text):
 
 def test_unknown_task_lists_the_shipped_ones(tmp_path):
     with pytest.raises(ConfigError) as e:
-        load_task("no_such_task")
+        Task.load("no_such_task")
     assert str(e.value).startswith("data.task: got 'no_such_task'")
     assert all(name in str(e.value) for name in TASKS)
     with pytest.raises(ConfigError, match=r"data\.task"):
-        load_task(str(tmp_path))  # a folder
+        Task.load(str(tmp_path))  # a folder
 
 
 @pytest.mark.parametrize("name", TASKS)
 def test_shipped_tasks_load(name):
-    task = load_task(name)
+    task = Task.load(name)
     assert task.name.replace("-", "_") == name.replace("-", "_")
     assert {d.target for d in task.demos} >= set(task.label_names)
     for demo in task.demos:
@@ -369,7 +370,7 @@ def test_a_label_in_either_form_of_unicode_is_one_label(tmp_path):
     raw["test"] = {"file": "x.csv", "label_names": {1: decomposed}}
     path = tmp_path / "t.yaml"
     path.write_text(yaml.safe_dump(raw, allow_unicode=True), encoding="utf-8")
-    task = load_task(str(path))
+    task = Task.load(str(path))
     assert task.label_names[0] == task.demos[0].target == task.test.label_names["1"] == composed
 
 
@@ -379,4 +380,4 @@ def test_two_escapes_are_one_character_as_in_json(tmp_path):
     path = tmp_path / "t.yaml"
     path.write_text(json.dumps(raw), encoding="utf-8")  # JSON is YAML
     assert "\\ud83d\\ude00" in path.read_text(encoding="utf-8")
-    assert load_task(str(path)).description == raw["description"]
+    assert Task.load(str(path)).description == raw["description"]

@@ -13,13 +13,13 @@ from gold_lightning.checks.checker import Checker
 from gold_lightning.cli.commands import program
 from gold_lightning.console import printable, say, table, width, wrap
 from gold_lightning.errors import ConfigError, GoldError
+from gold_lightning.inputs.task_files import find_task_file, shipped_tasks
 from gold_lightning.labelled import load_test_rows, load_validation_rows
 from gold_lightning.metrics import make_metric
 from gold_lightning.prompts import render
 from gold_lightning.t5.checks import check_student, count_cut
 from gold_lightning.t5.weights import load_tokenizer, target_text
 from gold_lightning.task import Task
-from gold_lightning.task_file import find_task_file, load_task, shipped_tasks
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -57,7 +57,7 @@ def tasks_command(args: Sequence[str]) -> None:
         for line in shipped_tasks()[given.show.task].read_text(encoding="utf-8").splitlines():
             say(line)  # as it is: it is the package's own, and will be a file
     elif given.command == "check":
-        task = load_task(str(find_task_file(given.check.task, "tasks check")))
+        task = Task.load(str(find_task_file(given.check.task, "tasks check")))
         warnings = warnings_of(task, given.check.student)  # may still find an error
         say(f"ok: {summary(task)}")
         for warning in warnings:
@@ -70,7 +70,7 @@ def tasks_command(args: Sequence[str]) -> None:
 
 def shipped() -> Iterator[str]:
     """Lines that list the shipped tasks: a row of facts each, and its description under it."""
-    tasks = [load_task(str(path)) for path in shipped_tasks().values()]
+    tasks = [Task.load(str(path)) for path in shipped_tasks().values()]
     rows = [["task", "kind", "labels", "demos", "metrics", "test data"]]
     rows += [
         [t.name, _kind(t), str(len(t.labels) or "-"), str(len(t.demos)), ", ".join(t.metrics), _test_data(t)]
