@@ -182,14 +182,15 @@ class Task:
     def fill_in(cls, values: Mapping[str, Any]) -> dict[str, Any]:
         """Completes the arguments of the constructor, which may be shorter than a task file."""
         filled = dict(values)
+        names = []
         if isinstance(filled.get("fields"), list | tuple):
             filled["fields"] = [_described(value) for value in filled["fields"]]
+            names = [_name(value) for value in filled["fields"]]
         if isinstance(filled.get("labels"), list | tuple):
             filled["labels"] = [{"name": v, "meaning": ""} if isinstance(v, str) else v for v in filled["labels"]]
         if isinstance(filled.get("test"), str):
             filled["test"] = {"file": filled["test"]}
         filled["target"] = _described(filled.get("target", "label" if filled.get("labels") else "answer"))
-        names = [_name(value) for value in filled.get("fields", ())]
         parts = ", ".join([*names, _name(filled["target"])])
         filled.setdefault("description", f"Each sample has these parts: {parts}.")
         filled.setdefault("student", {"input": " ".join(f"{name}: {{{name}}}" for name in names)})

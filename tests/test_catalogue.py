@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import yaml
 from gold_lightning.cli.main import main
 from gold_lightning.cli.tasks import warnings_of
 from gold_lightning.inputs.task_files import shipped_tasks
-from gold_lightning.task import Task
+from gold_lightning.task import Task, task_schema
 
 
 def changed(tmp_path, **keys):
@@ -108,3 +109,8 @@ def test_a_target_outside_of_its_limits_is_a_warning(tmp_path):
     found = warnings_of(Task.load(str(path)))
     long = [i for i, d in enumerate(raw["demos"]) if len(d["equation"]) > 6]
     assert [w.split(":")[0] for w in found] == [f"demos[{i}].equation" for i in long] and long
+
+
+def test_schema_prints_the_schema_of_task_files(capsys):
+    assert main(["tasks", "schema"]) == 0
+    assert json.loads(capsys.readouterr().out) == task_schema()

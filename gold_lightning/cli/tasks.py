@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -19,7 +20,7 @@ from gold_lightning.metrics import make_metric
 from gold_lightning.prompts import render
 from gold_lightning.t5.checks import check_student, count_cut
 from gold_lightning.t5.weights import load_tokenizer, target_text
-from gold_lightning.task import Task
+from gold_lightning.task import Task, task_schema
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -28,7 +29,7 @@ __all__ = ["shipped", "summary", "tasks_command", "warnings_of"]
 
 
 def tasks_command(args: Sequence[str]) -> None:
-    """Runs ``tasks``, ``tasks show NAME`` or ``tasks check FILE``.
+    """Runs ``tasks``, ``tasks show NAME``, ``tasks check FILE`` or ``tasks schema``.
 
     Args:
         args: Arguments after ``tasks``.
@@ -50,12 +51,16 @@ def tasks_command(args: Sequence[str]) -> None:
         "--student", type=str, default="embedded", help="The student that is to learn it, as model.student of a run."
     )
     commands.add_subcommand("check", check)
+    schema = ArgumentParser(description="Prints the JSON schema of task files, for editors.", exit_on_error=False)
+    commands.add_subcommand("schema", schema)
     given = parser.parse_args(list(args))
     if given.command == "show":
         if given.show.task not in shipped_tasks():
             raise ConfigError("tasks show", given.show.task, f"one of {', '.join(shipped_tasks())}")
         for line in shipped_tasks()[given.show.task].read_text(encoding="utf-8").splitlines():
             say(line)  # as it is: it is the package's own, and will be a file
+    elif given.command == "schema":
+        say(json.dumps(task_schema(), indent=2))
     elif given.command == "check":
         task = Task.load(str(find_task_file(given.check.task, "tasks check")))
         warnings = warnings_of(task, given.check.student)  # may still find an error
