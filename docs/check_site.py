@@ -36,7 +36,7 @@ def remote(site: Path) -> Iterator[str]:
         page = _Loaded()
         page.feed(path.read_text(encoding="utf-8"))
         yield from (f"{path}: {url}" for url in page.urls if re.match(r"(\w+:)?//", url))
-    for path in sorted(site.rglob("*.css")):
+    for path in sorted([*site.rglob("*.css"), *site.rglob("*.svg")]):
         found = re.findall(r"(?:url\(|@import )[\"']?((?:https?:)?//[^\"')]+)", path.read_text(encoding="utf-8"))
         yield from (f"{path}: {url}" for url in found)
 

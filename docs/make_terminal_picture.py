@@ -6,6 +6,7 @@ It makes a real run in a temporary folder and takes the picture in the middle of
 from __future__ import annotations
 
 import logging
+import re
 import sys
 import tempfile
 from pathlib import Path
@@ -46,7 +47,10 @@ class PicturedProgress(LiveProgress):
         if progress.round == ROUND and progress.kind == "train" and 2 * progress.accepted >= progress.quota:
             self.console.width = self.recorder.width
             self.recorder.print(self.render())
-            self.recorder.save_svg(str(PICTURE), title="gold-lightning")
+            svg = self.recorder.export_svg(title="gold-lightning")
+            PICTURE.write_text(
+                re.sub(r" *@font-face {.*?}\n", "", svg, flags=re.DOTALL), encoding="utf-8"
+            )  # remote fonts
             raise KeyboardInterrupt
 
 

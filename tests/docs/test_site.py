@@ -1,4 +1,4 @@
-"""What the documentation site is generated from: the parser, the imports, the files of a built site."""
+"""Parts of the documentation site that a program makes: settings, layers, the check of a built site."""
 
 import importlib.util
 import sys
@@ -93,8 +93,10 @@ def test_a_site_that_loads_from_elsewhere_is_refused(tmp_path):
         '<link rel="canonical" href="https://a.example/"><a href="https://b.example">b</a>'
         '<script src="assets/a.js"></script><img src="//c.example/c.png">'
     )
+    (tmp_path / "b.svg").write_text("<style>@font-face { src: url('https://f.example/f.woff2') }</style>")
     (tmp_path / "a.css").write_text("@font-face { src: url(https://d.example/d.woff2) } a { background: url(e.png) }")
     assert [line.rsplit(": ", 1)[-1] for line in check.remote(tmp_path)] == [
         "//c.example/c.png",
         "https://d.example/d.woff2",
+        "https://f.example/f.woff2",
     ]

@@ -1,4 +1,4 @@
-"""A whole preview over HTTP, configured as the README does it."""
+"""A whole preview over HTTP, configured as the documentation does it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.servers import FakeServer, Fault, words
 
 pytest.importorskip("httpx", reason="the extra openai is not installed")
 
-README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[2] / "docs" / "generators.md").read_text(encoding="utf-8")
 KEY = "sk-test-0987654321"
 
 
@@ -30,7 +30,7 @@ def test_a_preview_over_http(capsys, tmp_path, monkeypatch, tiny_student):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setenv("GOLD_KEY", KEY)
-    config = yaml.safe_load(next(b for b in re.findall(r"```yaml\n(.*?)```", README, re.DOTALL) if "base_url" in b))
+    config = yaml.safe_load(next(b for b in re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL) if "base_url" in b))
     settings = config["data"]["generator"]["init_args"]
     with FakeServer(key=KEY, replies=news, limit=2000) as server:
         settings |= {"model": "toy", "base_url": [server.url], "api_key_env": "GOLD_KEY", "continue_answer": False}
