@@ -6,36 +6,25 @@ import email.utils
 import math
 import re
 import time
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any
 
 from gold_lightning.generators.base import Finish, Request
 
 __all__ = [
-    "Scored",
     "at_path",
-    "echo_scores",
     "finish_reason",
     "first_choice",
     "is_blocked",
     "is_number",
     "is_tool_call",
-    "last_tokens",
     "meaning_of",
     "plain_word",
     "printable",
-    "prompt_scores",
     "retry_after",
     "thought_apart",
+    "token_counts",
 ]
-
-
-class Scored(NamedTuple):
-    """A token of a prompt, its log-likelihood, and of how many characters it is."""
-
-    token: str
-    score: float
-    width: int
 
 
 def printable(text: str, most: int = 200) -> str:
@@ -225,46 +214,14 @@ def _is_filtered(value: Any) -> bool:
     return isinstance(found, dict) and any(at_path(finding, "filtered") is True for finding in found.values())
 
 
-def echo_scores(choice: Mapping[str, Any]) -> list[Scored]:
-    """Tokens of an echoed prompt, from the first after which all have a likelihood."""
-    tokens, scores, at = (at_path(choice, "logprobs", name) for name in ("tokens", "token_logprobs", "text_offset"))
-    if isinstance(tokens, list) and any(isinstance(t, str) and t.startswith("token_id:") for t in tokens):
-        return []  # numbers in place of tokens do not tell where a text begins
-    if not isinstance(tokens, list) or not isinstance(scores, list) or len(tokens) != len(scores):
-        return []
-    told = at_path(choice, "usage", "prompt_tokens")
-    size = min(told, len(tokens)) if isinstance(told, int) and told > 0 else len(tokens) - 1  # without what was written
-    # A part of a character has a name that is longer than it; where the next token stands tells its width.
-    placed = isinstance(at, list) and len(at) > size and all(isinstance(a, int) for a in at)
-    found: list[Scored] = []
-    for i in reversed(range(size)):
-        if not isinstance(tokens[i], str) or not is_number(scores[i]):
-            break
-        found.append(Scored(tokens[i], float(scores[i]), at[i + 1] - at[i] if placed else len(tokens[i])))
-    return found[::-1]
+def token_counts(reply: Mapping[str, Any]) -> tuple[int | None, int | None]:
+    """Tokens of prompt and completion as the server counts them; ``None`` for a count that is missing or invalid."""
+    usage = at_path(reply, "usage")
+    names = (("prompt_tokens", "input_tokens"), ("completion_tokens", "output_tokens"))
+    counts = [next((n for name in pair if (n := at_path(usage, name)) is not None), None) for pair in names]
+    return _whole_number(counts[0]), _whole_number(counts[1])
 
 
-def prompt_scores(choice: Mapping[str, Any]) -> list[Scored]:
-    """Tokens of a prompt as vLLM gives them: a mapping of one token for each place."""
-    places = at_path(choice, "prompt_logprobs")
-    found: list[Scored] = []
-    for place in reversed(places if isinstance(places, list) else []):
-        first = next(iter(place.values()), None) if isinstance(place, dict) else None
-        token, score = at_path(first, "decoded_token"), at_path(first, "logprob")
-        if not isinstance(token, str) or not is_number(score):
-            break
-        found.append(Scored(token, float(score), len(token)))
-    return found[::-1]
-
-
-def last_tokens(scored: Sequence[Scored], text: str) -> list[Scored]:
-    """The last tokens, which hold a text; nothing where they are not told.
-
-    Counted from the end: what a model begins each text with may stand before the prompt.
-    """
-    size = 0
-    for at in reversed(range(len(scored))):
-        size += scored[at].width
-        if size >= len(text):
-            return list(scored[at:])
-    return []
+def _whole_number(value: Any) -> int | None:
+    """A count, which some servers write as 7.0."""
+    return int(value) if is_number(value) and 0 <= value < math.inf and value == int(value) else None
