@@ -6,7 +6,6 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-import yaml
 from markupsafe import Markup
 
 from gold_lightning.console import duration
@@ -14,8 +13,8 @@ from gold_lightning.evaluation.results import BASELINE_TITLES
 from gold_lightning.report.numbers import NONE, abbreviated, counted, percent
 from gold_lightning.report.panels import Panel, Table, cost_panels, data_panels, loop_panels
 from gold_lightning.report.plots import drawing, forest
-from gold_lightning.report.redaction import hidden
 from gold_lightning.report.run import KINDS, Run
+from gold_lightning.report.samples import reasons_of, samples_of
 from gold_lightning.report.text import LABEL_CHARS, cut
 
 __all__ = ["contents", "state_of"]
@@ -33,6 +32,8 @@ def contents(run: Run) -> dict[str, Any]:
             "data": data_panels(run),
             "costs": cost_panels(run),
             "settings": _settings(run),
+            "samples": samples_of(run),
+            "reasons": reasons_of(run),
         }
 
 
@@ -251,16 +252,14 @@ _KEYS = {
 }
 
 
-def _settings(run: Run) -> dict[str, Any]:
-    config = hidden(run.config)
-    found = Run(run.folder, (), config)
-    rows = [[title, _plain(value)] for title, key in _KEYS.items() if (value := found.setting(key)) is not None]
+def _settings(run: Run) -> list[Table]:
+    """The settings that matter most, and the versions. The page links ``config.yaml`` for all others."""
+    rows = [[title, _plain(value)] for title, key in _KEYS.items() if (value := run.setting(key)) is not None]
     tables = [Table("What matters most", ["setting", "value"], rows)] if rows else []
     if run.versions:
         versions = [[str(name), _plain(value)] for name, value in run.versions.items()]
         tables.append(Table("Made with", ["", "version"], versions))
-    text = yaml.safe_dump(config, sort_keys=False, allow_unicode=True, width=100) if config else ""
-    return {"tables": tables, "config": text[:200_000]}
+    return tables
 
 
 def _plain(value: Any) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,15 +13,16 @@ from markupsafe import Markup
 from gold_lightning.checks.contamination import OVERLAP_WORDS
 from gold_lightning.parsing.words import has_characters, words
 from gold_lightning.planning.plan_warnings import reasons_not_fed_back
-from gold_lightning.report.numbers import counted, decimal, percent, quantile, ratio, to_float
-from gold_lightning.report.plots import Energies, Lines, bars, histogram, lines, ridge, shown, stacked
+from gold_lightning.report.numbers import counted, decimal, evenly_spaced, percent, quantile, ratio, to_float
+from gold_lightning.report.plots import Energies, Lines, bars, histogram, lines, ridge, stacked
 from gold_lightning.report.run import KINDS, PHASES, Round, Run
 from gold_lightning.report.text import LABEL_CHARS, cut
-from gold_lightning.watching.diversity import distinct_n, self_bleu
+from gold_lightning.watching.diversity import diversity
 
 __all__ = ["Panel", "Table", "cost_panels", "data_panels", "loop_panels"]
 
 _MOST_BARS = 40
+_MOST_DRAWN = 24  # rounds of a plot
 _MOST_REASONS = 7
 _MOST_TEXTS = 500  # that distinct-n and self-BLEU are taken of, a round
 _MOST_ROWS = 60  # of a table by round
@@ -294,29 +294,33 @@ def _target_words(target: str) -> int:
 def _diversity(run: Run) -> Panel:
     texts = {r.number: [s.sample.text for s in r.samples["train"]] for r in run.rounds if r.samples["train"]}
     size = min([_MOST_TEXTS, *map(len, texts.values())], default=0)
-    rng = random.Random("texts of a report")
-    found: dict[int, list[float]] = {}
-    for number, own in texts.items():
-        drawn = rng.sample(own, size)
-        found[number] = [*(distinct_n(drawn, n) for n in (1, 2, 3)), self_bleu(drawn)]
-    names = ["distinct-1", "distinct-2", "distinct-3", "self-BLEU"]
-    series = [Lines(names[at], {r: v[at] for r, v in found.items() if math.isfinite(v[at])}) for at in (1, 3)]
-    series = [line for line in series if line.points]
-    every = [text for own in texts.values() for text in own]
-    drawn = rng.sample(every, min(len(every), _MOST_TEXTS))
+    names = {
+        "distinct_1": "distinct-1",
+        "distinct_2": "distinct-2",
+        "distinct_3": "distinct-3",
+        "self_bleu": "self-BLEU",
+    }
+    by_round = {number: diversity(texts[number], at_most=max(1, size)) for number in texts}
+    every = diversity([text for of_round in texts.values() for text in of_round], at_most=_MOST_TEXTS)
     table = Table(
         f"Diversity of {counted(size, 'training sample')} of each round",
-        ["round", *names],
-        [[f"{number}", *map(decimal, values)] for number, values in found.items()][:_MOST_ROWS],
-        [f"all ({len(drawn):,})", *(decimal(distinct_n(drawn, n)) for n in (1, 2, 3)), decimal(self_bleu(drawn))],
+        ["round", *names.values()],
+        [[f"{number}", *(decimal(measures[name]) for name in names)] for number, measures in by_round.items()][
+            :_MOST_ROWS
+        ],
+        [f"all ({every['texts']:,.0f})", *(decimal(every[name]) for name in names)],
     )
+    series = [
+        Lines(names[name], {number: measures[name] for number, measures in by_round.items()})
+        for name in ("distinct_2", "self_bleu")
+    ]
     told = [
         "Distinct-n: different runs of n words over all of them; higher is more varied. Self-BLEU: BLEU-4 of the "
         "texts, each with the others as references; higher is more alike.",
-        "Both depend on how many texts there are, so each round gives as many, drawn by a fixed seed; the row of all "
+        "Both depend on the number of texts, so each round gives as many, drawn by a fixed seed; the row of all "
         "rounds has more, and is not comparable.",
     ]
-    return Panel("Diversity", told, [Markup(lines(series))] if series and len(found) > 1 else [], [table])
+    return Panel("Diversity", told, [Markup(lines(series))] if len(by_round) > 1 else [], [table])
 
 
 def _copies(run: Run) -> Panel:
@@ -405,10 +409,9 @@ def cost_panels(run: Run) -> list[Panel]:
 
 def _drawn(rounds: Sequence[Round]) -> list[Round]:
     """The rounds that a plot has room for."""
-    kept = set(shown([r.number for r in rounds]))
-    return [r for r in rounds if r.number in kept]
+    return [rounds[i] for i in evenly_spaced(range(len(rounds)), _MOST_DRAWN)]
 
 
 def _rows(rounds: Sequence[Any]) -> list[Any]:
     """The rounds that a table has room for."""
-    return [rounds[i] for i in shown(range(len(rounds)), _MOST_ROWS)]
+    return [rounds[i] for i in evenly_spaced(range(len(rounds)), _MOST_ROWS)]

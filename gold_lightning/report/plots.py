@@ -1,8 +1,7 @@
-"""The plots of a report, drawn by matplotlib as SVG that takes its colours and fonts from the page.
+"""The plots of a report: plain matplotlib in the colours of ``page.css``, which the SVG takes as CSS variables.
 
-Each is about 380 units wide, so that it is legible on a phone and beside its table on a screen. Colours are stand-ins
-for the page's CSS variables, and nothing is told by colour alone: lines differ in style, areas in hatching, and
-names stand beside what they name. Texts are drawn as texts.
+Each is 380 units wide: legible on a phone, and beside its table on a screen. Colour is never the only mark: lines
+differ in dashes and markers, areas in hatching, and the table beside a plot has its numbers.
 """
 
 from __future__ import annotations
@@ -12,45 +11,46 @@ import io
 import math
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
-from xml.etree import ElementTree
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from gold_lightning.report.text import cut
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    import numpy as np
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["Energies", "Lines", "bars", "drawing", "forest", "histogram", "lines", "ridge", "shown", "stacked"]
+__all__ = ["Energies", "Lines", "bars", "drawing", "forest", "histogram", "lines", "ridge", "stacked"]
 
-WIDTH = 380
-_SHOWN = 24  # rounds that a plot has room for
-
-# Each is replaced by the page's variable of that name: no other colour is drawn.
-_COLOURS = ("ink", "muted", "grid", "paper", "probe", "train", "band", "c1", "c2", "c3", "c4", "c5", "c6", "c7", "c8")
-_HEX = {name: f"#fe00{i:02x}" for i, name in enumerate(_COLOURS)}
+_WIDTH = 380
+_LIGHT, *_ = (Path(__file__).parent / "page.css").read_text(encoding="utf-8").split("}", 1)
+_COLOURS: dict[str, str] = dict(re.findall(r"--(\w+): (#[0-9a-f]{6})", _LIGHT))
+_VARIABLES = {colour: f"var(--{name})" for name, colour in _COLOURS.items()}
 _HATCHES = ("", "////", "\\\\\\\\", "----", "xxxx", "||||", "++++", "//")  # lines: circles take many bytes
 _DASHES: tuple[Any, ...] = ("-", (0, (4, 2)), (0, (1, 1.5)), (0, (6, 2, 1, 2)), (0, (8, 3)))
-_MARKERS = "osD^v"
+_LOOKS: dict[str, dict[str, Any]] = {
+    "train": {"color": _COLOURS["train"], "ls": _DASHES[1], "lw": 1.5, "label": "training"},
+    "probe": {"color": _COLOURS["probe"], "ls": "-", "lw": 1.5, "label": "probe set"},
+}
+_BAND: dict[str, Any] = {"facecolor": _COLOURS["band"], "alpha": 0.7, "lw": 0}
 
 
 @dataclass(frozen=True)
 class Energies:
-    """What a ridge plot shows of a round.
+    """The energies of one round.
 
     Args:
-        name: Of the round.
-        values: Energies by kind (``train``, ``probe``); empty where they were not stored.
-        quantiles: Quantiles by kind, as ``rounds.jsonl`` has them; drawn where there are no values.
-        band: Lower and upper quantile of the band of the probe set; ``None`` where none was chosen by quantiles.
-        fed_back: Energies of the samples fed back, where they are known.
-        auroc: Of probe against training samples.
+        name: Name of the round.
+        values: Energies by kind (``train``, ``probe``); empty if the run did not store them.
+        quantiles: Quantiles by kind as in ``rounds.jsonl`` (``q05`` to ``q95``); drawn if there are no values.
+        band: Lower and upper quantile of the band of the probe set; ``None`` if feedback was not chosen by a band.
+        fed_back: Energies of the samples fed back, if known.
+        auroc: AUROC of probe against training samples.
     """
 
     name: str
@@ -63,475 +63,281 @@ class Energies:
 
 @dataclass(frozen=True)
 class Lines:
-    """A line of a plot by round.
+    """One line of a plot by round.
 
     Args:
-        name: Stands at its end.
-        points: Value by round; rounds without one are left out.
+        name: Name in the legend.
+        points: Value by round; rounds without a value are left out.
     """
 
     name: str
     points: Mapping[int, float]
 
 
-def shown(numbers: Sequence[int], most: int = _SHOWN) -> list[int]:
-    """At most so many of them, evenly spaced, with the first and the last."""
-    if len(numbers) <= most:
-        return list(numbers)
-    return [numbers[round(i * (len(numbers) - 1) / (most - 1))] for i in range(most)]
-
-
 def ridge(rows: Sequence[Energies]) -> str:
     """Energies by round, probe against training samples, with the band, and the AUROC beside them."""
-    import numpy as np
-
-    tall = 38 if len(rows) > 6 else 46
-    fig = _figure(tall * len(rows) + 86)
-    left, right = fig.subplots(1, 2, width_ratios=[3.4, 1])
-    fig.subplots_adjust(left=52 / WIDTH, right=1 - 38 / WIDTH, wspace=0.1)
-    _margins(fig, top=34, bottom=40)
-    low, high = _range(rows)
-    grid = np.linspace(low, high, 160)
-    for at, row in enumerate(rows):
-        _ridge_row(left, row, -float(at), grid)
-    left.set_xlim(low, high)
-    left.locator_params(axis="x", nbins=4)
-    left.set_xlabel("energy (higher = further out)")
-    left.set_yticks([-float(at) for at in range(len(rows))], [row.name for row in rows])
-    handles = _ridge_legend(rows)
-    fig.legend(handles=handles, loc="upper left", ncols=len(handles), bbox_to_anchor=(0.0, 1.0), borderaxespad=0.2)
-
-    known = [(row.auroc, -float(at)) for at, row in enumerate(rows) if math.isfinite(row.auroc)]
-    right.axvline(0.5, color=_HEX["muted"], lw=0.8, ls=_DASHES[2])
-    right.plot(*zip(*known, strict=True), color=_HEX["ink"], marker="o", ms=4, lw=1) if known else None
-    for value, y in known:
-        # In a column of their own: beside the points they would lie on the line.
-        right.annotate(
-            f"{value:.2f}", (1.08, y), xycoords=right.get_yaxis_transform(), va="center", annotation_clip=False
-        )
-    right.set_xlim(min([0.4, *(v - 0.05 for v, _ in known)]), 1.0)
-    right.set_xticks([0.5, 1.0], ["0.5", "1"])
-    right.set_xlabel("AUROC")
-    right.set_yticks([])
-    for ax in (left, right):
-        ax.set_ylim(-len(rows) + 1 - 0.35, 1.05)
-        ax.spines["left"].set_visible(False)
-        ax.tick_params(axis="y", length=0)
-    return _svg(fig)
-
-
-def _ridge_row(ax: Axes, row: Energies, base: float, grid: np.ndarray[Any, Any]) -> None:
-    import numpy as np
-
-    ax.axhline(base, color=_HEX["grid"], lw=0.8, zorder=1)
-    looks: dict[str, dict[str, Any]] = {
-        "train": {"color": _HEX["train"], "ls": _DASHES[1], "lw": 1.5},
-        "probe": {"color": _HEX["probe"], "ls": "-", "lw": 1.5},
-    }
-    if all(len(row.values.get(kind, ())) for kind in looks):
-        curves = {kind: _density(row.values[kind], grid) for kind in looks}
-        peak = max(float(curve.max()) for curve in curves.values()) or 1.0
-        for kind, look in looks.items():
-            curve = curves[kind] / peak * 0.92
-            if kind == "probe":
-                ax.fill_between(grid, base, base + curve, color=_HEX["probe"], alpha=0.14, lw=0, zorder=2)
-                if row.band is not None:
-                    edges = np.quantile(row.values["probe"], row.band)
-                    within = (grid >= edges[0]) & (grid <= edges[1])
-                    _band(ax, grid, np.full_like(grid, base), base + curve, within)
-            ax.plot(grid, base + curve, zorder=4, **look)
-    else:
-        for kind, lift in (("train", 0.18), ("probe", 0.5)):
-            q, y = row.quantiles.get(kind, {}), base + lift
-            if not {"q05", "q25", "q50", "q75", "q95"} <= q.keys():
-                continue
-            if kind == "probe" and row.band is not None:
-                ax.fill_betweenx(
-                    [y - 0.16, y + 0.16],
-                    *(_quantile(q, row.band[0]), _quantile(q, row.band[1])),
-                    color=_HEX["band"],
-                    alpha=0.5,
-                    lw=0,
-                )
-            ax.plot([q["q05"], q["q95"]], [y, y], **looks[kind] | {"lw": 1})
-            ax.plot([q["q25"], q["q75"]], [y, y], color=looks[kind]["color"], lw=5, solid_capstyle="butt")
-            ax.plot(q["q50"], y, marker="o", ms=4, color=_HEX["paper"], mec=looks[kind]["color"], mew=1.2, zorder=5)
-    if row.fed_back:
-        ax.vlines(row.fed_back, base - 0.16, base - 0.03, color=_HEX["ink"], lw=0.7, zorder=3)
-
-
-def _band(ax: Axes, x: Any, low: Any, high: Any, where: Any) -> None:
-    ax.fill_between(x, low, high, where=where, facecolor=_HEX["band"], alpha=0.55, lw=0, zorder=2)
-    ax.fill_between(
-        x, low, high, where=where, facecolor="none", edgecolor=_HEX["probe"], hatch="//////", lw=0, alpha=0.55, zorder=3
-    )
-
-
-def _ridge_legend(rows: Sequence[Energies]) -> list[Any]:
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
-    handles: list[Any] = [
-        Line2D([], [], color=_HEX["probe"], lw=1.5, label="probe set"),
-        Line2D([], [], color=_HEX["train"], lw=1.5, ls=_DASHES[1], label="training"),
-    ]
-    if any(row.band for row in rows):
-        handles.append(Patch(facecolor=_HEX["band"], edgecolor=_HEX["probe"], hatch="//////", lw=0, label="band"))
+    figure = _figure((38 if len(rows) > 6 else 46) * len(rows) + 86)
+    left, right = figure.subplots(1, 2, width_ratios=[3.4, 1])
+    low, high = _range(rows)
+    places = [-at for at in range(len(rows))]
+    for y, row in zip(places, rows, strict=True):
+        _ridge_row(left, row, y, np.linspace(low, high, 160))
+    left.set(xlim=(low, high), xlabel="energy (higher = further out)")
+    left.locator_params(axis="x", nbins=4)
+    left.set_yticks(places, [row.name for row in rows])
+    handles: list[Any] = [Line2D([], [], **_LOOKS[kind]) for kind in ("probe", "train")]
+    if any(row.band and row.values.get("probe") for row in rows):
+        handles.append(Patch(**_BAND, label="band"))
     if any(row.fed_back for row in rows):
-        tick = Line2D([], [], color=_HEX["ink"], marker="|", ls="", ms=7, label="fed back")
-        handles.append(tick)
-    return handles
+        handles.append(Line2D([], [], color=_COLOURS["ink"], marker="|", ls="", ms=7, label="fed back"))
+    figure.legend(handles=handles, loc="outside upper left", ncols=len(handles))
+
+    known = [(row.auroc, y) for row, y in zip(rows, places, strict=True) if math.isfinite(row.auroc)]
+    right.axvline(0.5, color=_COLOURS["muted"], lw=0.8, ls=_DASHES[2])
+    right.plot([auroc for auroc, _ in known], [y for _, y in known], color=_COLOURS["ink"], marker="o", ms=4, lw=1)
+    right.yaxis.tick_right()
+    right.set_yticks([y for _, y in known], [f"{auroc:.2f}" for auroc, _ in known], color=_COLOURS["ink"])
+    right.set_xticks([0.5, 1.0], ["0.5", "1"])
+    right.set(xlim=(min([0.4, *(auroc - 0.05 for auroc, _ in known)]), 1.05), xlabel="AUROC")
+    for axes in (left, right):
+        axes.set_ylim(-len(rows) + 0.65, 1.05)
+        axes.spines["left"].set_visible(False)
+        axes.tick_params(axis="y", length=0)
+    return _svg(figure)
+
+
+def _ridge_row(axes: Axes, row: Energies, base: float, grid: np.ndarray[Any, Any]) -> None:
+    axes.axhline(base, color=_COLOURS["grid"], lw=0.8, zorder=1)
+    curves = {kind: _density(row.values[kind], grid) for kind in _LOOKS if row.values.get(kind)}
+    peak = max((float(curve.max()) for curve in curves.values()), default=0.0) or 1.0
+    for kind, curve in curves.items():
+        height = base + curve / peak * 0.92
+        axes.plot(grid, height, zorder=4, **_LOOKS[kind])
+        if kind == "probe":
+            axes.fill_between(grid, base, height, color=_COLOURS["probe"], alpha=0.14, lw=0, zorder=2)
+        if kind == "probe" and row.band is not None:
+            low, high = np.quantile(row.values["probe"], row.band)
+            axes.fill_between(grid, base, height, where=(grid >= low) & (grid <= high), zorder=3, **_BAND)
+    for kind, lift in (("train", 0.18), ("probe", 0.5)):
+        quantiles, look = row.quantiles.get(kind, {}), _LOOKS[kind]
+        if not curves and {"q05", "q25", "q50", "q75", "q95"} <= quantiles.keys():
+            q05, q25, q50, q75, q95 = (quantiles[f"q{q:02d}"] for q in (5, 25, 50, 75, 95))
+            axes.plot([q05, q95], [base + lift] * 2, **look | {"lw": 1})
+            axes.plot([q25, q75], [base + lift] * 2, color=look["color"], lw=5, solid_capstyle="butt")
+            axes.plot(q50, base + lift, "o", ms=4, mfc=_COLOURS["paper"], mec=look["color"], zorder=5)
+    axes.vlines(row.fed_back, base - 0.16, base - 0.03, color=_COLOURS["ink"], lw=0.7, zorder=3)
 
 
 def _range(rows: Sequence[Energies]) -> tuple[float, float]:
-    """What the axis shows: all but the outermost half per cent at each end, and what is fed back."""
-    import numpy as np
-
-    found: list[float] = []
+    """Limits of the axis: they leave out the outermost half per cent of a round's samples at each end."""
+    ends: list[float] = []
     for row in rows:
-        for kind in ("train", "probe"):
+        for kind in _LOOKS:
             if row.values.get(kind):
-                found += map(float, np.quantile(row.values[kind], [0.005, 0.995]))
+                ends += np.quantile(row.values[kind], [0.005, 0.995]).tolist()
             else:
-                found += [float(v) for k, v in row.quantiles.get(kind, {}).items() if k.startswith("q")]
-        found += row.fed_back
-    found = [v for v in found if math.isfinite(v)] or [0.0, 1.0]
-    margin = 0.06 * (max(found) - min(found)) or 1.0
-    return min(found) - margin, max(found) + margin
+                ends += [value for name, value in row.quantiles.get(kind, {}).items() if name.startswith("q")]
+        ends += row.fed_back
+    ends = ends or [0.0, 1.0]
+    margin = 0.06 * (max(ends) - min(ends)) or 1.0
+    return min(ends) - margin, max(ends) + margin
 
 
 def _density(values: Sequence[float], grid: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Gaussian kernel density with Silverman's bandwidth (1986, eq. 3.31)."""
-    import numpy as np
-
-    sample = np.asarray(values, dtype=float)
-    low, high = np.quantile(sample, [0.25, 0.75])
-    spread = min(s for s in (float(sample.std()), float(high - low) / 1.34) if s > 0) if sample.std() > 0 else 0.0
-    width = max(0.9 * spread * len(sample) ** -0.2, float(grid[-1] - grid[0]) / 150)
-    sample = np.sort(sample)
-    if len(sample) > 4000:  # as many quantiles say the same
-        sample = np.quantile(sample, np.linspace(0, 1, 4000))
-    apart = (grid[:, None] - sample[None, :]) / width
-    density: np.ndarray[Any, Any] = np.exp(-0.5 * apart**2).sum(1) / (len(sample) * width * math.sqrt(2 * math.pi))
+    """Gaussian kernel density up to a factor, with Silverman's bandwidth (1986, eq. 3.31)."""
+    sample = np.quantile(values, np.linspace(0, 1, min(len(values), 2000)))  # as many quantiles say the same
+    spreads = (float(np.std(values)), float(np.subtract(*np.quantile(values, [0.75, 0.25]))) / 1.34)
+    spread = min((spread for spread in spreads if spread > 0), default=0.0)
+    width = max(0.9 * spread * len(values) ** -0.2, float(grid[-1] - grid[0]) / 150)
+    density: np.ndarray[Any, Any] = np.exp(-0.5 * ((grid[:, None] - sample) / width) ** 2).mean(1) / width
     return density
 
 
-def _quantile(known: Mapping[str, float], part: float) -> float:
-    """A quantile by straight lines between those that are known; beyond them the outermost."""
-    import numpy as np
-
-    at = {int(name[1:]) / 100: value for name, value in known.items() if re.fullmatch(r"q\d\d", name)}
-    points = sorted(at)
-    return float(np.interp(part, points, [at[p] for p in points]))
-
-
 def lines(series: Sequence[Lines], *, percent: bool = False, best: int | None = None) -> str:
-    """Values by round, each line with its name at its end.
+    """Values by round.
 
     Args:
         series: The lines, five at most.
         percent: Whether values are shares.
         best: The round whose point on the first line gets a ring.
     """
-    from matplotlib.ticker import FuncFormatter, MaxNLocator
+    from matplotlib.ticker import MaxNLocator
 
-    fig = _figure(196)
-    ax = fig.subplots()
-    _margins(fig, left=44, right=92, top=16, bottom=38)
-    ends = []
+    figure = _figure(190)
+    axes = figure.subplots()
     for i, line in enumerate(series):
         rounds = sorted(line.points)
-        values = [line.points[r] for r in rounds]
-        if not rounds:
-            continue
-        colour = _HEX[("ink", "c3", "c1", "c4", "c5")[i % 5]]
-        few = len(rounds) <= 30
-        style = {"color": colour, "ls": _DASHES[i % len(_DASHES)], "lw": 1.6, "marker": _MARKERS[i % 5]}
-        ax.plot(rounds, values, ms=4 if few else 0, **style)
-        ends.append((values[-1], line.name, colour))
-        if i == 0 and best is not None and best in line.points and len(rounds) > 1:
-            ax.plot(best, line.points[best], marker="o", ms=10, mfc="none", mec=colour, mew=1)
-            ax.annotate("best", (best, line.points[best]), (0, 8), textcoords="offset points", ha="center")
-    every = [r for line in series for r in line.points]
-    ax.set_xlim(min(every) - 0.3, max(every) + 0.3)
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8, min_n_ticks=1))
-    ax.yaxis.set_major_locator(MaxNLocator(nbins=4))
-    low, high = ax.get_ylim()
-    room = max((high - low) * 0.1, 0.01)
-    ax.set_ylim(low - room, high + room * 1.6)
-    if percent:
-        ax.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{100 * v:.3g} %" if -1e-9 <= v <= 1 + 1e-9 else ""))
-    ax.set_xlabel("round")
-    ax.grid(axis="y")
-    _direct_labels(fig, ax, ends)
-    return _svg(fig)
-
-
-def _direct_labels(fig: Figure, ax: Axes, ends: Sequence[tuple[float, str, str]]) -> None:
-    """Names at the ends of lines, moved apart where they would overlap."""
-    low, high = ax.get_ylim()
-    height = ax.get_position().height * fig.get_figheight() * 72
-    least = (high - low) * 13 / height
-    at: list[float] = []
-    for y, *_ in sorted(ends):
-        at.append(max(y, at[-1] + least) if at else y)
-    over = max(0.0, at[-1] - high) if at else 0.0
-    for (_, name, colour), y in zip(sorted(ends), at, strict=True):
-        # In units of the axes along x: just right of them.
-        ax.annotate(
-            cut(name, 16),
-            (1.02, y - over),
-            xycoords=ax.get_yaxis_transform(),
-            va="center",
-            color=colour,
-            annotation_clip=False,
+        look: dict[str, Any] = {"color": _COLOURS[("ink", "c3", "c1", "c4", "c5")[i % 5]], "ls": _DASHES[i % 5]}
+        marker = "osD^v"[i % 5] if len(rounds) <= 30 else ""
+        axes.plot(
+            rounds, [line.points[r] for r in rounds], marker=marker, ms=4, lw=1.6, label=cut(line.name, 24), **look
         )
+    if best is not None and best in series[0].points and len(series[0].points) > 1:
+        at = best, series[0].points[best]
+        axes.plot(*at, marker="o", ms=10, mfc="none", mec=_COLOURS["ink"], mew=1)
+        axes.annotate("best", at, (0, 8), textcoords="offset points", ha="center")
+    axes.margins(y=0.15)
+    axes.set_xlabel("round")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8, min_n_ticks=1))
+    axes.yaxis.set_major_locator(MaxNLocator(nbins=4))
+    if percent:
+        axes.yaxis.set_major_formatter(lambda v, _: f"{100 * v:.3g} %" if -1e-9 <= v <= 1 + 1e-9 else "")
+    axes.grid(axis="y")
+    figure.legend(loc="outside upper left", ncols=3)
+    return _svg(figure)
 
 
-def stacked(
-    rows: Sequence[tuple[str, Mapping[str, float]]],
-    order: Sequence[str],
-    *,
-    share: bool,
-    unit: str,
-    first: Literal["plain", "hatched"] = "plain",
-) -> str:
-    """A bar for each row, in parts that differ in colour and hatching, with a legend.
+def stacked(rows: Sequence[tuple[str, Mapping[str, float]]], order: Sequence[str], *, share: bool, unit: str) -> str:
+    """A bar for each row, in parts that differ in colour and hatching.
 
     Args:
         rows: Name of each row, and its parts by name.
         order: Names of the parts, from the left; eight at most.
         share: Draw shares of the row, each row as long as the others.
-        unit: What the axis counts.
-        first: Whether the first part is told from the others by having no hatching.
+        unit: Label of the axis.
     """
-    from matplotlib.patches import Patch
-
     columns = 2 if max(map(len, order), default=0) > 12 else 3
-    legend = 17 * math.ceil(len(order) / columns) + 8
-    tall = 22 if len(rows) > 6 else 26
-    fig = _figure(tall * len(rows) + 44 + legend)
-    ax = fig.subplots()
-    _margins(fig, left=52, right=26, top=6, bottom=38 + legend)
-    looks: dict[str, dict[str, Any]] = {
-        name: {"facecolor": _HEX[f"c{1 + i % 8}"], "edgecolor": _HEX["paper"], "hatch": _HATCHES[i % 8], "lw": 0.5}
-        for i, name in enumerate(order)
-    }
-    for at, (_, parts) in enumerate(rows):
-        total = sum(parts.get(name, 0) for name in order)
-        scale = (1 / total if total else 0.0) if share else 1.0
-        begin = 0.0
-        for name in order:
-            size = parts.get(name, 0) * scale
-            if size > 0:
-                ax.barh(-at, size, left=begin, height=0.72, **looks[name])
-            begin += size
-    ax.set_yticks([-at for at in range(len(rows))], [name for name, _ in rows])
-    ax.set_ylim(-len(rows) + 0.4, 0.6)
+    figure = _figure((22 if len(rows) > 6 else 26) * len(rows) + 52 + 17 * math.ceil(len(order) / columns))
+    axes = _bar_axes(figure, [name for name, _ in rows], unit)
+    sizes = np.array([[parts.get(name, 0) for name in order] for _, parts in rows], dtype=float)
     if share:
-        ax.set_xlim(0, 1)
-        ax.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0 %", "25 %", "50 %", "75 %", "100 %"])
-    ax.set_xlabel(unit)
-    ax.grid(axis="x")
-    ax.tick_params(axis="y", length=0)
-    ax.spines["left"].set_visible(False)
-    handles = [Patch(label=cut(name, 24), **looks[name]) for name in order]
-    fig.legend(
-        handles=handles, loc="lower left", ncols=columns, bbox_to_anchor=(0.0, 0.0), borderaxespad=0.3, handlelength=1.6
-    )
-    return _svg(fig)
+        sizes /= np.maximum(sizes.sum(1, keepdims=True), 1e-9)
+        _percent_axis(axes)
+    begins = np.cumsum(sizes, axis=1) - sizes
+    for i, name in enumerate(order):
+        look: dict[str, Any] = {"edgecolor": _COLOURS["paper"], "hatch": _HATCHES[i % 8], "lw": 0.5}
+        axes.barh(axes.get_yticks(), sizes[:, i], 0.72, begins[:, i], label=cut(name, 24), **look)
+    figure.legend(loc="outside lower left", ncols=columns, handlelength=1.6)
+    return _svg(figure)
 
 
-def bars(rows: Sequence[tuple[str, float, str]], *, unit: str, left: int = 132) -> str:
+def bars(rows: Sequence[tuple[str, float, str]], *, unit: str) -> str:
     """A bar for each row with its number beside it.
 
     Args:
-        rows: Name, value, and the value as it is shown.
-        unit: What the axis counts.
-        left: Room for the names.
+        rows: Name, value, and the value as text.
+        unit: Label of the axis.
     """
     from matplotlib.ticker import MaxNLocator
 
-    fig = _figure(19 * len(rows) + 44)
-    ax = fig.subplots()
-    _margins(fig, left=left, right=52, top=4, bottom=36)
-    ax.barh([-at for at in range(len(rows))], [v for _, v, _ in rows], height=0.68, color=_HEX["c1"])
-    for at, (_, value, told) in enumerate(rows):
-        ax.annotate(told, (value, -at), (4, 0), textcoords="offset points", va="center", annotation_clip=False)
-    ax.set_yticks([-at for at in range(len(rows))], [cut(name, 21) for name, *_ in rows])
-    ax.set_ylim(-len(rows) + 0.4, 0.6)
-    ax.set_xlim(0, max([v for _, v, _ in rows], default=1) or 1)
-    ax.xaxis.set_major_locator(MaxNLocator(nbins=4, integer=True))
-    ax.set_xlabel(unit)
-    ax.grid(axis="x")
-    ax.tick_params(axis="y", length=0)
-    ax.spines["left"].set_visible(False)
-    return _svg(fig)
+    figure = _figure(19 * len(rows) + 44)
+    axes = _bar_axes(figure, [cut(name, 21) for name, *_ in rows], unit)
+    drawn = axes.barh(axes.get_yticks(), [value for _, value, _ in rows], 0.68)
+    axes.bar_label(drawn, [text for *_, text in rows], padding=4)
+    axes.set_xlim(0, 1.1 * max([value for _, value, _ in rows], default=1) or 1)
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=4, integer=True))
+    return _svg(figure)
 
 
 def histogram(values: Mapping[str, Sequence[float]], *, unit: str) -> str:
-    """How often which length occurs, in the training samples (area) and the probe set (line), each of its own total.
+    """Shares of lengths in the training samples (area) and in the probe set (line).
 
     Args:
         values: Lengths by kind, ``train`` and ``probe``.
-        unit: What the axis counts.
+        unit: Label of the axis.
     """
-    import numpy as np
-    from matplotlib.ticker import FuncFormatter, MaxNLocator
+    from matplotlib.ticker import MaxNLocator
 
-    fig = _figure(168)
-    ax = fig.subplots()
-    _margins(fig, left=44, right=14, top=26, bottom=38)
-    every = [v for found in values.values() for v in found]
-    low, high = float(min(every)), float(np.quantile(every, 0.995))
+    figure = _figure(168)
+    axes = figure.subplots()
+    every = [v for lengths in values.values() for v in lengths]
+    low, high = min(every), float(np.quantile(every, 0.995))
     step = max(1, math.ceil((high - low + 1) / 24))
-    edges = np.arange(low, high + step + 1e-9, step)
-    edges = edges if len(edges) > 1 else np.array([low, low + 1])
-    for kind, name in (("train", "training"), ("probe", "probe set")):
-        if not values.get(kind):
-            continue
-        counts, _ = np.histogram(np.clip(values[kind], edges[0], edges[-1]), edges)
-        shares = counts / counts.sum()
-        if kind == "train":
-            ax.stairs(shares, edges, fill=True, color=_HEX["train"], alpha=0.28, lw=0)
-            ax.stairs(shares, edges, color=_HEX["train"], lw=1.2, ls=_DASHES[1], label=name)
-        else:
-            ax.stairs(shares, edges, color=_HEX["probe"], lw=1.5, label=name)
-    ax.set_xlabel(unit)
-    ax.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{100 * v:g} %"))
-    ax.xaxis.set_major_locator(MaxNLocator(nbins=7, integer=True))
-    ax.yaxis.set_major_locator(MaxNLocator(nbins=4))
-    ax.grid(axis="y")
-    fig.legend(loc="upper left", ncols=2, bbox_to_anchor=(0.0, 1.0), borderaxespad=0.2)
-    return _svg(fig)
+    edges = np.arange(low, high + 2 * step, step)
+    for kind, look in _LOOKS.items():
+        if lengths := values.get(kind):
+            weights = np.full(len(lengths), 1 / len(lengths))
+            clipped = np.clip(lengths, edges[0], edges[-1])
+            axes.hist(clipped, edges, weights=weights, histtype="step", **look)  # type: ignore[arg-type]
+            if kind == "train":
+                axes.hist(clipped, edges, weights=weights, color=look["color"], alpha=0.28)  # type: ignore[arg-type]
+    axes.set_xlabel(unit)
+    axes.yaxis.set_major_formatter(lambda v, _: f"{100 * v:g} %")
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=7, integer=True))
+    axes.yaxis.set_major_locator(MaxNLocator(nbins=4))
+    axes.grid(axis="y")
+    figure.legend(loc="outside upper left", ncols=2)
+    return _svg(figure)
 
 
 def forest(rows: Sequence[tuple[str, float, float, float]]) -> str:
-    """A point with its interval for each row; the first one is the heaviest.
+    """A point with its interval for each row, the first one emphasised.
 
     Args:
         rows: Name, value, and the ends of the interval, all shares.
     """
-    fig = _figure(32 * len(rows) + 44)
-    ax = fig.subplots()
-    _margins(fig, left=14, right=18, top=8, bottom=36)
-    for at, (name, value, low, high) in enumerate(rows):
-        colour = _HEX["probe" if at == 0 else "muted"]
-        heavy = at == 0
-        ax.plot([low, high], [-at, -at], color=colour, lw=4 if heavy else 2, solid_capstyle="butt", alpha=0.5)
-        ax.plot(value, -at, marker="D" if heavy else "o", ms=7 if heavy else 5, color=colour, zorder=3)
-        ax.annotate(
-            f"{cut(name, 34)}\u2002{100 * value:.1f} %",
-            (min(max(value, 0.0), 1.0), -at),
-            (0, 8),
-            textcoords="offset points",
-            ha="left" if value < 0.3 else "right" if value > 0.7 else "center",
-            fontweight="bold" if heavy else "normal",
-            annotation_clip=False,
-        )
-    ax.set_xlim(-0.02, 1.02)
-    ax.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0 %", "25 %", "50 %", "75 %", "100 %"])
-    ax.set_ylim(-len(rows) + 0.5, 0.8)
-    ax.set_yticks([])
-    ax.grid(axis="x")
-    ax.spines["left"].set_visible(False)
-    return _svg(fig)
+    figure = _figure(28 * len(rows) + 40)
+    axes = _bar_axes(figure, [cut(name, 32) for name, *_ in rows], "")
+    _percent_axis(axes)
+    axes.set_xlim(-0.02, 1.02)
+    for y, (_, value, low, high) in zip(axes.get_yticks(), rows, strict=True):
+        first = y == 0
+        colour = _COLOURS["probe" if first else "muted"]
+        axes.plot([low, high], [y, y], color=colour, lw=4 if first else 2, solid_capstyle="butt", alpha=0.5)
+        axes.plot(value, y, marker="D" if first else "o", ms=7 if first else 5, color=colour, zorder=3)
+        right = high < 0.8
+        offset, side = ((8, 0), "left") if right else ((-8, 0), "right")
+        place = (high if right else low, y)
+        axes.annotate(f"{100 * value:.1f} %", place, offset, textcoords="offset points", va="center", ha=side)
+    for label in axes.get_yticklabels()[:1]:
+        label.set(fontweight="bold", color=_COLOURS["ink"])
+    return _svg(figure)
 
 
-# How they are drawn
+# Drawing
 
 
 @contextmanager
 def drawing() -> Iterator[None]:
-    """The page's style, whatever a matplotlibrc of the user's says. All plots are drawn within."""
-    import matplotlib
+    """The style of the page, whatever a matplotlibrc of the user says. All plots are drawn inside this block."""
+    from matplotlib import style
 
-    style: dict[Any, Any] = {
-        "svg.fonttype": "none",
-        "svg.hashsalt": "gold_lightning",
-        "font.size": 11,
-        "text.parse_math": False,
-        "text.color": _HEX["ink"],
-        "axes.edgecolor": _HEX["muted"],
-        "axes.labelcolor": _HEX["muted"],
-        "axes.labelsize": 10.5,
-        "axes.linewidth": 0.8,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "axes.facecolor": "none",
-        "axes.axisbelow": True,
-        "figure.facecolor": "none",
-        "grid.color": _HEX["grid"],
-        "grid.linewidth": 0.8,
-        "hatch.linewidth": 0.9,
-        "legend.frameon": False,
-        "legend.fontsize": 10.5,
-        "legend.handletextpad": 0.5,
-        "legend.columnspacing": 1.3,
-        "xtick.color": _HEX["muted"],
-        "ytick.color": _HEX["muted"],
-        "xtick.labelsize": 10.5,
-        "ytick.labelsize": 10.5,
-    }
-    with matplotlib.rc_context(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of glyphs that its own font does not have: the page's may
-        matplotlib.rcdefaults()
-        matplotlib.rcParams.update(style)
+    with style.context(Path(__file__).parent / "plots.mplstyle", after_reset=True), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of glyphs that matplotlib's font lacks: the page's may have them
         yield
 
 
 def _figure(height: float) -> Figure:
     from matplotlib.figure import Figure
 
-    return Figure(figsize=(WIDTH / 72, height / 72))
+    return Figure(figsize=(_WIDTH / 72, height / 72))
 
 
-def _margins(fig: Figure, *, top: float, bottom: float, left: float | None = None, right: float | None = None) -> None:
-    """Room around the axes, in the plot's units."""
-    height = fig.get_figheight() * 72
-    sides: dict[str, Any] = {"top": 1 - top / height, "bottom": bottom / height}
-    if left is not None:
-        sides["left"] = left / WIDTH
-    if right is not None:
-        sides["right"] = 1 - right / WIDTH
-    fig.subplots_adjust(**sides)
+def _bar_axes(figure: Figure, names: Sequence[str], unit: str) -> Axes:
+    """Axes with a named row for each bar, from the top."""
+    axes: Axes = figure.subplots()
+    axes.set_yticks([-at for at in range(len(names))], list(names))
+    axes.set(ylim=(-len(names) + 0.4, 0.6), xlabel=unit)
+    axes.tick_params(axis="y", length=0)
+    axes.spines["left"].set_visible(False)
+    axes.grid(axis="x")
+    return axes
 
 
-def _svg(fig: Figure) -> str:
-    """The figure as an SVG element of a page: colours by variable, fonts of the page, no size of its own."""
-    file = io.StringIO()
-    fig.savefig(file, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
-    drawn = file.getvalue()
-    # Several stand in a page: what refers to a part of one must not find that of another.
-    prefix = hashlib.sha256(drawn.encode()).hexdigest()[:8]
-    used = set(re.findall(r"(?:url\(|href=\")#([^)\"]+)", drawn))
-    root = ElementTree.fromstring(drawn)
-    for parent in list(root.iter()):
-        for child in list(parent):
-            if child.tag.endswith(("}metadata", "}style")):
-                parent.remove(child)
-    for element in root.iter():
-        element.tag = element.tag.rpartition("}")[2]
-        found = {key.rpartition("}")[2]: value for key, value in element.attrib.items()}
-        element.attrib.clear()
-        for key, value in found.items():
-            if key == "id" and value not in used:
-                continue
-            element.set(key, f"{prefix}-{value}" if key == "id" else _for_page(value, prefix))
-    for key in ("width", "height", "version"):
-        del root.attrib[key]
-    # The table beside it says the same to who cannot see it.
-    root.attrib.update({"class": "plot", "aria-hidden": "true", "focusable": "false"})
-    return ElementTree.tostring(root, encoding="unicode")
+def _percent_axis(axes: Axes) -> None:
+    axes.set_xlim(0, 1)
+    axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0 %", "25 %", "50 %", "75 %", "100 %"])
 
 
-def _for_page(value: str, prefix: str) -> str:
-    """An attribute's value: colours as variables, no fonts, parts by their prefixed names, numbers to a hundredth."""
-    for name, colour in _HEX.items():
-        value = value.replace(colour, f"var(--{name})")
-    value = re.sub(r"font: (?:(\d+) )?([\d.]+px) [^;]*", r"font-weight: \1; font-size: \2", value)  # before 3.11
-    value = re.sub(r"font-family: [^;]*(; )?|font-weight: ; ", "", value)
-    if value.startswith("#"):
-        return f"#{prefix}-{value[1:]}"
-    value = value.replace("url(#", f"url(#{prefix}-")
-    return re.sub(r"(\.\d\d)\d+(?=[\s,);]|$)", r"\1", value)
+def _svg(figure: Figure) -> str:
+    """The figure as an SVG element of a page, in the page's colours and without a size of its own."""
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+    svg = buffer.getvalue()
+    prefix = hashlib.sha256(svg.encode()).hexdigest()[:8]  # several stand in a page, and an id is unique there
+
+    used = set(re.findall(r'(?:url\(|href=")#([^)"]+)', svg))
+
+    def for_page(tag: re.Match[str]) -> str:
+        text = re.sub(r"#[0-9a-f]{6}\b", lambda colour: _VARIABLES.get(colour[0], colour[0]), tag[0])
+        text = re.sub(r' id="([^"]*)"', lambda id_: f' id="{prefix}-{id_[1]}"' if id_[1] in used else "", text)
+        text = re.sub(r'(url\(|href=")#', rf"\1#{prefix}-", text)
+        return re.sub(r' xmlns(:xlink)?="[^"]*"| (width|height)="[\d.]+pt"|(?<=\.\d\d)\d+', "", text)
+
+    svg = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
+    svg = re.sub("<[^>]*>", for_page, svg)
+    # The table beside it says the same to readers who do not see the plot.
+    return svg.replace("<svg", '<svg class="plot" aria-hidden="true" focusable="false"', 1)

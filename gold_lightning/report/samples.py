@@ -1,4 +1,4 @@
-"""Which samples and rejects of a run a page shows."""
+"""Chooses the samples and rejects of a run that a page shows."""
 
 from __future__ import annotations
 
@@ -6,35 +6,25 @@ import math
 import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from gold_lightning.report.numbers import decimal, percent, ratio
-from gold_lightning.report.plots import shown
+from gold_lightning.report.numbers import decimal, evenly_spaced, percent, ratio
 from gold_lightning.report.run import KINDS, Round, Run
-from gold_lightning.report.text import LABEL_CHARS, cut
+from gold_lightning.report.text import LABEL_CHARS, cut, visible
 from gold_lightning.storage.round_store import Kind, StoredSample
 
-__all__ = ["Detail", "reasons_of", "samples_of"]
+__all__ = ["PageReason", "PageRound", "PageSample", "PageText", "max_chars", "reasons_of", "samples_of"]
+
+_PER_ROUND = 20
+_MAX_ROUNDS = 50
+_MAX_REASONS = 40
+_MAX_CHARS = 600  # of a text
+_ALL_CHARS = 400_000  # of all samples: 2 MB if each is written as "&#34;" or takes four bytes
 
 
 @dataclass(frozen=True)
-class Detail:
-    """How much of the samples is shown.
-
-    Args:
-        samples: Of a round.
-        chars: Of a text.
-        rounds: Of which samples are shown at all.
-    """
-
-    samples: int = 20
-    chars: int = 600
-    rounds: int = 50
-
-
-@dataclass(frozen=True)
-class _Text:
-    """A generated text, cut; ``more`` characters are left out."""
+class PageText:
+    """A generated text with every character visible, cut; ``more`` characters are left out."""
 
     name: str
     text: str
@@ -42,85 +32,90 @@ class _Text:
 
 
 @dataclass(frozen=True)
-class _Shown:
-    """A sample as it is shown."""
+class PageSample:
+    """A sample as the page shows it."""
 
     id: str
     label: str
-    texts: Sequence[_Text]
+    texts: Sequence[PageText]
     marks: Sequence[str] = ()
     energy: str = ""
     fed_back: bool = False
 
 
 @dataclass(frozen=True)
-class _RoundShown:
+class PageRound:
+    """The samples of a round that the page shows; ``of`` counts all by kind."""
+
     name: str
-    train: Sequence[_Shown]
-    probe: Sequence[_Shown]
+    train: Sequence[PageSample]
+    probe: Sequence[PageSample]
     by_energy: bool
     of: Mapping[str, int]
 
 
 @dataclass(frozen=True)
-class _Reason:
+class PageReason:
+    """A reason of rejects with an example or two."""
+
     name: str
     count: int
     share: str
-    examples: Sequence[_Text] = field(default_factory=tuple)
+    examples: Sequence[PageText] = ()
 
 
-def samples_of(run: Run, detail: Detail) -> list[_RoundShown]:
-    """Some samples of each round, drawn by a fixed seed: half of them trained on, half of the probe set."""
-    found = []
-    rounds = [r for r in run.rounds if r.samples["train"] or r.samples["probe"]]
-    for number in shown([r.number for r in rounds], detail.rounds) if detail.samples else ():
-        r = next(r for r in rounds if r.number == number)
-        rng = random.Random(f"samples of round {number}")
-        half = detail.samples // 2
-        probe = _some_probes(r, half, rng)
-        own = r.samples["train"]
-        train = [own[i] for i in sorted(rng.sample(range(len(own)), min(len(own), detail.samples - len(probe))))]
-        found.append(
-            _RoundShown(
-                f"Round {number}",
-                [_one(s, "train", r, run, detail.chars) for s in train],
-                [_one(s, "probe", r, run, detail.chars) for s in probe],
-                bool(r.energies["probe"]),
-                {kind: len(r.samples[kind]) for kind in KINDS},
-            )
-        )
-    return found
+def max_chars(run: Run) -> int:
+    """Most characters of a text on a page; fewer for a run of many rounds or fields, so that the page stays small."""
+    rounds = sum(bool(r.samples["train"] or r.samples["probe"]) for r in run.rounds)
+    texts = min(rounds, _MAX_ROUNDS) * _PER_ROUND * (len(run.fields) + (not run.labels))
+    return min(_MAX_CHARS, _ALL_CHARS // max(1, texts))
+
+
+def samples_of(run: Run) -> list[PageRound]:
+    """Some samples of each round, drawn by a fixed seed: half of them training samples, half of the probe set."""
+    with_samples = {r.number: r for r in run.rounds if r.samples["train"] or r.samples["probe"]}
+    return [_round(run, with_samples[number]) for number in evenly_spaced([*with_samples], _MAX_ROUNDS)]
+
+
+def _round(run: Run, round_: Round) -> PageRound:
+    rng = random.Random(f"samples of round {round_.number}")
+    probe = _some_probes(round_, _PER_ROUND // 2, rng)
+    every = round_.samples["train"]
+    train = [every[i] for i in sorted(rng.sample(range(len(every)), min(len(every), _PER_ROUND - len(probe))))]
+    return PageRound(
+        f"Round {round_.number}",
+        [_sample(stored, "train", round_, run) for stored in train],
+        [_sample(stored, "probe", round_, run) for stored in probe],
+        bool(round_.energies["probe"]),
+        {kind: len(round_.samples[kind]) for kind in KINDS},
+    )
 
 
 def _some_probes(round_: Round, count: int, rng: random.Random) -> list[StoredSample]:
     """Some of the probe set, half of them fed back if there are any; evenly from the lowest to the highest energy."""
-    own, energy = round_.samples["probe"], round_.energies["probe"]
-    fed = [s for s in own if s.id in round_.fed_back]
-    rest = [s for s in own if s.id not in round_.fed_back]
+    energy = round_.energies["probe"]
+    fed = [s for s in round_.samples["probe"] if s.id in round_.fed_back]
+    rest = [s for s in round_.samples["probe"] if s.id not in round_.fed_back]
     few = min(len(fed), max(count // 2, count - len(rest)))
     if energy:
-        fed, rest = (sorted(found, key=lambda s: (energy.get(s.id, math.inf), s.id)) for found in (fed, rest))
-        chosen = [fed[i] for i in shown(range(len(fed)), few)] if few > 1 else fed[len(fed) // 2 :][:few]
-        chosen += [rest[i] for i in shown(range(len(rest)), count - few)] if count - few > 1 else rest[: count - few]
+        fed, rest = (sorted(samples, key=lambda s: (energy.get(s.id, math.inf), s.id)) for samples in (fed, rest))
+        chosen = [fed[i] for i in evenly_spaced(range(len(fed)), few)] if few > 1 else fed[len(fed) // 2 :][:few]
+        many = count - few
+        chosen += [rest[i] for i in evenly_spaced(range(len(rest)), many)] if many > 1 else rest[:many]
         return sorted(chosen, key=lambda s: (energy.get(s.id, math.inf), s.id))
     return sorted(rng.sample(fed, few) + rng.sample(rest, min(len(rest), count - few)), key=lambda s: s.id)
 
 
-def _one(stored: StoredSample, kind: Kind, round_: Round, run: Run, chars: int) -> _Shown:
-    texts = [
-        _text(value, chars, name if len(stored.sample.fields) > 1 else "")
-        for name, value in stored.sample.fields.items()
-    ]
+def _sample(stored: StoredSample, kind: Kind, round_: Round, run: Run) -> PageSample:
+    chars, fields = max_chars(run), stored.sample.fields
+    texts = [_text(value, chars, name if len(fields) > 1 else "") for name, value in fields.items()]
     if not run.labels:
         texts.append(_text(stored.sample.target, chars, "target"))
-    marks = []
-    if stored.feedback:
-        marks.append("written after feedback")
+    marks = ["written after feedback"] if stored.feedback else []
     if stored.agrees is False:
         marks.append("generator favours another label")
     energy = round_.energies[kind].get(stored.id)
-    return _Shown(
+    return PageSample(
         id=stored.id,
         label=cut(stored.sample.target, LABEL_CHARS) if run.labels else "",
         texts=texts,
@@ -130,19 +125,20 @@ def _one(stored: StoredSample, kind: Kind, round_: Round, run: Run, chars: int) 
     )
 
 
-def reasons_of(run: Run, detail: Detail) -> list[_Reason]:
+def reasons_of(run: Run) -> list[PageReason]:
     """Rejects by reason, the most frequent first, with an example or two of each."""
     total: Counter[str] = sum((r.reasons(*KINDS) for r in run.rounds), Counter())
-    asked = sum(r.requested(*KINDS) for r in run.rounds)
+    requested = sum(r.requested(*KINDS) for r in run.rounds)
     rows = [row for r in run.rounds for row in r.rejects if isinstance(row["raw"], str)]
-    found = []
-    for name, count in total.most_common(40):
-        own = [row for row in rows if row["reason"] == name]
-        drawn = random.Random(f"rejects {name}").sample(own, min(2, len(own)))
-        examples = [_text(row["raw"], detail.chars, cut(str(row.get("label") or ""), LABEL_CHARS)) for row in drawn]
-        found.append(_Reason(name, count, percent(ratio(count, asked)), examples))
-    return found
+    reasons = []
+    for name, count in total.most_common(_MAX_REASONS):
+        rejects = [row for row in rows if row["reason"] == name]
+        drawn = random.Random(f"rejects {name}").sample(rejects, min(2, len(rejects)))
+        examples = [_text(row["raw"], _MAX_CHARS, cut(str(row.get("label") or ""), LABEL_CHARS)) for row in drawn]
+        reasons.append(PageReason(name, count, percent(ratio(count, requested)), examples))
+    return reasons
 
 
-def _text(text: str, most: int, name: str = "") -> _Text:
-    return _Text(name, text, 0) if len(text) <= most else _Text(name, text[:most], len(text) - most)
+def _text(text: str, most: int, name: str = "") -> PageText:
+    text = visible(text)
+    return PageText(name, text[:most], max(0, len(text) - most))

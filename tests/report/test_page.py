@@ -2,27 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import math
 import re
-import tracemalloc
 from collections import Counter
 from html.parser import HTMLParser
-from pathlib import Path
 
 import pytest
 from gold_lightning import report
-from gold_lightning.budget import Spent
 from gold_lightning.cli.main import main
-from gold_lightning.errors import GoldError
-from gold_lightning.report import LIMIT, render, try_to_report, write_report
+from gold_lightning.report import render, try_to_report, write_report
 from gold_lightning.report.page import state_of
-from gold_lightning.report.plots import Energies, Lines, bars, drawing, lines, ridge, shown, stacked
-from gold_lightning.report.redaction import hidden
 from gold_lightning.report.run import read_run
-from gold_lightning.report.samples import Detail, reasons_of, samples_of
-from gold_lightning.report.text import cut, visible
-from gold_lightning.storage.completions import CompletionLog, spent_in
 from gold_lightning.storage.round_store import read_lines, write_lines
 
 from tests.runs import make_run
@@ -136,29 +125,6 @@ def test_its_tables_have_the_numbers_of_the_run(page, small):
     assert ["torch", "2.13.0"] in table(page, "Made with")
 
 
-def test_twenty_samples_of_each_round_with_the_fed_back_ones_marked(small, page):
-    found = samples_of(read_run(small), Detail())
-    assert [r.name for r in found] == ["Round 0", "Round 1", "Round 2"]
-    for r, row in zip(found, read_lines(small / "rounds.jsonl"), strict=True):
-        assert len(r.train) == len(r.probe) == 10
-        marked = {s.id for s in (*r.train, *r.probe) if s.fed_back}
-        assert marked == set(row["fed_back"]) and len(marked) == 3
-        energies = [float(s.energy.replace("\u2212", "-")) for s in r.probe]
-        assert energies == sorted(energies)
-    assert page.count("<mark>fed back</mark>") == page.count('<li class="fed">') == 9
-
-
-def test_rejects_have_an_example_or_two_by_reason(small):
-    run = read_run(small)
-    found = reasons_of(run, Detail())
-    assert Counter({r.name: r.count for r in found}) == sum(
-        (r.reasons("train", "probe") for r in run.rounds), Counter()
-    )
-    raw = {row["raw"]: row["reason"] for r in run.rounds for row in r.rejects}
-    for r in found:
-        assert 1 <= len(r.examples) <= 2 and {raw[e.text] for e in r.examples} == {r.name}
-
-
 def test_a_run_without_labels_shows_targets_and_the_lengths_of_all_fields(tmp_path):
     page = render(read_run(make_run(tmp_path / "sums" / "seq", labels=(), fields=("body", "question"), rounds=2)))
     assert "Label balance" not in page and "taken within each label" not in page
@@ -240,61 +206,6 @@ def test_it_says_why_the_run_ended(change, told, tmp_path):
     assert told in state_of(read_run(run))
 
 
-def test_without_its_completions_the_run_has_spent_what_its_rounds_say(tmp_path):
-    run = make_run(tmp_path / "news_topics" / "copied")
-    (run / "data" / "completions.jsonl").unlink()
-    assert read_run(run).spent == Spent()  # these rounds do not say
-    rows = read_lines(run / "rounds.jsonl")
-    for i, row in enumerate(rows, start=1):
-        row["tokens_so_far"] = {"calls": 10 * i, "prompt": 200 * i, "completion": 30 * i, "reused_calls": i}
-    write_lines(run / "rounds.jsonl", rows)
-    assert read_run(run).spent == Spent(30, 600, 90, 3)
-
-
-def test_adding_up_completions_takes_no_memory_for_their_texts(tmp_path):
-    path = tmp_path / "completions.jsonl"
-    with path.open("w") as file:
-        for i in range(20_000):
-            row = {"key": f"{i:032x}", "round": 0, "text": "word " * 200, "finish": "stop"}
-            row |= {"prompt_tokens": 3, "completion_tokens": 2, "choice_log_probs": []}
-            file.write(json.dumps(row) + "\n")
-        file.write(json.dumps(row | {"key": "again", "reused": True}) + "\n")
-        file.write(json.dumps(row) + "\n")  # there already
-        unanswered = {name: value for name, value in row.items() if name != "text"} | {"unanswered": "filtered"}
-        file.write(2 * (json.dumps(unanswered | {"key": "none", "finish": "filtered"}) + "\n"))  # each is paid for
-        file.write("no row\n")
-        file.write(json.dumps(row | {"key": "together", "more": 1}) + "\n")
-        file.write(json.dumps(row | {"key": "torn"})[:-1])  # the rest of what is stored together
-    tracemalloc.start()
-    spent = spent_in(path)
-    most = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert spent == Spent(20_002, 60_006, 40_004, 1) == CompletionLog(path).spent()
-    assert most < 5_000_000  # all rows at once were 30 MB
-
-
-def test_damaged_files_leave_a_page(tmp_path):
-    run = make_run(tmp_path / "news_topics" / "damaged", unfinished=True)
-    (run / "config.yaml").write_text("data: {budget: {max_cost: -1}, {")
-    for path in (*run.glob("data/*/rejects.jsonl"), *run.glob("data/*/energies.jsonl")):
-        path.write_bytes(b'{"id": 1}\n\xff\xfe\n[]\n{"kind": "probe", "id": "x", "energy": "high"}\n{"torn')
-    (run / "results.json").write_text("[]")
-    (run / "versions.json").write_text("{")
-    page = render(read_run(run))
-    assert "The folder has no config.yaml." in page
-
-
-def test_a_folder_without_a_run_is_one_line(tmp_path, capsys):
-    assert main(["report", str(tmp_path)]) == 2
-    assert main(["report", str(tmp_path / "gone")]) == 2
-    told = capsys.readouterr().err.splitlines()
-    assert told == [
-        f"error: {tmp_path}: no run in it; give the folder of a run, runs/<task>/<name>",
-        f"error: {tmp_path / 'gone'}: no such folder; give the folder of a run, runs/<task>/<name>",
-    ]
-    assert main(["report"]) == 2 and not list(tmp_path.iterdir())
-
-
 def test_the_command_writes_the_file_and_names_it(small, capsys):
     assert main(["report", str(small)]) == 0
     assert capsys.readouterr().out == f"report: {small / 'report.html'}\n"
@@ -340,7 +251,7 @@ def test_no_tag_or_attribute_comes_from_data(hostile_run):
     assert not any("MARK" in v or "alert" in v or "script" in v for v in values)
     assert not any(name.startswith("on") for _, attrs in tags for name, _ in attrs)
     links = {v for _, attrs in tags for name, v in attrs if name in ("href", "src", "xlink:href")}
-    assert all(v.startswith("#") for v in links)
+    assert len(links) > 6 and all(v.startswith("#") or v == "config.yaml" for v in links)
     text = "".join(Reader(page).text)
     for shown_as in ("</script><script>alert(1)</script>", "onerror=alert(1)>", "{{ 7 * 7 }}", "&lt;b&gt; &amp;"):
         assert shown_as in text
@@ -365,14 +276,6 @@ def test_what_cannot_be_seen_is_shown(hostile_run):
     assert " characters more</em>" in page and len(page.encode()) < 1_000_000
 
 
-def test_what_can_be_seen_stays():
-    assert visible("one\ntwo\tthree") == "one\ntwo\\tthree"
-    seen = "日本語 🙂 <b> naïve Việt שָׁלוֹם"
-    assert visible(seen) == seen == visible(visible(seen))
-    assert visible("a" + "\u0301" * 6) == "a" + "\u0301" * 4 + r"\u0301\u0301"
-    assert cut("one\ntwo", 20) == r"one\ntwo" and cut("x" * 30, 10) == "x" * 9 + "…"
-
-
 def test_it_asks_for_nothing_and_runs_nothing(page):
     tags = Reader(page).tags
     assert not {"script", "link", "img", "iframe", "object", "embed", "form", "base", "image"} & {
@@ -381,97 +284,3 @@ def test_it_asks_for_nothing_and_runs_nothing(page):
     assert "http:" not in page and "https:" not in page and "@import" not in page
     assert set(re.findall(r"url\((.)", page)) == {"#"}
     assert "default-src 'none'; style-src 'unsafe-inline'" in page
-
-
-def test_secrets_never_appear(tmp_path, monkeypatch):
-    monkeypatch.setenv("WRITER_KEY", "zebra-4711-crossing")
-    config = {
-        "data": {
-            "generator": {
-                "init_args": {
-                    "api_key_env": "WRITER_KEY",
-                    "base_url": ["https://user:hunter2@host/v1?api_key=hunter3&n=1"],
-                    "max_tokens": 64,
-                    "tokenizer": "some/model",
-                    "extra": {"Authorization": "Bearer hunter4", "note": "Bearer hunter5", "x-api-key": "hunter6"},
-                    "token": "hunter7",
-                    "said": "it is zebra-4711-crossing, or sk-hunter8hunter8hunter8",
-                }
-            }
-        }
-    }
-    run = make_run(tmp_path / "news_topics" / "secret")
-    (run / "config.yaml").write_text(json.dumps(config))
-    page = render(read_run(run))
-    assert "hunter" not in page and "zebra" not in page
-    args = hidden(config)["data"]["generator"]["init_args"]
-    assert args["api_key_env"] == "WRITER_KEY" and args["max_tokens"] == 64 and args["tokenizer"] == "some/model"
-    assert args["base_url"] == ["https://(hidden)@host/v1?api_key=(hidden)&n=1"]
-
-
-# How large it gets
-
-
-def test_ten_rounds_of_five_hundred_samples_and_twenty_labels_are_small(tmp_path):
-    labels = [f"label_{i}_with_a_long_name" for i in range(20)]
-    run = make_run(tmp_path / "intents" / "large", rounds=10, train=500, probe=100, labels=labels)
-    page = render(read_run(run))
-    assert len(page.encode()) < 1_000_000
-    assert page.count("<summary>Round") == 10 and page.count("<li") >= 200
-
-
-def test_a_report_never_outgrows_its_limit(tmp_path, monkeypatch):
-    labels = [f"{i}" * 5000 for i in range(3)]
-    made = make_run(tmp_path / "news_topics" / "wide", labels=labels, text=lambda rng: "\U000e0001" * 900)
-    run = read_run(made)
-    full = len(render(run).encode())
-    monkeypatch.setattr(report, "LIMIT", 200_000)
-    less = render(run)
-    assert full > 200_000 > len(less.encode()) and "<summary>Round 2" in less
-    assert LIMIT <= 3_000_000
-
-
-def test_many_rounds_are_drawn_in_part():
-    assert shown(range(5)) == [0, 1, 2, 3, 4]
-    some = shown(range(1000), 24)
-    assert len(some) == len(set(some)) == 24 and some[0] == 0 and some[-1] == 999
-
-
-# Drawings
-
-
-def numbers(svg):
-    return "".join(Reader(svg).text)
-
-
-def test_drawings_take_colours_and_fonts_of_the_page_and_share_no_names():
-    row = Energies("round 0", {"train": [1.0, 2.0, 3.0], "probe": [2.0, 3.0, 4.0]}, {}, (0.5, 0.8), [3.0], 0.83)
-    with drawing():
-        drawn = [ridge([row]), ridge([row, row]), lines([Lines("accuracy", {0: 0.5, 1: 0.75})], percent=True)]
-        drawn += [bars([("$5 & <b>", 2, "2")], unit="samples")]
-        drawn += [stacked([("round 0", {"accepted": 3, "empty": 1})], ["accepted", "empty"], share=True, unit="share")]
-        again = ridge([row])
-    names = [set(re.findall(r'id="([^"]+)"', svg)) for svg in drawn]
-    assert drawn[0] == again  # the same data, the same bytes
-    for svg, own in zip(drawn, names, strict=True):
-        assert not re.search(r"#[0-9a-f]{6}\b", svg) and "var(--" in svg and "font-family" not in svg
-        assert set(re.findall(r'(?:url\(|href=")#([^)"]+)', svg)) == own
-    assert sum(map(len, names)) == len(set().union(*names))
-    assert "0.83" in numbers(drawn[0]) and "$5 & <b>" in numbers(drawn[3]) and "&lt;b&gt;" in drawn[3]
-
-
-def test_odd_energies_are_drawn(tmp_path):
-    same = Energies("same", {"train": [1.0] * 5, "probe": [1.0]}, {}, (0.5, 0.8), [1.0], 0.5)
-    none = Energies("none", {}, {}, None, [], math.nan)
-    far = Energies("far", {"train": [0.0, 1e9], "probe": [-1e9]}, {}, (0.0, 1.0), [], 1.0)
-    with drawing():
-        for rows in ([same], [none], [far], [same, none, far]):
-            assert "nan" not in ridge(rows)
-
-
-# Diversity
-
-
-def test_no_such_folder_is_an_error_of_ours(tmp_path):
-    with pytest.raises(GoldError, match="no such folder"):
-        write_report(Path(tmp_path / "x"))
