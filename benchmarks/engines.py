@@ -21,7 +21,7 @@ from gold_lightning.generators import Completion, EmbeddedGenerator, Generator, 
 from gold_lightning.generators.embedded_weights import weights
 from gold_lightning.planning.plan import Plan
 from gold_lightning.synthesis import Synthesizer
-from gold_lightning.task_file import load_task
+from gold_lightning.task import Task
 
 
 class LlamaCpp(Generator):
@@ -72,7 +72,7 @@ def main() -> None:
     plan = Plan(samples_per_round=args.samples, group_size=args.group_size)
     started = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
-        synthesizer = Synthesizer(load_task("news_topics"), generator, Path(folder), plan)
+        synthesizer = Synthesizer(Task.load("news_topics"), generator, Path(folder), plan)
         synthesizer.train(0, FeedbackPool(), 0.0)
         batches = synthesizer.store(0).batches("train")
     seconds = time.perf_counter() - started

@@ -19,7 +19,7 @@ from gold_lightning.evaluation.comparison import compare_arms, result_lines
 from gold_lightning.labelled import load_rows
 from gold_lightning.storage.round_store import RoundStore, read_lines, rounds_in
 from gold_lightning.t5.weights import load_model, load_tokenizer
-from gold_lightning.task_file import load_task
+from gold_lightning.task import Task
 from gold_lightning.watching.diversity import distinct_n
 from torch import Tensor
 
@@ -118,7 +118,7 @@ def main() -> None:
     parser.add_argument("--rows", type=Path, required=True, help="labelled rows to train the check on")
     parser.add_argument("--first", default="none", help="the arm that others are compared with")
     given = parser.parse_args()
-    task = load_task(given.task)
+    task = Task.load(given.task)
     labels, read = list(task.label_names), Reader(task)
     rows = load_rows(task, given.rows)
     vectors, wanted = read(rows), torch.tensor([labels.index(row.target) for row in rows])

@@ -44,8 +44,7 @@ from gold_lightning.storage.round_store import Kind, RoundStore, StoredSample, r
 from gold_lightning.student import T5Student, metric_names
 from gold_lightning.synthesis import Synthesizer
 from gold_lightning.t5.folder import load_folder_task
-from gold_lightning.task import Sample, Task
-from gold_lightning.task_file import TaskSource, dump_task, load_task
+from gold_lightning.task import Sample, Task, TaskSource
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -229,7 +228,7 @@ def distill(
         'Sports'
     """
     seed_everything(seed, workers=True, verbose=False)
-    loaded = load_task(task)
+    loaded = Task.load(task)
     folder = Path(expand("output", str(output))) if output else Path("runs") / loaded.name / "default"
     plan = plan or Plan()
     plan = replace(
@@ -327,7 +326,7 @@ def evaluate(
         >>> gl.evaluate(Constant(), rows, task="news_topics")["accuracy"]
         0.5
     """
-    known = getattr(student, "task", None) if task is None else load_task(task)
+    known = getattr(student, "task", None) if task is None else Task.load(task)
     if not isinstance(known, Task):
         raise GoldError(f"evaluate: {type(student).__name__} carries no task; name it: task=...")
     samples = load_rows(known, rows, "rows") if isinstance(rows, str | Path) else list(rows)
@@ -384,7 +383,7 @@ def synthesize(
         >>> samples.column_names[:3]
         ['text', 'topic', 'id']
     """
-    loaded = load_task(task)
+    loaded = Task.load(task)
     plan = replace(plan or Plan(), samples_per_round=n)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(expand("output", str(output))) if output else Path(temporary)
@@ -454,7 +453,7 @@ def preview(
 
 def _target_name(folder: Path) -> str:
     config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
-    return load_task(str(config["data"]["task"])).target.name
+    return Task.load(str(config["data"]["task"])).target.name
 
 
 def _provenance(stored: StoredSample, target: str, round_: int, scored: Mapping[str, Any]) -> dict[str, Any]:
@@ -485,7 +484,7 @@ def _write_settings(
     config = {name: {key: _plain(value) for key, value in section.items()} for name, section in settings.items()}
     if not task.source:  # made in Python
         folder.mkdir(parents=True, exist_ok=True)
-        document = yaml.safe_dump(dump_task(task), sort_keys=False, allow_unicode=True)
+        document = yaml.safe_dump(task.to_document(), sort_keys=False, allow_unicode=True)
         (folder / "task.yaml").write_text(document, encoding="utf-8")
     config["data"]["task"] = task.source or str(folder / "task.yaml")
     config["feedback"] = _arguments(feedback)

@@ -29,8 +29,7 @@ from gold_lightning.synthesis import Progress, Synthesizer
 from gold_lightning.t5.batches import make_loader
 from gold_lightning.t5.checks import Cut, count_cut
 from gold_lightning.t5.weights import load_tokenizer
-from gold_lightning.task import Sample, Task, TestRow
-from gold_lightning.task_file import TaskSource, load_task
+from gold_lightning.task import Sample, Task, TaskSource, TestRow
 from gold_lightning.validation import WatchedRows
 
 __all__ = ["GoldDataModule", "log_progress"]
@@ -101,7 +100,7 @@ class GoldDataModule(LightningDataModule):
             check_rows_file("data.test_file", test_file)
         if not 0 <= label_noise <= 1:
             raise ConfigError("data.label_noise", label_noise, "a number from 0 to 1")
-        self.task: Task = load_task(task)
+        self.task: Task = Task.load(task)
         if label_noise and len(self.task.labels) < 2:
             raise ConfigError("data.label_noise", label_noise, "0 for a task without labels")
         self.label_noise = label_noise

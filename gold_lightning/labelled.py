@@ -19,7 +19,7 @@ from typing import Any, Literal
 from gold_lightning.errors import ConfigError, GoldError
 from gold_lightning.inputs.paths import expand
 from gold_lightning.inputs.tables import ENDINGS, Table, ending_of, kind_of, one_of, read_table
-from gold_lightning.task import Task, TestData, TestRow, blaming
+from gold_lightning.task import Task, TestData, TestRow, prefix_errors_with
 
 __all__ = ["beside", "check_rows_file", "labels_as_read", "load_rows", "load_test_rows", "load_validation_rows"]
 
@@ -67,7 +67,7 @@ def beside(task: Task, key: str, path: str) -> str:
     Raises:
         GoldError: There is no such home folder.
     """
-    with blaming(task):
+    with prefix_errors_with(task.source):
         return path if expand(key, path) != path else str(Path(task.source).parent / path)
 
 

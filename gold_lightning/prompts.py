@@ -243,8 +243,9 @@ def _describe(task: Task, label: str | None) -> str:
         lines.append(f"{task.target.name}: {task.target.description}")
         return "Each sample has these lines:\n" + "\n".join(lines) + "\n"
     meaning = task.label(label).meaning
+    named = f"{label}: {meaning}" if meaning else label
     told = "Each sample has this line:\n" if len(lines) == 1 else "Each sample has these lines:\n"
-    return told + "\n".join(lines) + f"\n\nAll samples have the {task.target.name} {label}: {meaning}.\n"
+    return told + "\n".join(lines) + f"\n\nAll samples have the {task.target.name} {named}.\n"
 
 
 def _blocks(samples: Sequence[Sample], task: Task) -> str:
@@ -350,7 +351,7 @@ def agreement_request(task: Task, fields: Mapping[str, str], demos: Sequence[Sam
 
     Here the fields stand first and the label last, whatever the wire order.
     """
-    labels = "\n".join(f"{label.name}: {label.meaning}" for label in task.labels)
+    labels = "\n".join(f"{label.name}: {label.meaning}" if label.meaning else label.name for label in task.labels)
     return Request(
         system=f"You say which {task.target.name} fits. {task.description}",
         prefix=f"The {task.target.name} is one of:\n{labels}\n\n{_answered(demos, task)}",

@@ -27,8 +27,7 @@ from gold_lightning.t5.folder import write_task
 from gold_lightning.t5.fsdp import is_sharded, load_whole, shard
 from gold_lightning.t5.resuming import fitting_state, say_afresh
 from gold_lightning.t5.weights import copies_of, empty_copy, load_model, load_tokenizer, target_text
-from gold_lightning.task import Sample, Task, blaming
-from gold_lightning.task_file import TaskSource, load_task
+from gold_lightning.task import Sample, Task, TaskSource, prefix_errors_with
 
 __all__ = ["PrefixTree", "T5Student", "metric_names"]
 
@@ -125,13 +124,13 @@ class T5Student(LightningModule):
             raise ConfigError("model.weight_decay", weight_decay, "0 or more")
         if num_beams < 1:
             raise ConfigError("model.num_beams", num_beams, "1 or more")
-        self.task = load_task(task)
+        self.task = Task.load(task)
         self.name, self.loss, self.optimizer = student, loss or SymmetricCrossEntropy(), optimizer
         self.lr, self.weight_decay, self.warmup, self.decay = lr, weight_decay, warmup, decay
         self.encoder_lr, self.embedding_lr = encoder_lr, embedding_lr
         self.restart, self.num_beams, self.constrained_decoding = restart, num_beams, constrained_decoding
         names = metric_names(self.task)
-        with blaming(self.task):
+        with prefix_errors_with(self.task.source):
             made = {stage: [(n, make_metric(n, self.task.label_names)) for n in names] for stage in ("val", "test")}
         self.metric_names = names
         self.metrics = nn.ModuleDict({f"{stage}_{n}": m for stage, pairs in made.items() for n, m in pairs})

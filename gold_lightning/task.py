@@ -1,19 +1,37 @@
-"""What is to be learnt. A task is data, never code, and checked when it is made.
+"""Tasks: what a student learns, as data. Every key of a task file is defined here, once.
 
-Nothing in here knows a prompt, a model or a file layout; every other module may import this one.
+Nothing in this module knows a prompt, a model or a run folder; every other module may import it.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
+import re
 import string
-import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+
+from pydantic import BeforeValidator, SkipValidation, TypeAdapter, WithJsonSchema
 
 from gold_lightning.errors import ConfigError
+from gold_lightning.inputs.models import Flag, Misfit, PositiveNumber, Words, config_errors, model
+from gold_lightning.inputs.task_files import find_task_file, name_of
+from gold_lightning.inputs.yaml_files import load_yaml
+from gold_lightning.task_parts import (
+    Check,
+    Field,
+    Hints,
+    Label,
+    Sample,
+    StudentFormat,
+    TestData,
+    TestRow,
+    check_of,
+    composed,
+)
 
 __all__ = [
     "Check",
@@ -23,291 +41,263 @@ __all__ = [
     "Sample",
     "StudentFormat",
     "Task",
+    "TaskSource",
     "TestData",
     "TestRow",
-    "blaming",
-    "check_names",
+    "prefix_errors_with",
+    "task_schema",
 ]
 
-
-@dataclass(frozen=True)
-class Sample:
-    """One row of a task.
-
-    Args:
-        fields: The input texts by field name, in the task's order.
-        target: What the student must write: a label's name, or free text.
-    """
-
-    fields: Mapping[str, str]
-    target: str
-
-    @property
-    def text(self) -> str:
-        """The fields in one string, for what compares texts (duplicates, overlaps)."""
-        return "\n".join(self.fields.values())
-
-    @property
-    def targets(self) -> tuple[str, ...]:
-        """All texts that count as right; the target is the first."""
-        return (self.target,)
+_DEMO_SCHEMA = {"type": "object", "additionalProperties": {"type": "string"}}
+_CHECK_SCHEMA = {
+    "anyOf": [
+        {"type": "string"},
+        {"type": "object", "minProperties": 1, "maxProperties": 1, "additionalProperties": {"type": "object"}},
+    ]
+}
 
 
-@dataclass(frozen=True)
-class TestRow(Sample):
-    """A sample of a test set, whose question may have several right answers.
-
-    Args:
-        others: What counts as right beside the target.
-        value: What stood in the target's column, before it was named.
-    """
-
-    __test__ = False  # not for pytest
-
-    others: tuple[str, ...] = ()
-    value: str = field(default="", compare=False)
-
-    @property
-    def targets(self) -> tuple[str, ...]:
-        return (self.target, *self.others)
-
-
-@dataclass(frozen=True)
-class Field:
-    """One named text of a sample.
-
-    Args:
-        name: An identifier; it stands in prompts and in the student's input template.
-        description: What stands in it, told to the generator.
-        min_chars: Shortest text accepted, in characters.
-        max_chars: Longest text accepted, in characters.
-    """
-
-    name: str
-    description: str
-    min_chars: int = 1
-    max_chars: int = 1000
-
-    def __post_init__(self) -> None:
-        if not self.name.isidentifier():
-            raise ConfigError("name", self.name, "a name of letters, digits and _, no digit first")
-        if self.min_chars < 0:
-            raise ConfigError("min_chars", self.min_chars, "0 or more")
-        if self.max_chars < max(1, self.min_chars):
-            raise ConfigError("max_chars", self.max_chars, f"{max(1, self.min_chars)} (min_chars) or more")
-
-
-@dataclass(frozen=True)
-class Label:
-    """One class of a classification task.
-
-    Args:
-        name: What the student writes.
-        meaning: What it means, told to the generator.
-        hints: Sub-topics of this label; prompts cycle through them, so that samples differ.
-    """
-
-    name: str
-    meaning: str
-    hints: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        if not self.name.strip() or self.name != self.name.strip() or "\n" in self.name:
-            raise ConfigError("name", self.name, "a label of one line without spaces around it")
-        hidden = next((c for c in self.name if unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp")), None)
-        if hidden or unicodedata.category(self.name[0]) == "Cf" or unicodedata.category(self.name[-1]) == "Cf":
-            raise ConfigError("name", ascii(self.name), "a label without characters that cannot be seen")
-
-
-@dataclass(frozen=True)
-class Hints:
-    """What prompts vary, so that outputs differ. An empty list leaves that kind of hint out.
-
-    Args:
-        topics: What to write about. Labels that have hints of their own use those instead.
-        perspectives: From whose view; a short list of everyday ones by default.
-        styles: In what manner; a short list of everyday ones by default.
-    """
-
-    topics: tuple[str, ...] = ()
-    perspectives: tuple[str, ...] = ("an expert", "a beginner", "a local", "a critic", "a bystander")
-    styles: tuple[str, ...] = ("plain speech", "a formal report", "a lively story", "a short note", "a textbook")
-
-
-@dataclass(frozen=True)
-class StudentFormat:
-    """How the student sees a sample: the same in training, probing and testing.
-
-    Args:
-        input: Template of the input, with ``{field}`` for each field.
-        target: Template of the output, with ``{name of the target}``.
-        max_input_tokens: Inputs are cut to this many tokens, end of sequence included.
-        max_target_tokens: Targets are cut to, and decoding stops at, this many tokens.
-    """
-
-    input: str
-    target: str
-    max_input_tokens: int = 128
-    max_target_tokens: int = 32
-
-    def __post_init__(self) -> None:
-        for key in ("max_input_tokens", "max_target_tokens"):
-            if getattr(self, key) < 2:
-                raise ConfigError(key, getattr(self, key), "2 or more")
-
-
-@dataclass(frozen=True)
-class Check:
-    """A named check with its parameters, as :mod:`gold_lightning.checks.rules` has them."""
-
-    name: str
-    params: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class TestData:
-    """Where labelled rows for evaluation come from: a file, or a data set of the hub.
-
-    Args:
-        file: A JSON, JSON Lines, CSV, TSV or Parquet file, relative to the task file.
-        hub: Data set id on the hub.
-        config: Configuration of that data set.
-        split: Its split.
-        columns: Column of the data set for each field and for the target; ``answers.text`` is the key
-            ``text`` in the column ``answers``. Left out: the same names. A list in the target's column
-            holds all texts that count as right.
-        label_names: The task's label for each value that the column holds (numbers as text), so that
-            no label order is ever assumed.
-    """
-
-    __test__ = False  # not for pytest
-
-    file: str = ""
-    hub: str = ""
-    config: str = ""
-    split: str = "validation"
-    columns: Mapping[str, str] = field(default_factory=dict)
-    label_names: Mapping[str, str] = field(default_factory=dict)
-
-    def __bool__(self) -> bool:
-        """Whether any rows are named."""
-        return bool(self.file or self.hub)
-
-
-@dataclass(frozen=True)
+@model
 class Task:
     """A language task: fields, target, labels, demos, checks, metrics.
 
+    A task file must say all that has no default below. In Python, ``name``, ``fields`` and ``demos`` suffice: a field,
+    label or target may be its name alone, a demo a plain dict, ``test`` a path.
+
     Args:
-        name: Identifier; run folders carry it.
-        description: One sentence on what a sample is, told to the generator.
+        name: Identifier, part of the path of run folders.
+        description: One sentence on the nature of a sample, for the generator.
         fields: The input texts.
         target: Name, description and length limits of the output.
-        demos: Seed demos, written by a person.
-        student: How the student sees a sample.
-        labels: The classes; empty for a sequence-to-sequence task.
-        hints: What prompts vary.
+        demos: Seed demos, written by a person; at least one of each label.
+        student: The student's input and output.
+        labels: The classes; none for a sequence-to-sequence task.
+        hints: Variations of prompts.
         checks: Checks beside those that always run.
-        metrics: Names known to :mod:`gold_lightning.metrics`; the first is the one that is watched.
+        metrics: Names of metrics, as :mod:`gold_lightning.metrics` has them; rounds are compared by the first.
         test: Labelled rows for evaluation.
-        validation: Labelled rows by which rounds are compared, in place of their probe sets; none by default.
-        contrast: Show demos of all labels in each prompt. Only for tasks that are about the contrast:
-            a weak generator confuses labels whose demos stand side by side.
-        max_sample_tokens: Longest completion asked of the generator for one sample, in its tokens.
-        allow_refusals: Accept samples that begin as a model's refusal. For tasks that are about refusals.
-        source: The file that this task was read from, for messages and for relative paths.
+        validation: Labelled rows for comparing rounds, instead of their probe sets.
+        contrast: Whether each prompt shows demos of all labels. Only for tasks about the contrast itself: a weak
+            generator confuses labels whose demos stand side by side.
+        max_sample_tokens: Limit of a completion for one sample, in the generator's tokens.
+        allow_refusals: Whether samples may begin like a model's refusal; for tasks about refusals.
+        source: The task's file, for messages and relative paths. Not a key of the file.
 
     Raises:
-        ConfigError: A value contradicts another one; the key is named.
+        ConfigError: A value is wrong or contradicts another; the error names the key.
+
+    Example:
+        >>> task = Task(
+        ...     name="spam",
+        ...     fields=["message"],
+        ...     labels=["spam", "ham"],
+        ...     demos=[
+        ...         {"message": "You won a prize! Reply with your bank details.", "label": "spam"},
+        ...         {"message": "Are we still on for lunch?", "label": "ham"},
+        ...     ],
+        ... )
+        >>> task.student_input(task.demos[1]), task.student_target("ham")
+        ('message: Are we still on for lunch?', 'ham')
     """
 
-    name: str
-    description: str
+    not_in_files: ClassVar = ("source",)
+
+    name: Words
+    description: Words
     fields: tuple[Field, ...]
     target: Field
-    demos: tuple[Sample, ...]
+    demos: tuple[Annotated[Sample, SkipValidation(), WithJsonSchema(_DEMO_SCHEMA)], ...]
     student: StudentFormat
     labels: tuple[Label, ...] = ()
     hints: Hints = Hints()
-    checks: tuple[Check, ...] = ()
-    metrics: tuple[str, ...] = ()
+    checks: tuple[Annotated[Check, BeforeValidator(check_of), WithJsonSchema(_CHECK_SCHEMA)], ...] = ()
+    metrics: tuple[Words, ...] = ()
     test: TestData = TestData()
     validation: TestData = TestData()
-    contrast: bool = False
-    max_sample_tokens: int = 128
-    allow_refusals: bool = False
+    contrast: Flag = False
+    max_sample_tokens: PositiveNumber = 128
+    allow_refusals: Flag = False
     source: str = ""
+
+    @classmethod
+    def load(cls, name_or_path: TaskSource) -> Task:
+        """Reads a task file. A :class:`Task` is returned unchanged.
+
+        Args:
+            name_or_path: The path of a YAML file, or the name of a shipped task.
+
+        Raises:
+            ConfigError: The file does not exist, or a key in it is wrong; the message names file and key.
+            GoldError: The file cannot be read, or is no YAML.
+
+        Example:
+            >>> Task.load("news_topics").label_names
+            ('World', 'Sports', 'Business', 'Sci/Tech')
+        """
+        if isinstance(name_or_path, Task):
+            return name_or_path
+        path = find_task_file(name_or_path)
+        stat = path.stat()
+        return _load(path, name_of(path, name_or_path), stat.st_mtime_ns, stat.st_size, stat.st_ino)
+
+    @classmethod
+    def from_document(cls, document: object, source: str = "") -> Task:
+        """Makes a task from the plain values of a task file.
+
+        Args:
+            document: The mapping.
+            source: The file, for messages and relative paths.
+
+        Raises:
+            ConfigError: A value is wrong; the error names its key.
+        """
+        if isinstance(document, Mapping) and "source" in document:
+            known = [f.name for f in dataclasses.fields(cls) if f.name != "source"]
+            raise ConfigError("source", document["source"], f"one of the keys {', '.join(known)}")
+        with config_errors(cls):
+            return dataclasses.replace(TypeAdapter(cls).validate_python(document), source=source)
+
+    def to_document(self) -> dict[str, Any]:
+        """The plain values of a task file, from which :meth:`from_document` makes the same task.
+
+        Paths of rows are absolute, since the document may be written anywhere.
+        """
+
+        def rows(data: TestData) -> dict[str, Any]:
+            document = {k: v for k, v in dataclasses.asdict(data).items() if v != getattr(TestData(), k)}
+            if data.file:
+                document["file"] = str((Path(self.source).parent / Path(data.file).expanduser()).resolve())
+            return document
+
+        document = dataclasses.asdict(self) | {
+            "demos": [{**demo.fields, self.target.name: demo.target} for demo in self.demos],
+            "checks": [{check.name: dict(check.params)} for check in self.checks],
+            "test": rows(self.test),
+            "validation": rows(self.validation),
+        }
+        del document["source"]
+        return {key: plain for key, value in document.items() if (plain := _plain(value)) not in ([], {})}
+
+    @classmethod
+    def fill_in(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Completes the arguments of the constructor, which may be shorter than a task file."""
+        filled = dict(values)
+        names = []
+        if isinstance(filled.get("fields"), list | tuple):
+            filled["fields"] = [_described(value) for value in filled["fields"]]
+            names = [_name(value) for value in filled["fields"]]
+        if isinstance(filled.get("labels"), list | tuple):
+            filled["labels"] = [{"name": v, "meaning": ""} if isinstance(v, str) else v for v in filled["labels"]]
+        if isinstance(filled.get("test"), str):
+            filled["test"] = {"file": filled["test"]}
+        filled["target"] = _described(filled.get("target", "label" if filled.get("labels") else "answer"))
+        parts = ", ".join([*names, _name(filled["target"])])
+        filled.setdefault("description", f"Each sample has these parts: {parts}.")
+        filled.setdefault("student", {"input": " ".join(f"{name}: {{{name}}}" for name in names)})
+        return filled
 
     def __post_init__(self) -> None:
         if not self.name.replace("-", "_").isidentifier():
-            raise ConfigError("name", self.name, "letters, digits, _ and - (it names a folder)")
-        check_names(self.fields, self.target)
-        names = [f.name for f in self.fields]
+            raise Misfit("name", self.name, "letters, digits, _ and - (it names a folder)")
+        self._check_names()
         self._check_labels()
-        self._check_demos(names)
-        self._check_templates(names)
-        self._check_rows("test", self.test, names)
-        self._check_rows("validation", self.validation, names)
+        labels = bool(self.labels)
+        self._set("demos", tuple(self._demo(demo, f"demos[{i}]", labels) for i, demo in enumerate(self.demos)))
+        self._check_demos()
+        if not self.student.target:
+            self._set("student", dataclasses.replace(self.student, target=f"{{{self.target.name}}}"))
+        self._check_templates()
+        for key in ("test", "validation"):
+            self._check_rows(key)
         for i, name in enumerate(self.metrics):
             if name in self.metrics[:i]:
-                raise ConfigError(f"metrics[{i}]", name, "each metric once")
-        if self.max_sample_tokens < 1:
-            raise ConfigError("max_sample_tokens", self.max_sample_tokens, "1 or more")
+                raise Misfit(f"metrics[{i}]", name, "each metric once")
+
+    def _set(self, key: str, value: object) -> None:
+        object.__setattr__(self, key, value)  # the class is frozen
+
+    def _check_names(self) -> None:
+        # Names must differ in more than case, since completions are parsed in any case.
+        if not self.fields:
+            raise Misfit("fields", [], "at least one field")
+        names = [f.name.casefold() for f in self.fields]
+        for i, name in enumerate(names):
+            if name in names[:i]:
+                raise Misfit(f"fields[{i}].name", self.fields[i].name, "a name that no other field has, in any case")
+        if self.target.name.casefold() in names:
+            raise Misfit("target.name", self.target.name, "a name that no field has, in any case")
 
     def _check_labels(self) -> None:
-        seen: set[str] = set()
+        names: set[str] = set()
         for i, label in enumerate(self.labels):
-            if label.name.casefold() in seen:
-                raise ConfigError(f"labels[{i}].name", label.name, "a name that no other label has")
-            seen.add(label.name.casefold())
+            if label.name.casefold() in names:
+                raise Misfit(f"labels[{i}].name", label.name, "a name that no other label has")
+            names.add(label.name.casefold())
         if len(self.labels) == 1:
-            raise ConfigError("labels", [self.labels[0].name], "no labels, or two and more")
+            raise Misfit("labels", [self.labels[0].name], "no labels, or two and more")
 
-    def _check_demos(self, names: Sequence[str]) -> None:
+    def _demo(self, demo: object, key: str, labels: bool) -> Sample:
+        """A demo as a sample: it may be one already, or a mapping with a key for each field and for the target."""
+        if not isinstance(demo, Sample):
+            names = [*(f.name for f in self.fields), self.target.name]
+            if not isinstance(demo, Mapping):
+                raise Misfit(key, demo, f"a mapping with the keys {', '.join(names)}")
+            for name in names:
+                text = demo.get(name)
+                if not isinstance(text, str) or not text.strip():
+                    hint = "put it in quotes" if name in demo else "the key is missing"
+                    raise Misfit(f"{key}.{name}", text, "text that is not empty", hint)
+            for name in demo:
+                if name not in names:
+                    raise Misfit(f"{key}.{name}", demo[name], f"one of the keys {', '.join(names)}")
+            demo = Sample({name: demo[name] for name in names[:-1]}, demo[self.target.name])
+        return dataclasses.replace(demo, target=composed(demo.target)) if labels else demo
+
+    def _check_demos(self) -> None:
         if not self.demos:
-            raise ConfigError("demos", [], "at least one demo (for labels: one of each)")
-        allowed = [label.name for label in self.labels]
+            raise Misfit("demos", [], "at least one demo (for labels: one of each)")
+        names, allowed = {f.name for f in self.fields}, list(self.label_names)
         for i, demo in enumerate(self.demos):
-            if set(demo.fields) != set(names):
-                raise ConfigError(f"demos[{i}]", sorted(demo.fields), f"the fields {sorted(names)}")
+            if set(demo.fields) != names:
+                raise Misfit(f"demos[{i}]", sorted(demo.fields), f"the fields {sorted(names)}")
             for f in self.fields:
-                if not f.min_chars <= len(demo.fields[f.name]) <= f.max_chars:
-                    raise ConfigError(
-                        f"demos[{i}].{f.name}",
-                        demo.fields[f.name],
-                        f"{f.min_chars} to {f.max_chars} characters, the task's own limits",
-                    )
+                text = demo.fields[f.name]
+                if not f.min_chars <= len(text) <= f.max_chars:
+                    limits = f"{f.min_chars} to {f.max_chars} characters, the task's own limits"
+                    raise Misfit(f"demos[{i}].{f.name}", text, limits)
             if allowed and demo.target not in allowed:
-                raise ConfigError(f"demos[{i}].{self.target.name}", demo.target, f"one of {allowed}")
+                raise Misfit(f"demos[{i}].{self.target.name}", demo.target, f"one of {allowed}")
         for label in allowed:
             if not any(demo.target == label for demo in self.demos):
-                raise ConfigError("demos", f"no demo of {label!r}", "at least one demo of each label")
+                raise Misfit("demos", f"no demo of {label!r}", "at least one demo of each label")
 
-    def _check_templates(self, names: Sequence[str]) -> None:
+    def _check_templates(self) -> None:
         for key, template, wanted in (
-            ("student.input", self.student.input, set(names)),
+            ("student.input", self.student.input, {f.name for f in self.fields}),
             ("student.target", self.student.target, {self.target.name}),
         ):
             try:
                 parts = list(string.Formatter().parse(template))
             except ValueError as e:
-                raise ConfigError(key, template, f"a template ({e})", "write {{ and }} for braces") from None
-            used = {name for _, name, _, _ in parts if name is not None}
+                raise Misfit(key, template, f"a template ({e})", "write {{ and }} for braces") from None
             if any(spec or conversion for _, _, spec, conversion in parts):
-                raise ConfigError(key, template, "plain {name} slots, no format or conversion")
-            if used != wanted:
-                shown = ", ".join("{" + n + "}" for n in sorted(wanted))
-                raise ConfigError(key, template, f"each of {shown} and nothing else in braces")
+                raise Misfit(key, template, "plain {name} slots, no format or conversion")
+            if {name for _, name, _, _ in parts if name is not None} != wanted:
+                slots = ", ".join("{" + name + "}" for name in sorted(wanted))
+                raise Misfit(key, template, f"each of {slots} and nothing else in braces")
 
-    def _check_rows(self, key: str, rows: TestData, names: Sequence[str]) -> None:
-        allowed = [*names, self.target.name]
+    def _check_rows(self, key: str) -> None:
+        rows: TestData = getattr(self, key)
+        allowed = [*(f.name for f in self.fields), self.target.name]
         for name, column in rows.columns.items():
             if name not in allowed:
-                raise ConfigError(f"{key}.columns.{name}", column, f"one of the keys {', '.join(allowed)}")
+                raise Misfit(f"{key}.columns.{name}", column, f"one of the keys {', '.join(allowed)}")
         if self.labels:  # without labels any text is a target
-            for value, label in rows.label_names.items():
+            by_value = {value: composed(label) for value, label in rows.label_names.items()}
+            for value, label in by_value.items():
                 if label not in self.label_names:
-                    raise ConfigError(f"{key}.label_names.{value}", label, f"one of {list(self.label_names)}")
+                    raise Misfit(f"{key}.label_names.{value}", label, f"one of {list(self.label_names)}")
+            self._set(key, dataclasses.replace(rows, label_names=by_value))
 
     @property
     def label_names(self) -> tuple[str, ...]:
@@ -315,43 +305,77 @@ class Task:
         return tuple(label.name for label in self.labels)
 
     def label(self, name: str) -> Label:
-        """The label of that name."""
+        """The label of a name."""
         return next(label for label in self.labels if label.name == name)
 
     def student_input(self, sample: Sample) -> str:
-        """What the student reads."""
+        """The student's input for a sample."""
         return self.student.input.format_map(dict(sample.fields))
 
     def student_target(self, target: str) -> str:
-        """What the student must write for a target."""
+        """The student's output for a target."""
         return self.student.target.format_map({self.target.name: target})
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, for fingerprints and dumps; ``source`` is left out: a moved file is no new task."""
+        """Plain values for fingerprints. ``source`` is left out, since a task stays the same if its file moves."""
         data = dataclasses.asdict(self)
         del data["source"]
-        if not self.allow_refusals:  # a task that does not name it has the fingerprint that it had before the key was
+        if not self.allow_refusals:  # fingerprints from before this key was introduced stay valid
             del data["allow_refusals"]
         return data
 
 
-def check_names(fields: Sequence[Field], target: Field) -> None:
-    """Names of fields and target differ, in more than case: generated text is read in any case."""
-    if not fields:
-        raise ConfigError("fields", [], "at least one field")
-    names = [f.name.casefold() for f in fields]
-    for i, name in enumerate(names):
-        if name in names[:i]:
-            raise ConfigError(f"fields[{i}].name", fields[i].name, "a name that no other field has, in any case")
-    if target.name.casefold() in names:
-        raise ConfigError("target.name", target.name, "a name that no field has, in any case")
+if TYPE_CHECKING:
+    TaskSource = str | Task
+    """A task, the path of a task file, or the name of a shipped task."""
+else:  # on the command line a task has one setting, its path, and not one for each of its attributes
+    TaskSource = str
+
+
+@functools.lru_cache(maxsize=16)  # one start reads its task six times
+def _load(path: Path, name: str, *_: int) -> Task:
+    with prefix_errors_with(name):
+        return Task.from_document(load_yaml(path, name), str(path))
 
 
 @contextmanager
-def blaming(task: Task) -> Iterator[None]:
-    """Puts the task's file before the key of an error that is found after the file was read."""
+def prefix_errors_with(source: str) -> Iterator[None]:
+    """Prefixes the key of a :class:`ConfigError` raised inside the block with a task's source, if it has one."""
     try:
         yield
     except ConfigError as e:
-        at = f"{task.source}: " if task.source else ""
-        raise ConfigError(at + e.key, e.value, e.allowed, e.hint) from None
+        raise ConfigError(f"{source}: {e.key}" if source else e.key, e.value, e.allowed, e.hint) from None
+
+
+def task_schema() -> dict[str, Any]:
+    """The JSON schema of task files, for editors. Descriptions are those of the classes above."""
+    from docstring_parser import parse_from_object
+
+    schema: dict[str, Any] = TypeAdapter(Task).json_schema()
+    del schema["properties"]["source"]
+    for part in (schema, *schema["$defs"].values()):
+        docs = parse_from_object(globals()[part["title"]])
+        part["description"] = docs.short_description
+        for argument in docs.params:
+            if values := part["properties"].get(argument.arg_name):
+                text = re.sub(r":\w+:(?=`)|`(?=`)", "", argument.description or "")  # Sphinx's markup
+                values["description"] = " ".join(text.split())
+                values.pop("title", None)
+    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+    schema["title"] = "gold_lightning task"
+    return schema
+
+
+def _described(value: object) -> object:
+    return {"name": value, "description": f"the {value}"} if isinstance(value, str) else value
+
+
+def _name(value: object) -> str:
+    return str(value.get("name")) if isinstance(value, Mapping) else str(getattr(value, "name", value))
+
+
+def _plain(value: object) -> object:
+    """A value with lists in place of tuples and with dicts in place of other mappings, at any depth."""
+    if isinstance(value, Mapping):
+        return {key: _plain(part) for key, part in value.items()}
+    return [_plain(part) for part in value] if isinstance(value, list | tuple) else value

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 import yaml
 from gold_lightning.cli.main import main
 from gold_lightning.cli.tasks import warnings_of
-from gold_lightning.task_file import load_task, shipped_tasks
+from gold_lightning.inputs.task_files import shipped_tasks
+from gold_lightning.task import Task, task_schema
 
 
 def changed(tmp_path, **keys):
@@ -23,7 +25,7 @@ def test_every_shipped_task_is_listed(capsys):
     assert main(["tasks"]) == 0
     lines = capsys.readouterr().out.splitlines()
     for name in shipped_tasks():
-        task = load_task(name)
+        task = Task.load(name)
         line = next(line for line in lines if line.split()[:1] == [name])
         kind = ["labels", str(len(task.labels))] if task.labels else ["sequence", "-"]
         assert line.split()[1:4] == [*kind, str(len(task.demos))]
@@ -39,7 +41,7 @@ def test_show_prints_the_file_itself(capsys):
 @pytest.mark.parametrize("name", shipped_tasks())
 def test_no_shipped_task_is_warned_about(name):
     expected = ["test: names no test data"] if name == "nl4opt" else []
-    assert [w[:24] for w in warnings_of(load_task(name))] == expected
+    assert [w[:24] for w in warnings_of(Task.load(name))] == expected
 
 
 def test_check_says_ok_or_the_line_of_the_error(tmp_path, capsys):
@@ -71,7 +73,7 @@ def test_wrong_arguments_are_one_line(args, key, capsys):
 
 
 def test_what_may_not_be_right_is_a_warning(tmp_path, capsys):
-    task = load_task("news_topics")
+    task = Task.load("news_topics")
     rows = [{**d.fields, "topic": d.target} for d in task.demos]
     own = [r for r in rows if r["topic"] == "World"][:1] + [r for r in rows if r["topic"] != "World"]
     own += [own[-1], own[-1] | {"text": "A chip and a robot are new in the laboratory today. " * 4}]
@@ -92,9 +94,9 @@ def test_what_may_not_be_right_is_a_warning(tmp_path, capsys):
     assert f"student.max_input_tokens: demos[{last}] takes" in said
     assert f"max_sample_tokens: demos[{last}] takes" in said
     assert "gone.jsonl" in said
-    assert out.startswith("ok: ") and out.count("warning: ") == len(warnings_of(load_task(path)))
+    assert out.startswith("ok: ") and out.count("warning: ") == len(warnings_of(Task.load(path)))
     short = changed(tmp_path, checks=[{"min_words": {"field": "text", "count": 200}}])
-    found = warnings_of(load_task(short))
+    found = warnings_of(Task.load(short))
     for i in range(len(task.demos)):
         assert any(f"demos[{i}]: the task's checks would reject it (too_few_words)" in w for w in found)
 
@@ -104,6 +106,11 @@ def test_a_target_outside_of_its_limits_is_a_warning(tmp_path):
     raw["target"]["max_chars"] = 6
     path = Path(tmp_path / "mine.yaml")
     path.write_text(yaml.safe_dump(raw), encoding="utf-8")
-    found = warnings_of(load_task(str(path)))
+    found = warnings_of(Task.load(str(path)))
     long = [i for i, d in enumerate(raw["demos"]) if len(d["equation"]) > 6]
     assert [w.split(":")[0] for w in found] == [f"demos[{i}].equation" for i in long] and long
+
+
+def test_schema_prints_the_schema_of_task_files(capsys):
+    assert main(["tasks", "schema"]) == 0
+    assert json.loads(capsys.readouterr().out) == task_schema()

@@ -11,8 +11,7 @@ from gold_lightning.losses import IGNORE_INDEX
 from gold_lightning.planning.plan import Plan
 from gold_lightning.synthesis import Synthesizer
 from gold_lightning.t5.batches import collate
-from gold_lightning.task import Sample
-from gold_lightning.task_file import load_task
+from gold_lightning.task import Sample, Task
 
 from tests.fakes import NewsWriter
 
@@ -77,7 +76,7 @@ def test_several_processes_train_on_what_one_trains_on(tiny_student):
 
 def test_one_process_alone_mends_a_round(tiny_student, tmp_path):
     made = Synthesizer(
-        load_task("news_topics"), NewsWriter(), tmp_path, Plan(samples_per_round=8, probe_per_round=4), 1
+        Task.load("news_topics"), NewsWriter(), tmp_path, Plan(samples_per_round=8, probe_per_round=4), 1
     )
     made.train(0, FeedbackPool(), 0.0)
     path = tmp_path / "data" / "round_000" / "train.jsonl"

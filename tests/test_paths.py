@@ -18,12 +18,12 @@ from gold_lightning.generators import TransformersGenerator, VLLMGenerator
 from gold_lightning.generators.embedded import _unpacked
 from gold_lightning.inputs import paths
 from gold_lightning.inputs.paths import check_folder, expand, folder_for
+from gold_lightning.inputs.task_files import find_task_file
 from gold_lightning.labelled import check_rows_file, load_rows, load_test_rows
 from gold_lightning.t5.weights import load_tokenizer, student_folder
-from gold_lightning.task import TestData
-from gold_lightning.task_file import find_task_file, load_task
+from gold_lightning.task import Task, TestData
 
-NEWS = load_task("news_topics")
+NEWS = Task.load("news_topics")
 
 
 @pytest.fixture
@@ -135,11 +135,11 @@ def test_every_reader_of_a_path_knows_the_home_folder(home, tiny_student, monkey
 
 def test_what_is_wrong_is_told_of_the_path_as_it_was_written(home):
     (home / "t.yaml").write_text("name: 1\n", encoding="utf-8")
-    with pytest.raises(GoldError, match=r"^~/t\.yaml: fields: "):
-        load_task("~/t.yaml")
+    with pytest.raises(GoldError, match=r"^~/t\.yaml: name: "):
+        Task.load("~/t.yaml")
     (home / "t.yaml").write_text("name: [\n", encoding="utf-8")
     with pytest.raises(GoldError, match=r"^~/t\.yaml: not valid YAML"):
-        load_task("~/t.yaml")
+        Task.load("~/t.yaml")
     (home / "r.jsonl").write_text("{\n", encoding="utf-8")
     with pytest.raises(GoldError, match=r"^test data ~/r\.jsonl: not JSON"):
         load_test_rows(NEWS, "~/r.jsonl")

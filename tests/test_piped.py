@@ -13,7 +13,7 @@ import yaml
 from gold_lightning.cli.main import _CONFIGS, main
 from gold_lightning.inputs import pipes as piped
 from gold_lightning.storage.round_store import read_lines
-from gold_lightning.task_file import load_task
+from gold_lightning.task import Task
 
 TASK = (_CONFIGS.parent / "gold_lightning" / "tasks" / "news_topics.yaml").read_text(encoding="utf-8")
 ROWS = _CONFIGS.parent / "gold_lightning" / "tasks" / "news_topics.test.jsonl"
@@ -124,8 +124,8 @@ def test_a_run_of_a_task_from_standard_input_goes_on(place, standard_input, tmp_
     run = tmp_path / "runs" / "news_topics" / "default"
     config = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
     assert config["data"]["task"] == "runs/news_topics/default/task.yaml"
-    kept = load_task(config["data"]["task"])
-    assert kept.demos == load_task("news_topics").demos and kept.test.file == str(tmp_path / "rows.jsonl")
+    kept = Task.load(config["data"]["task"])
+    assert kept.demos == Task.load("news_topics").demos and kept.test.file == str(tmp_path / "rows.jsonl")
     standard_input(task)  # the same command, for one round more
     assert main(["fit", *common, *named, "--trainer.max_epochs=2"]) == 0
     assert main(["fit", "--config", str(run / "config.yaml"), "--trainer.max_epochs=3"]) == 0

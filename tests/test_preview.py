@@ -11,11 +11,11 @@ from gold_lightning.evaluation.preview import Measured, PreviewSettings, cost, p
 from gold_lightning.feedback import FeedbackPool
 from gold_lightning.planning.plan import Plan
 from gold_lightning.synthesis import Synthesizer
-from gold_lightning.task_file import load_task
+from gold_lightning.task import Task
 
 from tests.fakes import NewsWriter
 
-TASK = load_task("news_topics")
+TASK = Task.load("news_topics")
 PLAN = Plan(samples_per_round=24, probe_per_round=8, group_size=3, max_attempts=20)
 
 
@@ -66,7 +66,7 @@ def test_calibration_is_counted_apart_from_label_checks(tmp_path):
     batch = plan_requests(synthesizer, 0, 0.0).handful(5)
     assert len(synthesizer.calibrate()) == len(TASK.demos) - len(TASK.labels)
     assert synthesizer.calibrate() == []
-    assert len(synthesizer.answer(batch, synthesizer.missing(0, "train")).scored) == 5
+    assert len(synthesizer.answer(batch, synthesizer.missing(0, "train")).label_checks) == 5
     assert make(tmp_path).calibrate() == []  # labels are not checked there
 
 

@@ -13,9 +13,8 @@ from datasets.exceptions import DatasetNotFoundError
 from gold_lightning.errors import ConfigError, GoldError
 from gold_lightning.labelled import check_rows_file, labels_as_read, load_rows, load_test_rows, load_validation_rows
 from gold_lightning.task import Field, Label, Sample, StudentFormat, Task, TestData, TestRow
-from gold_lightning.task_file import load_task
 
-NEWS = load_task("news_topics")
+NEWS = Task.load("news_topics")
 HUB = TestData(
     hub="someone/news",
     config="plain",

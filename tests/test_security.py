@@ -9,7 +9,7 @@ import yaml
 
 PACKAGE = Path(gold_lightning.__file__).parent
 FILES = sorted(p for p in PACKAGE.rglob("*.py") if "__pycache__" not in p.parts)
-SAFE = {"_Loader"}  # of task_file.py, on top of PyYAML's safe one
+SAFE = {"StrictLoader"}  # of inputs/yaml_files.py, on top of PyYAML's safe one
 MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "marshal", "shelve", "joblib", "subprocess", "code", "pty"}
 NAMES = {"eval", "exec", "compile", "__import__", "execfile"}
 CALLS = {"os.system", "os.popen", "os.execv", "os.execvp", "os.spawnv", "yaml.unsafe_load", "yaml.full_load"}
@@ -79,9 +79,9 @@ def test_an_experiment_starts_this_program_and_no_other():
 
 
 def test_our_own_loader_is_a_safe_one():
-    from gold_lightning import task_file
+    from gold_lightning.inputs.yaml_files import StrictLoader
 
-    assert issubclass(task_file._Loader, yaml.SafeLoader | getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    assert issubclass(StrictLoader, yaml.SafeLoader | getattr(yaml, "CSafeLoader", yaml.SafeLoader))
 
 
 @pytest.mark.parametrize(

@@ -14,11 +14,10 @@ from gold_lightning.prompts import render
 from gold_lightning.storage.round_store import RoundStore, digest, read_lines
 from gold_lightning.synthesis import Synthesizer
 from gold_lightning.task import Field, Hints, Sample, StudentFormat, Task, TestData
-from gold_lightning.task_file import load_task
 
 from tests.fakes import NewsWriter
 
-TASK = load_task("news_topics")
+TASK = Task.load("news_topics")
 LABELS = TASK.label_names
 FREE = Task(
     name="answers",

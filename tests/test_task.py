@@ -2,14 +2,17 @@
 
 import copy
 import json
+import pickle
+import re
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 
 import pytest
 import yaml
 from gold_lightning.errors import ConfigError, GoldError
-from gold_lightning.task import Field, Label, Sample, StudentFormat
-from gold_lightning.task_file import load_task
+from gold_lightning.prompts import Hint, training_request
+from gold_lightning.task import Check, Field, Label, Sample, StudentFormat, Task, TestData, task_schema
 
 TASKS = sorted(p.stem for p in (Path(str(resources.files("gold_lightning"))) / "tasks").glob("*.yaml"))
 
@@ -62,7 +65,7 @@ def changed(**changes):
 def load(tmp_path, content):
     path = tmp_path / "task.yaml"
     path.write_text(content if isinstance(content, str) else yaml.safe_dump(content), encoding="utf-8")
-    return load_task(str(path))
+    return Task.load(str(path))
 
 
 def refusal(tmp_path, content):
@@ -262,7 +265,9 @@ def test_fields_whose_names_differ_in_case_alone_are_refused(tmp_path):
 
 
 def test_a_missing_key_is_called_missing(tmp_path):
-    assert refusal(tmp_path, changed(description=MISSING)) == "description: got None, expected text; the key is missing"
+    assert (
+        refusal(tmp_path, changed(description=MISSING)) == "description: got None, expected a value; the key is missing"
+    )
 
 
 def test_long_values_are_cut_in_messages(tmp_path):
@@ -313,7 +318,7 @@ def test_label_names_of_a_task_without_labels_may_be_any_text(tmp_path):
 def test_not_utf8(tmp_path):
     (tmp_path / "task.yaml").write_bytes(b"name: \xff\xfe")
     with pytest.raises(GoldError, match="not valid YAML"):
-        load_task(str(tmp_path / "task.yaml"))
+        Task.load(str(tmp_path / "task.yaml"))
 
 
 @pytest.mark.parametrize("text", ["", "- name", "3", "name"], ids=["empty", "list", "number", "word"])
@@ -323,16 +328,16 @@ def test_no_mapping_at_all(tmp_path, text):
 
 def test_unknown_task_lists_the_shipped_ones(tmp_path):
     with pytest.raises(ConfigError) as e:
-        load_task("no_such_task")
+        Task.load("no_such_task")
     assert str(e.value).startswith("data.task: got 'no_such_task'")
     assert all(name in str(e.value) for name in TASKS)
     with pytest.raises(ConfigError, match=r"data\.task"):
-        load_task(str(tmp_path))  # a folder
+        Task.load(str(tmp_path))  # a folder
 
 
 @pytest.mark.parametrize("name", TASKS)
 def test_shipped_tasks_load(name):
-    task = load_task(name)
+    task = Task.load(name)
     assert task.name.replace("-", "_") == name.replace("-", "_")
     assert {d.target for d in task.demos} >= set(task.label_names)
     for demo in task.demos:
@@ -369,7 +374,7 @@ def test_a_label_in_either_form_of_unicode_is_one_label(tmp_path):
     raw["test"] = {"file": "x.csv", "label_names": {1: decomposed}}
     path = tmp_path / "t.yaml"
     path.write_text(yaml.safe_dump(raw, allow_unicode=True), encoding="utf-8")
-    task = load_task(str(path))
+    task = Task.load(str(path))
     assert task.label_names[0] == task.demos[0].target == task.test.label_names["1"] == composed
 
 
@@ -379,4 +384,154 @@ def test_two_escapes_are_one_character_as_in_json(tmp_path):
     path = tmp_path / "t.yaml"
     path.write_text(json.dumps(raw), encoding="utf-8")  # JSON is YAML
     assert "\\ud83d\\ude00" in path.read_text(encoding="utf-8")
-    assert load_task(str(path)).description == raw["description"]
+    assert Task.load(str(path)).description == raw["description"]
+
+
+# Tasks constructed in Python
+
+DEMOS = [{"message": "You won a prize!", "label": "spam"}, {"message": "Lunch at noon?", "label": "ham"}]
+SPAM = {"name": "spam", "fields": ["message"], "labels": ["spam", "ham"], "demos": DEMOS}
+
+
+def test_short_forms_stand_for_whole_parts():
+    task = Task(**SPAM, test="rows.jsonl")
+    assert task == Task(
+        name="spam",
+        description="Each sample has these parts: message, label.",
+        fields=(Field("message", "the message"),),
+        target=Field("label", "the label"),
+        labels=(Label("spam", ""), Label("ham", "")),
+        demos=tuple(Sample({"message": d["message"]}, d["label"]) for d in DEMOS),
+        student=StudentFormat("message: {message}", "{label}"),
+        test=TestData(file="rows.jsonl"),
+    )
+    assert Task(**SPAM | {"fields": [Field("message", "an SMS")]}).fields == (Field("message", "an SMS"),)
+    mixed = Task(
+        **SPAM | {"labels": [Label("spam", "unwanted"), "ham"], "checks": [{"min_words": {"field": "message"}}]}
+    )
+    assert [label.meaning for label in mixed.labels] == ["unwanted", ""]
+    assert mixed.checks == (Check("min_words", {"field": "message"}),)
+
+
+def test_a_task_without_labels_has_an_answer():
+    task = Task(name="sums", fields=["question"], demos=[{"question": "1 + 1?", "answer": "2"}])
+    assert (task.target.name, task.student_target("2"), task.label_names) == ("answer", "2", ())
+
+
+def test_a_label_without_a_meaning_has_a_prompt_without_a_colon():
+    request = training_request(Task(**SPAM), "spam", (), Hint(), 0)
+    assert "All samples have the label spam.\n" in request.prefix
+
+
+@pytest.mark.parametrize(
+    ("changes", "key", "value", "allowed"),
+    [
+        ({"labels": ["spam", 3]}, "labels[1]", 3, "a mapping of keys to values"),
+        ({"labels": "spam"}, "labels", "spam", "a list"),
+        ({"labels": ["spam", "spam"]}, "labels[1].name", "spam", "a name that no other label has"),
+        ({"fields": ["1st"]}, "fields[0].name", "1st", "a name of letters, digits and _, no digit first"),
+        ({"fields": 3}, "fields", 3, "a list"),
+        ({"fields": [Field("text", "x")]}, "demos[0].text", None, "text that is not empty"),
+        ({"demos": [*DEMOS, {"message": "Hi", "label": "eggs"}]}, "demos[2].label", "eggs", "one of ['spam', 'ham']"),
+        ({"demos": [*DEMOS, "Hi"]}, "demos[2]", "Hi", "a mapping with the keys message, label"),
+        ({"contrast": "yes"}, "contrast", "yes", "true or false"),
+        ({"student": {"input": "{text}"}}, "student.input", "{text}", "each of {message} and nothing else in braces"),
+    ],
+)
+def test_python_is_told_what_a_file_is_told(changes, key, value, allowed):
+    with pytest.raises(ConfigError) as e:
+        Task(**SPAM | changes)
+    assert (e.value.key, e.value.value, e.value.allowed) == (key, value, allowed)
+
+
+def test_a_missing_or_misspelt_argument_is_named():
+    with pytest.raises(ConfigError) as e:
+        Task(name="spam")
+    assert (e.value.key, e.value.value) == ("fields", None)
+    with pytest.raises(ConfigError) as e:
+        Task(name="spam", feilds=["message"], demos=DEMOS)
+    assert (e.value.key, e.value.hint) == ("feilds", "did you mean fields?")
+    with pytest.raises(TypeError, match="Field takes 4 arguments, and 5 were given"):
+        Field("a", "b", 1, 2, 3)
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_tasks_are_immutable_equal_copied_and_pickled(name):
+    task = Task.load(name)
+    with pytest.raises(AttributeError):
+        task.name = "other"
+    for copied in (pickle.loads(pickle.dumps(task)), copy.deepcopy(task), replace(task)):
+        assert copied == task and copied.to_dict() == task.to_dict()
+    assert hash(task.fields) == hash(replace(task).fields) and hash(task.labels) == hash(copied.labels)
+    assert replace(task, name="other") != task
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_a_document_makes_the_same_task(name):
+    task = Task.load(name)
+    again = Task.from_document(yaml.safe_load(yaml.safe_dump(task.to_document())), task.source)
+    assert replace(again, test=task.test) == task
+    if task.test.file:
+        assert Path(again.test.file).is_absolute() and Path(again.test.file).is_file()
+
+
+# The schema for editors
+
+
+def problems(value, schema, whole):
+    """What a schema refuses in a value, of the keywords that the schema of tasks has."""
+    if "$ref" in schema:
+        schema = whole["$defs"][schema["$ref"].rsplit("/", 1)[-1]]
+    if "anyOf" in schema:
+        found = [problems(value, option, whole) for option in schema["anyOf"]]
+        return [] if [] in found else found[0]
+    kinds = {"string": str, "object": dict, "array": list, "boolean": bool, "integer": int}
+    if not isinstance(value, kinds[schema["type"]]) or (schema["type"] == "integer" and isinstance(value, bool)):
+        return [f"{value!r} is no {schema['type']}"]
+    if isinstance(value, list):
+        return [p for item in value for p in problems(item, schema["items"], whole)]
+    if not isinstance(value, dict):
+        low = schema["type"] == "integer" and value < schema.get("minimum", value)
+        return ["too low"] if low or not re.search(schema.get("pattern", ""), str(value)) else []
+    inside, rest = schema.get("properties", {}), schema.get("additionalProperties", True)
+    missing = [f"{key} is missing" for key in schema.get("required", ()) if key not in value]
+    unknown = [f"{key} is unknown" for key in value if key not in inside and rest is False]
+    parts = [(part, inside.get(key, rest)) for key, part in value.items() if key in inside or isinstance(rest, dict)]
+    return [*missing, *unknown, *(p for part, of in parts for p in problems(part, of, whole))]
+
+
+def test_the_shipped_schema_is_the_models():
+    path = Path(str(resources.files("gold_lightning"))) / "assets" / "task.schema.json"
+    assert json.loads(path.read_text(encoding="utf-8")) == task_schema(), "tasks schema > gold_lightning/assets/..."
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_the_schema_takes_the_shipped_tasks(name):
+    raw = yaml.safe_load(Path(Task.load(name).source).read_text(encoding="utf-8"))
+    assert problems(raw, task_schema(), task_schema()) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"source": "x"}, "source is unknown"),
+        ({"labels__0__hint": "x"}, "hint is unknown"),
+        ({"student__input": MISSING}, "input is missing"),
+        ({"fields__0__min_chars": -1}, "too low"),
+        ({"labels__0__name": True}, "True is no string"),
+        ({"checks": [3]}, "3 is no string"),
+        ({"description": " "}, "too low"),
+    ],
+)
+def test_the_schema_refuses_what_the_reader_refuses(tmp_path, changes, problem):
+    assert problems(GOOD, task_schema(), task_schema()) == []
+    assert problems(changed(**changes), task_schema(), task_schema()) == [problem]
+    with pytest.raises(GoldError):
+        load(tmp_path, changed(**changes))
+
+
+def test_the_schema_explains_every_key():
+    schema = task_schema()
+    for part in (schema, *schema["$defs"].values()):
+        assert all(len(value.get("description", "")) > 9 for value in part["properties"].values()), part["title"]
+    assert "`" * 2 not in json.dumps(schema) and ":mod:" not in json.dumps(schema)

@@ -7,12 +7,13 @@ from dataclasses import replace
 from itertools import combinations
 
 import pytest
+from gold_lightning.inputs.task_files import shipped_tasks
 from gold_lightning.labelled import load_test_rows
 from gold_lightning.metrics import make_metric
 from gold_lightning.parsing.formula import numbers_in, parse_equation, parse_programme
 from gold_lightning.parsing.words import words
 from gold_lightning.prompts import parse, render
-from gold_lightning.task_file import dump_task, load_task, read_task, shipped_tasks
+from gold_lightning.task import Task
 
 from tests.fakes import assert_demos_pass
 
@@ -45,7 +46,7 @@ HUB = {
     "nl4opt": ("", "", "test", ("problem", "formulation"), {}),
 }
 LIMITS = {"squad": (256, 32), "adversarial_qa": (256, 32), "nl4opt": (512, 256)}
-TASKS = {name: load_task(name) for name in HUB}
+TASKS = {name: Task.load(name) for name in HUB}
 CLASSES = [name for name, task in TASKS.items() if task.labels]
 each = pytest.mark.parametrize("name", TASKS)
 
@@ -225,7 +226,7 @@ def test_formulations_say_what_their_problem_says():
 
 @pytest.mark.parametrize("name", sorted(shipped_tasks()))
 def test_a_dumped_task_is_read_as_the_same_task(name):
-    task = load_task(name)
-    again = read_task(json.loads(json.dumps(dump_task(task))), task.source)
+    task = Task.load(name)
+    again = Task.from_document(json.loads(json.dumps(task.to_document())), task.source)
     test = replace(again.test, file=task.test.file)  # absolute in the dump
     assert replace(again, test=test) == task

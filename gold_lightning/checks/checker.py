@@ -11,7 +11,7 @@ from gold_lightning.checks.registry import CHECKS
 from gold_lightning.errors import ConfigError
 from gold_lightning.generators.base import Completion
 from gold_lightning.prompts import read_sample
-from gold_lightning.task import Sample, Task, blaming
+from gold_lightning.task import Sample, Task, prefix_errors_with
 
 __all__ = ["Checker"]
 
@@ -35,7 +35,7 @@ class Checker:
     def __init__(self, task: Task) -> None:
         self.task = task
         self._duplicates = DuplicateIndex()
-        with blaming(task):
+        with prefix_errors_with(task.source):
             self._rules = [_rule(task, i) for i in range(len(task.checks))]
 
     def judge(

@@ -51,6 +51,8 @@ from gold_lightning.evaluation.results import results_summary, results_table, va
 from gold_lightning.generators.distributed import SharedError
 from gold_lightning.inputs.paths import check_folder, expand, folder_for
 from gold_lightning.inputs.pipes import is_copy, kept, local_copy, replacement, written
+from gold_lightning.inputs.task_files import local_task
+from gold_lightning.inputs.yaml_files import load_yaml
 from gold_lightning.metrics import evaluate
 from gold_lightning.report import try_to_report
 from gold_lightning.runner import (
@@ -67,7 +69,7 @@ from gold_lightning.runner import (
 from gold_lightning.storage.round_store import write_lines
 from gold_lightning.student import T5Student, metric_names
 from gold_lightning.t5.fsdp import check_strategy
-from gold_lightning.task_file import load_task, load_yaml, local_task
+from gold_lightning.task import Task
 from gold_lightning.watching.live import LiveProgress
 from gold_lightning.watching.loggers import RunCSVLogger, set_up_wandb
 
@@ -141,7 +143,7 @@ class GoldCLI(LightningCLI):
                 if config.get(key, "") is None:  # jsonargparse takes null for any class
                     raise ConfigError(key, None, "a value", "leave it out for the default")
         if name in ("fit", "preview", "baselines"):
-            task = load_task(config.data.task)
+            task = Task.load(config.data.task)
             check_contradictions(config.as_dict(), logged_names(metric_names(task)))
         check_strategy(config.as_dict()["trainer"]["strategy"], config.model.optimizer)
         writes = name in ("fit", "test", "baselines")
@@ -337,7 +339,7 @@ def _seed(value: int) -> int:
 def _run_dir(root: str, name: str, task: str) -> str:
     if not name.isprintable() or name != Path(name).name or name in ("", "..") or "\\" in name or len(name) > 128:
         raise ConfigError("run.name", name, "the name of a folder, without separators", "run.root says where it is")
-    return str(folder_for("run.root", root) / load_task(task).name / name)
+    return str(folder_for("run.root", root) / Task.load(task).name / name)
 
 
 def _checkpoint_dir(root: str, name: str, task: str) -> str:

@@ -18,7 +18,7 @@ import yaml
 
 from gold_lightning.errors import ConfigError, GoldError
 from gold_lightning.inputs.pipes import written
-from gold_lightning.task_file import load_yaml
+from gold_lightning.inputs.yaml_files import load_yaml
 
 __all__ = ["Given", "check_contradictions", "of_lightning", "of_parser", "read_config"]
 

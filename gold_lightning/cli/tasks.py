@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -13,13 +14,13 @@ from gold_lightning.checks.checker import Checker
 from gold_lightning.cli.commands import program
 from gold_lightning.console import printable, say, table, width, wrap
 from gold_lightning.errors import ConfigError, GoldError
+from gold_lightning.inputs.task_files import find_task_file, shipped_tasks
 from gold_lightning.labelled import load_test_rows, load_validation_rows
 from gold_lightning.metrics import make_metric
 from gold_lightning.prompts import render
 from gold_lightning.t5.checks import check_student, count_cut
 from gold_lightning.t5.weights import load_tokenizer, target_text
-from gold_lightning.task import Task
-from gold_lightning.task_file import find_task_file, load_task, shipped_tasks
+from gold_lightning.task import Task, task_schema
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -28,7 +29,7 @@ __all__ = ["shipped", "summary", "tasks_command", "warnings_of"]
 
 
 def tasks_command(args: Sequence[str]) -> None:
-    """Runs ``tasks``, ``tasks show NAME`` or ``tasks check FILE``.
+    """Runs ``tasks``, ``tasks show NAME``, ``tasks check FILE`` or ``tasks schema``.
 
     Args:
         args: Arguments after ``tasks``.
@@ -50,14 +51,18 @@ def tasks_command(args: Sequence[str]) -> None:
         "--student", type=str, default="embedded", help="The student that is to learn it, as model.student of a run."
     )
     commands.add_subcommand("check", check)
+    schema = ArgumentParser(description="Prints the JSON schema of task files, for editors.", exit_on_error=False)
+    commands.add_subcommand("schema", schema)
     given = parser.parse_args(list(args))
     if given.command == "show":
         if given.show.task not in shipped_tasks():
             raise ConfigError("tasks show", given.show.task, f"one of {', '.join(shipped_tasks())}")
         for line in shipped_tasks()[given.show.task].read_text(encoding="utf-8").splitlines():
             say(line)  # as it is: it is the package's own, and will be a file
+    elif given.command == "schema":
+        say(json.dumps(task_schema(), indent=2))
     elif given.command == "check":
-        task = load_task(str(find_task_file(given.check.task, "tasks check")))
+        task = Task.load(str(find_task_file(given.check.task, "tasks check")))
         warnings = warnings_of(task, given.check.student)  # may still find an error
         say(f"ok: {summary(task)}")
         for warning in warnings:
@@ -70,7 +75,7 @@ def tasks_command(args: Sequence[str]) -> None:
 
 def shipped() -> Iterator[str]:
     """Lines that list the shipped tasks: a row of facts each, and its description under it."""
-    tasks = [load_task(str(path)) for path in shipped_tasks().values()]
+    tasks = [Task.load(str(path)) for path in shipped_tasks().values()]
     rows = [["task", "kind", "labels", "demos", "metrics", "test data"]]
     rows += [
         [t.name, _kind(t), str(len(t.labels) or "-"), str(len(t.demos)), ", ".join(t.metrics), _test_data(t)]

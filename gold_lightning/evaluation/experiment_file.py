@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args
 
 from gold_lightning.errors import ConfigError, GoldError
 from gold_lightning.inputs.paths import folder_for
-from gold_lightning.task_file import load_yaml
+from gold_lightning.inputs.yaml_files import load_yaml
 
 __all__ = ["Experiment", "folder_name", "load_experiment"]
 

@@ -38,7 +38,6 @@ from gold_lightning.metrics import make_metric
 from gold_lightning.storage.round_store import RoundStore, only_writer, read_lines, rounds_in, write_lines
 from gold_lightning.student import metric_names
 from gold_lightning.task import Task
-from gold_lightning.task_file import load_task
 
 __all__ = [
     "Resolve",
@@ -125,7 +124,7 @@ def plan_runs(experiment: Experiment, resolve: Resolve) -> list[Run]:
             if name not in looked_at:
                 try:
                     found = _flat(resolve(["fit", *arguments]))
-                    looked_at[name] = found, load_task(str(found["data.task"]))
+                    looked_at[name] = found, Task.load(str(found["data.task"]))
                 except GoldError as e:
                     raise GoldError(f"arms.{name}: {e}") from None
                 _metric(experiment, looked_at[name][1])

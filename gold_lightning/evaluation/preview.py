@@ -18,9 +18,11 @@ from gold_lightning.data import GoldDataModule
 from gold_lightning.errors import ConfigError
 from gold_lightning.feedback import FeedbackPool, PoolEntry
 from gold_lightning.generators import Completion
+from gold_lightning.judging import JudgedBatch, JudgedCompletion
 from gold_lightning.planning.plan import Plan
+from gold_lightning.planning.requests import PlannedRequest
 from gold_lightning.prompts import render
-from gold_lightning.synthesis import Answers, Asked, Judged, Synthesizer
+from gold_lightning.synthesis import Synthesizer
 from gold_lightning.task import Sample, Task
 
 __all__ = ["Cost", "Measured", "PreviewSettings", "Requests", "cost", "plan_requests", "preview", "wilson_interval"]
@@ -78,11 +80,11 @@ class Requests:
         probe: A probe request of round 0.
     """
 
-    batch: Sequence[Asked]
-    feedback: Asked | None
-    probe: Asked
+    batch: Sequence[PlannedRequest]
+    feedback: PlannedRequest | None
+    probe: PlannedRequest
 
-    def handful(self, count: int) -> list[Asked]:
+    def handful(self, count: int) -> list[PlannedRequest]:
         """Some of the batch, in its order: the first of each prompt, then the second, so that each label has its share.
 
         Args:
@@ -193,26 +195,26 @@ def plan_requests(synthesizer: Synthesizer, warmup_rounds: int, rate: float) -> 
         rate: Share of the prompts that shows feedback demos; 0: none does.
     """
     plan, task = synthesizer.plan, synthesizer.task
-    batch, _ = synthesizer.ask(0, "train", FeedbackPool(), 0.0)
-    (probe, *_), _ = synthesizer.ask(0, "probe", FeedbackPool(), 0.0)
+    batch, _ = synthesizer.plan_batch(0, "train", FeedbackPool(), 0.0)
+    (probe, *_), _ = synthesizer.plan_batch(0, "probe", FeedbackPool(), 0.0)
     train = {probe.label: _stand_ins(task, probe)}
-    (probe, *_), _ = synthesizer.ask(0, "probe", FeedbackPool(), 0.0, train=train)
+    (probe, *_), _ = synthesizer.plan_batch(0, "probe", FeedbackPool(), 0.0, train=train)
     feedback = None
     if rate and (plan.feedback_demos or plan.feedback_as == "hint"):
         first = warmup_rounds + 1
-        (seeds, *_), _ = synthesizer.ask(first, "train", FeedbackPool(), 0.0)
+        (seeds, *_), _ = synthesizer.plan_batch(first, "train", FeedbackPool(), 0.0)
         pool = FeedbackPool(len(task.demos))
         # What is fed back comes from a probe prompt, which has all kinds of hints.
-        probes, _ = synthesizer.ask(first, "probe", FeedbackPool(), 0.0)
+        probes, _ = synthesizer.plan_batch(first, "probe", FeedbackPool(), 0.0)
         likely = next((a.hint for a in probes if a.label == seeds.label), seeds.hint)
         hint = {k: v for k, v in vars(likely).items() if v}
         pool.push((PoolEntry(i, d, 0.0, 0, hint) for i, d in _stand_ins(task, seeds)), by_label=bool(task.labels))
-        (fed, *_), _ = synthesizer.ask(first, "train", pool, 1.0)
+        (fed, *_), _ = synthesizer.plan_batch(first, "train", pool, 1.0)
         feedback = fed if fed.feedback else None
     return Requests(batch, feedback, probe)
 
 
-def _stand_ins(task: Task, asked: Asked) -> list[tuple[str, Sample]]:
+def _stand_ins(task: Task, asked: PlannedRequest) -> list[tuple[str, Sample]]:
     """Demos for what does not exist yet, of the label that is asked for."""
     shown = {i for i, _ in asked.demos}
     own = [(i, d) for i, d in enumerate(task.demos) if asked.label is None or d.target == asked.label]
@@ -276,17 +278,17 @@ def preview(
     calibrated = time.perf_counter()
     answers = synthesizer.answer(handful, synthesizer.missing(0, "train"))
 
-    for judged in answers.judged:
+    for judged in answers.completions:
         yield from _judged(judged, task)
     measured = _measure(planned, answers, calibration)
-    reasons = Counter(j.reason for j in answers.judged if j.reason not in ("", "surplus"))
-    surplus = sum(j.reason == "surplus" for j in answers.judged)
+    reasons = Counter(j.reason for j in answers.completions if j.reason not in ("", "surplus"))
+    surplus = sum(j.reason == "surplus" for j in answers.completions)
     more = f", {surplus} of them more than the round wants" if surplus else ""
     yield from ["", f"accepted {measured.passed} of {measured.requests}{more}"]
     yield from (f"  {line}" for line in table([(printable(r), str(n)) for r, n in reasons.most_common()], right=[1]))
     for reason, _ in reasons.most_common(2):
         yield from _prose(f"to have fewer {reason}: {_change(reason)}")
-    accepted = [judged.sample for judged in answers.judged if judged.sample]
+    accepted = [judged.sample for judged in answers.completions if judged.sample]
     for told in data.cut(accepted).sentences(task, "samples"):
         yield from _prose(told)
 
@@ -302,15 +304,15 @@ def preview(
     )
 
 
-def _measure(planned: Requests, answers: Answers, calibration: Sequence[Completion]) -> Measured:
+def _measure(planned: Requests, answers: JudgedBatch, calibration: Sequence[Completion]) -> Measured:
     base = len(planned.batch[0].request.text)
     return Measured(
-        requests=len(answers.judged),
+        requests=len(answers.completions),
         # What is only more than was wanted is no fault of the generator's.
-        passed=sum(j.reason in ("", "surplus") for j in answers.judged),
-        prompt_tokens=sum(j.completion.prompt_tokens for j in answers.judged),
-        completion_tokens=sum(j.completion.completion_tokens for j in answers.judged),
-        label_tokens=sum(c.prompt_tokens for c in answers.scored),
+        passed=sum(j.reason in ("", "surplus") for j in answers.completions),
+        prompt_tokens=sum(j.completion.prompt_tokens for j in answers.completions),
+        completion_tokens=sum(j.completion.completion_tokens for j in answers.completions),
+        label_tokens=sum(c.prompt_tokens for c in answers.label_checks),
         calibration_tokens=sum(c.prompt_tokens for c in calibration),
         seconds=answers.seconds,
         feedback_length=len(planned.feedback.request.text) / base if planned.feedback else 1.0,
@@ -322,7 +324,7 @@ def _prose(text: str) -> list[str]:
     return wrap(printable(text), width())
 
 
-def _prompt(asked: Asked, told: str, task: Task) -> Iterator[str]:
+def _prompt(asked: PlannedRequest, told: str, task: Task) -> Iterator[str]:
     """A prompt as it is sent, with a margin that marks stand-ins."""
     text, at = asked.request.text, 0
     marked: set[int] = set()
@@ -348,8 +350,8 @@ def _prompt(asked: Asked, told: str, task: Task) -> Iterator[str]:
             yield f"{'~' if number in marked else '|'} {part}".rstrip()
 
 
-def _judged(judged: Judged, task: Task) -> Iterator[str]:
-    asked = judged.asked
+def _judged(judged: JudgedCompletion, task: Task) -> Iterator[str]:
+    asked = judged.planned
     label = f"  {printable(asked.label)}" if asked.label is not None else ""
     verdict = f"rejected: {printable(judged.reason)}" if judged.sample is None else "accepted"
     yield f"{asked.id}{label}  {verdict}"

@@ -1,4 +1,4 @@
-"""What every generator is: one method from requests to completions, in order."""
+"""The interface of all generators: one method from requests to completions, in order."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ __all__ = [
 
 _T = TypeVar("_T")
 Finish = Literal["stop", "length", "filtered", "failed"]
-"""Why a text ended; :class:`Completion` says what each means."""
+"""Why a text ended; :class:`Completion` documents the values."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class Request:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Names of all lines of the sample that is asked for."""
+        """Names of all lines of the requested sample."""
         if self.schema:
             return tuple(json.loads(self.schema).get("properties", ()))
         lines = (line.partition(":") for line in self.answer_prefix.split("\n"))
@@ -82,12 +82,16 @@ class Request:
         return (*begun, *(line.rstrip(":") for line in self.line_prefixes)) if begun else ()
 
     def read(self, content: Any, *, fresh: bool = False, thought: bool = False) -> Reply:
-        """Reads a reply to this request. Every engine passes what its model wrote through here.
+        """Extracts the completion from a model's raw reply. Every engine passes its model's output through this.
 
         Args:
             content: Text, or a list of parts ``{type, text}``; ``None`` for no text.
-            fresh: The model began anew, whether or not it repeats the answer's beginning; else it went on from there.
-            thought: The model's thinking came apart from the text.
+            fresh: Whether the model started a new answer, which may or may not repeat ``answer_prefix``, rather than
+                continuing it.
+            thought: Whether the model's thinking was returned separately from the text.
+
+        Returns:
+            The text up to the first stop, without thinking and special tokens, and the reason if it is no sample.
         """
         return read_reply(
             content,
@@ -102,16 +106,17 @@ class Request:
 
 @dataclass(frozen=True)
 class Completion:
-    """What a generator gave for one request.
+    """A generator's answer to one request.
 
     Args:
-        text: What it wrote, without the prompt and without the stop text.
+        text: The completion, without the prompt and without the stop text.
         prompt_tokens: Tokens of the prompt.
         completion_tokens: Tokens written.
-        finish: Why the text ended. ``stop``: it is whole (a stop text or the end of text). ``length``: it was cut
-            at ``max_tokens``. ``filtered``: the server or the model withheld it. ``failed``: an error ended it, or
-            no answer came.
-        choice_log_probs: Natural-log likelihood of each of the request's choices, up to where it differs.
+        finish: Why the text ended. ``stop``: complete (a stop text or the end of text). ``length``: cut at
+            ``max_tokens``. ``filtered``: withheld by the server or the model. ``failed``: broken off by an error, or
+            never received.
+        choice_log_probs: Natural-log likelihood of each of the request's choices, up to the token that distinguishes
+            it.
         reason: Why the text is no sample, if the reply itself says so; see :class:`~gold_lightning.parsing.Reply`.
     """
 
@@ -124,20 +129,20 @@ class Completion:
 
     @property
     def is_answer(self) -> bool:
-        """Whether it answers anything: more than thinking, neither withheld nor broken off, or a preference.
+        """Whether the completion is usable: text other than thinking, not withheld or broken off, or a preference.
 
-        What is no answer is not stored: it is asked for again wherever it is needed again.
+        Other completions are not stored, so the next request for them is sent again.
         """
         if self.finish not in ("stop", "length") or self.reason == "only_thinking":
             return False
         return bool(self.text.strip()) or has_preference(self.choice_log_probs)
 
 
-_NO_MASS = -9999.0  # how servers write a log-likelihood of nothing
+_NO_MASS = -9999.0  # the log-likelihood by which servers mean a probability of zero
 
 
 def has_preference(log_probs: Sequence[float]) -> bool:
-    """Whether likelihoods of choices say anything: all are numbers, and some have mass.
+    """Whether likelihoods of choices express a preference: all are numbers, and at least one has mass.
 
     Args:
         log_probs: Natural-log likelihood of each choice.
@@ -148,90 +153,139 @@ def has_preference(log_probs: Sequence[float]) -> bool:
 
 
 class Generator(ABC):
-    """The large language model that writes samples.
+    r"""A large language model that writes samples: the extension point for engines of your own.
 
-    A generator of one's own defines :meth:`generate` and is named by ``class_path`` in a config. Whatever
-    is slow (weights, connections) belongs into the first call, not into ``__init__``, which runs for
-    ``--help`` too.
+    A subclass implements :meth:`generate`; everything else has a default. Load weights and open connections in the
+    first call rather than in ``__init__``, which also runs for ``--help``. A config names the subclass by its import
+    path: ``data.generator: {class_path: my_package.TemplateGenerator, init_args: {nouns: [parcel, invoice]}}``.
 
     Attributes:
-        batch_size: How many requests it likes to get at once.
+        batch_size: Preferred number of requests per call.
+
+    Example:
+        An engine that fills a template instead of running a model. :meth:`Request.read` cuts the raw reply at the
+        stop texts, and the request's own seed makes its text independent of the batch:
+
+        >>> import random
+        >>> from gold_lightning.generators import Completion, Generator, Request
+        >>> class TemplateGenerator(Generator):
+        ...     def __init__(self, nouns: list[str]) -> None:
+        ...         self.nouns = nouns
+        ...
+        ...     def generate(self, requests):
+        ...         return [self._complete(request) for request in requests]
+        ...
+        ...     def _complete(self, request):
+        ...         noun = random.Random(request.seed).choice(self.nouns)
+        ...         reply = request.read(f" Where is my {noun}?\n")
+        ...         return Completion(
+        ...             reply.text,
+        ...             prompt_tokens=len(request.text.split()),
+        ...             completion_tokens=len(reply.text.split()),
+        ...             reason=reply.reason,
+        ...         )
+        ...
+        ...     def fingerprint(self):
+        ...         return super().fingerprint() | {"nouns": self.nouns}
+        >>> request = Request(
+        ...     system="You write messages to a shop.",
+        ...     prefix="text: a message\n\n",
+        ...     suffix="Write one new sample.",
+        ...     answer_prefix="topic: delivery\ntext:",
+        ...     seed=1,
+        ...     stop=("\n",),
+        ... )
+        >>> (completion,) = TemplateGenerator(["parcel", "invoice"]).generate([request])
+        >>> completion.text, completion.prompt_tokens, completion.finish
+        (' Where is my parcel?', 16, 'stop')
     """
 
     batch_size: int = 64
 
     @abstractmethod
     def generate(self, requests: Sequence[Request]) -> list[Completion]:
-        """Answers all requests, one completion each, in their order."""
+        """Returns one completion per request, in the order of the requests."""
 
     def stream(self, requests: Sequence[Request]) -> Iterator[tuple[int, Completion]]:
-        """Answers all requests as :meth:`generate` does, and gives each completion as soon as it is there.
+        """Yields the completions of :meth:`generate`, each as soon as it is available.
 
-        What has been given is stored at once: where a run stops in between, it is not asked for again. An engine
-        whose requests end one by one overrides this; the others give all at the end. Closing the iterator gives
-        up what is left.
+        Yielded completions are stored at once and not requested again if the run stops. Override this in an engine
+        whose requests finish one by one; by default all completions come at the end. Closing the iterator abandons
+        the remaining requests.
 
         Yields:
             Position of the request, and its completion; each position once, in any order.
         """
         yield from enumerate(self.generate(requests))
 
-    def release(self) -> None:  # noqa: B027 - most engines have nothing to do
-        """Gives back what the student needs while it trains, as memory of a shared GPU; the next request wakes it."""
+    def release(self) -> None:  # noqa: B027 - optional hook
+        """Releases resources that the student needs while training, for example GPU memory.
 
-    def share_machine(self, index: int, count: int) -> None:  # noqa: B027 - most engines have nothing to choose
-        """Told before the first request that several processes of a run on one machine have this engine.
+        The next request acquires them again.
+        """
+
+    def share_machine(self, index: int, count: int) -> None:  # noqa: B027 - optional hook
+        """Prepares for several processes of a run on one machine; called before the first request.
 
         Args:
             index: Number of this process among those of the machine, from 0.
-            count: How many there are.
+            count: Number of these processes.
 
         Raises:
-            ConfigError: There is no room for so many.
+            ConfigError: The machine has no room for so many engines.
         """
 
-    def check_installed(self) -> None:  # noqa: B027 - most engines need nothing more
-        """Looks, in no time, whether what it needs is installed: before a run leaves anything.
+    def check_installed(self) -> None:  # noqa: B027 - optional hook
+        """Checks, without importing them, that optional packages are installed; called before a run writes anything.
 
         Raises:
-            MissingDependencyError: It is not.
+            MissingDependencyError: A package is missing.
         """
 
-    def load(self) -> None:  # noqa: B027 - most engines have nothing to do
-        """Makes ready whatever is slow, which the first :meth:`generate` does else: for a caller who measures."""
+    def load(self) -> None:  # noqa: B027 - optional hook
+        """Loads weights or opens connections now rather than in the first :meth:`generate`, e.g. before timing."""
 
     def tokens_over_limit(self, requests: Sequence[Request]) -> list[int]:
-        """By how many tokens each request, with what it may write, is longer than the model takes; 0 where it fits.
+        """Number of tokens by which each request exceeds the model's context, including its answer; 0 if it fits.
 
-        An engine that does not know its model's limit says 0.
+        Returns 0 for every request if the engine does not know its model's limit.
         """
         return [0] * len(requests)
 
     def earlier_fingerprints(self) -> list[dict[str, Any]]:
-        """What :meth:`fingerprint` was for the same completions in earlier versions: a run that began then goes on."""
+        """Values of :meth:`fingerprint` in earlier versions, so that a run started with one of them can continue."""
         return []
 
     def origin(self) -> str:
-        """Where the completions come from, if another place may have another model under the same fingerprint.
+        """Source of the completions, if different sources may serve different models under one fingerprint.
 
-        A run goes on with what it has from any origin; from other runs it takes what has its own.
+        A run reuses its own completions from any origin, and those of other runs only from the same origin.
         """
         return ""
 
     def fingerprint(self) -> dict[str, Any]:
-        """Plain values on which the completions depend (model, sampling), without secrets."""
+        """Plain values that determine the completions (model, sampling), without secrets."""
         return {"class": f"{type(self).__module__}.{type(self).__qualname__}"}
 
 
 class ScriptedGenerator(Generator):
-    """Stands in for a model in tests: replies from a list or a function, and remembers what it was asked.
+    """Replies from a list or a function, and records the requests: stands in for a model in tests.
 
     Args:
-        replies: A function from request to text, or texts given in turn, over and over.
-        log_probs: A function from request to the log-likelihood of each of its choices. Left out: the
-            first choice is the likeliest.
-        batch_size: How many requests it likes to get at once.
-        limit: Most words of a prompt and what it may write; 0 for no limit.
+        replies: A function from request to text, or texts used in turn, repeatedly.
+        log_probs: A function from request to the log-likelihood of each of its choices. By default the first choice
+            is the most likely.
+        batch_size: Preferred number of requests per call.
+        limit: Maximum number of words of a prompt and its answer; 0 for no limit.
+
+    Example:
+        >>> from gold_lightning.generators import Request, ScriptedGenerator
+        >>> generator = ScriptedGenerator([" Where is my parcel?", " My invoice is wrong."])
+        >>> requests = [Request("You write.", "", f"Write sample {i}.", "text:") for i in range(3)]
+        >>> [completion.text for completion in generator.generate(requests)]
+        [' Where is my parcel?', ' My invoice is wrong.', ' Where is my parcel?']
+        >>> generator.requests[0].suffix
+        'Write sample 0.'
     """
 
     def __init__(
@@ -254,13 +308,13 @@ class ScriptedGenerator(Generator):
         return [max(0, len(r.text.split()) + w - self.limit) for r, w in zip(requests, written, strict=True)]
 
     def _answer(self, request: Request) -> Completion:
-        at = len(self.requests)
+        turn = len(self.requests)
         self.requests.append(request)
         prompt_tokens = len(request.text.split())
         if request.choices:
-            given = self.log_probs(request) if self.log_probs else [-float(i) for i in range(len(request.choices))]
-            return Completion("", prompt_tokens, choice_log_probs=tuple(given))
-        text = self.replies(request) if callable(self.replies) else self.replies[at % len(self.replies)]
+            log_probs = self.log_probs(request) if self.log_probs else [-float(i) for i in range(len(request.choices))]
+            return Completion("", prompt_tokens, choice_log_probs=tuple(log_probs))
+        text = self.replies(request) if callable(self.replies) else self.replies[turn % len(self.replies)]
         reply = request.read(text)
         words = reply.text.split()
         if len(words) > request.max_tokens:
@@ -272,12 +326,24 @@ class ScriptedGenerator(Generator):
 
 
 def distinguishing_prefixes(choices: Sequence[Sequence[_T]]) -> list[Sequence[_T]]:
-    """Each choice, as tokens, cut after the first token that tells it from all others."""
-    begun = Counter(tuple(c[:size]) for c in choices for size in range(1, len(c)))
-    begun.update(tuple(c) for c in choices)
-    if len(choices) < 2:  # nothing to tell it from
+    """The shortest prefix of each choice that distinguishes it from all others.
+
+    Args:
+        choices: Token sequences, or texts. One that equals another, or begins it, stays whole.
+
+    Example:
+        >>> distinguishing_prefixes([" sports", " science", " world"])
+        [' sp', ' sc', ' w']
+    """
+    if len(choices) < 2:
         return list(choices)
-    return [c[: next((n for n in range(1, len(c)) if begun[tuple(c[:n])] == 1), len(c))] for c in choices]
+    counts = Counter(tuple(choice[:size]) for choice in choices for size in range(1, len(choice)))
+    counts.update(tuple(choice) for choice in choices)
+    sizes = (
+        next((size for size in range(1, len(choice)) if counts[tuple(choice[:size])] == 1), len(choice))
+        for choice in choices
+    )
+    return [choice[:size] for choice, size in zip(choices, sizes, strict=True)]
 
 
 # Names of the fields in earlier versions: other names would change the keys of all stored completions.
@@ -286,5 +352,4 @@ _STORED_NAMES = {"prefix": "shared", "suffix": "own", "answer_prefix": "answer",
 
 def request_dict(request: Request) -> dict[str, Any]:
     """Plain values of a request, from which the keys of stored completions are computed."""
-    values = asdict(request)
-    return {_STORED_NAMES.get(name, name): value for name, value in values.items()}
+    return {_STORED_NAMES.get(name, name): value for name, value in asdict(request).items()}

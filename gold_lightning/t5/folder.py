@@ -11,7 +11,6 @@ from typing import Any
 from gold_lightning import __version__
 from gold_lightning.errors import ConfigError, GoldError
 from gold_lightning.task import Task
-from gold_lightning.task_file import dump_task, read_task
 
 __all__ = [
     "FAMILY",
@@ -243,7 +242,7 @@ def write_task(folder: Path, task: Task, decoding: Mapping[str, Any]) -> None:
         task: The task.
         decoding: Settings of :class:`~gold_lightning.student.T5Student` that predictions depend on.
     """
-    document = {key: value for key, value in dump_task(task).items() if key not in ("test", "validation")}
+    document = {key: value for key, value in task.to_document().items() if key not in ("test", "validation")}
     content = {"gold_lightning": __version__, "task": document, "decoding": dict(decoding)}
     path = Path(folder) / TASK_FILE
     path.write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
@@ -261,7 +260,7 @@ def load_folder_task(folder: Path) -> tuple[Task, dict[str, Any]]:
     path = Path(folder) / TASK_FILE
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        return read_task(content["task"], ""), dict(content["decoding"])
+        return Task.from_document(content["task"], ""), dict(content["decoding"])
     except FileNotFoundError:
         raise GoldError(
             f"{folder}: expected the folder of a student with its task ({TASK_FILE}), as fit leaves it"

@@ -8,10 +8,9 @@ from gold_lightning.checks.checker import Checker
 from gold_lightning.checks.registry import CHECKS
 from gold_lightning.errors import ConfigError, GoldError
 from gold_lightning.generators import Completion
-from gold_lightning.task import Check
-from gold_lightning.task_file import load_task
+from gold_lightning.task import Check, Task
 
-NEWS = load_task("news_topics")
+NEWS = Task.load("news_topics")
 COMPLETION = Completion(" Rail strike ends after nine days. Drivers went back to work on Monday after a vote.")
 
 

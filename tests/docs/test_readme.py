@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from gold_lightning.errors import GoldError
-from gold_lightning.task_file import load_task
+from gold_lightning.task import Task
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -19,14 +19,14 @@ def test_it_is_read_in_five_minutes():
 def test_its_task_is_one(tmp_path):
     path = tmp_path / "tickets.yaml"
     path.write_text(TASK, encoding="utf-8")
-    assert load_task(str(path)).label_names == ("payment", "delivery")
+    assert Task.load(str(path)).label_names == ("payment", "delivery")
 
 
 def test_a_label_that_yaml_reads_as_no_text_is_named(tmp_path):
     path = tmp_path / "tickets.yaml"
     path.write_text(TASK.replace("{name: payment", "{name: yes"), encoding="utf-8")
     with pytest.raises(GoldError, match=r"labels\[0\]\.name: got True"):
-        load_task(str(path))
+        Task.load(str(path))
 
 
 def test_its_numbers_are_those_of_the_documentation():

@@ -24,7 +24,7 @@ from gold_lightning.evaluation.experiments import (
     write_results,
 )
 from gold_lightning.storage.round_store import only_writer, read_lines, write_lines
-from gold_lightning.task_file import load_task
+from gold_lightning.task import Task
 
 TWO = Experiment("try", ("quickstart.yaml",), {"none": {"feedback.strategy": "none"}, "band": {}}, (1, 2))
 
@@ -468,4 +468,4 @@ def test_the_figure_is_written_in_both_formats_the_same_each_time(tmp_path):
 
 def test_run_is_plain(tmp_path):
     run = planned(tmp_path)[0]
-    assert isinstance(run, Run) and run.task == load_task("news_topics") and run.first and run.record() == {}
+    assert isinstance(run, Run) and run.task == Task.load("news_topics") and run.first and run.record() == {}

@@ -1,8 +1,9 @@
 """The base class of generators, and the scripted one."""
 
+import doctest
 import json
 
-from gold_lightning.generators import Completion, Request, ScriptedGenerator, TransformersGenerator
+from gold_lightning.generators import Completion, Request, ScriptedGenerator, TransformersGenerator, base
 
 
 def ask(suffix, **how):
@@ -57,3 +58,8 @@ def test_fingerprint_tells_what_completions_depend_on():
     assert one.fingerprint() != two.fingerprint()
     assert one.fingerprint()["model"] == "m"
     json.dumps(one.fingerprint())
+
+
+def test_the_examples_run():
+    results = doctest.testmod(base)
+    assert results.failed == 0 and results.attempted >= 12

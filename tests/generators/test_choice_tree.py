@@ -5,7 +5,14 @@ import time
 
 import pytest
 import torch
-from gold_lightning.generators import Request, TransformersGenerator, choice_tree, transformers
+from gold_lightning.generators import (
+    Request,
+    TransformersGenerator,
+    choice_tree,
+    prefix_attention,
+    row_batch,
+    transformers,
+)
 from gold_lightning.generators.base import distinguishing_prefixes
 from gold_lightning.generators.choice_tree import ChoiceTree
 
@@ -104,7 +111,8 @@ def asked(choices):
 @pytest.mark.parametrize("choices", SETS.values(), ids=SETS)
 def test_likelihoods_are_those_of_a_pass_for_each_choice(tiny_llama, reference, choices, shares, monkeypatch):
     if not shares:
-        monkeypatch.setattr(transformers, "_shares", lambda model: model.set_attn_implementation("sdpa"))
+        for module in (transformers, row_batch):
+            monkeypatch.setattr(module, "supports_prefix", lambda model: model.set_attn_implementation("sdpa"))
     generator = TransformersGenerator(str(tiny_llama), dtype="float32", device="cpu", batch_size=7)
     requests = asked(choices)[:: 5 if len(choices) > 50 else 1]
     found = generator.generate(requests)
@@ -118,7 +126,7 @@ def test_likelihoods_do_not_depend_on_how_the_work_is_cut(tiny_llama, most, monk
     requests = asked(SETS["77"])
     whole = generator.generate(requests)
     monkeypatch.setattr(choice_tree, *most)
-    monkeypatch.setattr(transformers, "_HEAD_TOKENS", 11)
+    monkeypatch.setattr(prefix_attention, "_CHUNK_TOKENS", 11)
     for one, two in zip(whole, generator.generate(requests), strict=True):
         assert one.choice_log_probs == pytest.approx(two.choice_log_probs, abs=2e-4)
 
@@ -151,9 +159,9 @@ def test_the_work_grows_with_the_tokens_that_tell_choices_apart(tiny_llama, monk
 
 def test_a_prompt_is_computed_once_for_all_calls_that_score_after_it(tiny_llama, reference, monkeypatch):
     computed = []
-    head = transformers._head
+    compute = transformers.compute_prefix
     monkeypatch.setattr(
-        transformers, "_head", lambda model, tokens: computed.append(len(tokens)) or head(model, tokens)
+        transformers, "compute_prefix", lambda model, tokens: computed.append(len(tokens)) or compute(model, tokens)
     )
     generator = TransformersGenerator(str(tiny_llama), dtype="float32", device="cpu")
     shared = "One of many. " * 4
@@ -166,8 +174,8 @@ def test_a_prompt_is_computed_once_for_all_calls_that_score_after_it(tiny_llama,
     generator.release()
     generator.generate(requests)
     assert len(computed) == 2
-    monkeypatch.setattr(transformers, "_KEPT_BYTES", 10)
+    monkeypatch.setattr(transformers, "_PREFIX_CACHE_BYTES", 10)
     for _ in range(2):
         generator.release()
         generator.generate(requests)
-    assert len(computed) == 4 and generator._last_head is None
+    assert len(computed) == 4 and generator._last_prefix is None

@@ -10,7 +10,7 @@ import torch
 from gold_lightning.errors import ConfigError, GoldError
 from gold_lightning.generators import Request, TransformersGenerator
 from gold_lightning.generators.prompt_tokens import end_tokens
-from gold_lightning.generators.transformers import _Text
+from gold_lightning.generators.row_text import RowText
 
 from tests.fakes import LLAMA_TOKENS, byte_level_tokenizer
 
@@ -201,7 +201,7 @@ def test_the_engine_begins_further_lines(folder, reference, monkeypatch):
 def test_what_follows_a_line_that_was_begun_is_what_the_model_would_write_there(folder, reference):
     tokenizer = reference[1]
     end = tokenizer.eos_token_id
-    text = _Text(Request("s", "x", "y", answer_prefix="a:", line_prefixes=("b:",), max_tokens=40), tokenizer, {end})
+    text = RowText(Request("s", "x", "y", answer_prefix="a:", line_prefixes=("b:",), max_tokens=40), tokenizer, {end})
     for token in tokenizer("one").input_ids:
         text.add(token)
     for _ in "\nb:":  # the model would end the text, and is not asked while the line is begun
@@ -219,7 +219,7 @@ def test_an_open_last_line_goes_on_to_what_stops_it(folder, reference):
     request = Request(
         "s", "x", "y", answer_prefix="a:", stop=("\n\n",), line_prefixes=("b:",), open_end=True, max_tokens=60
     )
-    text = _Text(request, tokenizer, {tokenizer.eos_token_id})
+    text = RowText(request, tokenizer, {tokenizer.eos_token_id})
     for token in tokenizer("one\n").input_ids:
         text.add(token)
     for _ in "b:":
@@ -239,7 +239,7 @@ def test_letters_before_a_line_end_in_the_same_token_are_kept():
     vocab = {t: i for i, t in enumerate([*alphabet, f".{line_end}"])}
     made = Tokenizer(models.BPE(vocab=vocab, merges=[(".", line_end)]))
     made.pre_tokenizer, made.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
-    text = _Text(
+    text = RowText(
         Request("s", "x", "y", line_prefixes=("b:",), max_tokens=9),
         PreTrainedTokenizerFast(tokenizer_object=made),
         set(),
@@ -258,7 +258,7 @@ def test_a_text_is_decoded_in_time_that_grows_with_its_length():
             decoded_tokens.append(len(ids))
             return tokenizer.decode(ids, **how)
 
-    text = _Text(Request("s", "x", "y", stop=("never",), max_tokens=2000), Counting(), {0})
+    text = RowText(Request("s", "x", "y", stop=("never",), max_tokens=2000), Counting(), {0})
     for token in tokenizer("A text that goes on and on. " * 40, add_special_tokens=False).input_ids:
         text.add(token)
     assert sum(decoded_tokens) < 10 * len(text.tokens)
@@ -276,7 +276,7 @@ def test_a_text_is_decoded_in_time_that_grows_with_its_length():
 )
 def test_special_tokens_end_a_text_but_for_those_of_thinking(written, text, reason):
     tokenizer = byte_level_tokenizer(["<tag>"], ["<|im_start|>", "<|im_end|>", "[THINK]", "[/THINK]"])
-    row = _Text(Request("s", "x", "y", answer_prefix="a:", max_tokens=60), tokenizer, end_tokens(tokenizer))
+    row = RowText(Request("s", "x", "y", answer_prefix="a:", max_tokens=60), tokenizer, end_tokens(tokenizer))
     for part in written:
         for token in tokenizer(part, add_special_tokens=False).input_ids:
             if not row.ended:

@@ -12,7 +12,6 @@ import torch
 import yaml
 from gold_lightning.cli.main import main
 from gold_lightning.storage.round_store import read_lines
-from gold_lightning.task_file import load_task
 from safetensors.torch import load_file
 
 from tests.fakes import NewsWriter
@@ -107,7 +106,7 @@ def test_a_student_is_loaded_from_its_folder_alone(tmp_path, tiny_student):
 
 
 def test_a_task_that_was_made_in_python(tmp_path, tiny_student):
-    shipped = load_task("news_topics")
+    shipped = gl.Task.load("news_topics")
     task = gl.Task(
         **{k: getattr(shipped, k) for k in ("description", "fields", "target", "demos", "student", "labels")},
         name="mine",
@@ -117,7 +116,7 @@ def test_a_task_that_was_made_in_python(tmp_path, tiny_student):
         data={"passes_per_round": 1}, trainer=CPU, verbose=False, **SIZES,
     )  # fmt: skip
     config = yaml.safe_load((run.folder / "config.yaml").read_text(encoding="utf-8"))
-    assert load_task(config["data"]["task"]).to_dict() == task.to_dict()
+    assert gl.Task.load(config["data"]["task"]).to_dict() == task.to_dict()
     assert gl.load(run.student).task.to_dict() == task.to_dict()
     assert len(run.samples()) == 8
 

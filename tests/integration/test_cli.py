@@ -13,7 +13,7 @@ import pytest
 import yaml
 from gold_lightning.__main__ import _find_classes_here
 from gold_lightning.cli.main import _CONFIGS, _HubSaidOnce, _quiet, find_config, main
-from gold_lightning.task_file import load_task
+from gold_lightning.task import Task
 
 SHIPPED = sorted(_CONFIGS.rglob("*.yaml"))
 
@@ -223,7 +223,7 @@ def test_a_handler_of_a_program_around_is_left_alone(monkeypatch):
 
 def test_a_task_without_test_data_in_reach_says_so(tmp_path, tiny_student, capsys):
     task = tmp_path / "t.yaml"
-    shipped = Path(load_task("news_topics").source).read_text()
+    shipped = Path(Task.load("news_topics").source).read_text()
     task.write_text(shipped.replace("file: news_topics.test.jsonl", "file: gone.jsonl"))
     args = ["fit", "--data.task", str(task), "--run.root", str(tmp_path / "runs"), "--model.student", tiny_student]
     args += ["--data.generator", "tests.fakes.NewsWriter", "--data.plan.samples_per_round", "8"]

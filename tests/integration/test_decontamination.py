@@ -8,7 +8,7 @@ import re
 import pytest
 from gold_lightning.cli.main import main
 from gold_lightning.storage.round_store import RoundStore, read_lines
-from gold_lightning.task_file import load_task
+from gold_lightning.task import Task
 
 from tests.integration.test_loop import rounds, run
 
@@ -24,7 +24,7 @@ def known(tmp_path_factory, tiny_student):
     assert run("fit", root, tiny_student, "--trainer.max_epochs", "1") == 0
     made = RoundStore(root / "news_topics" / "t", 0, read_only=True).accepted("train")
     rows = [{"text": s.sample.fields["text"].upper(), "topic": s.sample.target} for s in made[:6]]
-    rows += [{"text": d.fields["text"], "topic": d.target} for d in load_task("news_topics").demos[:2]]
+    rows += [{"text": d.fields["text"], "topic": d.target} for d in Task.load("news_topics").demos[:2]]
     near = made[6].sample.fields["text"].split()
     assert len(near) == 12
     rows += [{"text": " ".join(["first", *near]), "topic": made[6].sample.target}]

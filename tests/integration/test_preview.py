@@ -13,7 +13,7 @@ from gold_lightning.feedback import FeedbackPool
 from gold_lightning.generators import Completion
 from gold_lightning.planning.plan import Plan
 from gold_lightning.synthesis import Synthesizer
-from gold_lightning.task_file import load_task
+from gold_lightning.task import Task
 
 from tests.fakes import NewsWriter
 
@@ -107,7 +107,7 @@ def test_prompts_and_samples_are_those_of_round_0(capsys, tiny_student, tmp_path
     handful = list(sent)
     sent.clear()
     plan = Plan(samples_per_round=16, probe_per_round=12, group_size=2)
-    run = Synthesizer(load_task("news_topics"), Clean(), tmp_path / "run", plan, seed=1)
+    run = Synthesizer(Task.load("news_topics"), Clean(), tmp_path / "run", plan, seed=1)
     run.train(0, FeedbackPool(), 0.0)
     first = sent[:16]
     assert prompt_of(section(shown, "a training prompt")) == squeezed(first[0].text)
@@ -125,7 +125,7 @@ def test_feedback_and_probe_prompts_mark_what_stands_in(capsys, tiny_student):
         assert lines[0].startswith(start)
         assert f"stand in for {many} of them" in " ".join(lines)
         marked = squeezed(" ".join(line[1:] for line in lines if line[:1] == "~"))
-        demos = [d for d in load_task("news_topics").demos if squeezed(d.fields["text"]) in marked]
+        demos = [d for d in Task.load("news_topics").demos if squeezed(d.fields["text"]) in marked]
         assert len(demos) == many
         plain = prompt_of([line for line in lines if line[:1] == "|"])
         assert not any(squeezed(d.fields["text"]) in plain for d in demos)

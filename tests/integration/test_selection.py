@@ -13,11 +13,11 @@ from gold_lightning.checkpoints import best as checkpoint
 from gold_lightning.checkpoints.best import BestCheckpoint
 from gold_lightning.checkpoints.selection import borrowed_weights
 from gold_lightning.data import GoldDataModule
+from gold_lightning.inputs.task_files import find_task_file
 from gold_lightning.planning.plan import Plan
 from gold_lightning.rounds import RoundEnd
 from gold_lightning.storage.round_store import RoundStore, read_lines
 from gold_lightning.student import T5Student
-from gold_lightning.task_file import find_task_file
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 

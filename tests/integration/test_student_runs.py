@@ -10,11 +10,11 @@ import pytest
 import torch
 from gold_lightning.data import GoldDataModule
 from gold_lightning.errors import ConfigError
+from gold_lightning.inputs.task_files import shipped_tasks
 from gold_lightning.losses import RobustLoss
 from gold_lightning.runner import GoldTrainer
 from gold_lightning.scores import OODScore
 from gold_lightning.storage.round_store import read_lines
-from gold_lightning.task_file import shipped_tasks
 
 from tests.integration.test_loop import rounds, run
 

@@ -13,14 +13,14 @@ from gold_lightning.feedback import FeedbackPool
 from gold_lightning.planning.plan import Plan
 from gold_lightning.storage.round_store import read_lines, write_lines
 from gold_lightning.synthesis import Synthesizer
-from gold_lightning.task_file import load_task
+from gold_lightning.task import Task
 from gold_lightning.watching import loggers as tracking
 from gold_lightning.watching.loggers import RoundLogger, RoundRecord, RunCSVLogger, wandb_id
 from lightning.pytorch.loggers import CSVLogger
 
 from tests.fakes import NewsWriter
 
-TASK = load_task("news_topics")
+TASK = Task.load("news_topics")
 HOSTILE = '<img src=x onerror="alert(1)"> ![](http://x.test/a.png) | `a` **b** \x1b[31m\n[c](javascript:d) \ud800'
 
 

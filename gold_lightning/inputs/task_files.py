@@ -1,0 +1,80 @@
+"""Finds task files: by path, by the name of a shipped task, or from a pipe."""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+
+import yaml
+
+from gold_lightning.errors import ConfigError
+from gold_lightning.inputs.paths import expand
+from gold_lightning.inputs.pipes import is_copy, local_copy, written
+from gold_lightning.inputs.yaml_files import StrictLoader
+
+__all__ = ["find_task_file", "local_task", "name_of", "shipped_tasks"]
+
+
+def shipped_tasks() -> dict[str, Path]:
+    """File of each task that comes with the package, by name, in alphabetical order."""
+    folder = Path(str(resources.files("gold_lightning"))) / "tasks"
+    return {p.stem: p for p in sorted(folder.glob("*.yaml"))}
+
+
+def find_task_file(name_or_path: str, key: str = "data.task") -> Path:
+    """The file of a task: a path, or the name of a shipped task.
+
+    Args:
+        name_or_path: What the user wrote; ``-`` is standard input.
+        key: Where it was written, for the message.
+
+    Raises:
+        ConfigError: There is neither.
+    """
+    if copy := local_task(key, name_or_path):
+        return Path(copy)
+    path, known = Path(expand(key, name_or_path)), shipped_tasks()
+    if path.is_file():
+        return path
+    if name_or_path not in known:
+        raise ConfigError(key, name_or_path, f"the path of a task file, or a shipped task ({', '.join(known)})")
+    return known[name_or_path]
+
+
+def name_of(path: Path, name_or_path: str) -> str:
+    """The name of a task file in messages: the user's own words, if these are its path.
+
+    Args:
+        path: The file, as :func:`find_task_file` returned it.
+        name_or_path: The argument of :func:`find_task_file`.
+    """
+    if is_copy(str(path)):
+        return written(str(path))
+    return name_or_path if path == Path(expand("data.task", name_or_path)) else str(path)
+
+
+def local_task(key: str, path: str) -> str | None:
+    """The copy of a task that is read from a pipe; ``None`` if the path is no pipe.
+
+    Raises:
+        ConfigError: It cannot be read, or another setting has read it.
+    """
+    return local_copy(key, path, _standing_alone)
+
+
+def _standing_alone(content: bytes) -> bytes:
+    """A task with absolute paths: its copy lies elsewhere, and what it names is beside the working folder."""
+    try:
+        raw = yaml.load(content.decode("utf-8"), StrictLoader)
+    except (ValueError, RecursionError, yaml.YAMLError):  # told when it is read as a task
+        return content
+    changed = False
+    for section in ("test", "validation"):
+        values = raw.get(section) if isinstance(raw, dict) else None
+        if not isinstance(values, dict):
+            continue
+        name = values.get("file")
+        if isinstance(name, str) and name and not name.startswith("~") and not Path(name).is_absolute():
+            values["file"] = str(Path(name).absolute())
+            changed = True
+    return yaml.safe_dump(raw, sort_keys=False, allow_unicode=True).encode() if changed else content

@@ -1,0 +1,74 @@
+"""Reads YAML strictly: a key that stands twice, or holds an invisible space, is an error."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from gold_lightning.errors import GoldError
+
+__all__ = ["StrictLoader", "load_yaml"]
+
+
+def load_yaml(path: Path, shown: str = "") -> Any:
+    """What a YAML file holds.
+
+    Args:
+        path: The file.
+        shown: Its path as the user wrote it, for messages; ``path`` by default.
+
+    Raises:
+        GoldError: It cannot be read, is not UTF-8 or no YAML, or a key stands twice in one mapping.
+    """
+    name = shown or str(path)
+    try:
+        return yaml.load(path.read_text(encoding="utf-8"), StrictLoader)
+    except OSError as e:
+        raise GoldError(f"{name}: {e.strerror or e}") from None
+    except UnicodeDecodeError as e:
+        raise GoldError(f"{name}: not valid YAML: byte {e.start} is not UTF-8 ({e.reason}); save it as UTF-8") from None
+    except RecursionError:
+        raise GoldError(f"{name}: not valid YAML: nested too deeply to be read") from None
+    except (yaml.YAMLError, ValueError) as e:  # ValueError: a date that is none
+        told = " ".join(str(e).split()).replace('in "<unicode string>", ', "in ")
+        raise GoldError(f"{name}: not valid YAML: {told}") from None
+
+
+_UNSEEN = "\u00a0\u1680\u180e\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u200b\u200c\u200d"
+_UNSEEN += "\u200e\u200f\u202f\u205f\u2060\u3000\ufeff"
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+class StrictLoader(yaml.SafeLoader):
+    """PyYAML takes the last of two equal keys and says nothing; here the second one is refused."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        lines: dict[Any, int] = {}
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                continue
+            # Compared as what they will be: 1 and 0x1 are one key. A merge (<<) is no value.
+            name = key.value if key.tag.endswith(":merge") else self.construct_object(key)
+            line = key.start_mark.line + 1
+            if key.style is None and key.value != key.value.strip(_UNSEEN):
+                hint = f"write {key.value.strip(_UNSEEN)}"
+                raise yaml.YAMLError(f"line {line}: the key {key.value!a} holds a space that cannot be seen; {hint}")
+            if first := lines.get(name):
+                raise yaml.YAMLError(f"line {line}: the key {key.value!r} stands in line {first} already; keep one")
+            lines[name] = line
+        return node
+
+    def construct_scalar(self, node: yaml.ScalarNode | yaml.MappingNode) -> Any:
+        value = super().construct_scalar(node)
+        if not isinstance(value, str) or not _SURROGATE.search(value):
+            return value
+        # JSON writes a character beyond 16 bits as two escapes; PyYAML leaves them two.
+        joined = value.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass")
+        if _SURROGATE.search(joined):
+            line = node.start_mark.line + 1
+            raise yaml.YAMLError(f"line {line}: half a surrogate pair, which is no text; write the whole character")
+        return joined

@@ -1,0 +1,200 @@
+"""Judges a batch of completions: parses, checks, looks for duplicates, checks labels, and keeps what is missing."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from gold_lightning.checks.checker import Checker
+from gold_lightning.checks.contamination import Decontaminator
+from gold_lightning.checks.label_agreement import LabelCheck
+from gold_lightning.generators.base import Completion
+from gold_lightning.planning.requests import PlannedRequest
+from gold_lightning.storage.round_store import StoredSample
+from gold_lightning.task import Sample, Task
+
+__all__ = ["Judge", "JudgedBatch", "JudgedCompletion", "Verdict"]
+
+
+@dataclass(frozen=True)
+class JudgedCompletion:
+    """A completion with its verdict.
+
+    Args:
+        planned: The request.
+        completion: The generator's completion.
+        sample: The accepted sample; ``None`` for a reject.
+        reason: The reason of a reject; "" for an accepted sample.
+        preferred_label: The label that the generator's own likelihoods prefer; "" if they were not asked for, or
+            prefer none.
+        spare: The sample of a reject that was ``surplus``; a later round may take it.
+    """
+
+    planned: PlannedRequest
+    completion: Completion
+    sample: Sample | None
+    reason: str
+    preferred_label: str = ""
+    spare: Sample | None = None
+
+    @property
+    def label_agrees(self) -> bool | None:
+        """Whether the generator's own likelihoods prefer the requested label; ``None`` if they were not asked for."""
+        return self.preferred_label == self.planned.label if self.preferred_label else None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether a sample that passed all checks of its own is taken.
+
+    Args:
+        reason: Why not; "" if it is.
+        preferred_label: The label that the generator's likelihoods prefer; "" if not asked for, or none.
+    """
+
+    reason: str = ""
+    preferred_label: str = ""
+
+
+@dataclass(frozen=True)
+class JudgedBatch:
+    """A batch of completions with their verdicts.
+
+    Args:
+        completions: One for each request, in order.
+        label_checks: Completions of the label-check requests sent with this batch.
+        seconds: Wall time of generating and judging.
+    """
+
+    completions: tuple[JudgedCompletion, ...]
+    label_checks: tuple[Completion, ...]
+    seconds: float
+
+
+class Judge:
+    """Judges completions and remembers accepted samples, so that later ones like them are duplicates.
+
+    Args:
+        task: The task.
+        label_check: The check of labels by the generator's own likelihoods; ``None`` if labels are not checked.
+        labels_required: Whether a sample is rejected if its label is not the preferred one.
+        decontaminator: Returns the index of the test set; ``None`` if samples with its text are kept.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        label_check: LabelCheck | None,
+        labels_required: bool,
+        decontaminator: Callable[[], Decontaminator] | None,
+    ) -> None:
+        self.task, self._label_check, self._labels_required = task, label_check, labels_required
+        self._decontaminator = decontaminator
+        self._checker = Checker(task)
+        self._ids: set[str] = set()
+
+    def __contains__(self, id_: str) -> bool:
+        """Whether the sample of that id is remembered."""
+        return id_ in self._ids
+
+    def remember(self, samples: Sequence[StoredSample]) -> None:
+        """Registers accepted samples of earlier rounds or sittings."""
+        for stored in samples:
+            if stored.id not in self._ids:
+                self._ids.add(stored.id)
+                self._checker.keep(stored.sample)
+
+    def batch(
+        self,
+        planned: Sequence[PlannedRequest],
+        completions: Sequence[Completion],
+        missing: Mapping[str | None, int],
+        round_: int,
+        started: float,
+    ) -> JudgedBatch:
+        """Judges a batch.
+
+        Args:
+            planned: The requests.
+            completions: Their completions, in order.
+            missing: Number of samples wanted, by label; what goes beyond is rejected as ``surplus``.
+            round_: Number of the round.
+            started: When the batch was sent, by :func:`time.perf_counter`.
+        """
+        fields = "\n".join(f.description for f in self.task.fields)
+        checked: list[tuple[Sample | None, str]] = []
+        for request, completion in zip(planned, completions, strict=True):
+            prompt = f"{request.request.system}\n{request.request.suffix}\n{fields}"
+            demos = [*self.task.demos, *(demo for _, demo in request.demos)]
+            sample, reason = self._checker.judge(
+                completion, request.label, request.request.answer_prefix, prompt, demos
+            )
+            if sample is not None and self._decontaminator and self._decontaminator().overlap(sample):
+                sample, reason = None, "in_test_set"
+            checked.append((sample, reason))
+
+        valid = [(p.id, sample, p.label) for p, (sample, _) in zip(planned, checked, strict=True) if sample is not None]
+        taken, label_checks = self.take(valid, missing, round_)
+        verdicts = dict(zip((id_ for id_, _, _ in valid), taken, strict=True))
+        judged: list[JudgedCompletion] = []
+        for request, completion, (sample, reason) in zip(planned, completions, checked, strict=True):
+            verdict = verdicts.get(request.id, Verdict(reason))
+            spare = sample if verdict.reason == "surplus" else None
+            accepted = None if verdict.reason else sample
+            judged.append(
+                JudgedCompletion(request, completion, accepted, verdict.reason, verdict.preferred_label, spare)
+            )
+        return JudgedBatch(tuple(judged), tuple(label_checks), time.perf_counter() - started)
+
+    def take(
+        self, valid: Sequence[tuple[str, Sample, str | None]], missing: Mapping[str | None, int], round_: int
+    ) -> tuple[list[Verdict], list[Completion]]:
+        """Takes as many samples as are missing, and remembers them.
+
+        A sample's label is checked only if the sample can be taken: surplus samples, and twins of a sample that is
+        taken, are not asked about. If the check rejects some, the next ones have their turn.
+
+        Args:
+            valid: Id, sample and requested label of what passed all other checks, in order.
+            missing: Number of samples wanted, by label.
+            round_: Number of the round.
+
+        Returns:
+            The verdict of each, and the completions of the label-check requests.
+        """
+        left = Counter(missing)
+        verdicts: dict[int, Verdict] = {}
+        label_checks: list[Completion] = []
+        waiting = list(range(len(valid)))
+        while waiting:
+            room, candidates, later = Counter(left), list[int](), list[int]()
+            for i in waiting:
+                _, sample, label = valid[i]
+                if room[label] > 0 and not self._checker.duplicate(sample):
+                    self._checker.keep(sample)  # for now: its twins wait for its verdict
+                    room[label] -= 1
+                    candidates.append(i)
+                else:
+                    later.append(i)
+            if not candidates:
+                break
+            waiting, preferred = later, [""] * len(candidates)
+            if self._label_check:
+                preferred, completions = self._label_check.favoured([valid[i][1] for i in candidates], round_)
+                label_checks += completions
+            for i, preferred_label in zip(candidates, preferred, strict=True):
+                id_, sample, label = valid[i]
+                if preferred_label != label and self._labels_required:
+                    reason = "label_disagreement" if preferred_label else "label_unchecked"
+                    verdicts[i] = Verdict(reason, preferred_label)
+                    self._checker.forget(sample)
+                else:
+                    # Only what is stored is remembered: a resumed run judges as this one does.
+                    verdicts[i] = Verdict("", preferred_label)
+                    self._ids.add(id_)
+                    left[label] -= 1
+        for i in waiting:
+            verdicts[i] = Verdict(self._checker.duplicate(valid[i][1]) or "surplus")
+        return [verdicts[i] for i in range(len(valid))], label_checks

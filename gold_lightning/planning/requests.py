@@ -1,0 +1,177 @@
+"""Plans a round's requests: demos, hints and seeds of each prompt, as a function of seeds and counts alone."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from gold_lightning.feedback import FeedbackPool
+from gold_lightning.generators.base import Request
+from gold_lightning.planning.plan import Plan
+from gold_lightning.planning.quotas import Counts, requests_wanted
+from gold_lightning.prompts import Hint, probe_request, training_request
+from gold_lightning.storage.round_store import Kind
+from gold_lightning.task import Sample, Task
+
+__all__ = ["PlannedRequest", "RequestPlanner"]
+
+SamplesByLabel = Mapping[str | None, Sequence[tuple[str, Sample]]]
+"""Samples with their ids by label; all under ``None`` for a task without labels."""
+
+
+@dataclass(frozen=True)
+class PlannedRequest:
+    """A request with what its completion is judged by.
+
+    Args:
+        id: Id of the sample that comes of it.
+        request: The request, as the generator gets it.
+        label: The requested label; ``None`` for a sequence-to-sequence task.
+        demos: The demos of the prompt in their order, each with its id.
+        feedback: Whether feedback demos are among them.
+        hint: What the prompt asks for beyond the label.
+    """
+
+    id: str
+    request: Request
+    label: str | None
+    demos: tuple[tuple[str, Sample], ...]
+    feedback: bool
+    hint: Hint
+
+
+class RequestPlanner:
+    """Plans batches of requests.
+
+    Args:
+        task: The task.
+        plan: How prompts are made up.
+        seed: Seed of all that is drawn; what was planned before has no influence.
+    """
+
+    def __init__(self, task: Task, plan: Plan, seed: int) -> None:
+        self.task, self.plan, self.seed = task, plan, seed
+
+    def batch(
+        self,
+        round_: int,
+        kind: Kind,
+        missing: Mapping[str | None, int],
+        pool: FeedbackPool,
+        rate: float,
+        size: int,
+        counts: Counts | None = None,
+        train: SamplesByLabel | None = None,
+    ) -> tuple[list[PlannedRequest], list[dict[str, Any]]]:
+        """Plans the next batch.
+
+        Args:
+            round_: Number of the round.
+            kind: Training samples or the probe set.
+            missing: Number of samples still wanted, by label.
+            pool: The pool that feedback demos come from.
+            rate: Share of the prompts that show feedback demos, in [0, 1].
+            size: Most requests in the batch.
+            counts: Counts of the round and kind so far; none by default, as before the first batch.
+            train: The round's training samples, from which probe prompts depart.
+
+        Returns:
+            The requests, and one record for each group of requests that shares a prompt: label, feedback, size.
+        """
+        counts = counts or Counts()
+        wanted = requests_wanted(missing, counts, self.plan.least_requests)
+        requested, first = counts.requested.total(), counts.groups.total()
+        groups_before, requests_before = Counter(counts.groups), Counter(counts.requested)
+        planned: list[PlannedRequest] = []
+        groups: list[dict[str, Any]] = []
+        while len(planned) < size and any(n > 0 for n in wanted.values()):
+            label = max(wanted, key=lambda name: wanted[name])  # ties: the task's order
+            group_size = min(self.plan.group_size, wanted[label], size - len(planned))
+            rng = random.Random(f"{self.seed}/{round_}/{kind}/{first + len(groups)}")
+            # Each label begins one turn further on: with a group of each in a round, all would take turns together.
+            turn = groups_before[label] + round_ + (self.task.label_names.index(label) if label is not None else 0)
+            pool_key, by_hint = label if label is not None else "", self.plan.feedback_as == "hint"
+            # A prompt that shows or asks for nothing of what was fed back is no feedback prompt.
+            usable = pool.entries(pool_key, hinted=by_hint) if by_hint or self.plan.feedback_demos else ()
+            feedback = bool(usable) and math.floor((turn + 1) * rate) > math.floor(turn * rate)
+            shown_pool = pool if feedback and not by_hint else None
+            demos = self._demos(kind, label, shown_pool, (train or {}).get(label, ()), rng)
+            for i in range(group_size):
+                hint = self._hint(round_, kind, label, requests_before[label] + i)
+                if feedback and by_hint:
+                    (entry,) = pool.draw(1, rng, pool_key, hinted=True)
+                    hint = Hint(**entry.hint)
+                number = requested + len(planned)
+                planned.append(self._request(round_, kind, number, label, demos, feedback, hint))
+            groups.append({"label": label, "feedback": feedback, "size": group_size})
+            wanted[label] -= group_size
+            groups_before[label] += 1
+            requests_before[label] += group_size
+        return planned, groups
+
+    def _demos(
+        self,
+        kind: Kind,
+        label: str | None,
+        pool: FeedbackPool | None,
+        train: Sequence[tuple[str, Sample]],
+        rng: random.Random,
+    ) -> tuple[tuple[str, Sample], ...]:
+        """Draws a group's demos with ids; in probe prompts the samples to depart from come last."""
+        one_label = label is not None and not self.task.contrast
+        seeds = [(f"demo-{i}", d) for i, d in enumerate(self.task.demos) if not one_label or d.target == label]
+        demos = rng.sample(seeds, min(self.plan.seed_demos, len(seeds)))
+        if pool is not None:
+            entries = pool.draw(self.plan.feedback_demos, rng, label if label is not None else "")
+            demos += [(e.id, e.sample) for e in entries]
+            rng.shuffle(demos)
+        if kind == "probe":
+            demos += rng.sample(train, min(self.plan.depart_from, len(train)))
+        return tuple(demos)
+
+    def _hint(self, round_: int, kind: Kind, label: str | None, number: int) -> Hint:
+        """Cycles through topics, perspectives and styles, each in an order shuffled by round and kind.
+
+        A training prompt carries one hint beside the topic at most; a probe prompt carries all three, to get
+        further away.
+        """
+
+        def pick(name: str, options: Sequence[str], turn: int) -> str:
+            if not options or not self.plan.hints:
+                return ""
+            order = list(options)
+            random.Random(f"{self.seed}/{round_}/{kind}/{name}/{label}/{turn // len(order)}").shuffle(order)
+            return order[turn % len(order)]
+
+        hints = self.task.hints
+        topics = (self.task.label(label).hints if label is not None else ()) or hints.topics
+        both = kind == "probe"
+        return Hint(
+            pick("topic", topics, number),
+            pick("perspective", hints.perspectives, number // 3) if both or number % 3 == 1 else "",
+            pick("style", hints.styles, number // 3) if both or number % 3 == 2 else "",
+        )
+
+    def _request(
+        self,
+        round_: int,
+        kind: Kind,
+        number: int,
+        label: str | None,
+        demos: tuple[tuple[str, Sample], ...],
+        feedback: bool,
+        hint: Hint,
+    ) -> PlannedRequest:
+        seed = random.Random(f"{self.seed}/{round_}/{kind}/request/{number}").getrandbits(31)
+        id_ = f"r{round_:03d}-{kind}-{number:05d}"
+        if kind == "train":
+            request = training_request(self.task, label, [d for _, d in demos], hint, seed, self.plan.instruction)
+        else:
+            seeds = [d for i, d in demos if i.startswith("demo-")]
+            depart = [d for i, d in demos if not i.startswith("demo-")]
+            request = probe_request(self.task, label, seeds, depart, hint, seed, self.plan.instruction)
+        return PlannedRequest(id_, request, label, demos, feedback, hint)

@@ -1,0 +1,219 @@
+"""The parts of a task: samples, fields, labels, hints, formats, checks and data sets, each with its keys."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, field_validator
+from pydantic import Field as Constraint
+
+from gold_lightning.inputs.models import Misfit, NaturalNumber, Text, Words, model
+
+__all__ = [
+    "Check",
+    "Field",
+    "Hints",
+    "Label",
+    "Sample",
+    "StudentFormat",
+    "TestData",
+    "TestRow",
+    "check_of",
+    "composed",
+]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One row of a task.
+
+    Args:
+        fields: The input texts by field name, in the task's order.
+        target: The correct output: a label's name, or free text.
+    """
+
+    fields: Mapping[str, str]
+    target: str
+
+    @property
+    def text(self) -> str:
+        """All fields in one string, for comparisons of texts (duplicates, overlaps)."""
+        return "\n".join(self.fields.values())
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """All correct outputs, the target first."""
+        return (self.target,)
+
+
+@dataclass(frozen=True)
+class TestRow(Sample):
+    """A sample of a test set, whose question may have several correct answers.
+
+    Args:
+        alternatives: Correct outputs beside the target.
+        value: Original content of the target's column, before it was mapped to a label.
+    """
+
+    __test__ = False  # not for pytest
+
+    alternatives: tuple[str, ...] = ()
+    value: str = field(default="", compare=False)
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        return (self.target, *self.alternatives)
+
+
+@model
+class Field:
+    """One named text of a sample.
+
+    Args:
+        name: An identifier, used in prompts and in the student's input template.
+        description: Its content, in words for the generator.
+        min_chars: Length of the shortest accepted text, in characters.
+        max_chars: Length of the longest accepted text, in characters.
+    """
+
+    name: Words
+    description: Words
+    min_chars: NaturalNumber = 1
+    max_chars: NaturalNumber = 1000
+
+    def __post_init__(self) -> None:
+        if not self.name.isidentifier():
+            raise Misfit("name", self.name, "a name of letters, digits and _, no digit first")
+        if self.max_chars < max(1, self.min_chars):
+            raise Misfit("max_chars", self.max_chars, f"{max(1, self.min_chars)} (min_chars) or more")
+
+
+@model
+class Label:
+    """One class of a classification task.
+
+    Args:
+        name: The student's output.
+        meaning: An explanation for the generator; "" if the name says enough.
+        hints: Sub-topics of this label. Prompts cycle through them, so that samples differ.
+    """
+
+    name: Words
+    meaning: Text
+    hints: tuple[Words, ...] = ()
+
+    @field_validator("name")
+    @classmethod
+    def _check_name(cls, name: str) -> str:
+        if name != name.strip() or "\n" in name:
+            raise Misfit("", name, "a label of one line without spaces around it")
+        hidden = next((c for c in name if unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp")), None)
+        if hidden or unicodedata.category(name[0]) == "Cf" or unicodedata.category(name[-1]) == "Cf":
+            raise Misfit("", ascii(name), "a label without characters that cannot be seen")
+        return composed(name)
+
+
+@model
+class Hints:
+    """Variations of prompts, so that completions differ. An empty list leaves out that kind of hint.
+
+    Args:
+        topics: Subjects. Labels with hints of their own use those instead.
+        perspectives: Points of view; a few everyday ones by default.
+        styles: Manners of writing; a few everyday ones by default.
+    """
+
+    topics: tuple[Words, ...] = ()
+    perspectives: tuple[Words, ...] = ("an expert", "a beginner", "a local", "a critic", "a bystander")
+    styles: tuple[Words, ...] = ("plain speech", "a formal report", "a lively story", "a short note", "a textbook")
+
+
+@model
+class StudentFormat:
+    """Input and output of the student for a sample, the same in training, probing and testing.
+
+    Args:
+        input: Template of the input, with ``{field}`` for each field.
+        target: Template of the output, with ``{name of the target}``; the target alone by default.
+        max_input_tokens: Length to which inputs are cut, in tokens, end of sequence included.
+        max_target_tokens: Length to which targets are cut and at which decoding stops, in tokens.
+    """
+
+    input: Words
+    target: Text = ""
+    max_input_tokens: Annotated[int, Constraint(strict=True, ge=2)] = 128
+    max_target_tokens: Annotated[int, Constraint(strict=True, ge=2)] = 32
+
+
+@model
+class Check:
+    """A named check with its parameters; see :func:`gold_lightning.checks.check`."""
+
+    name: Text
+    params: Mapping[str, Any] = field(default_factory=dict)
+
+
+def check_of(value: object) -> object:
+    """A check as task files write it: its name, or its name with parameters."""
+    if isinstance(value, str):
+        return {"name": value}
+    if isinstance(value, Check):
+        return value
+    if not isinstance(value, Mapping) or len(value) != 1:
+        raise Misfit("", value, "the name of a check, or {name: {parameter: value}}")
+    ((name, params),) = value.items()
+    if not isinstance(params, Mapping):
+        raise Misfit(str(name), params, "a mapping of parameters to values")
+    return {"name": str(name), "params": params}
+
+
+def _with_text_keys(value: object) -> object:
+    """A mapping with its keys as text: 1 and "1" are the same value of a label column, and must not both be keys."""
+    if not isinstance(value, Mapping):
+        return value
+    by_text: dict[str, Any] = {}
+    for key, text in value.items():
+        if str(key) in by_text:
+            raise Misfit(str(key), text, f"one value; the key as text has {by_text[str(key)]!r} already")
+        by_text[str(key)] = text
+    return by_text
+
+
+_TextMapping = Annotated[Mapping[str, Text], BeforeValidator(_with_text_keys)]
+
+
+@model
+class TestData:
+    """Labelled rows for evaluation: a file, or a data set of the hub.
+
+    Args:
+        file: A JSON, JSON Lines, CSV, TSV or Parquet file, relative to the task file.
+        hub: Data set id on the hub.
+        config: Configuration of that data set.
+        split: Its split.
+        columns: Column of the data set for each field and for the target, if the names differ; ``answers.text``
+            is the key ``text`` in the column ``answers``. A list in the target's column holds all correct texts.
+        label_names: The task's label for each value of the target's column (numbers as text), so that no label
+            order is ever assumed.
+    """
+
+    __test__ = False  # not for pytest
+
+    file: Text = ""
+    hub: Text = ""
+    config: Text = ""
+    split: Text = "validation"
+    columns: _TextMapping = field(default_factory=dict)
+    label_names: _TextMapping = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        """Whether any rows are named."""
+        return bool(self.file or self.hub)
+
+
+def composed(label: str) -> str:
+    """A label in the form (NFC) that most keyboards write and tokenizers give back."""
+    return unicodedata.normalize("NFC", label)
