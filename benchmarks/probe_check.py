@@ -17,10 +17,9 @@ from collections import defaultdict
 from pathlib import Path
 
 import torch
-from gold_lightning.callbacks import auroc
 from gold_lightning.data import GoldDataModule
 from gold_lightning.evaluation.comparison import mean_interval
-from gold_lightning.scores import EnergyScore
+from gold_lightning.scores import EnergyScore, auroc
 from gold_lightning.storage.round_store import RoundStore, rounds_in
 from gold_lightning.student import T5Student
 

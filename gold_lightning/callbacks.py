@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import logging
 import math
-import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_only
-from torchmetrics.functional.classification import binary_auroc
 
 from gold_lightning.data import GoldDataModule
 from gold_lightning.errors import ConfigError
@@ -28,41 +25,22 @@ from gold_lightning.feedback import (
     strategy_name,
     strategy_settings,
 )
-from gold_lightning.metrics import prediction_row
+from gold_lightning.noise import count_flipped
 from gold_lightning.planning.plan_warnings import plan_warnings
-from gold_lightning.scores import EnergyScore, OODScore, band_ranks
+from gold_lightning.scores import SUMMARY, EnergyScore, OODScore, auroc, band_ranks, summarize_energies
 from gold_lightning.storage.round_store import StoredSample
 from gold_lightning.student import T5Student
 from gold_lightning.task import Sample
 
-__all__ = ["OODFeedback", "SeedSteps", "StopInOrder", "TestPredictions", "auroc", "logged_names"]
+__all__ = ["OODFeedback", "logged_names"]
 
 _log = logging.getLogger("gold_lightning")
-_QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
-_SUMMARY = ("mean", *(f"q{round(q * 100):02d}" for q in _QUANTILES))
 
 
 def logged_names(metrics: Sequence[str]) -> list[str]:
     """What a round logs, which early stopping and checkpoints may watch; the student's metrics among it."""
-    energies = [f"{kind}/energy_{name}" for kind in ("probe", "train") for name in _SUMMARY]
+    energies = [f"{kind}/energy_{name}" for kind in ("probe", "train") for name in SUMMARY]
     return ["val/metric", *(f"val/{name}" for name in metrics), "val/loss", "train/loss", "probe/auroc", *energies]
-
-
-def auroc(low: Sequence[float], high: Sequence[float]) -> float:
-    """How well energy tells two kinds of samples apart.
-
-    Args:
-        low: Energies of those that should be lower.
-        high: Energies of those that should be higher.
-
-    Returns:
-        Share of pairs in which the second is higher, equal ones counted half; 0.5 is not at all.
-    """
-    scores = torch.tensor([*low, *high], dtype=torch.float64)
-    # torchmetrics squashes scores outside [0, 1]; ranks keep every tie and every order.
-    ranks = torch.unique(scores, return_inverse=True)[1].double()
-    labels = torch.tensor([0] * len(low) + [1] * len(high))
-    return float(binary_auroc(ranks / max(1.0, float(ranks.max())), labels))
 
 
 class OODFeedback(Callback):
@@ -163,13 +141,13 @@ class OODFeedback(Callback):
     @rank_zero_only
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         data = GoldDataModule.of(trainer)
-        if data.replay_from is None:  # nothing is asked for
+        if data.replayed is None:  # nothing is asked for
             rounds = -1 if trainer.max_epochs is None else trainer.max_epochs
             for line in plan_warnings(data.task, data.synthesizer.plan, self, rounds):
                 _log.warning("warning: %s", line)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        data, student = GoldDataModule.of(trainer), _student(pl_module)
+        data, student = GoldDataModule.of(trainer), student_of(pl_module)
         if data.only_reads:
             return
         # One process's numbers for all of them: a pool must not depend on the last digit that a device gives.
@@ -185,18 +163,18 @@ class OODFeedback(Callback):
             for s, energy, loss in found
         ]
         scored += [{"id": id_, "kind": "train", "energy": e, "fed_back": False} for id_, e in reference.items()]
-        if data.label_noise:
-            scored = [row | {"flipped": data.flipped(row["id"])} for row in scored]
+        if data.noise.share:
+            scored = [row | {"flipped": data.noise.flips(row["id"])} for row in scored]
         self._scored = scored
         energies = {"probe": [energy for _, energy, _ in found], "train": [*reference.values()]}
         data.notes |= {
-            "energy": {k: _summary(v) for k, v in energies.items()},
+            "energy": {k: summarize_energies(v) for k, v in energies.items()},
             "auroc": auroc(energies["train"], energies["probe"]),
             "strategy": strategy_name(self.strategy),
             "band": [self.alpha, self.beta],
             "fed_back": [e.id for e in self._chosen],
             "not_fed_back": {name: value for name, value in self._not_fed.items() if value},
-            **({"flipped": _flips(scored)} if data.label_noise else {}),
+            **({"flipped": count_flipped(scored)} if data.noise.share else {}),
         }
         for kind, summary in data.notes["energy"].items():
             for name, value in summary.items():
@@ -275,98 +253,7 @@ class OODFeedback(Callback):
         return found
 
 
-class StopInOrder(Callback):
-    """Ends a run after the training step or the validation batch in which somebody pressed Ctrl-C."""
-
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        self._look(trainer)
-
-    def on_validation_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        self._look(trainer)
-
-    def _look(self, trainer: Trainer) -> None:
-        if GoldDataModule.of(trainer).stopping.wanted:
-            raise KeyboardInterrupt
-
-
-class SeedSteps(Callback):
-    """Seeds torch before each training step from the run's seed, the round and the step alone.
-
-    So dropout in a resumed run is what it is in an uninterrupted one: Lightning's checkpoints hold no
-    generator states, and loaders draw from them at other moments after a resume.
-    """
-
-    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        data = GoldDataModule.of(trainer)
-        torch.manual_seed(random.Random(f"{data.seed}/{data.round}/{batch_idx}/{trainer.global_rank}").getrandbits(63))
-
-
-class TestPredictions(Callback):
-    """Collects each test prediction, with its energy by the score of the run's :class:`OODFeedback`.
-
-    Args:
-        energies: Whether to score; it takes another pass of the decoder.
-
-    Attributes:
-        rows: Lines of the last test, as :func:`gold_lightning.metrics.prediction_row` makes them, in the order
-            of the test set; the same in every process.
-    """
-
-    __test__ = False  # not for pytest
-
-    def __init__(self, energies: bool = True) -> None:
-        self.energies = energies
-        self._found: list[tuple[int, float | None, str]] = []
-        self._score: OODScore | None = None
-        self.rows: list[dict[str, Any]] = []
-
-    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._found = []
-        callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
-        scores = (callback.score for callback in callbacks if isinstance(callback, OODFeedback))
-        self._score = next(scores, EnergyScore()) if self.energies else None
-
-    def on_test_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: dict[str, Any],
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        energies: list[float | None] = [None] * len(batch["id"])
-        if self._score is not None:
-            energies = _student(pl_module).score(batch, self._score, tokens=outputs["tokens"]).tolist()
-        self._found += zip(batch["id"].tolist(), energies, outputs["predictions"], strict=True)
-
-    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        parts = [self._found]
-        if trainer.world_size > 1:
-            parts = [[] for _ in range(trainer.world_size)]
-            torch.distributed.all_gather_object(parts, self._found)
-        # A distributed sampler pads with rows that are there already.
-        found = {row: (energy, text) for part in parts for row, energy, text in part}
-        if any(energy is not None and not math.isfinite(energy) for energy, _ in found.values()):
-            raise _student(pl_module).not_finite("energies of test rows are not finite", self._score)
-        tested = GoldDataModule.of(trainer).test_rows()
-        self.rows = [
-            prediction_row(row, text, tested[row].targets, **({} if energy is None else {"energy": round(energy, 4)}))
-            for row, (energy, text) in sorted(found.items())
-        ]
-
-
-def _student(module: LightningModule) -> T5Student:
+def student_of(module: LightningModule) -> T5Student:
     if not isinstance(module, T5Student):
         raise TypeError(f"OODFeedback needs a T5Student, got {type(module).__name__}")
     return module
@@ -380,16 +267,3 @@ def _check_finite(
         raise student.not_finite("the losses of probe samples are not finite")
     if not all(map(math.isfinite, [*(energy for energy, _ in probe.values()), *reference.values()])):
         raise student.not_finite("the energies of samples are not finite", score)
-
-
-def _summary(energies: Sequence[float]) -> dict[str, float]:
-    values = torch.tensor(energies, dtype=torch.float64)
-    quantiles = values.quantile(torch.tensor(_QUANTILES, dtype=torch.float64)).tolist()
-    return dict(zip(_SUMMARY, [float(values.mean()), *quantiles], strict=True))
-
-
-def _flips(scored: Sequence[dict[str, Any]]) -> dict[str, list[int]]:
-    """How many of the scored samples have an exchanged label, and how many there are."""
-    groups = {kind: [s for s in scored if s["kind"] == kind] for kind in ("train", "probe")}
-    groups["fed_back"] = [s for s in scored if s["fed_back"]]
-    return {name: [sum(s["flipped"] for s in rows), len(rows)] for name, rows in groups.items()}

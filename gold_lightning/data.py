@@ -6,8 +6,6 @@ import logging
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
-from pathlib import Path
 from typing import Any, Literal
 
 from lightning.pytorch import Callback, LightningDataModule, Trainer
@@ -19,12 +17,15 @@ from gold_lightning.errors import ConfigError, GoldError
 from gold_lightning.feedback import FeedbackPool
 from gold_lightning.generators import EmbeddedGenerator, Generator
 from gold_lightning.generators.distributed import DistributedGenerator, distribute
-from gold_lightning.inputs.paths import expand, folder_for
+from gold_lightning.inputs.paths import folder_for
 from gold_lightning.interrupt import Stopping
 from gold_lightning.labelled import check_rows_file, load_test_rows, load_validation_rows
+from gold_lightning.noise import LabelNoise
 from gold_lightning.planning.plan import Plan
-from gold_lightning.rounds import RoundEnd, RunClock
-from gold_lightning.storage.round_store import RoundStore, StoredSample, copy_round, read_lines, rounds_in
+from gold_lightning.rounds import RoundEnd
+from gold_lightning.storage.clock import RunClock
+from gold_lightning.storage.replay import Replay
+from gold_lightning.storage.round_store import RoundStore, StoredSample, rounds_in
 from gold_lightning.synthesis import Progress, Synthesizer
 from gold_lightning.t5.batches import make_loader
 from gold_lightning.t5.checks import Cut, count_cut
@@ -98,12 +99,8 @@ class GoldDataModule(LightningDataModule):
                 raise ConfigError(f"data.{key}", value, "1 or more")
         if test_file is not None:
             check_rows_file("data.test_file", test_file)
-        if not 0 <= label_noise <= 1:
-            raise ConfigError("data.label_noise", label_noise, "a number from 0 to 1")
         self.task: Task = Task.load(task)
-        if label_noise and len(self.task.labels) < 2:
-            raise ConfigError("data.label_noise", label_noise, "0 for a task without labels")
-        self.label_noise = label_noise
+        self.noise = LabelNoise(label_noise, self.task.label_names, seed)
         self.run_dir = folder_for("data.run_dir", run_dir)
         self.student, self.batch_size, self.eval_batch_size = student, batch_size, eval_batch_size
         self.passes_per_round, self.replay, self.seed = passes_per_round, replay, seed
@@ -114,7 +111,7 @@ class GoldDataModule(LightningDataModule):
         self.decontaminate = plan.decontaminate
         self.budget, self.stopping = budget, Stopping()
         self.watch: Callable[[Progress], None] = log_progress
-        self.replay_from = None if replay_from is None else _replayed(replay_from, self.run_dir)
+        self.replayed = None if replay_from is None else Replay(replay_from, self.run_dir, self.task)
         beside = sorted(self.run_dir.parent.glob("*/data/completions.jsonl")) if reuse_completions else []
         self.synthesizer = Synthesizer(
             self.task,
@@ -150,25 +147,11 @@ class GoldDataModule(LightningDataModule):
     def train_samples(self) -> list[StoredSample]:
         """What this round trains on: from the first round, or from this one."""
         first = 0 if self.replay == "all" else self.round
-        return [self._noisy(s) for r in range(first, self.round + 1) for s in self.store(r).accepted("train")]
+        return [self.noise.apply(s) for r in range(first, self.round + 1) for s in self.store(r).accepted("train")]
 
     def probe_samples(self) -> Sequence[StoredSample]:
         """This round's probe set."""
-        return [self._noisy(s) for s in self.store().accepted("probe")]
-
-    def flipped(self, id_: str) -> bool:
-        """Whether ``label_noise`` exchanges the label of a sample. A larger share exchanges the same ones and more."""
-        # Seeding costs more than all else that is done with a sample.
-        return self.label_noise > 0 and random.Random(f"{self.seed}/label noise/{id_}").random() < self.label_noise
-
-    def _noisy(self, stored: StoredSample) -> StoredSample:
-        """A sample as the run has it, its label exchanged or not."""
-        if not self.flipped(stored.id):
-            return stored
-        others = [name for name in self.task.label_names if name != stored.sample.target]
-        target = random.Random(f"{self.seed}/noisy label/{stored.id}").choice(others)
-        agrees = stored.favours == target if stored.favours else None
-        return replace(stored, sample=Sample(stored.sample.fields, target), agrees=agrees)
+        return [self.noise.apply(s) for s in self.store().accepted("probe")]
 
     def setup(self, stage: str) -> None:
         """Has a trainer that fits go from round to round, whoever made it."""
@@ -233,7 +216,7 @@ class GoldDataModule(LightningDataModule):
         probes = []
         for r in (round_, *range(round_)):  # its own first
             store = RoundStore(self.run_dir, r, read_only=True) if self.only_reads else self.store(r)
-            if found := [self._noisy(s).sample for s in store.accepted("probe")]:
+            if found := [self.noise.apply(s).sample for s in store.accepted("probe")]:
                 probes.append(found)
             elif r == round_:
                 raise GoldError(f"{store.folder}: there is no probe set of round {r} to validate on; run fit first")
@@ -253,7 +236,7 @@ class GoldDataModule(LightningDataModule):
 
     def reference_dataloader(self, count: int) -> DataLoader[dict[str, Any]]:
         """Up to ``count`` of this round's new training samples, to compare the probe set's energies with."""
-        own = [self._noisy(s).sample for s in self.store().accepted("train")]
+        own = [self.noise.apply(s).sample for s in self.store().accepted("train")]
         rng = random.Random(f"{self.seed}/{self.round}/reference")
         chosen = rng.sample(range(len(own)), min(count, len(own)))
         return self.loader(own, self.eval_batch_size, sorted(chosen))
@@ -403,18 +386,10 @@ class GoldDataModule(LightningDataModule):
         self.generator.release()
 
     def _make(self, work: Callable[[], object]) -> None:
-        if self.replay_from is None:
+        if self.replayed is None:
             work()
-            return
-        copy_round(self.replay_from, self.run_dir, self.round)
-        names, labels = {f.name for f in self.task.fields}, self.task.label_names
-        for stored in (*self.store().accepted("train"), *self.store().accepted("probe")):
-            if stored.sample.fields.keys() != names or (labels and stored.sample.target not in labels):
-                raise GoldError(f"data.replay_from: {self.replay_from}: {stored.id} is no sample of {self.task.name}")
-
-    def replayed_rounds(self) -> int | None:
-        """How many whole rounds there are to replay; ``None`` where a generator writes them."""
-        return None if self.replay_from is None else len(read_lines(self.replay_from / "rounds.jsonl"))
+        else:
+            self.replayed.copy(self.store())
 
     def seconds(self) -> float:
         """Seconds that the run has taken so far, training included, in all its sittings."""
@@ -424,16 +399,6 @@ class GoldDataModule(LightningDataModule):
         self.watch(now)
         if self.trainer is not None and self.trainer.is_global_zero:
             self.clock.note()
-
-
-def _replayed(folder: str, run_dir: Path) -> Path:
-    """The run folder to replay, looked at."""
-    path = Path(expand("data.replay_from", folder))
-    if not read_lines(path / "rounds.jsonl"):
-        raise ConfigError("data.replay_from", folder, "the folder of a run with at least one whole round")
-    if path.resolve() == run_dir.resolve():
-        raise ConfigError("data.replay_from", folder, "the folder of another run", "take another --run.name")
-    return path
 
 
 def log_progress(now: Progress) -> None:

@@ -2,30 +2,32 @@
 
 from __future__ import annotations
 
-import json
 import logging
+import random
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, cast
 
+import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from gold_lightning.budget import Budget
 from gold_lightning.checks.contamination import Overlap, count_overlaps
 from gold_lightning.feedback import FeedbackPool
+from gold_lightning.interrupt import Stopping
 from gold_lightning.planning.plan_warnings import reasons_not_fed_back
+from gold_lightning.storage.clock import RunClock
 from gold_lightning.storage.round_store import Kind, RoundStore, StoredSample, read_lines, write_lines
 from gold_lightning.synthesis import Synthesizer
 from gold_lightning.t5.checks import Cut
 from gold_lightning.task import Sample, StudentFormat, Task
 from gold_lightning.validation import WatchedRows, described
 
-__all__ = ["NOT_SCORED", "RoundData", "RoundEnd", "RunClock"]
+__all__ = ["NOT_SCORED", "RoundData", "RoundEnd", "SeedSteps", "StopInOrder"]
 
 _log = logging.getLogger("gold_lightning")
-_BEAT = 5.0  # seconds between two notes of how long a run has taken
 
 NOT_SCORED: Mapping[str, Any] = {
     "energy": {},
@@ -38,67 +40,12 @@ NOT_SCORED: Mapping[str, Any] = {
 """What the line of a round has that no callback has scored."""
 
 
-class RunClock:
-    """Seconds that a run has taken in all its sittings.
-
-    They are noted in the run folder every few seconds, so that a sitting that was killed counts too.
-
-    Args:
-        run_dir: The run folder.
-
-    Attributes:
-        lost: Seconds of earlier sittings that are in no round's line and no stored batch, until a round takes them.
-    """
-
-    def __init__(self, run_dir: Path) -> None:
-        self.lost = 0.0
-        self._run_dir, self._path = run_dir, run_dir / "data" / "seconds.json"
-        self._started: float | None = None
-        self._before = self._noted = 0.0
-
-    def seconds(self, round_: int) -> float:
-        """Seconds of the run so far; the first call begins a sitting.
-
-        Args:
-            round_: The round that the sitting begins with.
-        """
-        now = time.perf_counter()
-        if self._started is None:
-            rows = read_lines(self._run_dir / "rounds.jsonl")
-            known = sum(sum(row["seconds"].values()) for row in rows if row["round"] < round_)
-            begun = RoundStore(self._run_dir, round_, read_only=True)
-            known += sum(b.seconds for kind in ("train", "probe") for b in begun.batches(kind))
-            self._started, self._before = now, max(known, self._read())
-            self.lost = self._before - known
-        return self._before + now - self._started
-
-    def note(self, *, at_once: bool = False) -> None:
-        """Notes in the run folder how long the run has taken, unless that was done just now or no sitting has begun.
-
-        Args:
-            at_once: Do it even so.
-        """
-        now = time.perf_counter()
-        if self._started is None or not (at_once or now - self._noted >= _BEAT):
-            return
-        self._noted = now
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        part = self._path.with_name(self._path.name + ".part")
-        part.write_text(json.dumps({"seconds": round(self._before + now - self._started, 3)}) + "\n", encoding="utf-8")
-        part.replace(self._path)
-
-    def _read(self) -> float:
-        try:
-            seconds = json.loads(self._path.read_text(encoding="utf-8"))["seconds"]
-            return max(0.0, float(seconds))
-        except (OSError, ValueError, TypeError, KeyError):
-            return 0.0
-
-
 class RoundData(Protocol):
     """What the end of a round needs of :class:`gold_lightning.data.GoldDataModule`."""
 
     round: int
+    seed: int
+    stopping: Stopping
     run_dir: Path
     task: Task
     pool: FeedbackPool
@@ -230,6 +177,42 @@ class RoundEnd(Callback):
             "validated_on": data.watched(data.round).as_row(),
             **({"validation_overlap": leaked} if (leaked := data.validation_overlap()) else {}),
         }
+
+
+class StopInOrder(Callback):
+    """Ends a run after the training step or the validation batch in which somebody pressed Ctrl-C."""
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        self._look(trainer)
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        self._look(trainer)
+
+    def _look(self, trainer: Trainer) -> None:
+        if _data(trainer).stopping.wanted:
+            raise KeyboardInterrupt
+
+
+class SeedSteps(Callback):
+    """Seeds torch before each training step from the run's seed, the round and the step alone.
+
+    So dropout in a resumed run is what it is in an uninterrupted one: Lightning's checkpoints hold no
+    generator states, and loaders draw from them at other moments after a resume.
+    """
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        data = _data(trainer)
+        torch.manual_seed(random.Random(f"{data.seed}/{data.round}/{batch_idx}/{trainer.global_rank}").getrandbits(63))
 
 
 def _data(trainer: Trainer) -> RoundData:

@@ -25,7 +25,7 @@ from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.trainer.states import TrainerStatus
 
 from gold_lightning import __version__
-from gold_lightning.callbacks import OODFeedback, SeedSteps, StopInOrder, TestPredictions
+from gold_lightning.callbacks import OODFeedback
 from gold_lightning.checkpoints.best import save_whole, set_aside_damaged
 from gold_lightning.console import say
 from gold_lightning.data import GoldDataModule
@@ -39,12 +39,13 @@ from gold_lightning.evaluation.baselines import (
     majority,
     seed_demos,
 )
+from gold_lightning.evaluation.predictions import TestPredictions
 from gold_lightning.evaluation.preview import PreviewSettings, preview
 from gold_lightning.evaluation.supervised import LabelledRounds
 from gold_lightning.labelled import load_rows
 from gold_lightning.planning.plan_warnings import plan_warnings
 from gold_lightning.report import try_to_report
-from gold_lightning.rounds import RoundEnd
+from gold_lightning.rounds import RoundEnd, SeedSteps, StopInOrder
 from gold_lightning.storage.round_store import digest, only_writer, write_lines
 from gold_lightning.student import T5Student
 from gold_lightning.t5.checks import check_student
@@ -248,9 +249,10 @@ class GoldTrainer(Trainer):
         if not isinstance(datamodule, GoldDataModule):
             super().fit(model, train_dataloaders, val_dataloaders, datamodule, ckpt_path, weights_only)
             return
-        rounds = datamodule.replayed_rounds()
-        if rounds is not None and (self.max_epochs is None or not 0 <= self.max_epochs <= rounds):
-            _log.info("%s has %d rounds, so this run has no more", datamodule.replay_from, rounds)
+        replayed = datamodule.replayed
+        rounds = replayed.rounds if replayed else 0
+        if replayed and (self.max_epochs is None or not 0 <= self.max_epochs <= rounds):
+            _log.info("%s has %d rounds, so this run has no more", replayed.folder, rounds)
             self.fit_loop.max_epochs = rounds
         for callback in self.callbacks:
             if isinstance(callback, OODFeedback):

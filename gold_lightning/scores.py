@@ -16,14 +16,21 @@ from torch import Tensor
 from gold_lightning.errors import ConfigError
 
 __all__ = [
+    "SUMMARY",
     "EnergyScore",
     "EntropyScore",
     "MaxSoftmaxScore",
     "OODScore",
+    "auroc",
     "band_ranks",
     "mean_over_tokens",
     "select_band",
+    "summarize_energies",
 ]
+
+_QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+SUMMARY = ("mean", *(f"q{round(q * 100):02d}" for q in _QUANTILES))
+"""Names of what :func:`summarize_energies` returns."""
 
 
 def mean_over_tokens(values: Tensor, mask: Tensor) -> Tensor:
@@ -154,3 +161,29 @@ def select_band(
         first = {"band": taken.start, "top": len(ranked) - len(taken), "bottom": 0}[at]
         chosen += ranked[first : first + len(taken)]
     return sorted(chosen)
+
+
+def auroc(low: Sequence[float], high: Sequence[float]) -> float:
+    """How well energy tells two kinds of samples apart.
+
+    Args:
+        low: Energies of those that should be lower.
+        high: Energies of those that should be higher.
+
+    Returns:
+        Share of pairs in which the second is higher, equal ones counted half; 0.5 is not at all.
+    """
+    scores = torch.tensor([*low, *high], dtype=torch.float64)
+    # torchmetrics squashes scores outside [0, 1]; ranks keep every tie and every order.
+    ranks = torch.unique(scores, return_inverse=True)[1].double()
+    labels = torch.tensor([0] * len(low) + [1] * len(high))
+    from torchmetrics.functional.classification import binary_auroc  # takes a second to import
+
+    return float(binary_auroc(ranks / max(1.0, float(ranks.max())), labels))
+
+
+def summarize_energies(energies: Sequence[float]) -> dict[str, float]:
+    """Returns mean and quantiles of energies, by the names in :data:`SUMMARY`."""
+    values = torch.tensor(energies, dtype=torch.float64)
+    quantiles = values.quantile(torch.tensor(_QUANTILES, dtype=torch.float64)).tolist()
+    return dict(zip(SUMMARY, [float(values.mean()), *quantiles], strict=True))

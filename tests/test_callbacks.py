@@ -5,10 +5,11 @@ from unittest.mock import Mock
 
 import pytest
 import torch
-from gold_lightning.callbacks import OODFeedback, TestPredictions, auroc
+from gold_lightning.callbacks import OODFeedback
 from gold_lightning.data import GoldDataModule
 from gold_lightning.errors import NotFiniteError
-from gold_lightning.scores import EnergyScore, EntropyScore
+from gold_lightning.evaluation.predictions import TestPredictions
+from gold_lightning.scores import EnergyScore, EntropyScore, auroc
 from gold_lightning.student import T5Student
 
 

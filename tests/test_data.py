@@ -93,13 +93,13 @@ def test_one_process_alone_mends_a_round(tiny_student, tmp_path):
 
 def test_no_label_is_drawn_where_there_is_no_noise(tiny_student, monkeypatch):
     data, noisy = GoldDataModule(student=tiny_student), GoldDataModule(student=tiny_student, label_noise=1.0)
-    assert noisy.flipped("r000-train-00000")
+    assert noisy.noise.flips("r000-train-00000")
 
     def draw(*_):
         raise AssertionError("a generator of random numbers was made")
 
-    monkeypatch.setattr("gold_lightning.data.random.Random", draw)
-    assert not data.flipped("r000-train-00000")
+    monkeypatch.setattr("gold_lightning.noise.random.Random", draw)
+    assert not data.noise.flips("r000-train-00000")
 
 
 def test_padding_comes_after_a_text_whatever_the_tokenizer_prefers(tiny_student):

@@ -14,7 +14,7 @@ LAYERS = [set(names.split()) for names in (
     "task_parts",
     "task generators budget losses scores metrics",
     "prompts feedback storage t5",
-    "checks planning labelled validation",
+    "checks planning labelled validation noise",
     "judging student",
     "synthesis",
     "rounds",

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 from gold_lightning.checkpoints.best import check_checkpoint
 from gold_lightning.cli.main import _CONFIGS, find_config, main
-from gold_lightning.data import _replayed
 from gold_lightning.errors import ConfigError, GoldError
 from gold_lightning.evaluation.baselines import BaselineSettings
 from gold_lightning.evaluation.experiment_file import load_experiment
@@ -20,6 +19,7 @@ from gold_lightning.inputs import paths
 from gold_lightning.inputs.paths import check_folder, expand, folder_for
 from gold_lightning.inputs.task_files import find_task_file
 from gold_lightning.labelled import check_rows_file, load_rows, load_test_rows
+from gold_lightning.storage.replay import Replay
 from gold_lightning.t5.weights import load_tokenizer, student_folder
 from gold_lightning.task import Task, TestData
 
@@ -166,7 +166,8 @@ def test_a_run_in_the_home_folder_is_whole(home, tiny_student, capsys):
     assert (home / "logs").is_dir()
     assert main(["test", *common]) == 0
     assert main(["test", *common, "--ckpt_path=~/runs/news_topics/default/checkpoints/last.ckpt"]) == 0
-    assert _replayed("~/runs/news_topics/default", home / "other") == run
+    replayed = Replay("~/runs/news_topics/default", home / "other", Task.load("news_topics"))
+    assert (replayed.folder, replayed.rounds) == (run, 1)
     BaselineSettings(only=["supervised"], train_file="~/rows.jsonl")  # looks whether it is there
     assert main(["report", "~/runs/news_topics/default"]) == 0
     assert main(["tasks", "check", "~/t.yaml"]) == 0

@@ -26,7 +26,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveCon
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.utilities import rank_zero_only
 
-from gold_lightning.callbacks import OODFeedback, TestPredictions, logged_names
+from gold_lightning.callbacks import OODFeedback, logged_names
 from gold_lightning.checkpoints.best import BestCheckpoint, check_checkpoint
 from gold_lightning.cli.class_settings import own_defaults
 from gold_lightning.cli.commands import answered, program
@@ -46,6 +46,7 @@ from gold_lightning.console import say
 from gold_lightning.data import GoldDataModule
 from gold_lightning.errors import ConfigError, GoldError
 from gold_lightning.evaluation.baselines import BaselineSettings
+from gold_lightning.evaluation.predictions import TestPredictions
 from gold_lightning.evaluation.preview import PreviewSettings
 from gold_lightning.evaluation.results import results_summary, results_table, validation_table
 from gold_lightning.generators.distributed import SharedError
@@ -162,7 +163,7 @@ class GoldCLI(LightningCLI):
             if told is None:
                 raise
             raise told from e
-        if self.subcommand in ("fit", "preview") and self.datamodule.replay_from is None:
+        if self.subcommand in ("fit", "preview") and self.datamodule.replayed is None:
             self.datamodule.generator.check_installed()
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:

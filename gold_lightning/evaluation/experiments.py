@@ -28,13 +28,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gold_lightning.callbacks import auroc
 from gold_lightning.console import printable
 from gold_lightning.errors import BusyError, ConfigError, GoldError
 from gold_lightning.evaluation.comparison import ArmSummary, compare_arms, draw, result_lines
 from gold_lightning.evaluation.experiment_file import Experiment, folder_name
 from gold_lightning.inputs.pipes import local_copy
 from gold_lightning.metrics import make_metric
+from gold_lightning.scores import auroc
 from gold_lightning.storage.round_store import RoundStore, only_writer, read_lines, rounds_in, write_lines
 from gold_lightning.student import metric_names
 from gold_lightning.task import Task

@@ -8,14 +8,14 @@ import shutil
 import pytest
 import torch
 import yaml
-from gold_lightning.callbacks import OODFeedback, SeedSteps
+from gold_lightning.callbacks import OODFeedback
 from gold_lightning.checkpoints import best as checkpoint
 from gold_lightning.checkpoints.best import BestCheckpoint
 from gold_lightning.checkpoints.selection import borrowed_weights
 from gold_lightning.data import GoldDataModule
 from gold_lightning.inputs.task_files import find_task_file
 from gold_lightning.planning.plan import Plan
-from gold_lightning.rounds import RoundEnd
+from gold_lightning.rounds import RoundEnd, SeedSteps
 from gold_lightning.storage.round_store import RoundStore, read_lines
 from gold_lightning.student import T5Student
 from lightning.pytorch import Trainer

@@ -3,8 +3,8 @@
 import time
 
 import pytest
-from gold_lightning import rounds
-from gold_lightning.rounds import RunClock
+from gold_lightning.storage import clock as clock_module
+from gold_lightning.storage.clock import RunClock
 from gold_lightning.storage.round_store import BatchRecord, RoundStore, write_lines
 
 
@@ -52,7 +52,7 @@ def test_notes_are_made_now_and_then(tmp_path, now):
     clock.note()
     path = tmp_path / "data" / "seconds.json"
     first = path.read_text()
-    now[0] += rounds._BEAT / 2
+    now[0] += clock_module._BEAT / 2
     clock.note()
     assert path.read_text() == first
     clock.note(at_once=True)

@@ -1,0 +1,71 @@
+"""Collects a test's predictions and energies."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from gold_lightning.callbacks import OODFeedback, student_of
+from gold_lightning.data import GoldDataModule
+from gold_lightning.metrics import prediction_row
+from gold_lightning.scores import EnergyScore, OODScore
+
+__all__ = ["TestPredictions"]
+
+
+class TestPredictions(Callback):
+    """Collects each test prediction, with its energy by the score of the run's :class:`OODFeedback`.
+
+    Args:
+        energies: Whether to score; it takes another pass of the decoder.
+
+    Attributes:
+        rows: Lines of the last test, as :func:`gold_lightning.metrics.prediction_row` makes them, in the order
+            of the test set; the same in every process.
+    """
+
+    __test__ = False  # not for pytest
+
+    def __init__(self, energies: bool = True) -> None:
+        self.energies = energies
+        self._found: list[tuple[int, float | None, str]] = []
+        self._score: OODScore | None = None
+        self.rows: list[dict[str, Any]] = []
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._found = []
+        callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+        scores = (callback.score for callback in callbacks if isinstance(callback, OODFeedback))
+        self._score = next(scores, EnergyScore()) if self.energies else None
+
+    def on_test_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: dict[str, Any],
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        energies: list[float | None] = [None] * len(batch["id"])
+        if self._score is not None:
+            energies = student_of(pl_module).score(batch, self._score, tokens=outputs["tokens"]).tolist()
+        self._found += zip(batch["id"].tolist(), energies, outputs["predictions"], strict=True)
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        parts = [self._found]
+        if trainer.world_size > 1:
+            parts = [[] for _ in range(trainer.world_size)]
+            torch.distributed.all_gather_object(parts, self._found)
+        # A distributed sampler pads with rows that are there already.
+        found = {row: (energy, text) for part in parts for row, energy, text in part}
+        if any(energy is not None and not math.isfinite(energy) for energy, _ in found.values()):
+            raise student_of(pl_module).not_finite("energies of test rows are not finite", self._score)
+        tested = GoldDataModule.of(trainer).test_rows()
+        self.rows = [
+            prediction_row(row, text, tested[row].targets, **({} if energy is None else {"energy": round(energy, 4)}))
+            for row, (energy, text) in sorted(found.items())
+        ]

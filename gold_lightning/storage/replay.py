@@ -1,0 +1,51 @@
+"""Replays the samples of a finished run, round by round, in place of asking a generator."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from gold_lightning.errors import ConfigError, GoldError
+from gold_lightning.inputs.paths import expand
+from gold_lightning.storage.round_store import RoundStore, copy_round, read_lines
+from gold_lightning.task import Task
+
+__all__ = ["Replay"]
+
+
+class Replay:
+    """A run folder whose samples another run trains on.
+
+    Args:
+        folder: The run folder to replay.
+        run_dir: The run folder that the rounds are copied to.
+        task: The task of the run.
+
+    Raises:
+        ConfigError: The folder holds no finished round, or is the run's own.
+
+    Attributes:
+        rounds: Number of finished rounds in the folder.
+    """
+
+    def __init__(self, folder: str, run_dir: Path, task: Task) -> None:
+        self.folder, self._run_dir, self._task = Path(expand("data.replay_from", folder)), run_dir, task
+        self.rounds = len(read_lines(self.folder / "rounds.jsonl"))
+        if not self.rounds:
+            raise ConfigError("data.replay_from", folder, "the folder of a run with at least one whole round")
+        if self.folder.resolve() == run_dir.resolve():
+            raise ConfigError("data.replay_from", folder, "the folder of another run", "take another --run.name")
+
+    def copy(self, store: RoundStore) -> None:
+        """Copies a round's samples into the run folder, unless they are there.
+
+        Args:
+            store: The run's store of that round.
+
+        Raises:
+            GoldError: A sample does not have the task's fields or labels.
+        """
+        copy_round(self.folder, self._run_dir, store.round)
+        names, labels = {f.name for f in self._task.fields}, self._task.label_names
+        for stored in (*store.accepted("train"), *store.accepted("probe")):
+            if stored.sample.fields.keys() != names or (labels and stored.sample.target not in labels):
+                raise GoldError(f"data.replay_from: {self.folder}: {stored.id} is no sample of {self._task.name}")
