@@ -19,7 +19,7 @@ from pathlib import Path
 from gold_lightning.feedback import FeedbackPool
 from gold_lightning.generators import Completion, EmbeddedGenerator, Generator, Request
 from gold_lightning.generators.embedded_weights import weights
-from gold_lightning.planning.plan import Plan
+from gold_lightning.planning.plan import SynthesisPlan
 from gold_lightning.synthesis import Synthesizer
 from gold_lightning.task import Task
 
@@ -69,7 +69,7 @@ def main() -> None:
     args = parser.parse_args()
     made = EmbeddedGenerator if args.engine == "embedded" else LlamaCpp
     generator = made(batch_size=args.batch_size)
-    plan = Plan(samples_per_round=args.samples, group_size=args.group_size)
+    plan = SynthesisPlan(samples_per_round=args.samples, group_size=args.group_size)
     started = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         synthesizer = Synthesizer(Task.load("news_topics"), generator, Path(folder), plan)

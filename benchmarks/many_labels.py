@@ -19,7 +19,7 @@ from pathlib import Path
 from gold_lightning.errors import GoldError
 from gold_lightning.feedback import FeedbackPool
 from gold_lightning.generators import EmbeddedGenerator
-from gold_lightning.planning.plan import Plan
+from gold_lightning.planning.plan import SynthesisPlan
 from gold_lightning.prompts import agreement_request
 from gold_lightning.synthesis import Synthesizer
 from tests.fakes import bank_task, subjects_task
@@ -42,7 +42,7 @@ def check(labels: int, texts: int) -> str:
 
 def whole_round(labels: int, samples: int, task: str = "subjects") -> str:
     """Times a round of the quickstart's settings."""
-    plan = Plan(samples * labels, labels, group_size=16, least_requests=16, label_agreement="require")
+    plan = SynthesisPlan(samples * labels, labels, group_size=16, min_requests_per_batch=16, label_agreement="require")
     with tempfile.TemporaryDirectory() as folder:
         made = Synthesizer(TASKS[task](labels), EmbeddedGenerator(batch_size=128), Path(folder), plan, seed=1)
         made.generator.load()

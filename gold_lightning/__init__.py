@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from gold_lightning.losses import CrossEntropy as CrossEntropy
     from gold_lightning.losses import RobustLoss as RobustLoss
     from gold_lightning.losses import SymmetricCrossEntropy as SymmetricCrossEntropy
-    from gold_lightning.planning.plan import Plan as Plan
+    from gold_lightning.planning.plan import SynthesisPlan as SynthesisPlan
     from gold_lightning.scores import EnergyScore as EnergyScore
     from gold_lightning.scores import OODScore as OODScore
     from gold_lightning.student import T5Student as T5Student
@@ -60,7 +60,7 @@ _PUBLIC = {
     "gold_lightning.generators": "Completion EmbeddedGenerator Generator OpenAIGenerator Request ScriptedGenerator "
     "TransformersGenerator VLLMGenerator",
     "gold_lightning.losses": "CrossEntropy RobustLoss SymmetricCrossEntropy",
-    "gold_lightning.planning.plan": "Plan",
+    "gold_lightning.planning.plan": "SynthesisPlan",
     "gold_lightning.scores": "EnergyScore OODScore",
     "gold_lightning.student": "T5Student",
     "gold_lightning.task": "Field Label Sample Task",

@@ -37,7 +37,7 @@ from gold_lightning.labelled import load_rows
 from gold_lightning.losses import RobustLoss
 from gold_lightning.metrics import evaluate as evaluate_rows
 from gold_lightning.metrics import prediction_row
-from gold_lightning.planning.plan import Plan
+from gold_lightning.planning.plan import SynthesisPlan
 from gold_lightning.planning.plan_warnings import plan_warnings
 from gold_lightning.report import write_report
 from gold_lightning.storage.round_store import Kind, RoundStore, StoredSample, read_lines, rounds_in
@@ -181,7 +181,7 @@ def distill(
     samples_per_round: int | None = None,
     probe_per_round: int | None = None,
     budget: Budget | None = None,
-    plan: Plan | None = None,
+    plan: SynthesisPlan | None = None,
     loss: RobustLoss | None = None,
     feedback: OODFeedback | None = None,
     output: str | Path | None = None,
@@ -230,7 +230,7 @@ def distill(
     seed_everything(seed, workers=True, verbose=False)
     loaded = Task.load(task)
     folder = Path(expand("output", str(output))) if output else Path("runs") / loaded.name / "default"
-    plan = plan or Plan()
+    plan = plan or SynthesisPlan()
     plan = replace(
         plan,
         samples_per_round=plan.samples_per_round if samples_per_round is None else samples_per_round,
@@ -352,7 +352,7 @@ def synthesize(
     n: int = 200,
     *,
     generator: Generator | None = None,
-    plan: Plan | None = None,
+    plan: SynthesisPlan | None = None,
     budget: Budget | None = None,
     output: str | Path | None = None,
     seed: int = 1,
@@ -384,7 +384,7 @@ def synthesize(
         ['text', 'topic', 'id']
     """
     loaded = Task.load(task)
-    plan = replace(plan or Plan(), samples_per_round=n)
+    plan = replace(plan or SynthesisPlan(), samples_per_round=n)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(expand("output", str(output))) if output else Path(temporary)
         synthesizer = Synthesizer(
@@ -406,7 +406,7 @@ def preview(
     count: int = 8,
     rounds: int = 3,
     student: str = "embedded",
-    plan: Plan | None = None,
+    plan: SynthesisPlan | None = None,
     feedback: OODFeedback | None = None,
     budget: Budget | None = None,
     seed: int = 1,
@@ -432,7 +432,7 @@ def preview(
         data = GoldDataModule(
             task=task,
             generator=generator,
-            plan=plan or Plan(),
+            plan=plan or SynthesisPlan(),
             run_dir=folder,
             student=student,
             budget=budget or Budget(),

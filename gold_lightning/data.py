@@ -21,7 +21,7 @@ from gold_lightning.inputs.paths import folder_for
 from gold_lightning.interrupt import Stopping
 from gold_lightning.labelled import check_rows_file, load_test_rows, load_validation_rows
 from gold_lightning.noise import LabelNoise
-from gold_lightning.planning.plan import Plan
+from gold_lightning.planning.plan import SynthesisPlan
 from gold_lightning.rounds import RoundEnd
 from gold_lightning.storage.clock import RunClock
 from gold_lightning.storage.replay import Replay
@@ -76,7 +76,7 @@ class GoldDataModule(LightningDataModule):
         self,
         task: TaskSource = "news_topics",
         generator: Generator | None = None,
-        plan: Plan = Plan(),  # noqa: B008 - frozen
+        plan: SynthesisPlan = SynthesisPlan(),  # noqa: B008 - frozen
         run_dir: str = "runs/run",
         student: str = "embedded",
         batch_size: int = 16,

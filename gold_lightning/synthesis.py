@@ -21,7 +21,7 @@ from gold_lightning.errors import ConfigError, QuotaError
 from gold_lightning.feedback import FeedbackPool
 from gold_lightning.generators.base import Completion, Generator, Request
 from gold_lightning.judging import Judge, JudgedBatch
-from gold_lightning.planning.plan import Plan
+from gold_lightning.planning.plan import SynthesisPlan
 from gold_lightning.planning.quotas import Counts, give_up, quotas, unanswered, yield_table
 from gold_lightning.planning.requests import PlannedRequest, RequestPlanner, SamplesByLabel
 from gold_lightning.storage.completions import CompletionLog, Completions
@@ -31,9 +31,6 @@ from gold_lightning.task import Task
 __all__ = ["Progress", "Synthesizer"]
 
 _KINDS: tuple[Kind, ...] = ("train", "probe")
-# Settings of the plan without influence on any single request or verdict. A larger quota asks for more of the same and
-# pays for nothing twice; measuring the overlap changes no sample, and dropping stands apart with its test set.
-_NOT_HASHED = ("samples_per_round", "probe_per_round", "least_requests", "max_attempts", "decontaminate")
 
 
 @dataclass(frozen=True)
@@ -82,7 +79,7 @@ class Synthesizer:
         task: Task,
         generator: Generator,
         run_dir: Path,
-        plan: Plan = Plan(),  # noqa: B008 - frozen
+        plan: SynthesisPlan = SynthesisPlan(),  # noqa: B008 - frozen
         seed: int = 0,
         report: Callable[[Progress], None] | None = None,
         decontaminator: Callable[[], Decontaminator] | None = None,
@@ -245,8 +242,7 @@ class Synthesizer:
 
     def _require_fingerprint(self, store: RoundStore, kind: Kind, depends: dict[str, str]) -> None:
         """Refuses a store whose samples were asked for with other settings."""
-        plan = {key: value for key, value in asdict(self.plan).items() if key not in _NOT_HASHED}
-        if self._decontaminator:
+        if self._decontaminator:  # not in the plan's fingerprint
             rows = self._decontaminator().fingerprint()
             depends = depends | {"decontamination": digest([OVERLAP_WORDS, rows])}
         # How the student sees a sample changes none. Earlier versions hashed it too.
@@ -257,7 +253,7 @@ class Synthesizer:
             {
                 "task": digest(task),
                 "generator": digest(self.generator.fingerprint()),
-                "plan": digest(plan),
+                "plan": digest(self.plan.fingerprint()),
                 "seed": digest(self.seed),
                 **depends,
             },

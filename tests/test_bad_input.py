@@ -11,7 +11,7 @@ import pytest
 from gold_lightning.cli.main import main
 from gold_lightning.cli.messages import Given, of_parser
 from gold_lightning.generators import OpenAIGenerator, VLLMGenerator
-from gold_lightning.planning.plan import Plan
+from gold_lightning.planning.plan import SynthesisPlan
 
 from tests.bad_inputs import BAD, lines_of
 
@@ -59,8 +59,8 @@ def test_off_without_quotes_is_off(tmp_path, monkeypatch, capsys):
     with pytest.raises(SystemExit) as done:
         main(["fit", "--config", "c.yaml", "--print_config"])
     assert done.value.code == 0
-    plan = Plan(label_agreement=False, decontaminate=False)
-    assert plan == Plan(label_agreement="off", decontaminate="off")
+    plan = SynthesisPlan(label_agreement=False, decontaminate=False)
+    assert plan == SynthesisPlan(label_agreement="off", decontaminate="off")
     assert VLLMGenerator("m", schema=False).schema == "off" and VLLMGenerator("m", schema=True).schema == "json"
     for given, meant in ((False, "off"), (True, "json_schema")):
         assert OpenAIGenerator("m", "http://localhost:1/v1", schema=given).schema == meant

@@ -8,7 +8,7 @@ from gold_lightning.data import GoldDataModule
 from gold_lightning.evaluation.supervised import LabelledRounds
 from gold_lightning.feedback import FeedbackPool
 from gold_lightning.losses import IGNORE_INDEX
-from gold_lightning.planning.plan import Plan
+from gold_lightning.planning.plan import SynthesisPlan
 from gold_lightning.synthesis import Synthesizer
 from gold_lightning.t5.batches import collate
 from gold_lightning.task import Sample, Task
@@ -33,7 +33,7 @@ def test_test_rows_are_drawn_by_seed_without_replacement(tiny_student):
 
 def test_labelled_rounds_take_as_many_steps_as_the_runs_own(tiny_student):
     rows = [Sample({"text": str(i)}, "World") for i in range(7)]
-    plan = Plan(samples_per_round=5)
+    plan = SynthesisPlan(samples_per_round=5)
     for replay, sizes in (("all", [10, 20, 30]), ("last", [10, 10, 10])):
         data = GoldDataModule(student=tiny_student, plan=plan, batch_size=4, passes_per_round=2, replay=replay)
         rounds = LabelledRounds(data, rows)
@@ -76,7 +76,7 @@ def test_several_processes_train_on_what_one_trains_on(tiny_student):
 
 def test_one_process_alone_mends_a_round(tiny_student, tmp_path):
     made = Synthesizer(
-        Task.load("news_topics"), NewsWriter(), tmp_path, Plan(samples_per_round=8, probe_per_round=4), 1
+        Task.load("news_topics"), NewsWriter(), tmp_path, SynthesisPlan(samples_per_round=8, probe_per_round=4), 1
     )
     made.train(0, FeedbackPool(), 0.0)
     path = tmp_path / "data" / "round_000" / "train.jsonl"

@@ -13,7 +13,7 @@ from gold_lightning.checks.contamination import OVERLAP_WORDS, Decontaminator, O
 from gold_lightning.data import GoldDataModule
 from gold_lightning.errors import ConfigError, GoldError
 from gold_lightning.feedback import FeedbackPool
-from gold_lightning.planning.plan import Plan
+from gold_lightning.planning.plan import SynthesisPlan
 from gold_lightning.storage.round_store import RoundStore, read_lines, rounds_in
 from gold_lightning.synthesis import Synthesizer
 from gold_lightning.task import Sample, Task, TestRow
@@ -22,7 +22,7 @@ from tests.fakes import NewsWriter
 
 TASK = Task.load("news_topics")
 LABELS = TASK.label_names
-PLAN = Plan(samples_per_round=24, probe_per_round=12, group_size=4, max_attempts=20)
+PLAN = SynthesisPlan(samples_per_round=24, probe_per_round=12, group_size=4, max_attempts=20)
 DROP = replace(PLAN, decontaminate="drop")
 WORDS = "the old lighthouse keeper counted nine grey ships that passed his window before the fog came in".split()
 SHORT = "It was never found.".split()

@@ -9,7 +9,7 @@ from gold_lightning.checks.label_agreement import LabelCheck, preferred_label
 from gold_lightning.errors import GoldError
 from gold_lightning.feedback import FeedbackPool
 from gold_lightning.generators import Completion, ScriptedGenerator
-from gold_lightning.planning.plan import Plan
+from gold_lightning.planning.plan import SynthesisPlan
 from gold_lightning.synthesis import Synthesizer
 from gold_lightning.task import Hints, Sample, Task
 
@@ -99,7 +99,7 @@ def test_likelihoods_without_any_mass_are_no_preference(none):
 def test_no_preference_is_noted_as_none_and_is_no_agreement(tmp_path, agreement, accepted):
     writer = NewsWriter(0.0)
     writer.log_probs = lambda request: [-math.inf] * len(request.choices)
-    plan = Plan(8, 8, label_agreement=agreement)
+    plan = SynthesisPlan(8, 8, label_agreement=agreement)
     made = Synthesizer(NEWS, writer, tmp_path, plan)
     if accepted:
         assert {s.agrees for s in made.train(0, FeedbackPool(), 0.0)} == {None}
@@ -114,7 +114,7 @@ def test_no_preference_is_noted_as_none_and_is_no_agreement(tmp_path, agreement,
 def test_a_prompt_of_many_labels_that_is_too_long_is_told_before_anything_is_written(tmp_path):
     task = bank_task(77)
     writer = ScriptedGenerator(["x"], limit=1500, batch_size=16)
-    plan = Plan(77, 77, label_agreement="require")
+    plan = SynthesisPlan(77, 77, label_agreement="require")
     for work in (
         lambda s: s.train(0, FeedbackPool(), 0.0),
         lambda s: s.calibrate(),

@@ -2,7 +2,7 @@
 
 import pytest
 from gold_lightning.callbacks import OODFeedback
-from gold_lightning.planning.plan import Plan
+from gold_lightning.planning.plan import SynthesisPlan
 from gold_lightning.planning.plan_warnings import labels_without_hints, plan_warnings
 from gold_lightning.scores import band_ranks
 from gold_lightning.task import Field, Hints, Label, Sample, StudentFormat, Task
@@ -27,7 +27,7 @@ def task(labels=4, hints=DEFAULT, label_hints=()):
 
 
 def warned(labels=4, plan=None, rounds=3, hints=DEFAULT, label_hints=(), **feedback):
-    made = Plan(**{"samples_per_round": 80, "probe_per_round": 20, "group_size": 4} | (plan or {}))
+    made = SynthesisPlan(**{"samples_per_round": 80, "probe_per_round": 20, "group_size": 4} | (plan or {}))
     return plan_warnings(task(labels, hints, label_hints), made, OODFeedback(**feedback), rounds)
 
 
@@ -103,8 +103,8 @@ def test_feedback_as_hints_that_are_not_there_is_told():
     assert "data.plan.feedback_demos is 0" in line
     assert warned(plan={"feedback_as": "hint", "feedback_demos": 0}) == []
     every = task(3, NONE, ("a",))
-    assert labels_without_hints(every, Plan()) == ["kind 0"]
-    assert labels_without_hints(every, Plan(hints=False)) == ["kind 0", "kind 1", "kind 2"]
+    assert labels_without_hints(every, SynthesisPlan()) == ["kind 0"]
+    assert labels_without_hints(every, SynthesisPlan(hints=False)) == ["kind 0", "kind 1", "kind 2"]
 
 
 @pytest.mark.parametrize(

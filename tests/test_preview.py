@@ -9,14 +9,14 @@ from gold_lightning.errors import ConfigError
 from gold_lightning.evaluation import preview
 from gold_lightning.evaluation.preview import Measured, PreviewSettings, cost, plan_requests, wilson_interval
 from gold_lightning.feedback import FeedbackPool
-from gold_lightning.planning.plan import Plan
+from gold_lightning.planning.plan import SynthesisPlan
 from gold_lightning.synthesis import Synthesizer
 from gold_lightning.task import Task
 
 from tests.fakes import NewsWriter
 
 TASK = Task.load("news_topics")
-PLAN = Plan(samples_per_round=24, probe_per_round=8, group_size=3, max_attempts=20)
+PLAN = SynthesisPlan(samples_per_round=24, probe_per_round=8, group_size=3, max_attempts=20)
 
 
 def make(tmp_path, writer=None, plan=PLAN):
@@ -45,7 +45,9 @@ def test_a_handful_has_all_labels_and_stays_in_order(tmp_path):
 
 
 def test_what_does_not_exist_yet_has_other_demos_of_the_label_standing_in(tmp_path):
-    shown = plan_requests(make(tmp_path, plan=replace(PLAN, seed_demos=1, feedback_demos=2, depart_from=1)), 2, 0.5)
+    shown = plan_requests(
+        make(tmp_path, plan=replace(PLAN, seed_demos=1, feedback_demos=2, probe_contrast_samples=1)), 2, 0.5
+    )
     assert shown.feedback.id == "r003-train-00000" and shown.probe.id == "r000-probe-00000"
     for asked, many in ((shown.feedback, 2), (shown.probe, 1)):
         ids = [i for i, _ in asked.demos]

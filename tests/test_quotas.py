@@ -48,7 +48,7 @@ def test_the_next_round_takes_what_one_had_too_many_of(tmp_path, agreement):
 
 
 def test_surplus_that_the_next_round_does_not_need_stays_for_the_one_after(tmp_path):
-    first = make(tmp_path, NewsWriter(0.0, batch_size=200), replace(PLAN, least_requests=200))
+    first = make(tmp_path, NewsWriter(0.0, batch_size=200), replace(PLAN, min_requests_per_batch=200))
     first.train(0, FeedbackPool(), 0.0)
     spare = [s.id for s in first.store(0).surplus("train")]
     assert len(spare) > 3 * 24
@@ -63,7 +63,7 @@ def test_surplus_that_the_next_round_does_not_need_stays_for_the_one_after(tmp_p
 
 def test_surplus_like_something_accepted_since_is_a_duplicate(tmp_path):
     texts = {x: [*ts[:2], *ts[2:3] * 3, *ts[3:]] for x, ts in distinct_texts(60).items()}
-    plan = replace(PLAN, samples_per_round=8, least_requests=40)
+    plan = replace(PLAN, samples_per_round=8, min_requests_per_batch=40)
     writer = Repeater(texts)
     writer.batch_size = 40
     first = make(tmp_path, writer, plan)
@@ -171,7 +171,7 @@ def test_no_label_is_checked_of_what_cannot_be_accepted(tmp_path):
     writer.batch_size = 64
     asked = []
     writer.log_probs = lambda r: asked.append(r.suffix) or [-1.0 - (i > 0) for i in range(4)]
-    plan = replace(PLAN, samples_per_round=8, least_requests=64, label_agreement="measure")
+    plan = replace(PLAN, samples_per_round=8, min_requests_per_batch=64, label_agreement="measure")
     made = make(tmp_path, writer, plan)
     made.calibrate()
     asked.clear()
@@ -193,7 +193,7 @@ def test_what_a_check_rejects_makes_room_for_the_next(tmp_path):
 
     writer = Repeater(texts)
     writer.batch_size, writer.log_probs = 64, likes
-    plan = replace(PLAN, samples_per_round=8, least_requests=64, label_agreement="require")
+    plan = replace(PLAN, samples_per_round=8, min_requests_per_batch=64, label_agreement="require")
     synthesizer = make(tmp_path, writer, plan)
     synthesizer.calibrate()
     calls.clear()

@@ -9,7 +9,7 @@ import pytest
 from gold_lightning.errors import ConfigError, GoldError, QuotaError
 from gold_lightning.feedback import FeedbackPool, PoolEntry
 from gold_lightning.generators import ScriptedGenerator
-from gold_lightning.planning.plan import Plan
+from gold_lightning.planning.plan import SynthesisPlan
 from gold_lightning.prompts import render
 from gold_lightning.storage.round_store import RoundStore, digest, read_lines
 from gold_lightning.synthesis import Synthesizer
@@ -28,7 +28,7 @@ FREE = Task(
     student=StudentFormat("{text}", "{answer}"),
     hints=Hints(topics=("sea", "hills")),
 )
-PLAN = Plan(samples_per_round=24, probe_per_round=12, group_size=4, max_attempts=20)
+PLAN = SynthesisPlan(samples_per_round=24, probe_per_round=12, group_size=4, max_attempts=20)
 
 
 def make(tmp_path, generator=None, plan=PLAN, task=TASK, seed=1, **how):
@@ -121,7 +121,7 @@ def test_surplus_is_a_reason_too(tmp_path):
 
 @pytest.mark.parametrize("least", [1, 10])
 def test_where_a_few_are_missing_a_batch_has_its_least_number_of_requests(tmp_path, least):
-    made = make(tmp_path, NewsWriter(0.4, batch_size=40), replace(PLAN, least_requests=least))
+    made = make(tmp_path, NewsWriter(0.4, batch_size=40), replace(PLAN, min_requests_per_batch=least))
     made.train(0, FeedbackPool(), 0.0)
     sizes = [b.requested for b in made.store(0).batches("train")]
     adds_up(made.store(0), "train")
@@ -368,7 +368,7 @@ def test_probe_prompts_show_samples_of_this_round_to_depart_from(tmp_path):
                 assert s.surplus_of < r
                 continue
             departed = [i for i in s.demo_ids if not i.startswith("demo-")]
-            assert len(departed) == PLAN.depart_from
+            assert len(departed) == PLAN.probe_contrast_samples
             assert {own[i].target for i in departed} == {s.sample.target}  # a KeyError is another round's
             _, exist = shown(synthesizer.store(r), s).split("These exist already:")
             assert all(render(own[i], TASK) in exist for i in departed)
@@ -692,10 +692,10 @@ def test_agreement_needs_labels(tmp_path):
         {"samples_per_round": 0},
         {"probe_per_round": 0},
         {"group_size": 0},
-        {"least_requests": 0},
+        {"min_requests_per_batch": 0},
         {"seed_demos": 0},
         {"feedback_demos": -1},
-        {"depart_from": -1},
+        {"probe_contrast_samples": -1},
         {"max_attempts": 0.5},
         {"max_attempts": float("nan")},
     ],
@@ -704,7 +704,7 @@ def test_agreement_needs_labels(tmp_path):
 def test_wrong_plans_name_their_key(change):
     ((key, value),) = change.items()
     with pytest.raises(ConfigError) as e:
-        Plan(**change)
+        SynthesisPlan(**change)
     assert str(e.value).startswith(f"data.plan.{key}: got {value!r}")
 
 

@@ -39,6 +39,7 @@ from gold_lightning.cli.messages import (
     one_line,
     read_config,
 )
+from gold_lightning.cli.renamed_keys import RENAMED, rename_argument, rename_settings
 from gold_lightning.cli.report import report_command
 from gold_lightning.cli.streams import is_output_error, readable_streams, with_output
 from gold_lightning.cli.tasks import tasks_command
@@ -370,9 +371,9 @@ def find_config(name: str) -> str:
         ConfigError: There is neither.
     """
     if copy := local_copy("--config", name):
-        return _without_anchors(Path(copy), written(copy))
+        return _of_today(Path(copy), written(copy))
     if (path := Path(expand("--config", name))).is_file():
-        return _without_anchors(path, name)
+        return _of_today(path, name)
     if not Path(name).is_absolute() and (_CONFIGS / name).is_file():
         return str(_CONFIGS / name)
     shipped = sorted(str(p.relative_to(_CONFIGS)) for p in _CONFIGS.rglob("*.yaml"))
@@ -380,14 +381,18 @@ def find_config(name: str) -> str:
     raise ConfigError("--config", name, f"{kind}, or a shipped config ({', '.join(shipped)})")
 
 
-def _without_anchors(path: Path, shown: str) -> str:
-    """A config without the keys at its top that begin with ``x-``: they hold what other keys refer to."""
-    if re.search(rb"""^["']?x-|^ *\{.*\bx-""", path.read_bytes(), re.MULTILINE) is None:
+def _of_today(path: Path, shown: str) -> str:
+    """A config with today's names of settings, and without top-level keys like ``x-...``, which only hold anchors."""
+    earlier = "|".join(name.rsplit(".", 1)[1] for name in RENAMED)
+    if re.search(rf"""^["']?x-|^ *\{{.*\bx-|\b({earlier})\b""".encode(), path.read_bytes(), re.MULTILINE) is None:
         return str(path)
     config = load_yaml(path, shown)
-    if not isinstance(config, dict) or not any(isinstance(key, str) and key.startswith("x-") for key in config):
+    if not isinstance(config, dict):
         return str(path)
+    renamed = rename_settings(config)
     rest = {key: value for key, value in config.items() if not (isinstance(key, str) and key.startswith("x-"))}
+    if not renamed and len(rest) == len(config):
+        return str(path)
     return replacement(shown, yaml.dump(rest, Dumper=_NoAliases, sort_keys=False, allow_unicode=True).encode())
 
 
@@ -412,7 +417,7 @@ def _resolve_configs(args: Sequence[str]) -> list[str]:
         elif arg.startswith("--config="):
             done.append("--config=" + find_config(arg.removeprefix("--config=")))
         else:
-            done.append(arg)
+            done.append(rename_argument(arg))
     return done
 
 

@@ -19,7 +19,7 @@ from gold_lightning.errors import ConfigError
 from gold_lightning.feedback import FeedbackPool, PoolEntry
 from gold_lightning.generators import Completion
 from gold_lightning.judging import JudgedBatch, JudgedCompletion
-from gold_lightning.planning.plan import Plan
+from gold_lightning.planning.plan import SynthesisPlan
 from gold_lightning.planning.requests import PlannedRequest
 from gold_lightning.prompts import render
 from gold_lightning.synthesis import Synthesizer
@@ -381,7 +381,7 @@ def _change(reason: str) -> str:
 
 
 def _estimate(
-    measured: Measured, plan: Plan, budget: Budget, rounds: int, rate: float, warmup_rounds: int
+    measured: Measured, plan: SynthesisPlan, budget: Budget, rounds: int, rate: float, warmup_rounds: int
 ) -> Iterator[str]:
     """The table, and what it rests on."""
     if rounds == 0:

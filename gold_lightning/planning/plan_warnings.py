@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from gold_lightning.feedback import STRATEGIES, FeedbackStrategy, NoFeedback
-from gold_lightning.planning.plan import Plan
+from gold_lightning.planning.plan import SynthesisPlan
 from gold_lightning.scores import band_ranks
 from gold_lightning.task import Task
 
@@ -27,7 +27,7 @@ class FeedbackSettings(Protocol):
     strategy: FeedbackStrategy
 
 
-def plan_warnings(task: Task, plan: Plan, feedback: FeedbackSettings, max_rounds: int) -> list[str]:
+def plan_warnings(task: Task, plan: SynthesisPlan, feedback: FeedbackSettings, max_rounds: int) -> list[str]:
     """Lines on what a run will not do although its settings ask for it; none for a plan that does all of it.
 
     Nothing is said of feedback that is turned off (``rate: 0``, ``strategy: none``).
@@ -70,14 +70,14 @@ def reasons_not_fed_back(why: Mapping[str, Any], labels: int) -> list[str]:
     return reasons
 
 
-def labels_without_hints(task: Task, plan: Plan) -> list[str]:
+def labels_without_hints(task: Task, plan: SynthesisPlan) -> list[str]:
     """Labels whose prompts ask for no topic, perspective or style; ``[""]`` for a task without labels that has none."""
     if plan.hints and (task.hints.topics or task.hints.perspectives or task.hints.styles):
         return []
     return [name for name in task.label_names or ("",) if not plan.hints or not name or not task.label(name).hints]
 
 
-def _labels_without_samples(task: Task, plan: Plan, max_rounds: int) -> Iterator[str]:
+def _labels_without_samples(task: Task, plan: SynthesisPlan, max_rounds: int) -> Iterator[str]:
     labels, wanted = len(task.labels), plan.samples_per_round
     if wanted >= labels:
         return
@@ -89,7 +89,7 @@ def _labels_without_samples(task: Task, plan: Plan, max_rounds: int) -> Iterator
     yield f"{line}; raise it to {labels} or more"
 
 
-def _empty_bands(task: Task, plan: Plan, feedback: FeedbackSettings) -> Iterator[str]:
+def _empty_bands(task: Task, plan: SynthesisPlan, feedback: FeedbackSettings) -> Iterator[str]:
     if type(feedback.strategy) not in STRATEGIES.values():
         return  # one of the user's own need not keep to the band
     band = f"the band [{feedback.alpha:g}, {feedback.beta:g})"
@@ -119,7 +119,7 @@ def _empty_bands(task: Task, plan: Plan, feedback: FeedbackSettings) -> Iterator
         )
 
 
-def _feedback_without_effect(task: Task, plan: Plan) -> Iterator[str]:
+def _feedback_without_effect(task: Task, plan: SynthesisPlan) -> Iterator[str]:
     if plan.feedback_as == "demo":
         if not plan.feedback_demos:
             yield (
@@ -147,7 +147,9 @@ def _feedback_without_effect(task: Task, plan: Plan) -> Iterator[str]:
         )
 
 
-def _rounds_without_feedback(task: Task, plan: Plan, feedback: FeedbackSettings, max_rounds: int) -> Iterator[str]:
+def _rounds_without_feedback(
+    task: Task, plan: SynthesisPlan, feedback: FeedbackSettings, max_rounds: int
+) -> Iterator[str]:
     first = feedback.warmup_rounds + 1  # shows what the round before it has fed back
     if 0 < max_rounds <= first:
         if feedback.warmup_rounds:

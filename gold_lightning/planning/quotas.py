@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gold_lightning.budget import Spent
-from gold_lightning.planning.plan import Plan
+from gold_lightning.planning.plan import SynthesisPlan
 from gold_lightning.storage.round_store import BatchRecord, Kind, RoundStore, StoredSample, read_lines
 
 __all__ = ["Counts", "best_yield", "give_up", "quotas", "requests_wanted", "unanswered", "yield_table"]
@@ -108,7 +108,7 @@ def requests_wanted(missing: Mapping[str | None, int], counts: Counts, least: in
 
 
 def give_up(
-    counts: Counts, missing: Mapping[str | None, int], wanted: Mapping[str | None, int], plan: Plan
+    counts: Counts, missing: Mapping[str | None, int], wanted: Mapping[str | None, int], plan: SynthesisPlan
 ) -> str | None:
     """Why a round is given up; ``None``: it goes on.
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from gold_lightning.feedback import FeedbackPool
 from gold_lightning.generators.base import Request
-from gold_lightning.planning.plan import Plan
+from gold_lightning.planning.plan import SynthesisPlan
 from gold_lightning.planning.quotas import Counts, requests_wanted
 from gold_lightning.prompts import Hint, probe_request, training_request
 from gold_lightning.storage.round_store import Kind
@@ -53,7 +53,7 @@ class RequestPlanner:
         seed: Seed of all that is drawn; what was planned before has no influence.
     """
 
-    def __init__(self, task: Task, plan: Plan, seed: int) -> None:
+    def __init__(self, task: Task, plan: SynthesisPlan, seed: int) -> None:
         self.task, self.plan, self.seed = task, plan, seed
 
     def batch(
@@ -83,7 +83,7 @@ class RequestPlanner:
             The requests, and one record for each group of requests that shares a prompt: label, feedback, size.
         """
         counts = counts or Counts()
-        wanted = requests_wanted(missing, counts, self.plan.least_requests)
+        wanted = requests_wanted(missing, counts, self.plan.min_requests_per_batch)
         requested, first = counts.requested.total(), counts.groups.total()
         groups_before, requests_before = Counter(counts.groups), Counter(counts.requested)
         planned: list[PlannedRequest] = []
@@ -130,7 +130,7 @@ class RequestPlanner:
             demos += [(e.id, e.sample) for e in entries]
             rng.shuffle(demos)
         if kind == "probe":
-            demos += rng.sample(train, min(self.plan.depart_from, len(train)))
+            demos += rng.sample(train, min(self.plan.probe_contrast_samples, len(train)))
         return tuple(demos)
 
     def _hint(self, round_: int, kind: Kind, label: str | None, number: int) -> Hint:

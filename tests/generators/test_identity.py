@@ -9,7 +9,7 @@ from gold_lightning.feedback import FeedbackPool
 from gold_lightning.generators import EmbeddedGenerator, Request, TransformersGenerator
 from gold_lightning.generators.identity import model_name, revision
 from gold_lightning.generators.vllm import VLLMGenerator
-from gold_lightning.planning.plan import Plan
+from gold_lightning.planning.plan import SynthesisPlan
 from gold_lightning.storage.completions import CompletionLog, Completions
 from gold_lightning.storage.round_store import digest
 from gold_lightning.synthesis import Synthesizer
@@ -127,7 +127,7 @@ def test_a_run_of_an_earlier_version_goes_on_with_its_samples(tmp_path, caplog):
         def earlier_fingerprints(self):
             return [NewsWriter().fingerprint() | {"class": "tests.fakes.NewsWriter"}]
 
-    plan = Plan(8, 8)
+    plan = SynthesisPlan(8, 8)
     made = list(Synthesizer(TASK, NewsWriter(), tmp_path, plan).train(0, FeedbackPool(), 0.0))
     writer = Renamed()
     assert digest(writer.earlier_fingerprints()[0]) == digest(NewsWriter().fingerprint())

@@ -17,7 +17,7 @@ from gold_lightning.errors import ConfigError, GoldError, MissingDependencyError
 from gold_lightning.feedback import FeedbackPool
 from gold_lightning.generators import Completion, Request, TransformersGenerator, VLLMGenerator
 from gold_lightning.generators.embedded import embedded_folder
-from gold_lightning.planning.plan import Plan
+from gold_lightning.planning.plan import SynthesisPlan
 from gold_lightning.synthesis import Synthesizer
 from gold_lightning.task import Task
 
@@ -788,7 +788,7 @@ def test_real_choices_equal_those_of_transformers(running, same_model):
 def test_real_round_of_synthesis(running, monkeypatch, tmp_path, schema):
     monkeypatch.setattr(running, "schema", schema)
     task = Task.load("news_topics")
-    synthesizer = Synthesizer(task, running, tmp_path, Plan(samples_per_round=8, group_size=4), seed=3)
+    synthesizer = Synthesizer(task, running, tmp_path, SynthesisPlan(samples_per_round=8, group_size=4), seed=3)
     made = synthesizer.train(0, FeedbackPool(), 0.5)
     assert sorted(s.sample.target for s in made) == sorted(2 * list(task.label_names))
     assert len({s.sample.text for s in made}) == 8

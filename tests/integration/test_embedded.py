@@ -7,7 +7,7 @@ import importlib.util
 import pytest
 from gold_lightning.feedback import FeedbackPool
 from gold_lightning.generators import EmbeddedGenerator, Request
-from gold_lightning.planning.plan import Plan
+from gold_lightning.planning.plan import SynthesisPlan
 from gold_lightning.synthesis import Synthesizer
 from gold_lightning.task import Task
 
@@ -24,7 +24,7 @@ def generator():
 
 def test_it_writes_samples_that_pass_the_checks_and_the_same_again(generator, tmp_path):
     task = Task.load("news_topics")
-    plan = Plan(samples_per_round=8, probe_per_round=4, group_size=4)
+    plan = SynthesisPlan(samples_per_round=8, probe_per_round=4, group_size=4)
     made = []
     for name in ("one", "two"):
         synthesizer = Synthesizer(task, generator, tmp_path / name, plan, seed=3)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from gold_lightning.callbacks import OODFeedback
 from gold_lightning.data import GoldDataModule
-from gold_lightning.planning.plan import Plan
+from gold_lightning.planning.plan import SynthesisPlan
 from gold_lightning.rounds import RoundEnd
 from gold_lightning.storage.round_store import RoundStore, read_lines
 from gold_lightning.student import T5Student
@@ -16,7 +16,7 @@ from lightning.pytorch import Callback, Trainer
 
 from tests.fakes import NewsWriter
 
-PLAN = Plan(samples_per_round=16, probe_per_round=12, group_size=2, decontaminate="off")
+PLAN = SynthesisPlan(samples_per_round=16, probe_per_round=12, group_size=2, decontaminate="off")
 
 
 def parts(folder, student, **how):

@@ -11,7 +11,7 @@ import yaml
 from gold_lightning.cli.main import main
 from gold_lightning.feedback import FeedbackPool
 from gold_lightning.generators import Completion
-from gold_lightning.planning.plan import Plan
+from gold_lightning.planning.plan import SynthesisPlan
 from gold_lightning.synthesis import Synthesizer
 from gold_lightning.task import Task
 
@@ -106,7 +106,7 @@ def test_prompts_and_samples_are_those_of_round_0(capsys, tiny_student, tmp_path
     shown = show(capsys, tiny_student).out
     handful = list(sent)
     sent.clear()
-    plan = Plan(samples_per_round=16, probe_per_round=12, group_size=2)
+    plan = SynthesisPlan(samples_per_round=16, probe_per_round=12, group_size=2)
     run = Synthesizer(Task.load("news_topics"), Clean(), tmp_path / "run", plan, seed=1)
     run.train(0, FeedbackPool(), 0.0)
     first = sent[:16]
@@ -158,7 +158,7 @@ def test_nothing_is_written_and_the_student_not_loaded(capsys, tiny_student, tmp
 
 def test_the_estimate_is_what_a_hand_computes(capsys, tiny_student, sent):
     prices = ["--data.budget.price_prompt", "1000", "--data.budget.price_completion", "3000", "--feedback.rate", "0"]
-    shown = show(capsys, tiny_student, "--data.plan.depart_from", "0", *prices).out
+    shown = show(capsys, tiny_student, "--data.plan.probe_contrast_samples", "0", *prices).out
     # 3 rounds of 16 + 12 samples; all of 8 accepted, whose Wilson interval begins at 8 / (8 + 1.96 squared).
     assert "at a yield of 100% (68% to 100%:" in " ".join(shown.split())
     most = 84 * (8 + 1.959964**2) / 8

@@ -14,7 +14,7 @@ from gold_lightning.checkpoints.best import BestCheckpoint
 from gold_lightning.checkpoints.selection import borrowed_weights
 from gold_lightning.data import GoldDataModule
 from gold_lightning.inputs.task_files import find_task_file
-from gold_lightning.planning.plan import Plan
+from gold_lightning.planning.plan import SynthesisPlan
 from gold_lightning.rounds import RoundEnd, SeedSteps
 from gold_lightning.storage.round_store import RoundStore, read_lines
 from gold_lightning.student import T5Student
@@ -23,7 +23,7 @@ from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 
 from tests.fakes import NewsWriter
 
-PLAN = Plan(samples_per_round=8, probe_per_round=12, group_size=2, decontaminate="off")
+PLAN = SynthesisPlan(samples_per_round=8, probe_per_round=12, group_size=2, decontaminate="off")
 # How many of the twelve probe samples of each round the student of a round gets right: SKILL[student][probe set].
 # On its own probe set round 0 is the best and round 2 the worst; on the probe sets of all rounds it is the other way.
 SKILL = [[12, 0, 0, 0], [8, 8, 2, 2], [9, 9, 7, 3], [3, 3, 3, 8]]
@@ -334,13 +334,13 @@ def test_rows_that_come_later_or_change_are_scored_anew(tmp_path, tiny_student):
 def test_what_samples_share_with_validation_rows_is_measured(tmp_path, tiny_student):
     task = labelled(tmp_path)
     data = GoldDataModule(
-        task, NewsWriter(0.0), Plan(samples_per_round=8, group_size=2), str(tmp_path / "r"), tiny_student
+        task, NewsWriter(0.0), SynthesisPlan(samples_per_round=8, group_size=2), str(tmp_path / "r"), tiny_student
     )
     shared = data.synthesizer.train(0, data.pool, 0.0)[0].sample
     line = {"text": shared.fields["text"], "topic": "World"}
     (tmp_path / "held_out.jsonl").write_text(json.dumps(line) + "\n")
     data = GoldDataModule(
-        task, NewsWriter(0.0), Plan(samples_per_round=8, group_size=2), str(tmp_path / "r"), tiny_student
+        task, NewsWriter(0.0), SynthesisPlan(samples_per_round=8, group_size=2), str(tmp_path / "r"), tiny_student
     )
     found = data.validation_overlap()
     assert found["train"]["any"] == 1 and found["train"]["samples"] == 8 and found["demos"]["any"] == 0

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 from gold_lightning.data import GoldDataModule
 from gold_lightning.feedback import FeedbackPool
-from gold_lightning.planning.plan import Plan
+from gold_lightning.planning.plan import SynthesisPlan
 from gold_lightning.storage.round_store import read_lines, write_lines
 from gold_lightning.synthesis import Synthesizer
 from gold_lightning.task import Task
@@ -51,7 +51,7 @@ def row(round_=0, **more):
 @pytest.fixture
 def store(tmp_path):
     """A round of 16 training and 8 probe samples, scored: the probe set from 0 to 7, training samples at 0."""
-    made = Synthesizer(TASK, NewsWriter(), tmp_path, Plan(samples_per_round=16, probe_per_round=8), 1)
+    made = Synthesizer(TASK, NewsWriter(), tmp_path, SynthesisPlan(samples_per_round=16, probe_per_round=8), 1)
     train, probe = made.train(0, FeedbackPool(), 0.0), made.probe(0)
     scored = [
         {"id": s.id, "kind": "probe", "energy": float(i), "loss": 0.5, "fed_back": i in (4, 5)}

@@ -1,0 +1,52 @@
+"""The plan: limits of its settings, its fingerprint, and its earlier names."""
+
+import importlib
+from dataclasses import replace
+
+import pytest
+from gold_lightning.errors import ConfigError
+from gold_lightning.planning.plan import SynthesisPlan
+from gold_lightning.storage.round_store import digest
+
+
+def test_quotas_of_both_kinds():
+    plan = SynthesisPlan(samples_per_round=7, probe_per_round=3)
+    assert (plan.quota("train"), plan.quota("probe")) == (7, 3)
+
+
+@pytest.mark.parametrize(
+    ("change", "allowed"),
+    [
+        ({"probe_contrast_samples": -1}, "0 or more"),
+        ({"min_requests_per_batch": 0}, "1 or more"),
+        ({"max_attempts": float("nan")}, "a finite number, 1 or more"),
+        ({"decontaminate": "yes"}, "one of off, measure, drop"),
+    ],
+)
+def test_wrong_settings_are_named(change, allowed):
+    with pytest.raises(ConfigError) as e:
+        SynthesisPlan(**change)
+    ((key, value),) = change.items()
+    assert (e.value.key, e.value.allowed) == (f"data.plan.{key}", allowed) and repr(e.value.value) == repr(value)
+
+
+def test_the_fingerprint_is_that_of_run_folders_of_earlier_versions():
+    # Computed by the version whose settings were called depart_from and least_requests.
+    assert digest(SynthesisPlan().fingerprint()) == "03d0f22eeb073549"
+    changed = SynthesisPlan(probe_contrast_samples=1, hints=False, label_agreement="require")
+    assert digest(changed.fingerprint()) == "a2f61a9e260f2eee"
+
+
+def test_sizes_and_measuring_are_no_part_of_the_fingerprint():
+    plan = SynthesisPlan()
+    for change in (
+        {"samples_per_round": 1}, {"probe_per_round": 1}, {"min_requests_per_batch": 9}, {"max_attempts": 3.0},
+        {"decontaminate": "off"},
+    ):  # fmt: skip
+        assert replace(plan, **change).fingerprint() == plan.fingerprint()
+    assert replace(plan, group_size=1).fingerprint() != plan.fingerprint()
+
+
+def test_earlier_paths_of_the_class():
+    for module in ("gold_lightning.plan", "gold_lightning.planning.plan"):
+        assert importlib.import_module(module).Plan is SynthesisPlan
