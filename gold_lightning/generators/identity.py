@@ -1,4 +1,4 @@
-"""Which model it is: by its content in a folder, by its revision on the hub. Both are found without loading it."""
+"""Identifies a model without loading it: a folder by its content, a hub model by its commit."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from pathlib import Path
 
 __all__ = ["model_name", "revision"]
 
-_READ_WHOLE = 1 << 20
+_SMALL_FILE = 1 << 20
 _BLOCKS, _BLOCK = 256, 4096
 _SUFFIXES = {".json", ".jinja", ".txt", ".model", ".safetensors", ".bin", ".gguf", ".py"}
 
 
 def model_name(model: str) -> str:
-    """A hub id as it is; for a folder a digest of what is in it, wherever it lies and whatever its files' dates are.
+    """A hub id unchanged; for a folder a digest of its content, independent of its path and its files' dates.
 
     Args:
         model: Hub id or folder.
@@ -29,23 +29,23 @@ def model_name(model: str) -> str:
 
 @lru_cache(maxsize=16)
 def _digest(files: tuple[tuple[str, int, int], ...]) -> str:
-    """Digest of names, sizes and contents; of a large file blocks from all over it: other weights differ everywhere."""
-    found = hashlib.sha256()
+    """Digest of names, sizes and contents. Large files are sampled: other weights differ in all parts of a file."""
+    hash_ = hashlib.sha256()
     for path, size, _ in files:
-        found.update(f"{Path(path).name} {size}\n".encode())
+        hash_.update(f"{Path(path).name} {size}\n".encode())
         with open(path, "rb") as file:
-            if size <= _READ_WHOLE:
-                found.update(file.read())
+            if size <= _SMALL_FILE:
+                hash_.update(file.read())
                 continue
             for i in range(_BLOCKS):
                 file.seek((size - _BLOCK) * i // (_BLOCKS - 1))
-                found.update(file.read(_BLOCK))
-    return found.hexdigest()[:16]
+                hash_.update(file.read(_BLOCK))
+    return hash_.hexdigest()[:16]
 
 
 @lru_cache(maxsize=16)
 def revision(model: str) -> str:
-    """Commit of a hub model that is loaded by this id; "" for a folder, and if neither cache nor hub tells.
+    """Commit of a hub model; "" for a folder, and if neither the cache nor the hub knows it.
 
     Args:
         model: Hub id or folder.
@@ -55,7 +55,7 @@ def revision(model: str) -> str:
     from transformers.utils.hub import cached_file, extract_commit_hash
 
     try:
-        found = cached_file(model, "config.json")
-    except (OSError, ValueError):  # no such model, or the hub is out of reach: loading says so
+        path = cached_file(model, "config.json")
+    except (OSError, ValueError):  # no such model or no connection, which loading reports
         return ""
-    return extract_commit_hash(found, None) or ""
+    return extract_commit_hash(path, None) or ""

@@ -1,4 +1,4 @@
-"""From requests to tokens, the same for all engines that have the model's tokenizer."""
+"""Conversion between requests and tokens, for all engines with access to the model's tokenizer."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ __all__ = [
 
 
 def check_sampling(batch_size: int, temperature: float, top_k: int, top_p: float) -> None:
-    """Refuses wrong values of the settings that all such engines have.
+    """Validates the sampling settings that these engines share.
 
     Raises:
-        ConfigError: A value is out of its range.
+        ConfigError: A value is out of range.
     """
     key = "data.generator.init_args."
     if batch_size < 1:
@@ -45,10 +45,10 @@ def check_sampling(batch_size: int, temperature: float, top_k: int, top_p: float
 
 
 def check_model(model: str) -> None:
-    """Refuses a name that no model can have.
+    """Validates the name of a model.
 
     Raises:
-        ConfigError: It is empty, or in a home folder that there is not.
+        ConfigError: The name is empty, or in a home folder that does not exist.
     """
     if not model.strip():
         raise ConfigError("data.generator.init_args.model", model, "a hub id or a folder")
@@ -58,17 +58,17 @@ def check_model(model: str) -> None:
 def encode(
     request: Request, tokenizer: PreTrainedTokenizerBase, form: Literal["auto", "chat", "completion"]
 ) -> list[int]:
-    """Tokens of a request's prompt, up to the end of its answer's beginning.
+    """Tokens of a request's prompt, answer prefix included.
 
     Args:
         request: The request.
-        tokenizer: The model's.
-        form: ``chat`` uses the tokenizer's chat template, ``completion`` plain text; ``auto`` takes the
-            template where there is one.
+        tokenizer: The model's tokenizer.
+        form: ``chat`` uses the tokenizer's chat template, ``completion`` plain text; ``auto`` uses the template if
+            there is one.
 
     Raises:
         ConfigError: The form is ``chat``, and there is no template.
-        GoldError: The template refuses the prompt.
+        GoldError: The template rejects the prompt.
     """
     if form == "completion" or (form == "auto" and tokenizer.chat_template is None):
         return list(tokenizer(request.text).input_ids)
@@ -77,81 +77,80 @@ def encode(
 
 
 def _chat(request: Request, tokenizer: PreTrainedTokenizerBase) -> str:
-    """The prompt by the chat template; the system's text goes before the user's if the template takes none."""
+    """The prompt in the chat template; the system text precedes the user's if the template takes no system message."""
     from jinja2 import TemplateError
 
     if tokenizer.chat_template is None:
         allowed = f"auto or completion: the tokenizer of {tokenizer.name_or_path} has no chat template"
         raise ConfigError("data.generator.init_args.form", "chat", allowed)
     user = (request.prefix + request.suffix).strip()
-    whole = [{"role": "user", "content": f"{request.system}\n\n{user}".strip()}]
-    apart = [{"role": "system", "content": request.system}, {"role": "user", "content": user}]
-    # Models whose template has this switch would think before they answer.
+    joined = [{"role": "user", "content": f"{request.system}\n\n{user}".strip()}]
+    separate = [{"role": "system", "content": request.system}, {"role": "user", "content": user}]
+    # Models whose template has this switch would otherwise think before they answer.
     switch: dict[str, Any] = {"enable_thinking": False} if "enable_thinking" in str(tokenizer.chat_template) else {}
-    said = ""
-    for messages in [apart, whole] if request.system else [whole]:
+    reason = ""
+    for messages in [separate, joined] if request.system else [joined]:
         try:
-            made = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True, **switch)
+            prompt = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True, **switch)
         except (TemplateError, ValueError, TypeError) as e:
-            said = " ".join(str(e).split())[:160]
+            reason = " ".join(str(e).split())[:160]
             continue
-        text = str(made)
-        if messages is whole or " ".join(request.system.split()) in " ".join(text.split()):  # some leave it out
+        text = str(prompt)
+        if messages is joined or " ".join(request.system.split()) in " ".join(text.split()):  # some templates drop it
             return text
     raise GoldError(
-        f"the chat template of {tokenizer.name_or_path} refuses the prompt ({said}); set "
+        f"the chat template of {tokenizer.name_or_path} refuses the prompt ({reason}); set "
         "data.generator.init_args.form to completion"
     )
 
 
 def end_tokens(tokenizer: PreTrainedTokenizerBase, *configs: Any) -> set[int]:
-    """Tokens that end a text: the ends that the model names, and all special tokens, none of which is text.
+    """Tokens that end a text: those that the model's configs name, and all special tokens, which are no text.
 
-    Those of thinking are left out: the reader takes thinking off by them.
+    Tokens around thinking are excluded, as they are needed to remove the thinking from the text.
 
     Args:
-        tokenizer: The model's.
-        configs: What else may name an end as ``eos_token_id``, one or a list: the model's own configs.
+        tokenizer: The model's tokenizer.
+        configs: Further objects with ``eos_token_id``, one id or a list: the model's own configs.
     """
-    found: set[int] = set()
+    ends: set[int] = set()
     for value in (getattr(config, "eos_token_id", None) for config in (tokenizer, *configs)):
-        found.update(value if isinstance(value, list | tuple) else [value] if value is not None else [])
-    return found | {i for i, text in _special(tokenizer).items() if not is_thinking_tag(text)}
+        ends.update(value if isinstance(value, list | tuple) else [value] if value is not None else [])
+    return ends | {i for i, text in _special(tokenizer).items() if not is_thinking_tag(text)}
 
 
 def has_thinking_tokens(tokenizer: PreTrainedTokenizerBase) -> bool:
-    """Whether special tokens begin or end thinking, so that leaving them out would make text of it."""
+    """Whether special tokens delimit thinking, which would become text if they were left out."""
     return any(is_thinking_tag(text) for text in _special(tokenizer).values())
 
 
 def _special(tokenizer: PreTrainedTokenizerBase) -> dict[int, str]:
-    """Special tokens by their ids."""
     added = {i: str(token) for i, token in getattr(tokenizer, "added_tokens_decoder", {}).items() if token.special}
     ids, texts = getattr(tokenizer, "all_special_ids", []), getattr(tokenizer, "all_special_tokens", [])
     return added | {i: str(text) for i, text in zip(ids, texts, strict=False)}
 
 
 class Decoded:
-    """The text of tokens that come one by one. Each is decoded with the few before it and not with all.
+    """The text of tokens that arrive one by one, each decoded with the few before it rather than with all.
 
     Args:
-        tokenizer: The model's.
+        tokenizer: The model's tokenizer.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         self.text = ""
         self._tokenizer = tokenizer
-        # Tokens whose text is known, for what they do to the next one (a space, a joined letter), then those that end
-        # within a character.
+        # Last tokens with known text, which may change the text of the next one (a space, a joined letter).
         self._known: list[int] = []
+        # Tokens after them, the last of which ends within a character.
         self._open: list[int] = []
 
     def with_next(self, token: int) -> str:
-        """The text if this token were the next one."""
+        """The text with one more token, which is not added."""
         return self.text + self._gain(token)
 
     def add(self, token: int) -> None:
-        """Takes a token."""
+        """Adds a token."""
         gain = self._gain(token)
         self._open.append(token)
         if gain:
@@ -159,13 +158,13 @@ class Decoded:
             self._known, self._open = self._open, []
 
     def _gain(self, token: int) -> str:
-        before = decode(self._tokenizer, self._known)
-        after = decode(self._tokenizer, [*self._known, *self._open, token])
-        return "" if after.endswith("\ufffd") else after[len(before) :]
+        known = decode(self._tokenizer, self._known)
+        text = decode(self._tokenizer, [*self._known, *self._open, token])
+        return "" if text.endswith("\ufffd") else text[len(known) :]
 
 
 def decode(tokenizer: PreTrainedTokenizerBase, tokens: Sequence[int]) -> str:
-    """The text of tokens as it is, special ones included."""
+    """The text of tokens, special ones included."""
     return str(tokenizer.decode([*tokens], skip_special_tokens=False, clean_up_tokenization_spaces=False))
 
 
@@ -175,15 +174,15 @@ def tokens_over_limit(
     tokenizer: PreTrainedTokenizerBase,
     limit: int | None,
 ) -> tuple[list[int], list[int]]:
-    """Of each request, by how many tokens it is too long, and how many tokens may follow the prompt.
+    """Number of tokens by which each request exceeds the limit, and number of tokens that may follow its prompt.
 
     Args:
         requests: The requests.
         prompts: Their tokens.
-        tokenizer: The model's.
-        limit: Tokens that the model takes; ``None`` where nobody knows.
+        tokenizer: The model's tokenizer.
+        limit: Size of the model's context in tokens; ``None`` if unknown.
     """
-    # A request with choices writes nothing; what is scored are the choices themselves.
+    # A request with choices writes nothing; its choices follow the prompt instead.
     longest = {
         choices: max(len(tokenizer(c, add_special_tokens=False).input_ids) for c in choices)
         for choices in {request.choices for request in requests if request.choices}
@@ -200,17 +199,17 @@ def require_within_limit(
     limit: int | None,
     model: str,
 ) -> None:
-    """Says in one line which request is too long; nothing is ever cut in silence.
+    """Raises if a request is too long; no prompt is ever cut silently.
 
     Args:
         requests: The requests.
         prompts: Their tokens.
-        tokenizer: The model's.
-        limit: Tokens that the model takes; ``None`` where nobody knows.
-        model: Its name.
+        tokenizer: The model's tokenizer.
+        limit: Size of the model's context in tokens; ``None`` if unknown.
+        model: Name of the model.
 
     Raises:
-        GoldError: A prompt with what may follow it is longer than the limit.
+        GoldError: A prompt and the tokens that may follow exceed the limit.
     """
     for ids, over, more in zip(prompts, *tokens_over_limit(requests, prompts, tokenizer, limit), strict=True):
         if over:

@@ -1,7 +1,7 @@
-"""Any model that vLLM runs, in this process's own engine (offline: no server).
+"""Models under vLLM, in an engine of this process (offline: no server).
 
-vLLM keeps the computed prompts and shares them between requests that begin alike, so what prompts have in
-common is computed once here too. Requests end one by one and are given as they end.
+vLLM caches computed prompts and shares them between requests with a common prefix, so shared prompts are computed
+once here, too. Requests finish one by one, and each completion is yielded at once.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ __all__ = ["VLLMGenerator"]
 
 _log = logging.getLogger(__name__)
 _KEY = "data.generator.init_args."
-# What vLLM prints of itself hides the line of a round; what it would send home is nobody's business.
+# Less output, which would hide the lines of a run, and no usage reports.
 _ENVIRONMENT = {"VLLM_LOGGING_LEVEL": "WARNING", "VLLM_NO_USAGE_STATS": "1"}
-# Arguments of the engine that have a setting of their own, or must be what they are.
+# Arguments of the engine that have a setting of their own, or are fixed.
 _SETTINGS = {
     "model": "model",
     "dtype": "dtype",
@@ -59,7 +59,7 @@ _FIXED = {
     "logprobs_mode": "likelihoods are those of the model itself",
     "hf_token": "set the environment variable HF_TOKEN: settings are written into the run folder",
 }
-# Where and in how much memory it runs: nothing that is written depends on these.
+# Placement and memory, on which no completion depends.
 _PLACE = {
     "block_size",
     "cpu_offload_gb",
@@ -77,43 +77,43 @@ _PLACE = {
     "pipeline_parallel_size",
     "use_tqdm_on_load",
 }
-_RANKS = (16, 32, 64, 128, 256, 320, 512)  # that vLLM makes room for; 16 where it is not told
-_MOST_TOKEN_IDS = 128  # whose likelihoods one request of vLLM may ask for
+_RANKS = (16, 32, 64, 128, 256, 320, 512)  # LoRA ranks that vLLM supports
+_MAX_TOKEN_IDS = 128  # number of tokens whose likelihoods one request to vLLM may return
 
 
 @dataclass
 class _Part:
-    """What vLLM is asked on behalf of a request: all of it, or for likelihoods after one beginning of its choices."""
+    """A request to vLLM: a whole request of ours, or the likelihoods after one prefix of its choices."""
 
-    at: int
+    position: int  # of our request
     prompt: list[int]
     params: Any  # vllm.SamplingParams
-    begin: tuple[int, ...] = ()
-    tokens: Sequence[int] = ()  # whose likelihoods are wanted
+    prefix: tuple[int, ...] = ()
+    tokens: Sequence[int] = ()  # whose likelihoods are read
 
 
 class VLLMGenerator(Generator):
     """A model under vLLM, with shared prompts computed once.
 
-    With the same seed a request gives the same text in the same batch, where vLLM does. Another batch, GPU or
-    version may round otherwise.
+    The same request with the same seed in the same batch gives the same text, as far as vLLM does. Another batch, GPU
+    or version may round differently.
 
     Args:
         model: Hub id or folder.
-        batch_size: Requests given to vLLM at once; how many run together it decides itself.
-        form: ``chat`` uses the model's chat template, ``completion`` plain text; ``auto`` takes the
-            template where the model has one.
-        temperature: Divides the logits; 0 takes the likeliest token.
-        top_k: Samples from the k likeliest tokens; 0 for all.
-        top_p: Samples from the smallest set of tokens with at least this probability.
-        schema: ``json`` has the model write JSON objects of the task's schema, and nothing else can be written.
+        batch_size: Number of requests passed to vLLM at once; vLLM decides how many run together.
+        form: ``chat`` uses the model's chat template, ``completion`` plain text; ``auto`` uses the template if the
+            model has one.
+        temperature: Divisor of the logits; 0 takes the most likely token.
+        top_k: Number of most likely tokens to sample from; 0 for all.
+        top_p: Probability of the smallest set of tokens to sample from.
+        schema: ``json`` constrains the model to JSON objects of the task's schema.
         lora: Folder of a LoRA adapter of this model; "" for none.
-        tensor_parallel_size: GPUs that share the model.
-        gpu_memory_utilization: Share of each GPU's memory that vLLM takes while it is awake, in (0, 1].
-        max_model_len: Most tokens of a prompt and what follows; ``null`` for as many as the model takes.
-        sleep: Give the GPU's memory back while the student trains; the weights wait in the machine's memory.
-        dtype: Of the weights; ``auto`` as the model has them.
-        trust_remote_code: Run code that the model's repository carries. Off unless you trust it.
+        tensor_parallel_size: Number of GPUs that share the model.
+        gpu_memory_utilization: Share of each GPU's memory that vLLM uses while awake, in (0, 1].
+        max_model_len: Maximum number of tokens of a prompt and its answer; ``null`` for the model's own limit.
+        sleep: Release the GPU's memory while the student trains; the weights wait in the machine's memory.
+        dtype: Type of the weights; ``auto`` keeps the model's own.
+        trust_remote_code: Run code from the model's repository. Off unless you trust it.
         engine_args: Further arguments of ``vllm.LLM``, such as ``{quantization: awq, max_num_seqs: 128}``.
     """
 
@@ -137,9 +137,9 @@ class VLLMGenerator(Generator):
     ) -> None:
         check_sampling(batch_size, temperature, top_k, top_p)
         check_model(model)
-        if isinstance(schema, bool):  # what YAML makes of on and off
+        if isinstance(schema, bool):  # YAML reads on and off as booleans
             schema = "json" if schema else "off"
-        if schema not in ("off", "json"):  # a schema that nobody follows would go unnoticed
+        if schema not in ("off", "json"):  # an ignored schema would go unnoticed
             raise ConfigError(_KEY + "schema", schema, "off or json")
         if lora and not (Path(expand(_KEY + "lora", lora)) / "adapter_config.json").is_file():
             raise ConfigError(_KEY + "lora", lora, "a folder with adapter_config.json")
@@ -164,24 +164,24 @@ class VLLMGenerator(Generator):
         self.engine_args = dict(engine_args or {})
         self._llm: Any = None  # vllm.LLM
         self._asleep = False
-        self._gpus: range | None = None  # of those that this process sees; None for vLLM's own choice
-        self._arrived: dict[str, Any] = {}  # outputs by request id, of streams that have not asked for them yet
+        self._gpus: range | None = None  # among those visible to this process; None for vLLM's own choice
+        self._arrived: dict[str, Any] = {}  # outputs by request id, for streams that have not read them yet
 
     def fingerprint(self) -> dict[str, Any]:
-        own = {name: getattr(self, name) for name in ("form", "temperature", "top_k", "top_p", "schema", "dtype")}
-        own |= {"model": model_name(self.model), "lora": model_name(self.lora) if self.lora else ""}
-        return super().fingerprint() | own | {"engine_args": self._further()}
+        settings = {name: getattr(self, name) for name in ("form", "temperature", "top_k", "top_p", "schema", "dtype")}
+        settings |= {"model": model_name(self.model), "lora": model_name(self.lora) if self.lora else ""}
+        return super().fingerprint() | settings | {"engine_args": self._relevant_args()}
 
     def earlier_fingerprints(self) -> list[dict[str, Any]]:
         names = ("model", "lora", "form", "temperature", "top_k", "top_p", "schema", "dtype", "batch_size")
-        own = {name: getattr(self, name) for name in names}
-        return [super().fingerprint() | own | {"engine_args": self._further()}]
+        settings = {name: getattr(self, name) for name in names}
+        return [super().fingerprint() | settings | {"engine_args": self._relevant_args()}]
 
     def origin(self) -> str:
-        """The revision of a hub model."""
+        """The commit of a hub model."""
         return str(self.engine_args.get("revision") or "") or revision(self.model)
 
-    def _further(self) -> dict[str, Any]:
+    def _relevant_args(self) -> dict[str, Any]:
         return {name: value for name, value in self.engine_args.items() if name not in _PLACE}
 
     def load(self) -> None:
@@ -191,8 +191,8 @@ class VLLMGenerator(Generator):
         gpus = torch.cuda.device_count()
         if count == 1 or not gpus:
             return
-        further = (self.engine_args.get(f"{name}_parallel_size", 1) for name in ("pipeline", "data"))
-        each = math.prod([self.tensor_parallel_size, *further])
+        sizes = (self.engine_args.get(f"{name}_parallel_size", 1) for name in ("pipeline", "data"))
+        each = math.prod([self.tensor_parallel_size, *sizes])
         if count * each > gpus:
             raise ConfigError(
                 f"{_KEY}tensor_parallel_size",
@@ -200,19 +200,19 @@ class VLLMGenerator(Generator):
                 f"{count} x {each} GPUs or more for the {count} processes on this machine, which has {gpus}",
                 "set fewer --trainer.devices, or serve the model once for all of them (OpenAIGenerator)",
             )
-        # Beside the student, if both take one.
+        # The student's own GPU, if engine and student take one each.
         first = torch.cuda.current_device() if each == 1 and torch.cuda.is_initialized() else index * each
         self._gpus = range(first, first + each)
 
     def release(self) -> None:
-        """Puts the engine to sleep where so set: its weights go to the machine's memory, its cache is given up."""
+        """Puts the engine to sleep if ``sleep`` is set: moves its weights to the machine's memory, drops its cache."""
         if self.sleep and self._llm is not None and not self._asleep:
             self._llm.sleep(level=1)
             self._asleep = True
 
     def generate(self, requests: Sequence[Request]) -> list[Completion]:
-        done = dict(self.stream(requests))
-        return [done[i] for i in range(len(requests))]
+        completions = dict(self.stream(requests))
+        return [completions[i] for i in range(len(requests))]
 
     def stream(self, requests: Sequence[Request]) -> Iterator[tuple[int, Completion]]:
         if not requests:
@@ -221,39 +221,40 @@ class VLLMGenerator(Generator):
         tokenizer = llm.get_tokenizer()
         prompts = [self._encode(r, tokenizer) for r in requests]
         require_within_limit(requests, prompts, tokenizer, llm.model_config.max_model_len, self.model)
-        # vLLM leaves special tokens out of texts and goes on behind them, but for those that it is told.
+        # vLLM drops special tokens from texts and continues after them, except for those given as stop tokens.
         ends: dict[str, Any] = {"stop_token_ids": ids} if (ids := sorted(end_tokens(tokenizer))) else {}
         if has_thinking_tokens(tokenizer):
             ends["skip_special_tokens"] = False
         parts: list[_Part] = []
         choices: dict[int, list[Sequence[int]]] = {}
-        cut = {
+        prefixes = {
             c: distinguishing_prefixes([tokenizer(choice, add_special_tokens=False).input_ids for choice in c])
             for c in {request.choices for request in requests if request.choices}
         }
-        for at, (request, prompt) in enumerate(zip(requests, prompts, strict=True)):
+        for position, (request, prompt) in enumerate(zip(requests, prompts, strict=True)):
             if request.choices:
-                choices[at] = cut[request.choices]
-                parts += _questions(at, prompt, choices[at])
+                choices[position] = prefixes[request.choices]
+                parts += _score_parts(position, prompt, choices[position])
             else:
-                parts.append(_Part(at, prompt, self._params(request, ends)))
-        left = Counter(part.at for part in parts)
-        found: dict[int, dict[tuple[int, ...], float]] = {at: {} for at in choices}
+                parts.append(_Part(position, prompt, self._params(request, ends)))
+        pending = Counter(part.position for part in parts)
+        log_probs: dict[int, dict[tuple[int, ...], float]] = {position: {} for position in choices}
         for part, output in self._run(llm, parts):
             written = output.outputs[0]
             if written.finish_reason not in ("stop", "length"):
                 raise GoldError(f"vLLM gave up a request ({written.finish_reason}); its own messages say why")
-            if part.at not in choices:
-                reply = requests[part.at].read(written.text)
+            if part.position not in choices:
+                reply = requests[part.position].read(written.text)
                 finish: Finish = "length" if written.finish_reason == "length" and not reply.ended else "stop"
                 counts = len(output.prompt_token_ids), len(written.token_ids)
-                yield part.at, Completion(reply.text, *counts, finish, reason=reply.reason)
+                yield part.position, Completion(reply.text, *counts, finish, reason=reply.reason)
                 continue
-            found[part.at] |= {(*part.begin, t): written.logprobs[0][t].logprob for t in part.tokens}
-            left[part.at] -= 1
-            if not left[part.at]:
-                scores = tuple(_log_prob(c, found[part.at]) for c in choices[part.at])
-                yield part.at, Completion("", len(prompts[part.at]), choice_log_probs=scores)
+            scored = log_probs[part.position]
+            scored |= {(*part.prefix, t): written.logprobs[0][t].logprob for t in part.tokens}
+            pending[part.position] -= 1
+            if not pending[part.position]:
+                sums = tuple(sum(scored[tuple(c[: i + 1])] for i in range(len(c))) for c in choices[part.position])
+                yield part.position, Completion("", len(prompts[part.position]), choice_log_probs=sums)
 
     def tokens_over_limit(self, requests: Sequence[Request]) -> list[int]:
         llm = self._load()
@@ -272,14 +273,14 @@ class VLLMGenerator(Generator):
             try:
                 from vllm import LLM
             except (ImportError, OSError) as e:
-                said = " ".join(str(e).split())[:240]
-                raise GoldError(f"vLLM is installed but cannot be imported ({said}); python -c 'import vllm'") from e
+                reason = " ".join(str(e).split())[:240]
+                raise GoldError(f"vLLM is installed but cannot be imported ({reason}); python -c 'import vllm'") from e
             if self._gpus is not None and os.environ.get("VLLM_ENABLE_V1_MULTIPROCESSING") == "0":
                 raise GoldError(
                     "VLLM_ENABLE_V1_MULTIPROCESSING=0 keeps vLLM within each process, where it takes the first GPU: "
                     "unset it, or set --trainer.devices 1"
                 )
-            _make_room()
+            _empty_cuda_cache()
             try:
                 with _visible(self._gpus):
                     self._llm = LLM(**self._arguments())
@@ -294,14 +295,14 @@ class VLLMGenerator(Generator):
     def _awake(self) -> Any:
         llm = self._load()
         if self._asleep:
-            _make_room()
+            _empty_cuda_cache()
             llm.wake_up()
             self._asleep = False
         return llm
 
     def _arguments(self) -> dict[str, Any]:
-        """What ``vllm.LLM`` is made with."""
-        made: dict[str, Any] = {
+        """Arguments of ``vllm.LLM``."""
+        arguments: dict[str, Any] = {
             "model": expand(_KEY + "model", self.model),
             "dtype": self.dtype,
             "tensor_parallel_size": self.tensor_parallel_size,
@@ -316,37 +317,37 @@ class VLLMGenerator(Generator):
             folder = Path(expand(_KEY + "lora", self.lora))
             config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
             rank = max([config["r"], *config.get("rank_pattern", {}).values()])
-            made |= {"enable_lora": True, "max_lora_rank": next((r for r in _RANKS if r >= rank), rank)}
+            arguments |= {"enable_lora": True, "max_lora_rank": next((r for r in _RANKS if r >= rank), rank)}
         if self.schema == "json":
-            # A small model that may write spaces between the parts of an object writes them for ever.
-            made["structured_outputs_config"] = {"backend": "xgrammar", "disable_any_whitespace": True}
-        return made | self.engine_args
+            # Small models write endless spaces between the parts of an object if they may.
+            arguments["structured_outputs_config"] = {"backend": "xgrammar", "disable_any_whitespace": True}
+        return arguments | self.engine_args
 
     def _follows(self, request: Request) -> bool:
         return self.schema == "json" and bool(request.schema) and not request.choices
 
     def _encode(self, request: Request, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-        # An object is written whole, in place of what the answer begins.
+        # A whole object takes the place of the rest of the answer.
         return encode(replace(request, answer_prefix="") if self._follows(request) else request, tokenizer, self.form)
 
     def _params(self, request: Request, ends: Mapping[str, Any]) -> Any:
         from vllm import SamplingParams
         from vllm.sampling_params import StructuredOutputsParams
 
-        how: dict[str, Any] = {"temperature": 0.0}
+        params: dict[str, Any] = {"temperature": 0.0}
         if not request.greedy and self.temperature > 0:
-            how = {"temperature": self.temperature, "top_k": self.top_k, "top_p": self.top_p}
+            params = {"temperature": self.temperature, "top_k": self.top_k, "top_p": self.top_p}
         if self._follows(request):
-            how["structured_outputs"] = StructuredOutputsParams(json=request.schema)
+            params["structured_outputs"] = StructuredOutputsParams(json=request.schema)
         else:
-            how |= {"stop": list(request.stop), **ends}
-        return SamplingParams(**how, seed=request.seed, max_tokens=request.max_tokens)
+            params |= {"stop": list(request.stop), **ends}
+        return SamplingParams(**params, seed=request.seed, max_tokens=request.max_tokens)
 
     def _run(self, llm: Any, parts: Sequence[_Part]) -> Iterator[tuple[_Part, Any]]:
-        """Has the engine answer all parts, and gives each with its output as soon as it is there.
+        """Yields each part with its output as soon as it is available.
 
-        While this waits to be asked for the next one, other calls may use the engine: an output that is not
-        theirs stays for whom it is for.
+        Between two items other streams may use the engine: an output that is not theirs is kept for the stream that
+        requested it.
         """
         adapter = None
         if self.lora:
@@ -359,72 +360,68 @@ class VLLMGenerator(Generator):
             lora_request=adapter,
             use_tqdm=False,
         )
-        # vLLM makes ids unique by a suffix, which its outputs do not show.
+        # vLLM makes ids unique by a suffix, which its outputs lack.
         waiting = {name.split("-")[0]: (name, part) for name, part in zip(names, parts, strict=True)}
         try:
             while waiting:
-                here = [name for name in waiting if name in self._arrived]
-                if not here:
+                arrived = [name for name in waiting if name in self._arrived]
+                if not arrived:
                     if not llm.llm_engine.has_unfinished_requests():
                         raise RuntimeError(f"vLLM has lost {len(waiting)} requests")
                     self._arrived |= {o.request_id: o for o in llm.llm_engine.step() if o.finished}
-                for name in here:
+                for name in arrived:
                     _, part = waiting.pop(name)
                     yield part, self._arrived.pop(name)
         finally:
             if waiting:
-                self._give_up(llm, waiting)
+                self._abort(llm, waiting)
 
-    def _give_up(self, llm: Any, waiting: Mapping[str, tuple[str, _Part]]) -> None:
+    def _abort(self, llm: Any, waiting: Mapping[str, tuple[str, _Part]]) -> None:
         for name in waiting:
             self._arrived.pop(name, None)
         try:
             llm.llm_engine.abort_request([name for name, _ in waiting.values()], internal=True)
-        except Exception:  # the engine's own end must not hide what ended it
+        except Exception:  # a failing engine must not hide the original error
             _log.debug("vLLM did not take back %d requests", len(waiting), exc_info=True)
 
 
 @contextmanager
 def _visible(gpus: range | None) -> Iterator[None]:
-    """Has processes that are started meanwhile see these of the GPUs alone; all of them for ``None``."""
+    """Restricts the processes started meanwhile to these GPUs; ``None`` for all."""
     if gpus is None:
         yield
         return
-    before = os.environ.get("CUDA_VISIBLE_DEVICES")
-    names = before.split(",") if before else [str(i) for i in range(gpus.stop)]
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    names = visible.split(",") if visible else [str(i) for i in range(gpus.stop)]
     os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(names[gpus.start : gpus.stop])
     try:
         yield
     finally:
-        if before is None:
+        if visible is None:
             del os.environ["CUDA_VISIBLE_DEVICES"]
         else:
-            os.environ["CUDA_VISIBLE_DEVICES"] = before
+            os.environ["CUDA_VISIBLE_DEVICES"] = visible
 
 
-def _make_room() -> None:
-    """Gives the GPU what torch keeps of the student's freed memory: to vLLM, another process, it counts as taken."""
+def _empty_cuda_cache() -> None:
+    """Returns the student's freed memory from torch to the GPU: for vLLM, another process, it is in use until then."""
     if torch.cuda.is_initialized():
         torch.cuda.empty_cache()
 
 
-def _questions(at: int, prompt: list[int], choices: Sequence[Sequence[int]]) -> Iterator[_Part]:
-    """Asks for the likelihoods of all tokens that follow each beginning of the choices; one token is written for it.
+def _score_parts(position: int, prompt: list[int], choices: Sequence[Sequence[int]]) -> Iterator[_Part]:
+    """Requests for the likelihoods of all tokens that follow each prefix of the choices; each writes one token.
 
-    ``prompt_logprobs`` would give the same, but vLLM then computes the whole prompt anew for each choice.
+    ``prompt_logprobs`` would return the same, but makes vLLM compute the whole prompt again for each choice.
     """
     from vllm import SamplingParams
 
-    nexts: dict[tuple[int, ...], dict[int, None]] = {}
+    following: dict[tuple[int, ...], dict[int, None]] = {}
     for choice in choices:
         for i, token in enumerate(choice):
-            nexts.setdefault(tuple(choice[:i]), {})[token] = None
-    for begin, tokens in nexts.items():
-        for start in range(0, len(tokens), _MOST_TOKEN_IDS):
-            ids = list(tokens)[start : start + _MOST_TOKEN_IDS]
+            following.setdefault(tuple(choice[:i]), {})[token] = None
+    for prefix, tokens in following.items():
+        for start in range(0, len(tokens), _MAX_TOKEN_IDS):
+            ids = list(tokens)[start : start + _MAX_TOKEN_IDS]
             params = SamplingParams(temperature=0.0, max_tokens=1, logprob_token_ids=ids, detokenize=False)
-            yield _Part(at, [*prompt, *begin], params, begin, ids)
-
-
-def _log_prob(choice: Sequence[int], found: Mapping[tuple[int, ...], float]) -> float:
-    return sum(found[tuple(choice[: i + 1])] for i in range(len(choice)))
+            yield _Part(position, [*prompt, *prefix], params, prefix, ids)

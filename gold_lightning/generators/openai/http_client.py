@@ -1,8 +1,7 @@
-"""The HTTP client of the engines that ask servers: which proxy is on the way to a server, and which certificates count.
+"""The HTTP client: server addresses, and the proxy and certificates that the environment sets for them.
 
-Both come from the environment, and are looked at for the addresses that are called: a variable that concerns none of
-them cannot end a run. What is wrong with one that does is one line that names it. Credentials in a proxy's URL are
-never shown.
+Only variables that concern the called addresses are read, so that no other one can end a run. An error in one of them
+is a single line that names it. Credentials in a proxy's URL are never shown.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["Address", "Proxy", "certificate_variable", "is_here", "open_client", "proxy_for"]
 
 _CERTIFICATES = ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
-_OPEN_QUERY = ("api-version", "api_version", "version")  # what may stand in a URL: it says nothing of who calls
+_PUBLIC_QUERY = ("api-version", "api_version", "version")  # parameters that are no secret
 _PROXY_SCHEMES = ("http", "https", "socks5", "socks5h")
 
 
@@ -35,8 +34,8 @@ class Address:
     """A base URL in its parts.
 
     Args:
-        base: Without a slash at its end, and without its query.
-        query: What follows each path, with its question mark; "" if there is none.
+        base: The URL without its query and without a final slash.
+        query: The query that follows each path, with its question mark; "" if there is none.
     """
 
     base: str
@@ -44,54 +43,54 @@ class Address:
 
     @staticmethod
     def read(url: str, key: str, key_setting: str) -> Address:
-        """The address in a setting.
+        """Parses the address in a setting.
 
         Args:
-            url: What the setting holds.
+            url: Value of the setting.
             key: Name of the setting.
-            key_setting: Name of the setting for keys, to which a URL that holds one is pointed.
+            key_setting: Name of the setting for keys, which the error names if the URL may hold a key.
 
         Raises:
-            ConfigError: It is no URL, or holds what may be a secret; then it is not shown.
+            ConfigError: The value is no URL, or may hold a secret, in which case it is not shown.
         """
         allowed = "a URL as http://localhost:8000/v1"
         try:
             parts = urlsplit(url)
-            right = (
+            valid = (
                 parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port is None or parts.port > 0)
             )
         except ValueError:
             raise ConfigError(key, "(not shown)", allowed) from None
         query = parse_qsl(parts.query, keep_blank_values=True)
-        closed = [name for name, _ in query if name.lower() not in _OPEN_QUERY]
-        if parts.username or parts.password or closed or parts.fragment or (parts.query and not query):
+        may_be_secret = any(name.lower() not in _PUBLIC_QUERY for name, _ in query)
+        if parts.username or parts.password or may_be_secret or parts.fragment or (parts.query and not query):
             hint = f"a key comes from the environment ({key_setting})"
-            but = f"{allowed}, without user, password or query (but for api-version)"
-            raise ConfigError(key, "(not shown)", but, hint)
-        if not right or not url.isprintable() or " " in url:
+            allowed = f"{allowed}, without user, password or query (but for api-version)"
+            raise ConfigError(key, "(not shown)", allowed, hint)
+        if not valid or not url.isprintable() or " " in url:
             raise ConfigError(key, url, allowed)
         base = url.partition("?")[0].rstrip("/")
-        for end in ("/chat/completions", "/completions"):
-            if base.endswith(end):
-                raise ConfigError(key, url, f"{allowed}, without {end}, which is added to it")
+        for path in ("/chat/completions", "/completions"):
+            if base.endswith(path):
+                raise ConfigError(key, url, f"{allowed}, without {path}, which is added to it")
         return Address(base, f"?{parts.query}" if parts.query else "")
 
     @property
     def place(self) -> str:
-        """Host, port and path, which say who answers; the scheme, a default port and upper case do not."""
+        """Host, port and path, which identify the server; without scheme, default port and upper case."""
         parts = urlsplit(self.base)
         port = "" if parts.port in (None, 443 if parts.scheme == "https" else 80) else f":{parts.port}"
         return f"{parts.hostname}{port}{parts.path}"
 
     @property
     def place_without_port(self) -> str:
-        """The same, without the port if the host is this machine: a server that is started anew may have another."""
+        """The same without the port on this machine, where a restarted server may have another one."""
         parts = urlsplit(self.base)
         return f"localhost{parts.path}" if is_here(parts.hostname or "") else self.place
 
 
 def is_here(host: str) -> bool:
-    """Whether a host is this machine."""
+    """Whether a host name or address is this machine."""
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
@@ -101,20 +100,20 @@ def is_here(host: str) -> bool:
 
 @dataclass(frozen=True)
 class Proxy:
-    """A proxy, and the variable that names it."""
+    """A proxy, and the environment variable that names it."""
 
     url: str
     variable: str
 
     @property
     def shown(self) -> str:
-        """Its URL without credentials."""
+        """The URL without credentials."""
         begin, sign, rest = self.url.rpartition("@")
         return f"{begin.partition('//')[0]}//{rest}" if sign else rest
 
 
 def proxy_for(url: str) -> Proxy | None:
-    """The proxy on the way to a URL, as the environment names it (``HTTP_PROXY``, ``ALL_PROXY``, ``NO_PROXY``)."""
+    """The proxy that the environment sets for a URL (``HTTP_PROXY``, ``ALL_PROXY``, ``NO_PROXY``)."""
     parts = urlsplit(url)
     if _is_excepted(parts):
         return None
@@ -123,15 +122,15 @@ def proxy_for(url: str) -> Proxy | None:
         variable = name if name in os.environ else name.upper()
         if value := os.environ.get(variable, "").strip():
             return Proxy(value if "://" in value else f"http://{value}", variable)
-    set_by_system = urllib.request.getproxies() if not any(n.lower().endswith("_proxy") for n in os.environ) else {}
-    value = set_by_system.get(parts.scheme, "") or set_by_system.get("all", "")
+    of_system = urllib.request.getproxies() if not any(n.lower().endswith("_proxy") for n in os.environ) else {}
+    value = of_system.get(parts.scheme, "") or of_system.get("all", "")
     if not value or urllib.request.proxy_bypass(parts.hostname or ""):
         return None
     return Proxy(value if "://" in value else f"http://{value}", "the system's settings")
 
 
 def _is_excepted(parts: SplitResult) -> bool:
-    """Whether ``NO_PROXY`` holds the host: as a name or its end, as an address or a net of them, or by ``*``."""
+    """Whether ``NO_PROXY`` lists the host: by name or domain, by address or network, or by ``*``."""
     host = (parts.hostname or "").lower()
     for entry in os.environ.get("no_proxy", os.environ.get("NO_PROXY", "")).replace(",", " ").split():
         name = entry.lower().rpartition("://")[2].strip("/")
@@ -159,17 +158,17 @@ def _host_and_port(entry: str) -> tuple[str, str]:
 
 
 def certificate_variable() -> str:
-    """The variable that says whom to trust; "" if none does."""
+    """The environment variable that sets the trusted certificates; "" for none."""
     return next((name for name in _CERTIFICATES if os.environ.get(name)), "")
 
 
 def open_client(urls: Sequence[str], connect_timeout: float, connections: int) -> httpx.AsyncClient:
-    """A client for calls to servers.
+    """Opens a client for calls to servers.
 
     Args:
         urls: Base URLs of the servers.
         connect_timeout: Seconds to connect.
-        connections: How many to keep open.
+        connections: Number of connections to keep open.
 
     Raises:
         GoldError: The environment names a proxy or certificates that cannot be used.
@@ -178,40 +177,39 @@ def open_client(urls: Sequence[str], connect_timeout: float, connections: int) -
 
     proxies = {url: proxy for url in urls if (proxy := proxy_for(url))}
     encrypted = any(u.lower().startswith("https:") for u in (*urls, *(p.url for p in proxies.values())))
-    trusted = _trusted() if encrypted else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    tls = _tls_context() if encrypted else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=connections)
     mounts: dict[str, Any] = {}
     for url, proxy in proxies.items():
         parts = urlsplit(url)
-        mounts[f"{parts.scheme}://{parts.netloc}"] = _through(proxy, parts.hostname or "", trusted, limits)
+        mounts[f"{parts.scheme}://{parts.netloc}"] = _through(proxy, parts.hostname or "", tls, limits)
     return httpx.AsyncClient(
         timeout=httpx.Timeout(None, connect=connect_timeout),
         limits=limits,
-        verify=trusted,
+        verify=tls,
         mounts=mounts,
-        trust_env=False,  # it is read above: httpx ends in a traceback where a variable is not as it should be
+        trust_env=False,  # read above, as httpx raises a traceback for an invalid variable
     )
 
 
-def _through(proxy: Proxy, host: str, trusted: ssl.SSLContext, limits: httpx.Limits) -> httpx.AsyncHTTPTransport:
+def _through(proxy: Proxy, host: str, tls: ssl.SSLContext, limits: httpx.Limits) -> httpx.AsyncHTTPTransport:
     import httpx
 
     begin = f"the environment variable {proxy.variable} names the proxy {proxy.shown}"
-    aside = f"or put {host} into NO_PROXY"
+    otherwise = f"or put {host} into NO_PROXY"
     try:
         if urlsplit(proxy.url).scheme not in _PROXY_SCHEMES:
             raise ValueError("another scheme")
-        return httpx.AsyncHTTPTransport(verify=trusted, limits=limits, proxy=httpx.Proxy(proxy.url), trust_env=False)
+        return httpx.AsyncHTTPTransport(verify=tls, limits=limits, proxy=httpx.Proxy(proxy.url), trust_env=False)
     except ImportError:
-        raise GoldError(f"{begin}, which needs the package socksio: pip install 'httpx[socks]', {aside}") from None
+        raise GoldError(f"{begin}, which needs the package socksio: pip install 'httpx[socks]', {otherwise}") from None
     except (ValueError, httpx.InvalidURL):
         raise GoldError(
-            f"{begin}, which cannot be used: write it as http://host:port or socks5://host:port, {aside}"
+            f"{begin}, which cannot be used: write it as http://host:port or socks5://host:port, {otherwise}"
         ) from None
 
 
-def _trusted() -> ssl.SSLContext:
-    """Whom to trust; whoever reads the certificates does so once for each place."""
+def _tls_context() -> ssl.SSLContext:
     variable = certificate_variable()
     return _context(variable, os.environ.get(variable, ""))
 

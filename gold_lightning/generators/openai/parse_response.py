@@ -1,4 +1,4 @@
-"""What a server replies, which may be anything: texts, why they end, likelihoods, how long to wait."""
+"""Defensive parsing of server responses: text, finish reason, token counts, Retry-After."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ __all__ = [
 ]
 
 
-def printable(text: str, most: int = 200) -> str:
-    """A text in one line of at most so many characters, all of which can be shown."""
-    text = " ".join("".join(c if c.isprintable() or c.isspace() else "?" for c in text[: 4 * most]).split())
-    return text if len(text) <= most else text[: most - 3] + "..."
+def printable(text: str, max_length: int = 200) -> str:
+    """A text as one line of printable characters, shortened to a maximum length."""
+    text = " ".join("".join(c if c.isprintable() or c.isspace() else "?" for c in text[: 4 * max_length]).split())
+    return text if len(text) <= max_length else text[: max_length - 3] + "..."
 
 
 def retry_after(value: str | None) -> float | None:
-    """Seconds to wait by the header: a number of them, or a date. ``None`` where it says neither."""
+    """Seconds to wait according to a Retry-After header, which holds seconds or a date; ``None`` for anything else."""
     if value is None:
         return None
     try:
@@ -48,7 +48,7 @@ def retry_after(value: str | None) -> float | None:
 
 
 def at_path(value: Any, *path: str | int) -> Any:
-    """What stands at a path in JSON that may be anything; ``None`` where nothing does."""
+    """The value at a path in JSON of any shape; ``None`` if there is none."""
     for step in path:
         if isinstance(step, int):
             value = value[step] if isinstance(value, list) and len(value) > step else None
@@ -58,45 +58,49 @@ def at_path(value: Any, *path: str | int) -> Any:
 
 
 def is_number(value: Any) -> bool:
-    """Whether it is a number, infinite ones among them."""
+    """Whether a value is a number, finite or infinite."""
     return isinstance(value, int | float) and not isinstance(value, bool) and not math.isnan(value)
 
 
-_HALF_A_PAIR = re.compile("[\ud800-\udfff]")
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def first_choice(reply: Mapping[str, Any], form: str) -> tuple[Any, Mapping[str, Any]] | None:
-    """Content of a reply, and its first choice with what the reply tells beside it; ``None`` if it has no choice.
+    """Content of a reply, and its first choice with ``usage`` and ``prompt_logprobs``; ``None`` if it has no choice.
 
-    The content is text or a list of parts, as :func:`~gold_lightning.parsing.read_reply` reads them.
+    The content is text or a list of parts, as :func:`~gold_lightning.parsing.read_reply` takes it.
     """
     choice = at_path(reply, "choices", 0)
-    held = at_path(choice, "message") if form == "chat" else choice
-    content = at_path(held, "content" if form == "chat" else "text")
+    message = at_path(choice, "message") if form == "chat" else choice
+    content = at_path(message, "content" if form == "chat" else "text")
     if isinstance(content, dict):
         content = [content]
-    # A call of a tool has no text: that is an empty one.
-    if not isinstance(choice, dict) or not isinstance(held, dict | None) or not isinstance(content, str | list | None):
+    # A tool call has no text, which counts as an empty one.
+    if (
+        not isinstance(choice, dict)
+        or not isinstance(message, dict | None)
+        or not isinstance(content, str | list | None)
+    ):
         return None
-    if held is None and not choice.keys() & {"finish_reason", "error"}:
+    if message is None and not choice.keys() & {"finish_reason", "error"}:
         return None
-    refusal = at_path(held, "refusal")
+    refusal = at_path(message, "refusal")
     if not content and isinstance(refusal, str) and refusal.strip():
         content = [{"type": "refusal", "refusal": refusal}]
     return _storable(content or ""), {name: at_path(reply, name) for name in ("prompt_logprobs", "usage")} | choice
 
 
 def _storable(value: Any) -> Any:
-    """JSON with U+FFFD in place of half a surrogate pair, which is valid JSON and no text that could be stored."""
+    """JSON with U+FFFD in place of lone surrogates, which JSON allows but UTF-8 cannot encode."""
     if isinstance(value, str):
-        return _HALF_A_PAIR.sub("\ufffd", value)
+        return _LONE_SURROGATE.sub("\ufffd", value)
     if isinstance(value, list):
         return [_storable(part) for part in value]
     return {name: _storable(part) for name, part in value.items()} if isinstance(value, dict) else value
 
 
 def thought_apart(choice: Mapping[str, Any]) -> bool:
-    """Whether a message holds the model's thinking beside its text, as servers with a reasoning parser give it."""
+    """Whether a message holds the model's thinking beside its text, as servers with a reasoning parser return it."""
     if any(_holds_text(at_path(choice, "message", name)) for name in _THINKING):
         return True
     counts = (at_path(choice, "usage", *path) for path in _THINKING_TOKENS)
@@ -108,7 +112,6 @@ _THINKING_TOKENS = (("completion_tokens_details", "reasoning_tokens"), ("reasoni
 
 
 def _holds_text(value: Any) -> bool:
-    """Whether a text is in what a message holds: a text itself, or parts of whatever form."""
     if isinstance(value, str):
         return bool(value.strip())
     parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
@@ -116,7 +119,7 @@ def _holds_text(value: Any) -> bool:
 
 
 def plain_word(word: str) -> str:
-    """A name without case, marks and what stands before its last dot: ``FinishReason.MAX_TOKENS`` is ``maxtokens``."""
+    """A name in lower case without punctuation and qualifier: ``FinishReason.MAX_TOKENS`` becomes ``maxtokens``."""
     return re.sub(r"[\W_]+", "", word.rpartition(".")[2]).casefold().removeprefix("finishreason")
 
 
@@ -144,14 +147,14 @@ _MEANING: dict[str, Finish] = {word: finish for finish, words in _ENDS.items() f
 
 
 def meaning_of(reason: object) -> Finish | None:
-    """What a server's word for the end of a text means, in any case and form.
+    """Maps a server's finish reason, in any spelling, to ours.
 
     Args:
         reason: The word, or an object that holds it, as ``{"type": "eos_token"}``.
 
     Returns:
-        ``None`` if nothing is told. A word that nobody knows counts as cut, and so does a number: 1 is the end in one
-        server's list and the limit in another's.
+        ``None`` if there is no reason. Unknown words count as ``length``, and so do numbers: 1 means the end on one
+        server and the limit on another.
     """
     if isinstance(reason, dict):
         names = ("type", "reason", "name", "value", "finish_reason", "kind")
@@ -162,34 +165,33 @@ def meaning_of(reason: object) -> Finish | None:
 
 
 def finish_reason(choice: Mapping[str, Any], completion_tokens: int | None, request: Request) -> Finish | None:
-    """Why the text ended: as the server tells it, else by whether it is as long as it may be.
+    """Why the text ended: the server's finish reason, or else a comparison of its length with the maximum.
 
-    A server that gives no reason may have none to give. If it counts fewer tokens than the text may have, nothing but
-    its own end or a stop text has ended it.
+    A text without a finish reason that has fewer tokens than allowed was ended by the model or by a stop text.
 
     Args:
         choice: The reply's choice.
         completion_tokens: Tokens written, as the server counts them; ``None`` if it does not.
-        request: What was asked.
+        request: The request.
 
     Returns:
-        ``None`` if neither is told.
+        ``None`` if the server returns neither a reason nor a count.
     """
-    told = next((m for n in _NAMES_OF_END if (m := meaning_of(choice.get(n)))), None)
-    if told in ("stop", None):  # a router may say so of an end that was another one
+    finish = next((m for name in _FINISH_KEYS if (m := meaning_of(choice.get(name)))), None)
+    if finish in ("stop", None):  # a router may report "stop" for a text that its provider ended otherwise
         native = choice.get("native_finish_reason")
         known = isinstance(native, str) and plain_word(native) in _MEANING
-        told = "filtered" if _is_filtered(choice) else (meaning_of(native) if known else None) or told
-    if told or completion_tokens is None:
-        return told
+        finish = "filtered" if _is_filtered(choice) else (meaning_of(native) if known else None) or finish
+    if finish or completion_tokens is None:
+        return finish
     return "length" if completion_tokens >= request.max_tokens else "stop"
 
 
-_NAMES_OF_END = ("finish_reason", "finishReason", "stop_reason", "stopReason", "done_reason")
+_FINISH_KEYS = ("finish_reason", "finishReason", "stop_reason", "stopReason", "done_reason")
 
 
 def is_tool_call(choice: Mapping[str, Any]) -> bool:
-    """Whether a reply calls a tool or a function in place of answering."""
+    """Whether a reply calls a tool or a function instead of answering."""
     called = at_path(choice, "message", "tool_calls") or at_path(choice, "message", "function_call")
     if isinstance(called, list | dict) and called:
         return True
@@ -198,7 +200,7 @@ def is_tool_call(choice: Mapping[str, Any]) -> bool:
 
 
 def is_blocked(reply: Mapping[str, Any]) -> bool:
-    """Whether a reply without a text says that a filter has blocked the prompt."""
+    """Whether a reply without a text reports that a filter blocked the prompt."""
     for feedback in (at_path(reply, "prompt_feedback"), at_path(reply, "promptFeedback")):
         if at_path(feedback, "block_reason") or at_path(feedback, "blockReason"):
             return True
@@ -209,9 +211,8 @@ def is_blocked(reply: Mapping[str, Any]) -> bool:
 
 
 def _is_filtered(value: Any) -> bool:
-    """Whether one of a filter's findings has led to something being withheld."""
-    found = at_path(value, "content_filter_results")
-    return isinstance(found, dict) and any(at_path(finding, "filtered") is True for finding in found.values())
+    results = at_path(value, "content_filter_results")
+    return isinstance(results, dict) and any(at_path(result, "filtered") is True for result in results.values())
 
 
 def token_counts(reply: Mapping[str, Any]) -> tuple[int | None, int | None]:

@@ -1,8 +1,8 @@
-"""Reads what a server says when it does not answer: what is wrong, whether it can heal, and what to change.
+"""Classifies the errors of servers: what is wrong, whether a retry can help, and which setting to change.
 
-Servers agree on no form. The message may be a text, an object, a list around it, or a page of HTML; the status may be
-200 for an error, and 400 for a wrong key. So the kind of an error is taken from its codes first, then from its words,
-and from its status last.
+Servers share no error format. The message may be a text, an object, a list around it, or an HTML page; the status may
+be 200 for an error, and 400 for a wrong key. The kind of an error is therefore taken from its codes first, then from
+its words, and from its status last.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ __all__ = ["ErrorKind", "Interface", "ServerError", "advice", "read_error"]
 _KEY = "data.generator.init_args."
 
 ErrorKind = Literal[
-    "busy",  # may do better next time
+    "busy",  # a retry may succeed
     "filtered",  # this prompt is refused, others are not
     "credit",
     "too_long",
@@ -33,23 +33,23 @@ ErrorKind = Literal[
     "system",  # the model takes no system message
     "setting",
 ]
-"""What is wrong, as far as a server says it."""
+"""What is wrong, as far as the server says."""
 
 
 @dataclass(frozen=True)
 class ServerError:
-    """An answer that is none.
+    """An error in a server's reply.
 
     Args:
-        status: HTTP status; that of the error, if an answer with a good status holds one.
-        said: What the server said, in one line.
+        status: HTTP status; that of the error, if a reply with a good status holds one.
+        said: The server's message, in one line.
         kind: What is wrong.
-        coded: Whether the server said by status or code what is wrong, not in words alone.
-        parameter: The member of the call that the server complains of; "" if it names none.
-        offered: Names of models that the server offers in its stead.
+        coded: Whether a status or code says what is wrong, rather than words alone.
+        parameter: Member of the call that the server complains about; "" if it names none.
+        offered: Names of models that the server offers instead.
         wait: Seconds that the error asks to wait; ``None`` if it does not.
-        of_prompt: Whether it may be about this prompt alone: a refusal in words that nobody knows. If others are
-            answered that were asked in the same way, it is.
+        of_prompt: Whether the error may concern this prompt alone: a refusal in unknown words. It does if other
+            calls with the same settings are answered.
     """
 
     status: int
@@ -63,7 +63,7 @@ class ServerError:
 
     @property
     def ends_run(self) -> bool:
-        """Whether no other call will be answered either until somebody changes something."""
+        """Whether no other call will be answered either until a setting or the account changes."""
         return self.kind not in ("busy", "filtered", "setting") and self.coded
 
 
@@ -74,11 +74,11 @@ class Interface:
     Args:
         url: Base URL of the server.
         form: ``chat`` or ``completion``.
-        system: Where the system text stands: ``message`` or ``user``.
+        system: Place of the system text: ``message`` or ``user``.
         api_key_env: Name of the variable that holds the key; "" if no key is sent.
-        api_key_header: The header that carries it.
-        scoring: Whether likelihoods of labels were asked for.
-        proxy: The variable that names the proxy on the way; "" if there is none.
+        api_key_header: Name of the header that carries the key.
+        scoring: Whether the call requested likelihoods of labels.
+        proxy: Name of the variable that names the proxy; "" if there is none.
     """
 
     url: str
@@ -90,7 +90,7 @@ class Interface:
     proxy: str = ""
 
 
-# Codes, in lower case and without marks between words.
+# Codes in lower case, without punctuation.
 _CODES: dict[ErrorKind, frozenset[str]] = {
     "filtered": frozenset(
         "contentfilter contentfiltered contentpolicyviolation contentpolicy contentmoderation contentblocked "
@@ -171,22 +171,22 @@ _SYSTEM = _words(
     r"only (the )?\W?user\W? ?(and|,|/|or) ?(the )?\W?(assistant|model)\W? (roles|messages|are)",
     r"must (start|begin) with .{0,12}\buser\b|first message .{0,30}\buser\b|developer instruction",
 )
-_OF_PROMPT = (400, 403, 406, 409, 422)  # statuses by which a server, or a wall before it, refuses one prompt
+_OF_PROMPT = (400, 403, 406, 409, 422)  # statuses with which a server, or a firewall before it, refuses one prompt
 _DIRECT = {402: "credit", 407: "proxy", 413: "too_long", 401: "key"}
-# An error of these is never a filter's: the words of a limit or of a wrong key may look like it.
+# These statuses never come from a filter, though messages about a limit or a wrong key may look like it.
 _NEVER_FILTERED = (401, 402, 404, 405, 407, 408, 413, 429)
 
 
 def read_error(status: int, data: Any, text: str) -> ServerError | None:
-    """What is wrong, by an answer.
+    """Finds the error in a reply.
 
     Args:
-        status: HTTP status of the answer.
-        data: Its JSON; ``None`` if it is none.
+        status: HTTP status of the reply.
+        data: Its JSON; ``None`` if it is not JSON.
         text: Its text.
 
     Returns:
-        ``None`` if it holds no error: a good status, and nothing that says otherwise.
+        ``None`` if there is no error: a good status, and no error in the body.
     """
     good = 200 <= status < 300
     while isinstance(data, list) and len(data) == 1:  # Gemini's
@@ -195,8 +195,8 @@ def read_error(status: int, data: Any, text: str) -> ServerError | None:
     if good and not page:
         if not isinstance(data, dict) or at_path(data, "choices"):
             return None
-        told = [data.get(n) for n in ("error", "errors", "detail", "error_message")]
-        if not (any(told) or data.get("object") == "error" or data.get("type") == "error" or _is_refusal(data)):
+        errors = [data.get(name) for name in ("error", "errors", "detail", "error_message")]
+        if not (any(errors) or data.get("object") == "error" or data.get("type") == "error" or _is_refusal(data)):
             return None
     said = printable(_message(data) or _plain_text(text if data is None else json.dumps(data, ensure_ascii=False)))
     codes = {plain_word(c) for c in _codes(data)}
@@ -214,15 +214,12 @@ def read_error(status: int, data: Any, text: str) -> ServerError | None:
 
 
 def _is_refusal(data: Mapping[str, Any]) -> bool:
-    """Whether an answer without an error says in the interface's stead that it failed, as gateways do."""
+    """Whether a reply without an error reports failure in another format, as gateways do."""
     if data.get("success") is False or data.get("ok") is False:
         return True
-    told = at_path(data, "base_resp", "status_code") or (data.get("code") if _said_beside(data) else 0)
-    return isinstance(told, int | str) and str(told) not in ("0", "200", "", "False", "success", "ok")
-
-
-def _said_beside(data: Mapping[str, Any]) -> bool:
-    return any(isinstance(data.get(name), str) and data[name] for name in ("msg", "message"))
+    has_message = any(isinstance(data.get(name), str) and data[name] for name in ("msg", "message"))
+    code = at_path(data, "base_resp", "status_code") or (data.get("code") if has_message else 0)
+    return isinstance(code, int | str) and str(code) not in ("0", "200", "", "False", "success", "ok")
 
 
 def _kind(status: int, codes: set[str], said: str, page: bool) -> ErrorKind:
@@ -258,7 +255,7 @@ def _kind(status: int, codes: set[str], said: str, page: bool) -> ErrorKind:
 
 
 def _message(value: Any, depth: int = 0) -> str:
-    """The words of an error, wherever they stand."""
+    """The message of an error, at whatever place in its JSON."""
     if depth > 6:
         return ""
     if isinstance(value, str):
@@ -267,16 +264,16 @@ def _message(value: Any, depth: int = 0) -> str:
         return "; ".join(m for m in (_message(v, depth + 1) for v in value[:4]) if m)
     if not isinstance(value, dict):
         return ""
-    if isinstance(said := value.get("msg"), str) and isinstance(place := value.get("loc"), list):
-        return f"{'.'.join(map(str, place))}: {said}"
-    for name in _PLACES:
-        if told := _message(value.get(name), depth + 1):
-            raw = at_path(value, "metadata", "raw")  # what a provider behind a router said
-            return f"{told}: {raw}" if isinstance(raw, str) and raw and raw not in told else told
+    if isinstance(text := value.get("msg"), str) and isinstance(location := value.get("loc"), list):
+        return f"{'.'.join(map(str, location))}: {text}"
+    for name in _MESSAGE_KEYS:
+        if message := _message(value.get(name), depth + 1):
+            raw = at_path(value, "metadata", "raw")  # the message of a provider behind a router
+            return f"{message}: {raw}" if isinstance(raw, str) and raw and raw not in message else message
     return ""
 
 
-_PLACES = (
+_MESSAGE_KEYS = (
     "message error detail details errors msg error_message errorMessage error_description reason fault faultstring "
     "title Message description innererror base_resp status_msg"
 ).split()
@@ -312,13 +309,13 @@ def _codes(data: Any) -> list[str]:
 def _offered(data: Any) -> Iterator[tuple[str, ...]]:
     for part in _walk(data):
         for name in ("available_models", "allowed_models", "supported_models", "valid_models", "models", "available"):
-            found = part.get(name)
-            names = [n if isinstance(n, str) else at_path(n, "id") for n in found] if isinstance(found, list) else []
+            models = part.get(name)
+            names = [m if isinstance(m, str) else at_path(m, "id") for m in models] if isinstance(models, list) else []
             yield tuple(n for n in names if isinstance(n, str))
 
 
 def _plain_text(text: str) -> str:
-    """A page's title, or its words; any other text as it is."""
+    """The title of an HTML page, or its words; other text unchanged."""
     if not re.match(r"\s*<", text):
         return text
     title = re.search(r"<title[^>]*>(.{1,200}?)</title>", text[:20_000], re.IGNORECASE | re.DOTALL)
@@ -326,7 +323,7 @@ def _plain_text(text: str) -> str:
     return f"a page of HTML: {html.unescape(words)}"
 
 
-# Which setting sends a member of a call.
+# The setting behind each member of a call.
 _SETTINGS = {
     "temperature": f"{_KEY}temperature, or leave it out with {_KEY}extra: {{temperature: null}}",
     "top_p": f"{_KEY}top_p, or leave it out with {_KEY}extra: {{top_p: null}}",
@@ -346,12 +343,12 @@ _SETTINGS = {
 }
 
 
-def advice(error: ServerError, how: Interface) -> str:
-    """What to change if a server refuses for good.
+def advice(error: ServerError, interface: Interface) -> str:
+    """What to change after a permanent error.
 
     Args:
-        error: What it said.
-        how: How it was asked.
+        error: The error.
+        interface: Settings of the call.
     """
     kind = error.kind
     if kind == "credit":
@@ -359,32 +356,32 @@ def advice(error: ServerError, how: Interface) -> str:
     if kind == "too_long":
         return "the prompt is too long: show fewer or shorter demos (--data.plan.seed_demos)"
     if kind == "key":
-        if not how.api_key_env:
+        if not interface.api_key_env:
             return f"name the environment variable that holds the key in {_KEY}api_key_env"
-        said = f"look at the key in the environment variable {how.api_key_env}, and at what it may do"
-        if how.api_key_header.lower() == "authorization" and ".azure." in how.url:
+        said = f"look at the key in the environment variable {interface.api_key_env}, and at what it may do"
+        if interface.api_key_header.lower() == "authorization" and ".azure." in interface.url:
             said += f"; a key of Azure goes with {_KEY}api_key_header: api-key"
         return said
     if kind == "proxy":
-        return f"the proxy of the variable {how.proxy or 'HTTP_PROXY'} asks for a name and a password"
+        return f"the proxy of the variable {interface.proxy or 'HTTP_PROXY'} asks for a name and a password"
     if kind == "redirect":
         return f"set {_KEY}base_url to where it points"
     if kind == "model":
         offered = f" (it offers {printable(', '.join(error.offered[:12]))})" if error.offered else ""
         return f"look at {_KEY}model{offered}, form and base_url (most end in /v1)"
     if kind == "url":
-        return _url_advice(how)
-    if kind == "system" and how.system == "message" and how.form == "chat":
+        return _url_advice(interface)
+    if kind == "system" and interface.system == "message" and interface.form == "chat":
         return f"set {_KEY}system to user: the system text then stands in the user's message"
     unknown = f"{_KEY}model, and at the setting that sends what it names (schema, extra, form, ...)"
     said = f"look at {_named(error) or unknown}"
-    if how.scoring and "label_agreement" not in said:
+    if interface.scoring and "label_agreement" not in said:
         said += "; if it gives no likelihoods of labels, set data.plan.label_agreement to off"
     return said
 
 
 def _named(error: ServerError) -> str:
-    """What to change about the member of the call that the server complains of; "" if it names none of ours."""
+    """The setting of the member that the server complains about; "" if it names none of ours."""
     if "max_completion_tokens" in error.said and "max_tokens" in error.said.replace("max_completion_tokens", ""):
         return _SETTINGS["max_tokens"]
     if error.parameter in _SETTINGS:
@@ -394,9 +391,9 @@ def _named(error: ServerError) -> str:
     return _SETTINGS[named[0]] if named else ""
 
 
-def _url_advice(how: Interface) -> str:
-    if ".azure." in how.url:
+def _url_advice(interface: Interface) -> str:
+    if ".azure." in interface.url:
         form = "https://NAME.openai.azure.com/openai/deployments/MODEL?api-version=.."
         return f"look at {_KEY}base_url: one of Azure is {form}, or ends in /openai/v1"
-    end = "" if how.url.endswith("/v1") else f": try {how.url}/v1"
+    end = "" if interface.url.endswith("/v1") else f": try {interface.url}/v1"
     return f"look at {_KEY}base_url (most end in /v1{end}), form and model"
