@@ -5,7 +5,6 @@ The command line and :func:`gold_lightning.distill` call the same functions here
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import logging
 import math
@@ -13,7 +12,6 @@ import platform
 import shutil
 from collections.abc import Mapping
 from contextlib import nullcontext, suppress
-from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -30,23 +28,14 @@ from gold_lightning.checkpoints.best import save_whole, set_aside_damaged
 from gold_lightning.console import say
 from gold_lightning.data import GoldDataModule
 from gold_lightning.errors import BudgetSpentError, ConfigError, GoldError
-from gold_lightning.evaluation.baselines import (
-    Baseline,
-    BaselineName,
-    BaselineSettings,
-    GeneratorAnswers,
-    compare,
-    majority,
-    seed_demos,
-)
+from gold_lightning.evaluation.baselines import BaselineSettings, run_baselines
 from gold_lightning.evaluation.predictions import TestPredictions
 from gold_lightning.evaluation.preview import PreviewSettings, preview
 from gold_lightning.evaluation.supervised import LabelledRounds
-from gold_lightning.labelled import load_rows
 from gold_lightning.planning.plan_warnings import plan_warnings
 from gold_lightning.report import try_to_report
 from gold_lightning.rounds import RoundEnd, SeedSteps, StopInOrder
-from gold_lightning.storage.round_store import digest, only_writer, write_lines
+from gold_lightning.storage.round_store import only_writer, write_lines
 from gold_lightning.student import T5Student
 from gold_lightning.t5.checks import check_student
 from gold_lightning.watching.live import LiveProgress
@@ -408,67 +397,26 @@ class GoldTrainer(Trainer):
         """
         if self.world_size > 1:
             raise ConfigError("trainer.devices", self.world_size, "1 for this subcommand")
-        names = settings.names(trained=ckpt_path is not None)
-        if "student" in names and ckpt_path is None:
-            raise ConfigError("baselines.only", settings.only, "no student where none is trained", "run fit first")
         # The run's callbacks keep its checkpoints and its pool; nothing that is tested or trained here is theirs.
         collected = TestPredictions(energies=False)
         self.callbacks = [*(c for c in self.callbacks if isinstance(c, ProgressBar)), collected]
         self.loggers = []
-        datamodule.draw_test_rows(settings.rows)
-        rows = {i: datamodule.test_rows()[i] for i in datamodule.test_ids()}
 
-        def test(checkpoint: str | None = None) -> list[dict[str, Any]]:
+        def fit(rounds: LabelledRounds) -> None:
+            seed_everything(datamodule.seed, verbose=False)
+            self.fit(model, datamodule=rounds)
+
+        def test(checkpoint: str | None) -> list[dict[str, Any]]:
             self.test(model, datamodule=datamodule, ckpt_path=checkpoint, verbose=False)
             return collected.rows
 
-        def train(labelled: LabelledRounds) -> list[dict[str, Any]]:
-            seed_everything(datamodule.seed, verbose=False)
-            self.fit(model, datamodule=labelled)
-            return test()
-
-        def make(name: BaselineName) -> Baseline:
-            if name == "majority":
-                return Baseline({}, lambda _: majority(rows))
-            if name in ("zero_shot", "few_shot"):
-                demos = seed_demos(model.task) if name == "few_shot" else []
-                answers = GeneratorAnswers(model.task, datamodule.generator, rows, demos, name)
-                return Baseline(answers.depends(), answers.predict)
-            decoding = {"num_beams": model.num_beams, "constrained_decoding": model.constrained_decoding}
-            tested = {"form": asdict(model.task.student), "precision": self.precision, **decoding}
-            if name == "student":
-                return Baseline({**tested, "checkpoint": _file_digest(str(ckpt_path))}, lambda _: test(ckpt_path))
-            if name == "untrained":
-                return Baseline({**tested, "weights": _weights_digest(model)}, lambda _: test())
-            if self.max_epochs is None or self.max_epochs < 0:
-                raise ConfigError("trainer.max_epochs", self.max_epochs, "0 or more for the supervised baseline")
-            given = load_rows(model.task, str(settings.train_file), "training data")
-            labelled = LabelledRounds(datamodule, given)
-            for told in datamodule.cut(given).sentences(model.task, "labelled rows"):
-                _log.warning(told)
-            learnt = {
-                "rows": digest([(dict(row.fields), row.target) for row in given]),
-                "steps": [labelled.steps(round_) for round_ in range(self.max_epochs)],
-                "batch_size": datamodule.batch_size,
-                "seed": datamodule.seed,
-                "weights": _weights_digest(model),
-                "training": model.training_settings(),
-            }
-            return Baseline({**tested, **learnt}, lambda _: train(labelled))
-
-        # All are made before the first one runs: training changes the weights.
-        made = {name: make(name) for name in names}
-        return compare(model.task, model.metric_names, rows, datamodule.run_dir / "baselines", made)
-
-
-def _weights_digest(student: T5Student) -> str:
-    found = hashlib.sha256()
-    for name, tensor in student.model.state_dict().items():
-        found.update(name.encode())
-        found.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return found.hexdigest()[:16]
-
-
-def _file_digest(path: str) -> str:
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+        return run_baselines(
+            model,
+            datamodule,
+            settings,
+            fit=fit,
+            test=test,
+            rounds=self.max_epochs,
+            precision=self.precision,
+            checkpoint=ckpt_path,
+        )

@@ -1,33 +1,39 @@
-"""What a student is compared with, on the same rows: a constant answer, and the generator itself.
+"""Baselines for a student on the same test rows: a constant answer, the generator itself, training on labelled rows.
 
-The generator answers each row as a person would ask it: an instruction with the meanings of the labels, demos
-for few-shot, the row's fields, and the beginning of the answer. A task with labels takes the label whose name
-is the likeliest continuation. These likelihoods are *uncalibrated*: a small model likes some names better
-whatever it reads, and nothing is done about it here. Other tasks are decoded greedily.
+The generator gets each row in an ordinary prompt: an instruction with the meanings of the labels, demos for few-shot,
+the row's fields, and the beginning of the answer. In a task with labels its answer is the label whose name is the
+likeliest continuation. These likelihoods are *uncalibrated*: a small model prefers some names whatever it reads. Other
+tasks are decoded greedily.
 """
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import logging
 import math
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from rich.console import Console
 from rich.progress import track
 
 from gold_lightning.errors import ConfigError, GoldError
+from gold_lightning.evaluation.supervised import LabelledRounds
 from gold_lightning.generators.base import Generator, Request, request_dict
-from gold_lightning.labelled import check_rows_file
+from gold_lightning.labelled import check_rows_file, load_rows
 from gold_lightning.metrics import evaluate, prediction_row
 from gold_lightning.prompts import answer_request, read_answer
 from gold_lightning.storage.round_store import append_line, digest, read_lines, write_lines
 from gold_lightning.task import Sample, Task, TestRow
+
+if TYPE_CHECKING:
+    from gold_lightning.data import GoldDataModule
+    from gold_lightning.student import T5Student
 
 __all__ = [
     "Baseline",
@@ -38,23 +44,24 @@ __all__ = [
     "digest_of_rows",
     "majority",
     "most_frequent",
+    "run_baselines",
     "seed_demos",
 ]
 
 _log = logging.getLogger(__name__)
 
 BaselineName = Literal["majority", "untrained", "zero_shot", "few_shot", "supervised", "student"]
-"""The lines of a comparison; ``student`` is the trained one."""
+"""Names of the baselines; ``student`` is the trained student itself."""
 
 
 @dataclass(frozen=True)
 class BaselineSettings:
-    """What to compare, and on which rows.
+    """Which baselines to run, and on which rows.
 
     Args:
-        only: Which baselines to run: majority (the most frequent answer of the tested rows), untrained (the
+        only: Baselines to run: majority (the most frequent answer of the tested rows), untrained (the
             student before training), zero_shot and few_shot (the generator, without and with the task's demos),
-            supervised (the student trained on ``train_file``), student (the trained one). All that can be by default.
+            supervised (the student trained on ``train_file``), student (the trained one). All possible ones by default.
         rows: Test on a seeded sample of this many rows, the same for each baseline; all by default.
         train_file: JSON, JSON Lines, CSV, TSV or Parquet file with labelled rows, for the supervised baseline. It takes
             as many training steps as all rounds of the run would, with the same settings.
@@ -75,7 +82,7 @@ class BaselineSettings:
             raise ConfigError("baselines.train_file", None, "a file of labelled rows, which supervised trains on")
 
     def names(self, trained: bool) -> list[BaselineName]:
-        """What to run, in the order in which it is best run: the cheap first.
+        """Names of the baselines to run, the cheap ones first.
 
         Args:
             trained: Whether there is a trained student.
@@ -89,16 +96,106 @@ class BaselineSettings:
 
 @dataclass(frozen=True)
 class Baseline:
-    """One line of a comparison.
+    """One baseline.
 
     Args:
         depends: Plain values on which the predictions depend, beside the rows.
-        predict: Gives the predictions in the order of the rows, as :func:`gold_lightning.metrics.prediction_row`
-            makes them. It may keep what it has so far in the file that it is given.
+        predict: Returns the predictions in the order of the rows, as :func:`gold_lightning.metrics.prediction_row`
+            makes them. It may store partial results in the file whose path it gets.
     """
 
     depends: Mapping[str, Any]
     predict: Callable[[Path], list[dict[str, Any]]]
+
+
+def run_baselines(
+    student: T5Student,
+    data: GoldDataModule,
+    settings: BaselineSettings,
+    *,
+    fit: Callable[[LabelledRounds], None],
+    test: Callable[[str | None], list[dict[str, Any]]],
+    rounds: int | None,
+    precision: str,
+    checkpoint: str | None = None,
+) -> dict[str, dict[str, Any]]:
+    """Runs the baselines of a run on its test rows; results are kept in ``baselines/`` of the run folder.
+
+    Args:
+        student: The student, untrained.
+        data: The data module of the run.
+        settings: Which baselines to run, and on which rows.
+        fit: Trains the student on labelled rounds.
+        test: Returns the predictions of the student, or of a checkpoint of it, for the test rows.
+        rounds: Number of rounds of training on labelled rows.
+        precision: Precision that ``fit`` and ``test`` compute in.
+        checkpoint: Checkpoint of the trained student, if there is one.
+
+    Returns:
+        The result of :func:`compare`.
+
+    Raises:
+        ConfigError: The trained student is wanted and there is none, or supervised training would have no end.
+    """
+    names = settings.names(trained=checkpoint is not None)
+    if "student" in names and checkpoint is None:
+        raise ConfigError("baselines.only", settings.only, "no student where none is trained", "run fit first")
+    data.draw_test_rows(settings.rows)
+    rows = {i: data.test_rows()[i] for i in data.test_ids()}
+    decoding = {"num_beams": student.num_beams, "constrained_decoding": student.constrained_decoding}
+    tested = {"form": asdict(student.task.student), "precision": precision, **decoding}
+
+    def supervised() -> Baseline:
+        if rounds is None or rounds < 0:
+            raise ConfigError("trainer.max_epochs", rounds, "0 or more for the supervised baseline")
+        samples = load_rows(student.task, str(settings.train_file), "training data")
+        labelled = LabelledRounds(data, samples)
+        for warning in data.cut(samples).sentences(student.task, "labelled rows"):
+            _log.warning(warning)
+        training = {
+            "rows": digest([(dict(sample.fields), sample.target) for sample in samples]),
+            "steps": [labelled.steps(round_) for round_ in range(rounds)],
+            "batch_size": data.batch_size,
+            "seed": data.seed,
+            "weights": _weights_digest(student),
+            "training": student.training_settings(),
+        }
+
+        def predict(_: Path) -> list[dict[str, Any]]:
+            fit(labelled)
+            return test(None)
+
+        return Baseline({**tested, **training}, predict)
+
+    def make(name: BaselineName) -> Baseline:
+        if name == "majority":
+            return Baseline({}, lambda _: majority(rows))
+        if name in ("zero_shot", "few_shot"):
+            demos = seed_demos(student.task) if name == "few_shot" else []
+            answers = GeneratorAnswers(student.task, data.generator, rows, demos, name)
+            return Baseline(answers.depends(), answers.predict)
+        if name == "student":
+            return Baseline({**tested, "checkpoint": _file_digest(str(checkpoint))}, lambda _: test(checkpoint))
+        if name == "untrained":
+            return Baseline({**tested, "weights": _weights_digest(student)}, lambda _: test(None))
+        return supervised()
+
+    # All are made before the first one runs: training changes the weights.
+    baselines = {name: make(name) for name in names}
+    return compare(student.task, student.metric_names, rows, data.run_dir / "baselines", baselines)
+
+
+def _weights_digest(student: T5Student) -> str:
+    digest_ = hashlib.sha256()
+    for name, tensor in student.model.state_dict().items():
+        digest_.update(name.encode())
+        digest_.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest_.hexdigest()[:16]
+
+
+def _file_digest(path: str) -> str:
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
 def compare(
@@ -108,53 +205,52 @@ def compare(
     folder: Path,
     baselines: Mapping[BaselineName, Baseline],
 ) -> dict[str, dict[str, Any]]:
-    """Runs baselines, or finds what they predicted for the same rows and settings before.
+    """Runs baselines, or reads their predictions if the same rows and settings were predicted before.
 
-    ``<name>.jsonl`` in the folder holds the predictions of each, ``results.json`` the numbers of all that
-    were run on these rows.
+    ``<name>.jsonl`` in the folder holds the predictions of each baseline, ``results.json`` the numbers of all
+    baselines on these rows.
 
     Args:
         task: The task.
         metrics: Names of its metrics.
         rows: Test rows by their position in the test set.
-        folder: Where predictions and numbers are kept.
-        baselines: What to run, by name and in order.
+        folder: Folder of predictions and numbers.
+        baselines: Baselines by name, in the order in which they run.
 
     Returns:
-        By name, what :func:`gold_lightning.metrics.evaluate` gives, with ``seconds``, ``fingerprint`` and ``notes``.
+        The result of :func:`gold_lightning.metrics.evaluate` by name, with ``seconds``, ``fingerprint`` and ``notes``.
     """
     ids = sorted(rows)
     of_rows = digest_of_rows(task, rows)
     path = folder / "results.json"
-    held = _read_results(path)
-    kept: dict[str, Any] = held["results"] if held.get("of_rows") == of_rows else {}
-    asked: dict[str, dict[str, Any]] = {}
+    stored, *_ = [*read_lines(path), {}]
+    results: dict[str, Any] = stored["results"] if stored.get("of_rows") == of_rows else {}
     for name, baseline in baselines.items():
         fingerprint = digest([of_rows, baseline.depends])
         file, part = folder / f"{name}.jsonl", folder / f"{name}.{fingerprint}.part"
-        found = read_lines(file) if kept.get(name, {}).get("fingerprint") == fingerprint else []
-        seconds = kept.get(name, {}).get("seconds")
-        if [row["row"] for row in found] != ids or any("unanswered" in row for row in found):
-            if found:  # what has an answer is not asked again
-                write_lines(part, [row for row in found if "unanswered" not in row])
-            before = seconds if found else 0.0
+        earlier = results.get(name, {})
+        predictions = read_lines(file) if earlier.get("fingerprint") == fingerprint else []
+        seconds = earlier.get("seconds")
+        if [row["row"] for row in predictions] != ids or any("unanswered" in row for row in predictions):
+            if predictions:  # rows with an answer are not sent again
+                write_lines(part, [row for row in predictions if "unanswered" not in row])
+            seconds_before = seconds if predictions else 0.0
             started = time.perf_counter()
-            found = baseline.predict(part)
-            seconds = round(before + time.perf_counter() - started, 1)
-            write_lines(file, found)
-        numbers = evaluate(metrics, task.label_names, found)
-        asked[name] = {**numbers, "seconds": seconds, "fingerprint": fingerprint, "notes": _notes(found)}
-        kept[name] = asked[name]
-        # After each: what is done need not be done again, whatever ends the next one.
-        write_lines(path, [{"task": task.name, "rows": len(ids), "of_rows": of_rows, "results": kept}])
+            predictions = baseline.predict(part)
+            seconds = round(seconds_before + time.perf_counter() - started, 1)
+            write_lines(file, predictions)
+        numbers = evaluate(metrics, task.label_names, predictions)
+        results[name] = {**numbers, "seconds": seconds, "fingerprint": fingerprint, "notes": _notes(predictions)}
+        # After each baseline, so that an interruption of the next one loses nothing.
+        write_lines(path, [{"task": task.name, "rows": len(ids), "of_rows": of_rows, "results": results}])
         for stale in folder.glob(f"{name}.*.part"):
             stale.unlink()
         _log.info("%s: %d rows, %.1f s", name, len(ids), seconds)
-    return asked
+    return {name: results[name] for name in baselines}
 
 
 def digest_of_rows(task: Task, rows: Mapping[int, TestRow]) -> str:
-    """Hash of test rows: results with the same one are comparable.
+    """Returns a hash of test rows; results with equal hashes are comparable.
 
     Args:
         task: The task.
@@ -163,35 +259,31 @@ def digest_of_rows(task: Task, rows: Mapping[int, TestRow]) -> str:
     return digest([task.label_names, [(i, dict(rows[i].fields), rows[i].targets) for i in sorted(rows)]])
 
 
-def _read_results(path: Path) -> dict[str, Any]:
-    held, *_ = [*read_lines(path), {}]
-    return held
-
-
-def _notes(found: Sequence[Mapping[str, Any]]) -> list[str]:
-    """What was cut, so that it does not pass unseen."""
-    cut = sum("cut" in row for row in found)
-    ended = sum(row.get("finish") == "length" for row in found)
-    silent = sum("unanswered" in row for row in found)
+def _notes(predictions: Sequence[Mapping[str, Any]]) -> list[str]:
+    cut = sum("cut" in row for row in predictions)
+    unfinished = sum(row.get("finish") == "length" for row in predictions)
+    unanswered = sum("unanswered" in row for row in predictions)
     notes = [f"{cut} rows were too long for the model; the end of their longest field was cut off"] if cut else []
-    if silent:
-        notes.append(f"{silent} rows have no answer, and count as an empty one; the same command asks for them again")
-    return notes + ([f"{ended} answers were cut off at the most tokens of a target"] if ended else [])
+    if unanswered:
+        notes.append(
+            f"{unanswered} rows have no answer, and count as an empty one; the same command asks for them again"
+        )
+    return notes + ([f"{unfinished} answers were cut off at the most tokens of a target"] if unfinished else [])
 
 
 def most_frequent(rows: Mapping[int, TestRow]) -> str:
-    """The most frequent target; of equally frequent ones, the first."""
+    """Returns the most frequent target; the first of equally frequent ones."""
     return Counter(rows[i].target for i in sorted(rows)).most_common(1)[0][0]
 
 
 def majority(rows: Mapping[int, TestRow]) -> list[dict[str, Any]]:
-    """Predicts the most frequent target for each row. It has seen the answers: no model without skill does better."""
+    """Predicts the most frequent target of the test rows for each row: the best constant answer."""
     common = most_frequent(rows)
     return [prediction_row(i, common, rows[i].targets) for i in sorted(rows)]
 
 
 def seed_demos(task: Task) -> list[Sample]:
-    """All demos of the task, labels in turn: a model leans towards a label that stands last several times."""
+    """Returns all demos of the task, labels in turn: a model prefers a label that ends the prompt several times."""
     if not task.labels:
         return list(task.demos)
     by_label = [[d for d in task.demos if d.target == name] for name in task.label_names]
@@ -199,14 +291,14 @@ def seed_demos(task: Task) -> list[Sample]:
 
 
 class GeneratorAnswers:
-    """The generator answers test rows.
+    """Answers of the generator to test rows.
 
     Args:
         task: The task.
-        generator: Who answers.
+        generator: The generator.
         rows: Test rows by their position in the test set.
-        demos: What it is shown before; nothing for zero-shot.
-        name: For the progress bar.
+        demos: Demos in the prompt; none for zero-shot.
+        name: Title of the progress bar.
     """
 
     def __init__(
@@ -216,53 +308,50 @@ class GeneratorAnswers:
 
     def depends(self) -> dict[str, Any]:
         """Plain values on which the answers depend."""
-        asked = (answer_request(self.task, self.rows[i].fields, self.demos) for i in sorted(self.rows))
-        return {"generator": self.generator.fingerprint(), "requests": digest([request_dict(r) for r in asked])}
+        requests = (answer_request(self.task, self.rows[i].fields, self.demos) for i in sorted(self.rows))
+        return {"generator": self.generator.fingerprint(), "requests": digest([request_dict(r) for r in requests])}
 
     def predict(self, part: Path) -> list[dict[str, Any]]:
-        """Predictions in the order of the rows; what was paid for before a kill is found again in ``part``.
+        """Returns the predictions in the order of the rows; answers that ``part`` holds are not paid for again.
 
         Raises:
-            GoldError: The prompt does not fit into the model, whatever is cut off from the row.
+            GoldError: The prompt does not fit into the model, however much of the row is cut off.
         """
-        # Rows of like length together: a batch is as wide as its longest row.
+        # Rows of similar length together: a batch is as wide as its longest row.
         order = sorted(self.rows, key=lambda i: (len(self.rows[i].text), i))
         size = self.generator.batch_size
-        found = {row["row"]: row for row in read_lines(part) if "unanswered" not in row}
+        predictions = {row["row"]: row for row in read_lines(part) if "unanswered" not in row}
         console = Console(stderr=True)
-        hidden = not console.is_terminal
         starts = range(0, len(order), size)
-        for at in track(starts, self.name, console=console, transient=True, disable=hidden):
-            batch = order[at : at + size]
-            if batch := [i for i in batch if i not in found]:
-                made = self._batch(batch)
-                append_line(part, *made)
-                found |= {row["row"]: row for row in made}
-        return [found[i] for i in sorted(found)]
+        for at in track(starts, self.name, console=console, transient=True, disable=not console.is_terminal):
+            if missing := [i for i in order[at : at + size] if i not in predictions]:
+                batch = self._predict_batch(missing)
+                append_line(part, *batch)
+                predictions |= {row["row"]: row for row in batch}
+        return [predictions[i] for i in sorted(predictions)]
 
-    def _batch(self, ids: Sequence[int]) -> list[dict[str, Any]]:
-        asked = [answer_request(self.task, self.rows[i].fields, self.demos) for i in ids]
-        more: list[dict[str, Any]] = [{} for _ in ids]
-        for at, over in enumerate(self.generator.tokens_over_limit(asked)):
+    def _predict_batch(self, ids: Sequence[int]) -> list[dict[str, Any]]:
+        requests = [answer_request(self.task, self.rows[i].fields, self.demos) for i in ids]
+        extras: list[dict[str, Any]] = [{} for _ in ids]
+        for at, over in enumerate(self.generator.tokens_over_limit(requests)):
             if over:
-                asked[at], more[at]["cut"] = self._cut(self.rows[ids[at]], over)
-        made = []
-        for i, completion, extra in zip(ids, self.generator.generate(asked), more, strict=True):
+                requests[at], extras[at]["cut"] = self._cut(self.rows[ids[at]], over)
+        predictions = []
+        for i, completion, extra in zip(ids, self.generator.generate(requests), extras, strict=True):
             if not completion.is_answer:
                 text, extra["unanswered"] = "", completion.finish
             elif self.task.labels:
-                scores = dict(zip(self.task.label_names, completion.choice_log_probs, strict=True))
-                text = max(scores, key=lambda name: scores[name])  # ties: the task's order
+                log_probs = dict(zip(self.task.label_names, completion.choice_log_probs, strict=True))
+                text = max(log_probs, key=lambda name: log_probs[name])  # ties: the task's order
                 # JSON has no infinity: a label without any mass has no number.
-                told = {name: round(p, 4) if math.isfinite(p) else None for name, p in scores.items()}
-                extra["log_probs"] = told
+                extra["log_probs"] = {n: round(p, 4) if math.isfinite(p) else None for n, p in log_probs.items()}
             else:
                 text, extra["finish"] = read_answer("" if completion.reason else completion.text), completion.finish
-            made.append(prediction_row(i, text, self.rows[i].targets, **extra))
-        return made
+            predictions.append(prediction_row(i, text, self.rows[i].targets, **extra))
+        return predictions
 
     def _cut(self, row: TestRow, over: int) -> tuple[Request, dict[str, int]]:
-        """The request with the longest field cut at its end until it fits, and the characters cut off by field."""
+        """Cuts the end of the longest field until the request fits; also returns the characters cut off by field."""
         fields = dict(row.fields)
         while over:
             longest = max(fields, key=lambda name: len(fields[name]))
@@ -271,7 +360,7 @@ class GeneratorAnswers:
                     f"{self.name}: the instruction and {len(self.demos)} demos are {over} tokens longer than the model "
                     "takes, without any row; use fewer or shorter demos, or a model that takes more"
                 )
-            # A token is one character or more: this many characters are never more than is needed by much.
+            # A token has one character or more, so this never cuts off much more than is needed.
             fields[longest] = fields[longest][:-over]
             request = answer_request(self.task, fields, self.demos)
             over = self.generator.tokens_over_limit([request])[0]
