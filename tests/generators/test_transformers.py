@@ -395,4 +395,4 @@ def test_nothing_is_loaded_for_nothing():
 def test_wrong_settings_name_their_key(change, key):
     with pytest.raises(ConfigError) as e:
         TransformersGenerator("m", **change)
-    assert str(e.value).startswith(f"data.generator.init_args.{key}: got ")
+    assert e.value.key == f"data.generator.init_args.{key}"

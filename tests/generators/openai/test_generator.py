@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import email.utils
-import itertools
 import json
 import logging
-import math
 import random
 import re
 import sys
@@ -17,55 +14,21 @@ from dataclasses import replace
 
 import pytest
 from gold_lightning.errors import ConfigError, GoldError, MissingDependencyError
-from gold_lightning.generators import OpenAIGenerator, Request
-from gold_lightning.generators.openai.parse_response import printable, retry_after
-from gold_lightning.parsing.blocks import without_beginning
+from gold_lightning.generators import OpenAIGenerator
 
-from tests.servers import FakeServer, Fault, chosen, tokens_of
+from tests.generators.openai.helpers import (
+    ASKED,
+    KEY,
+    LABELS,
+    engine,
+    made_of,
+    many,
+    message_of,
+    reply_of,
+)
+from tests.servers import FakeServer, Fault, tokens_of
 
 pytest.importorskip("httpx", reason="the extra openai is not installed")
-
-KEY = "sk-test-1234567890abcdef"
-ASKED = Request("You write.", "Demos.\n\n", "Write one.", "topic: World\ntext:", seed=1, max_tokens=60)
-
-
-@pytest.fixture(autouse=True)
-def no_proxy(monkeypatch):
-    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.lower(), raising=False)
-
-
-@pytest.fixture
-def server():
-    with FakeServer() as running:
-        yield running
-
-
-def engine(*servers, **how):
-    return OpenAIGenerator("toy", [s.url for s in servers], **{"backoff": 0.01, "cooldown": 0.2, **how})
-
-
-def many(count, **how):
-    return [replace(ASKED, suffix=f"Write number {i}.", seed=i, **how) for i in range(count)]
-
-
-def message_of(generator, request=ASKED):
-    """What the engine says where it gives up: one line, and nothing that a terminal would act on."""
-    with pytest.raises(GoldError) as e:
-        generator.generate([request])
-    text = str(e.value)
-    assert text.isprintable()
-    assert len(text) < 500
-    return text
-
-
-def first_attempt(fault):
-    """The fault befalls the first call of each kind, and no other."""
-    return lambda call: None if call.attempt else fault
-
-
-# What is asked and given
 
 
 def test_a_chat_is_asked_and_what_follows_the_beginning_is_given(server):
@@ -196,40 +159,10 @@ def test_the_most_tokens_have_the_name_that_the_server_knows(server):
     assert made.finish == "length"
 
 
-@pytest.mark.parametrize(
-    ("reply", "text"),
-    [
-        ("topic: World\ntext: a", " a"),
-        ("  TOPIC : world TEXT:\ta", "\ta"),
-        ("**topic:** World\n**text:** a", " a"),
-        ("text: a", " a"),
-        ("\n\na text: b", "a text: b"),
-        ("topic: Sports\ntext: a", "topic: Sports\ntext: a"),
-        ('{"text": "a"}', '{"text": "a"}'),
-        ('{"text": torn', '{"text": torn'),
-        ("", ""),
-    ],
-)
-def test_what_follows_the_beginning(reply, text):
-    assert without_beginning(reply, "topic: World\ntext:") == text
-
-
 def test_what_cannot_be_encoded_is_replaced(server):
     server.replies = lambda body: "half a pair \ud83d."
     made = engine(server, form="completion").generate([replace(ASKED, suffix="asked \ud83d")])[0]
     assert made.text == "half a pair \ufffd."
-
-
-def reply_of(text="a river.", finish="stop", **more):
-    """A chat's answer as a body, whatever its end is called."""
-    choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": finish}
-    return json.dumps({"choices": [choice], "usage": {"prompt_tokens": 9, "completion_tokens": 4}} | more)
-
-
-def made_of(server, body, **how):
-    """What the engine makes of one answer that is always the same."""
-    server.faults = lambda call: Fault("body", body=body)
-    return engine(server, **how).generate([ASKED])[0]
 
 
 @pytest.mark.parametrize(
@@ -284,6 +217,8 @@ def test_a_call_of_a_tool_is_no_text(server, text):
 
 
 NONE_ERROR = {"message": "The response was filtered due to the prompt triggering the content management policy."}
+
+
 FILTERS = {
     "azure": (400, {"error": NONE_ERROR | {"code": "content_filter"}}),
     "azure inner": (400, {"error": {"message": "no", "innererror": {"code": "ResponsibleAIPolicyViolation"}}}),
@@ -434,162 +369,6 @@ def test_an_error_in_an_answer_that_no_call_can_mend_ends_the_run(server, at):
     assert len(server.calls) == 1
 
 
-REFUSALS = [
-    Fault(status=400),
-    Fault(status=422),
-    Fault(status=403, body="<html><title>Request blocked</title></html>"),
-    Fault(status=400, body=json.dumps({"error": "words that nobody knows"})),
-]
-
-
-@pytest.mark.parametrize("fault", REFUSALS, ids=lambda f: f"{f.status} {f.body}")
-def test_one_prompt_that_is_refused_in_unknown_words_does_not_end_the_run(server, fault):
-    server.faults = lambda call: fault if "number 0." in str(call.body) else None
-    server.delay = lambda call: 0.0 if "number 0." in str(call.body) else 0.1  # a refusal comes first
-    made = engine(server, concurrency=2).generate(many(4))
-    assert [c.finish for c in made] == ["filtered", "stop", "stop", "stop"]
-    assert len(server.calls) == 4
-
-
-@pytest.mark.parametrize("fault", REFUSALS, ids=lambda f: f"{f.status} {f.body}")
-def test_what_is_refused_to_all_ends_the_run_with_no_call_more(server, fault):
-    server.faults = lambda call: fault
-    with pytest.raises(GoldError, match=f"HTTP {fault.status}"):
-        engine(server, concurrency=2).generate(many(8))
-    assert len(server.calls) <= 4
-
-
-def test_a_refusal_of_likelihoods_is_not_one_of_a_prompt(server):
-    server.faults = lambda call: Fault(status=400) if "echo" in call.body else None
-    generator = engine(server, form="completion")
-    generator.generate(many(2))
-    with pytest.raises(GoldError, match="label_agreement to off"):
-        generator.generate([LABELS])
-
-
-@pytest.mark.parametrize(
-    "fault",
-    [
-        Fault(status=500),
-        Fault("reset"),
-        Fault("half"),
-        Fault("body", body='{"choices": [{"mess'),
-        Fault("body", body="not compressed", headers=(("Content-Encoding", "gzip"),)),
-    ],
-    ids=str,
-)
-def test_one_call_that_a_server_breaks_over_each_time_has_failed(server, fault):
-    server.faults = lambda call: fault if "number 0." in str(call.body) else None
-    made = engine(server, retries=3, concurrency=2).generate(many(6))
-    assert [c.finish for c in made] == ["failed"] + ["stop"] * 5
-    with pytest.raises(GoldError, match="after 4 tries"):  # alone, it may be the server
-        engine(server, retries=3).generate(many(1))
-
-
-def test_a_server_that_is_busy_for_one_call_ends_the_run(server):
-    server.faults = lambda call: Fault(status=429) if "number 0." in str(call.body) else None
-    with pytest.raises(GoldError, match="requests_per_minute"):
-        engine(server, retries=2).generate(many(4))
-
-
-def test_an_answer_that_breaks_off_again_and_again_has_failed(server):
-    body = json.loads(reply_of("half an", "error"))
-    body["choices"][0]["error"] = {"code": 502, "message": "Upstream error"}
-    made = made_of(server, json.dumps(body))
-    assert (made.finish, made.text, made.completion_tokens) == ("failed", "", 12)
-
-
-def test_an_end_by_a_filter_is_no_label_check(server):
-    made = first_token_of(server, [{"token": "World", "logprob": -0.1}], finish_reason="content_filter")
-    assert (made.finish, made.choice_log_probs) == ("filtered", ())
-
-
-def first_token_of(server, top, **choice):
-    """What a label check comes to by the likeliest first tokens of an answer."""
-    body = {"choices": [{"message": {"content": "x"}, "finish_reason": "length", **choice}]}
-    body["choices"][0]["logprobs"] = {"content": [{"token": "x", "logprob": -1.0, "top_logprobs": top}]}
-    server.faults = lambda call: Fault("body", body=json.dumps(body))
-    return engine(server).generate([replace(LABELS, choices=(" World", " Sports"))])[0]
-
-
-def tops(**likelihoods):
-    return [{"token": token, "logprob": p} for token, p in likelihoods.items()]
-
-
-@pytest.mark.parametrize(
-    ("top", "first", "second"),
-    [
-        (tops(World=-0.1, Sports=float("-inf")), -0.1, float("-inf")),
-        (tops(World=-0.1), -0.1, math.log(1 - math.exp(-0.1))),  # no more than what is left
-        (tops(World=-1.0, The=-1.5), -1.0, -1.5),
-        (tops(**{"▁World": -0.1, "ĠSports": -3.0}), -0.1, -3.0),
-        (tops(**{'"World': -0.1, "**Sports": -3.0}), -0.1, -3.0),
-    ],
-    ids=str,
-)
-def test_a_label_that_is_not_told_gets_no_more_than_is_left(server, top, first, second):
-    assert first_token_of(server, top).choice_log_probs == pytest.approx((first, second))
-
-
-@pytest.mark.parametrize(
-    ("top", "choice"),
-    [
-        (tops(World=float("nan"), Sports=-1.0), {}),
-        (tops(The=-0.0001, World=-12.0, Sports=-14.0), {}),  # it is about to say something else
-        (tops(Okay=-0.1, W=-4.0, S=-5.0), {"message": {"content": None, "reasoning_content": "Okay"}}),
-    ],
-    ids=str,
-)
-def test_likelihoods_of_something_else_are_no_preference(server, top, choice):
-    made = first_token_of(server, top, **choice)
-    assert made.choice_log_probs == ()
-    assert not made.is_answer
-
-
-@pytest.mark.parametrize("p", [3.0, 1e308, float("inf")])
-def test_what_is_above_0_is_no_log_likelihood(server, p):
-    with pytest.raises(GoldError, match="above 0"):
-        first_token_of(server, tops(World=p, Sports=-1.0))
-
-
-def test_one_label_check_without_likelihoods_does_not_end_the_run(server):
-    labels = replace(LABELS, choices=(" World", " Sports"))
-    bare = json.dumps({"choices": [{"message": {"content": ""}, "finish_reason": "stop", "logprobs": None}]})
-    server.faults = lambda call: Fault("body", body=bare) if "odd one" in str(call.body) else None
-    generator = engine(server)
-    assert generator.generate([labels])[0].is_answer
-    assert generator.generate([replace(labels, suffix="An odd one.")])[0].finish == "failed"
-    with pytest.raises(GoldError, match="no likelihoods"):
-        engine(server).generate([replace(labels, suffix="An odd one.")])
-
-
-def test_numbers_in_place_of_tokens_tell_no_likelihoods(server):
-    tokens = [f"token_id:{i}" for i in range(30)]
-    told = {"tokens": tokens, "token_logprobs": [None, *([-1.0] * 29)]}
-    body = {"choices": [{"text": "x", "finish_reason": "length", "logprobs": told}]}
-    server.faults = lambda call: Fault("body", body=json.dumps(body))
-    assert "no likelihoods of labels" in message_of(engine(server, form="completion"), LABELS)
-
-
-def test_a_label_check_that_is_refused_has_no_answer(server):
-    server.faults = lambda call: Fault(status=400, body=json.dumps({"error": {"code": "content_filter"}}))
-    for how in ({"form": "completion"}, {}):
-        made = engine(server, **how).generate([replace(LABELS, choices=(" World", " Sports"))])[0]
-        assert (made.finish, made.choice_log_probs) == ("filtered", ())
-
-
-def test_no_label_among_the_likeliest_tokens_is_no_answer(server):
-    top = [{"token": t, "logprob": -1.0 - i} for i, t in enumerate(["<think>", "The", "\n"])]
-    choice = {
-        "message": {"content": "<think>"},
-        "finish_reason": "length",
-        "logprobs": {"content": [{"top_logprobs": top}]},
-    }
-    server.faults = lambda call: Fault("body", body=json.dumps({"choices": [choice]}))
-    made = engine(server).generate([replace(LABELS, choices=(" World", " Sports"))])[0]
-    assert made.choice_log_probs == ()
-
-
 def test_missing_counts_are_estimated_and_that_is_said_once(server, caplog):
     server.usage = False
     generator = engine(server, form="completion")
@@ -598,64 +377,6 @@ def test_missing_counts_are_estimated_and_that_is_said_once(server, caplog):
     assert [c.prompt_tokens for c in made[:1]] == [-(-len(many(1)[0].text) // 4)]
     assert all(c.completion_tokens == -(-len(c.text.encode()) // 4) > 0 for c in made)
     assert len([r for r in caplog.records if "estimated" in r.message]) == 1
-
-
-# Likelihoods of labels
-
-LABELS = replace(ASKED, answer_prefix="topic:", choices=(" World news", " World cup", " Sports"))
-
-
-@pytest.mark.parametrize("bos", [False, True])
-@pytest.mark.parametrize("usage", [False, True])
-def test_choices_by_echo(server, bos, usage):
-    server.bos, server.usage = bos, usage
-    made = engine(server, form="completion").generate([LABELS])[0]
-    wanted = [chosen(server, LABELS.text, c) for c in (" World news", " World cup", " Sports")]
-    assert made.choice_log_probs == pytest.approx(wanted)
-    assert made.text == ""
-    if usage:
-        assert made.prompt_tokens + made.completion_tokens == server.tokens
-
-
-def test_choices_by_echo_count_up_to_what_tells_them_apart(server):
-    made = engine(server, form="completion").generate([replace(LABELS, choices=(" one long name", " two"))])[0]
-    assert made.choice_log_probs == pytest.approx([chosen(server, LABELS.text, c) for c in (" one", " two")])
-
-
-def test_choices_by_prompt_logprobs(server):
-    server.continues = True
-    made = engine(server, continue_answer=True).generate([LABELS])[0]
-    prompt = server._template([*server.calls[0].body["messages"][:-1], {"role": "assistant", "content": "topic:"}])
-    assert made.choice_log_probs == pytest.approx([chosen(server, prompt, c) for c in LABELS.choices])
-
-
-def test_choices_by_the_first_token_of_an_answer(server):
-    asked = replace(LABELS, choices=(" World", " Sports", " Sci/Tech"))
-    made = engine(server).generate([asked])[0]
-    body = server.calls[0].body
-    assert body["messages"][-1]["content"].endswith(
-        "Answer with one of these and nothing else: World, Sports, Sci/Tech"
-    )
-    prompt = server._template(body["messages"])
-    assert made.choice_log_probs == pytest.approx([server.log_prob(prompt, t) for t in ("World", "Sports", "Sci")])
-    assert len(server.calls) == 1
-
-
-def test_labels_that_begin_alike_are_not_told_apart_by_a_first_token(server):
-    said = message_of(engine(server), LABELS)
-    assert "does not tell World news from World cup" in said
-    assert "data.plan.label_agreement to off" in said
-
-
-@pytest.mark.parametrize("how", [{"form": "completion"}, {"continue_answer": True}, {}], ids=str)
-def test_a_server_without_likelihoods_is_told_in_one_line(server, how):
-    server.scores, server.continues = frozenset(), True
-    said = message_of(engine(server, **how), replace(LABELS, choices=(" World", " Sports")))
-    assert "no likelihoods of labels" in said
-    assert "data.plan.label_agreement to off" in said
-
-
-# In order, at once, in time
 
 
 def test_completions_keep_their_order_whatever_takes_how_long(server):
@@ -722,272 +443,6 @@ def test_nothing_is_asked_for_nothing():
     assert OpenAIGenerator("toy", "http://127.0.0.1:9/v1", api_key_env="NOT_SET").generate([]) == []
 
 
-def test_no_more_requests_a_minute_than_told(server):
-    generator = engine(server, requests_per_minute=1200)  # 20 a second
-    generator.generate(many(11))
-    generator.generate(many(10))  # the share is the engine's, not the batch's
-    times = sorted(c.began for c in server.calls)
-    assert 0.9 < times[-1] - times[0] < 10
-    assert all(late - early > 0.7 for early, late in zip(times, times[20:], strict=False))
-
-
-def test_no_more_tokens_a_minute_than_told(server):
-    asked = many(12, max_tokens=2000)
-    server.limit = 5000
-    generator = engine(server, form="completion", tokens_per_minute=60 * 200)
-    began = time.monotonic()
-    generator.generate(asked)
-    took = time.monotonic() - began
-    # Estimates are of 2,000 tokens each: two minutes. What was used, about 50 each, comes to 2 to 4 seconds.
-    assert server.tokens / 200 * 0.6 < took < 30
-
-
-# What goes wrong and heals
-
-
-@pytest.mark.parametrize(
-    "fault",
-    [
-        Fault(status=429),
-        Fault(status=500),
-        Fault(status=503),
-        Fault(status=408),
-        Fault("reset"),
-        Fault("half"),
-        Fault("hang"),
-        Fault("drip"),
-        Fault("body", body="<html>busy</html>"),
-        Fault("body", body="[1, 2]"),
-        Fault("body", body='{"choices": []}'),
-        Fault("body", body='{"choices": [{"message": "no"}]}'),
-        Fault("body", body='{"error": {"message": "provider is down", "code": 502}}'),
-        Fault("body", body="[" * 100_000),
-    ],
-    ids=lambda f: f"{f.kind} {f.status if f.kind == 'status' else f.body[:20]}",
-)
-def test_a_call_that_fails_once_is_answered_the_second_time(server, fault, caplog):
-    wanted = engine(server).generate(many(3))
-    server.faults, server._seen = first_attempt(fault), type(server._seen)()
-    server.calls.clear()
-    timeout = 3.0 if fault.kind in ("hang", "drip") else 60.0
-    assert engine(server, timeout=timeout).generate(many(3)) == wanted
-    assert len(server.calls) == 6
-    assert len([r for r in caplog.records if "are tried up to" in r.message]) == 1
-
-
-@pytest.mark.parametrize("kind", ["seconds", "date"])
-def test_a_server_that_asks_to_wait_is_waited_for(server, kind):
-    wait = {"seconds": lambda: "0.6", "date": lambda: email.utils.formatdate(time.time() + 2, usegmt=True)}[kind]
-    server.faults = lambda call: None if call.number else Fault(status=429, headers=(("Retry-After", wait()),))
-    engine(server, concurrency=1).generate(many(3))
-    first, second = (c.began for c in server.calls[:2])
-    assert 0.6 <= second - first < 10
-    assert len(server.calls) == 4
-
-
-def test_nobody_calls_a_server_that_asked_to_wait(server):
-    server.faults = lambda call: None if call.number else Fault(status=503, headers=(("Retry-After", "0.5"),))
-    server.delay = 0.02
-    engine(server, concurrency=4).generate(many(12))
-    begun = [c.began - server.calls[0].began for c in server.calls]
-    assert sum(at < 0.4 for at in begun) <= 5  # those that were in flight, and one that began as the answer came
-    assert len(server.calls) == 13
-
-
-def test_a_wait_that_is_too_long_ends_at_once(server):
-    server.faults = lambda call: Fault(status=429, headers=(("Retry-After", "3600"),))
-    said = message_of(engine(server))
-    assert "it asks to wait 3600 s" in said
-    assert "max_wait (now 300)" in said
-    assert len(server.calls) == 1
-
-
-@pytest.mark.parametrize(
-    ("value", "seconds"),
-    [("3", 3.0), ("0", 0.0), ("-1", 0.0), ("nan", None), ("inf", None), ("soon", None), (None, None)],
-)
-def test_how_long_to_wait(value, seconds):
-    assert retry_after(value) == seconds
-
-
-def test_a_date_that_has_passed_is_no_wait():
-    assert retry_after("Wed, 21 Oct 2015 07:28:00 GMT") == 0.0
-
-
-def test_waits_double_without_a_header(server):
-    server.faults = lambda call: Fault(status=500) if call.attempt < 3 else None
-    engine(server, backoff=0.1).generate([ASKED])
-    times = [c.began for c in server.calls]
-    waits = [late - early for early, late in itertools.pairwise(times)]
-    for wait, most in zip(waits, (0.1, 0.2, 0.4), strict=True):
-        assert 0.5 * most <= wait < most + 2  # the machine may be slow, never fast
-
-
-def test_a_batch_of_which_nearly_a_third_fails_is_whole_and_in_order(server):
-    requests = many(200)
-    wanted = engine(server).generate(requests)
-    server.calls.clear()
-    server._seen.clear()
-    kinds = [Fault(status=429), Fault(status=500), Fault(status=503), Fault("reset"), Fault("half")]
-    kinds += [Fault("body", body="{"), Fault("body", body='{"choices": []}')]
-
-    def faults(call):
-        rng = random.Random(f"{call.body['seed']}/{call.attempt}")
-        return rng.choice(kinds) if rng.random() < 0.3 else None
-
-    server.faults = faults
-    generator = engine(server)
-    given = list(generator.stream(requests))
-    assert sorted(at for at, _ in given) == list(range(200))
-    assert [c for _, c in sorted(given, key=lambda pair: pair[0])] == wanted
-    failed = sum(c.fault is not None for c in server.calls)
-    assert len(server.calls) == 200 + failed  # what was answered is not asked again
-    assert 0.25 < failed / len(server.calls) < 0.35
-
-
-@pytest.mark.parametrize(
-    ("fault", "said"),
-    [
-        (Fault(status=500), "HTTP 500: told to fail?[31m with a second line, after 3 tries; is the server well?"),
-        (Fault(status=429), "requests_per_minute"),
-        (Fault("reset"), "after 3 tries; is it up"),
-        (Fault("hang"), "no whole answer within 0.3 s, after 3 tries"),
-        (Fault("drip"), "no whole answer within 0.3 s, after 3 tries"),
-        (Fault("body", body="{"), "no JSON object: {, after 3 tries"),
-        (Fault("body", body='{"id": 1}'), "without choices, after 3 tries"),
-    ],
-    ids=lambda v: v if isinstance(v, str) else v.kind,
-)
-def test_tries_that_are_spent_are_told_in_one_line(server, fault, said):
-    server.faults = lambda call: fault
-    text = message_of(engine(server, retries=2, timeout=0.3 if fault.kind in ("hang", "drip") else 60))
-    assert text.startswith(f"generator 'toy' at {server.url}: ")
-    assert said in text
-    assert len(server.calls) == 3
-
-
-def test_nobody_listens():
-    with FakeServer() as gone:
-        pass
-    said = message_of(engine(gone, retries=1))
-    assert gone.url in said
-    assert "after 2 tries; is it up, and is data.generator.init_args.base_url right?" in said
-
-
-def test_a_host_that_is_not_known_is_not_tried_for_long(monkeypatch):
-    def unknown(*_, **__):
-        raise OSError(-2, "Name or service not known")
-
-    monkeypatch.setattr("socket.getaddrinfo", unknown)
-    generator = OpenAIGenerator("toy", "http://no-such-host.invalid/v1", backoff=0.01)
-    assert "Name or service not known, after 3 tries; is it up" in message_of(generator)
-
-
-def test_what_was_given_before_an_error_stays_given(server):
-    server.faults = lambda call: Fault(status=500) if call.body["seed"] >= 3 else None  # well until then
-    found = []
-    with pytest.raises(GoldError):
-        for at, _ in engine(server, retries=1, concurrency=1).stream(many(6)):
-            found.append(at)
-    assert {0, 1, 2} <= set(found)
-    assert 3 not in found
-
-
-# What goes wrong for good
-
-
-@pytest.mark.parametrize(
-    ("change", "said"),
-    [
-        ({"model": "none"}, "HTTP 404: The model `none` does not exist.; look at data.generator.init_args.model"),
-        ({"temperature": 3.0}, "HTTP 400: temperature must lie in [0, 2]; look at "),
-        ({"continue_answer": True}, "HTTP 400: Unrecognized request argument: continue_final_message; look at "),
-    ],
-    ids=str,
-)
-def test_what_cannot_heal_stops_at_once(server, change, said):
-    generator = OpenAIGenerator(**{"model": "toy", "base_url": server.url, **change})
-    text = message_of(generator)
-    assert said in text
-    assert server.url in text
-    assert len(server.calls) == 1
-
-
-@pytest.mark.parametrize(
-    ("status", "said"),
-    [
-        (301, "base_url to where it points"),
-        (403, "name the environment variable"),
-        (405, "most end in /v1"),
-        (413, "the prompt is too long"),
-        (422, "the setting that sends what it names"),
-        (501, "the setting that sends what it names"),
-    ],
-)
-def test_other_statuses_that_cannot_heal(server, status, said):
-    server.faults = lambda call: Fault(status=status)
-    text = message_of(engine(server))
-    assert f"HTTP {status}: told to fail" in text
-    assert said in text
-    assert len(server.calls) == 1
-
-
-def test_a_server_that_refuses_likelihoods_is_told_in_one_line(server):
-    server.faults = lambda call: Fault(status=400)
-    assert "data.plan.label_agreement to off" in message_of(engine(server, form="completion"), LABELS)
-    assert "label_agreement" not in message_of(engine(server, form="completion"))
-
-
-@pytest.mark.parametrize(
-    ("fault", "said"),
-    [
-        (Fault("body", body='{"error": "Unexpected endpoint or method. (POST /chat/completions)"}'), "most end in /v1"),
-        (Fault("body", body="<html><title>A chat</title></html>"), "most end in /v1"),
-        (Fault("body", body='{"error": {"message": "odd"}}'), "HTTP 200 with an error: odd, after 2 tries"),
-        (Fault("body", body='data: {"choices": []}\n\ndata: [DONE]'), "extra: {stream: false}"),
-        (Fault("body", body=': PROCESSING\n\ndata: {"choices": []}\n\n'), "extra: {stream: false}"),
-        (Fault("body", body="event: message\ndata: {}\n\n"), "extra: {stream: false}"),
-        (Fault("body", body="A model is running"), "no JSON object: A model is running, after 2 tries"),
-        (Fault("body", body='"error: no model is loaded"'), "error: no model is loaded"),
-        (Fault("body", body='{"success": false, "message": "Not enough balance"}'), "HTTP 200 with an error: Not eno"),
-        (Fault("body", body='{"code": 1113, "msg": "余额不足", "success": false}'), "no credit left"),
-        (
-            Fault("body", body='{"choices": null, "base_resp": {"status_code": 1004, "status_msg": "login fail"}}'),
-            "key",
-        ),
-    ],
-    ids=str,
-)
-def test_an_error_in_a_good_answer_is_tried_once_more_at_most(server, fault, said):
-    server.faults = lambda call: fault
-    assert said in message_of(engine(server))
-    assert len(server.calls) == 2
-
-
-def test_an_account_without_credit_is_not_asked_again(server):
-    body = json.dumps({"error": {"message": "You exceeded your current quota", "code": "insufficient_quota"}})
-    server.faults = lambda call: Fault(status=429, body=body)
-    assert "no credit left" in message_of(engine(server))
-    assert len(server.calls) == 1
-
-
-@pytest.mark.parametrize(
-    "said",
-    [
-        "This model's maximum context length is 8 tokens. However, you requested 9.",
-        "The decoder prompt (length 9) is longer than the maximum model length of 8.",
-        "the request exceeds the available context size, try increasing it",
-        "Input validation error: `inputs` must have less than 8 tokens. Given: 9",
-        "Please reduce the length: prompt is too long: 9 tokens > 8 maximum",
-    ],
-)
-def test_a_prompt_that_is_too_long_for_the_server_is_told(server, said):
-    server.faults = lambda call: Fault(status=400, body=json.dumps({"error": {"message": said}}))
-    text = message_of(engine(server))
-    assert said in text
-    assert "the prompt is too long: show fewer or shorter demos (--data.plan.seed_demos)" in text
-
-
 def test_with_a_limit_of_ours_a_long_prompt_is_not_sent(server):
     generator = engine(server, max_context=100)
     fits = replace(ASKED, prefix="", suffix="x" * (4 * 40 - len(replace(ASKED, prefix="", suffix="").text)))
@@ -997,45 +452,6 @@ def test_with_a_limit_of_ours_a_long_prompt_is_not_sent(server):
     assert "about 107 tokens, more than the 100 tokens of toy" in message_of(generator, asked[1])
     assert not server.calls
     assert engine(server).tokens_over_limit(asked) == [0, 0, 0]
-
-
-# Several servers
-
-
-def test_load_is_spread_over_servers(server):
-    with FakeServer(delay=0.01) as other:
-        server.delay = 0.01
-        engine(server, other, concurrency=6).generate(many(60))
-        assert len(server.calls) + len(other.calls) == 60
-        assert 20 <= len(server.calls) <= 40
-        assert max(server.most_busy, other.most_busy) <= 4
-
-
-def test_others_take_over_from_a_server_that_fails_and_it_rests(server):
-    with FakeServer(faults=lambda call: Fault("reset")) as bad:
-        generator = engine(bad, server, cooldown=30, concurrency=4, retries=1)
-        wanted = engine(server).generate(many(30))
-        assert generator.generate(many(30)) == wanted
-        assert generator.generate(many(30)) == wanted  # it rests between batches too
-        assert 1 <= len(bad.calls) <= 4
-
-
-def test_a_server_that_is_well_again_is_taken_again(server):
-    with FakeServer(faults=lambda call: None if call.number else Fault(status=500), delay=0.01) as other:
-        server.delay = 0.01
-        generator = engine(server, other, cooldown=0.1, concurrency=2)
-        generator.generate(many(40))
-        assert len(other.calls) > 5
-
-
-def test_a_server_that_asks_to_wait_is_passed_over(server):
-    fault = Fault(status=429, headers=(("Retry-After", "3600"),))
-    with FakeServer(faults=lambda call: fault) as other:
-        assert len(engine(server, other, concurrency=1).generate(many(8))) == 8
-        assert len(other.calls) == 1
-
-
-# The key
 
 
 @pytest.fixture
@@ -1095,9 +511,6 @@ def test_a_key_in_the_config_is_refused_and_not_shown(change):
     assert "environment" in str(e.value)
     assert KEY not in str(e.value)
     assert "hf_" not in str(e.value)
-
-
-# Settings
 
 
 def test_the_fingerprint_is_of_what_is_asked():
@@ -1161,15 +574,10 @@ def test_a_server_of_this_machine_is_the_same_under_another_port_in_its_run_alon
 def test_wrong_settings_name_their_key(change, key):
     with pytest.raises(ConfigError) as e:
         OpenAIGenerator(**{"model": "m", "base_url": "http://localhost/v1", **change})
-    assert str(e.value).startswith(f"data.generator.init_args.{key}: got ")
+    assert e.value.key == f"data.generator.init_args.{key}"
 
 
 def test_without_httpx_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "httpx", None)
     with pytest.raises(MissingDependencyError, match=re.escape("gold-lightning[openai]")):
         OpenAIGenerator("m", "http://localhost/v1").generate([ASKED])
-
-
-def test_what_a_server_says_is_cut_and_printable():
-    assert printable("a\n\x1b[1mb\t c") == "a ?[1mb c"
-    assert len(printable("x" * 1000)) == 200
