@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from gold_lightning.api import synthesize as synthesize
     from gold_lightning.budget import Budget as Budget
     from gold_lightning.callbacks import OODFeedback as OODFeedback
+    from gold_lightning.checks import check as check
     from gold_lightning.data import GoldDataModule as GoldDataModule
     from gold_lightning.errors import ConfigError as ConfigError
     from gold_lightning.errors import GoldError as GoldError
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from gold_lightning.losses import CrossEntropy as CrossEntropy
     from gold_lightning.losses import RobustLoss as RobustLoss
     from gold_lightning.losses import SymmetricCrossEntropy as SymmetricCrossEntropy
+    from gold_lightning.metrics import metric as metric
     from gold_lightning.planning.plan import SynthesisPlan as SynthesisPlan
     from gold_lightning.scores import EnergyScore as EnergyScore
     from gold_lightning.scores import OODScore as OODScore
@@ -54,12 +56,14 @@ _PUBLIC = {
     "gold_lightning.api": "Preview Run distill evaluate load preview synthesize",
     "gold_lightning.budget": "Budget",
     "gold_lightning.callbacks": "OODFeedback",
+    "gold_lightning.checks": "check",
     "gold_lightning.data": "GoldDataModule",
     "gold_lightning.errors": "ConfigError GoldError",
     "gold_lightning.feedback": "FeedbackStrategy",
     "gold_lightning.generators": "Completion EmbeddedGenerator Generator OpenAIGenerator Request ScriptedGenerator "
     "TransformersGenerator VLLMGenerator",
     "gold_lightning.losses": "CrossEntropy RobustLoss SymmetricCrossEntropy",
+    "gold_lightning.metrics": "metric",
     "gold_lightning.planning.plan": "SynthesisPlan",
     "gold_lightning.scores": "EnergyScore OODScore",
     "gold_lightning.student": "T5Student",

@@ -22,6 +22,7 @@ from gold_lightning.interrupt import Stopping
 from gold_lightning.labelled import check_rows_file, load_test_rows, load_validation_rows
 from gold_lightning.noise import LabelNoise
 from gold_lightning.planning.plan import SynthesisPlan
+from gold_lightning.plugins import load_plugins
 from gold_lightning.rounds import RoundEnd
 from gold_lightning.storage.clock import RunClock
 from gold_lightning.storage.replay import Replay
@@ -64,6 +65,8 @@ class GoldDataModule(LightningDataModule):
             very same request, in place of asking again.
         replay_from: A run folder whose samples to train on, round by round, in place of asking a generator.
         seed: Of synthesis and of the training order; linked to ``--seed_everything``.
+        plugins: Modules to import, such as ``my_package.checks``, whose decorators register checks and metrics that
+            the task names.
 
     Attributes:
         watch: Told how far the synthesis is; a log line by default.
@@ -91,8 +94,10 @@ class GoldDataModule(LightningDataModule):
         reuse_completions: bool = True,
         replay_from: str | None = None,
         seed: int = 0,
+        plugins: Sequence[str] = (),
     ) -> None:
         super().__init__()
+        load_plugins(plugins)
         sizes = {"batch_size": batch_size, "eval_batch_size": eval_batch_size, "passes_per_round": passes_per_round}
         for key, value in sizes.items():
             if value < 1:

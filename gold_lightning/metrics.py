@@ -13,6 +13,7 @@ from abc import abstractmethod
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
+from functools import partial
 from typing import Any, TypeVar
 
 import torch
@@ -20,16 +21,18 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.functional.text import rouge_score
 
-from gold_lightning.errors import ConfigError
+from gold_lightning.errors import ConfigError, GoldError
 from gold_lightning.parsing.formula import FormulaError, parse_equation, parse_programme, same_programme
 from gold_lightning.parsing.json_text import same_json
 from gold_lightning.parsing.words import has_characters, segments, words
+from gold_lightning.plugins import find
 
 __all__ = [
     "METRICS",
     "Accuracy",
     "BalancedAccuracy",
     "EquationValue",
+    "FunctionMetric",
     "JsonEqual",
     "MacroF1",
     "ProgrammeEqual",
@@ -42,6 +45,7 @@ __all__ = [
     "bootstrap_interval",
     "evaluate",
     "make_metric",
+    "metric",
     "prediction_row",
 ]
 
@@ -314,7 +318,23 @@ class RougeL(TextMetric):
         return [float(found["rougeL_fmeasure"])]
 
 
-METRICS: dict[str, type[TextMetric]] = {
+class FunctionMetric(TextMetric):
+    """Mean over the rows of a function of prediction and targets.
+
+    Args:
+        function: Returns the number of a row.
+        labels: Names of the task's labels.
+    """
+
+    def __init__(self, function: Callable[[str, Sequence[str]], float], labels: Sequence[str] = ()) -> None:
+        super().__init__(labels)
+        self.function = function
+
+    def row(self, prediction: str, targets: Sequence[str]) -> list[float]:
+        return [float(self.function(prediction, targets))]
+
+
+METRICS: dict[str, Callable[[Sequence[str]], TextMetric]] = {
     "accuracy": Accuracy,
     "exact_match": Accuracy,
     "balanced_accuracy": BalancedAccuracy,
@@ -329,15 +349,54 @@ METRICS: dict[str, type[TextMetric]] = {
 """Metrics by the name that task files use. ``exact_match`` compares the strings as they are."""
 
 
-def make_metric(name: str, labels: Sequence[str]) -> TextMetric:
-    """The metric of that name.
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+
+def metric(kind: _F) -> _F:
+    """Registers a metric that a task file can name; ``--data.plugins my_package.metrics`` imports its module.
+
+    Args:
+        kind: A function from the prediction and the correct texts of a row to a number, of which the metric is the
+            mean; or a subclass of :class:`TextMetric`. Its name is the name in the task file. Higher must be better.
+
+    Returns:
+        The function or class itself.
 
     Raises:
-        ConfigError: There is none, or it does not fit the task.
+        GoldError: A metric of another module has that name.
+
+    Example:
+        >>> from gold_lightning.metrics import metric
+        >>> @metric
+        ... def as_long(prediction, targets):
+        ...     return len(prediction) == len(targets[0])
+        >>> make_metric("as_long", ()).rows(["four"], ["5555"]).mean().item()
+        1.0
     """
-    if name not in METRICS:
-        raise ConfigError("metrics", name, f"one of {', '.join(METRICS)}")
-    return METRICS[name](labels)
+    name = kind.__name__
+    registered = METRICS.get(name)
+    if registered is not None and _module(registered) != kind.__module__:  # a notebook runs a cell twice
+        raise GoldError(f"the metric {name} of {kind.__module__} has the name of one of {_module(registered)}")
+    is_class = isinstance(kind, type) and issubclass(kind, TextMetric)
+    METRICS[name] = kind if is_class else partial(FunctionMetric, kind)
+    return kind
+
+
+def _module(registered: Callable[..., TextMetric]) -> str:
+    return registered.args[0].__module__ if isinstance(registered, partial) else registered.__module__
+
+
+def make_metric(name: str, labels: Sequence[str]) -> TextMetric:
+    """Returns a metric by name.
+
+    Raises:
+        ConfigError: No metric has the name, or it does not fit the task.
+    """
+    make = find(METRICS, name)
+    if make is None:
+        hint = "data.plugins names modules with metrics of your own"
+        raise ConfigError("metrics", name, f"one of {', '.join(METRICS)}", hint)
+    return make(labels)
 
 
 def bootstrap_interval(

@@ -10,6 +10,7 @@ from gold_lightning.checks.duplicates import DuplicateIndex, copies
 from gold_lightning.checks.registry import CHECKS
 from gold_lightning.errors import ConfigError
 from gold_lightning.generators.base import Completion
+from gold_lightning.plugins import find
 from gold_lightning.prompts import read_sample
 from gold_lightning.task import Sample, Task, prefix_errors_with
 
@@ -111,9 +112,10 @@ class Checker:
 def _rule(task: Task, index: int) -> tuple[Callable[..., str], Mapping[str, Any]]:
     """A check of the task, after one call to see whether its parameters are right."""
     named = task.checks[index]
-    if named.name not in CHECKS:
-        raise ConfigError(f"checks[{index}]", named.name, f"one of {', '.join(sorted(CHECKS))}")
-    function = CHECKS[named.name]
+    function = find(CHECKS, named.name)
+    if function is None:
+        allowed = f"one of {', '.join(sorted(CHECKS))}"
+        raise ConfigError(f"checks[{index}]", named.name, allowed, "data.plugins names modules with checks of your own")
     try:
         function(task.demos[0], task, **named.params)
     except (TypeError, KeyError, ValueError) as e:

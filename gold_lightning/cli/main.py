@@ -56,6 +56,7 @@ from gold_lightning.inputs.pipes import is_copy, kept, local_copy, replacement, 
 from gold_lightning.inputs.task_files import local_task
 from gold_lightning.inputs.yaml_files import load_yaml
 from gold_lightning.metrics import evaluate
+from gold_lightning.plugins import load_plugins
 from gold_lightning.report import try_to_report
 from gold_lightning.runner import (
     CHECKPOINT,
@@ -140,6 +141,7 @@ class GoldCLI(LightningCLI):
         """Looks at settings that are right each, but not here or not together."""
         name = self.config["subcommand"]
         config = self.config[name]
+        load_plugins(config.data.plugins)  # before the student, which makes the task's metrics
         for key, default in self._subcommand_parsers[name].get_defaults(skip_validation=True).items(branches=True):
             if key.split(".")[0] in ("run", "data", "model", "feedback") and default is not None:
                 if config.get(key, "") is None:  # jsonargparse takes null for any class

@@ -17,6 +17,7 @@ from gold_lightning.errors import ConfigError, GoldError
 from gold_lightning.inputs.task_files import find_task_file, shipped_tasks
 from gold_lightning.labelled import load_test_rows, load_validation_rows
 from gold_lightning.metrics import make_metric
+from gold_lightning.plugins import load_plugins
 from gold_lightning.prompts import render
 from gold_lightning.t5.checks import check_student, count_cut
 from gold_lightning.t5.weights import load_tokenizer, target_text
@@ -50,6 +51,9 @@ def tasks_command(args: Sequence[str]) -> None:
     check.add_argument(
         "--student", type=str, default="embedded", help="The student that is to learn it, as model.student of a run."
     )
+    check.add_argument(
+        "--plugins", type=list[str], default=[], help="Modules with checks and metrics of your own, as data.plugins."
+    )
     commands.add_subcommand("check", check)
     schema = ArgumentParser(description="Prints the JSON schema of task files, for editors.", exit_on_error=False)
     commands.add_subcommand("schema", schema)
@@ -62,6 +66,7 @@ def tasks_command(args: Sequence[str]) -> None:
     elif given.command == "schema":
         say(json.dumps(task_schema(), indent=2))
     elif given.command == "check":
+        load_plugins(given.check.plugins, "--plugins")
         task = Task.load(str(find_task_file(given.check.task, "tasks check")))
         warnings = warnings_of(task, given.check.student)  # may still find an error
         say(f"ok: {summary(task)}")
