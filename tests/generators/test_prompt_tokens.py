@@ -99,8 +99,9 @@ def test_a_chat_template_may_take_no_system_message_and_begin_with_thinking(temp
 
 def test_no_chat_template_or_one_that_refuses_everything_is_one_line():
     tokenizer, request = byte_level_tokenizer(), Request("You write.", "Demos. ", "Write one.", "text:")
-    with pytest.raises(ConfigError, match=r"init_args\.form: got 'chat'.*no chat template"):
+    with pytest.raises(ConfigError) as config_error:
         encode(request, tokenizer, "chat")
+    assert (config_error.value.key, config_error.value.value) == ("data.generator.init_args.form", "chat")
     tokenizer.chat_template = "{{ raise_exception('no\nmessages') }}"
     with pytest.raises(GoldError, match=r"no messages.*init_args\.form to completion") as e:
         encode(request, tokenizer, "auto")

@@ -275,8 +275,9 @@ def test_no_temperature_is_greedy(made):
 def test_the_form_of_a_prompt(made, monkeypatch, form, template):
     monkeypatch.setattr(FakeTokenizer, "chat_template", template)
     if form == "chat" and template is None:
-        with pytest.raises(ConfigError, match="no chat template"):
+        with pytest.raises(ConfigError) as e:
             VLLMGenerator("m", form=form).generate([ask()])
+        assert (e.value.key, e.value.value) == ("data.generator.init_args.form", "chat")
         return
     VLLMGenerator("m", form=form).generate([ask()])
     chat = form != "completion" and template is not None
@@ -508,15 +509,15 @@ def test_each_process_of_a_machine_has_gpus_of_its_own(made, monkeypatch, tensor
 
 def test_too_few_gpus_for_the_processes_of_a_machine_are_told_in_one_line(made, monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
-    with pytest.raises(
-        ConfigError, match=r"tensor_parallel_size: got 2, expected 3 x 2 GPUs or more .* which has 4"
-    ) as e:
+    with pytest.raises(ConfigError) as e:
         VLLMGenerator("org/model", tensor_parallel_size=2).share_machine(0, 3)
-    assert "--trainer.devices" in str(e.value)
-    with pytest.raises(ConfigError, match="2 x 4 GPUs or more"):
-        VLLMGenerator("org/model", tensor_parallel_size=2, engine_args={"pipeline_parallel_size": 2}).share_machine(
-            0, 2
-        )
+    assert (e.value.key, e.value.value) == ("data.generator.init_args.tensor_parallel_size", 2)
+    assert e.value.allowed == "3 x 2 GPUs or more for the 3 processes on this machine, which has 4"
+    assert "--trainer.devices" in e.value.hint
+    pipelined = VLLMGenerator("org/model", tensor_parallel_size=2, engine_args={"pipeline_parallel_size": 2})
+    with pytest.raises(ConfigError) as e:
+        pipelined.share_machine(0, 2)
+    assert e.value.allowed.startswith("2 x 4 GPUs or more")
     VLLMGenerator("org/model", tensor_parallel_size=4).share_machine(0, 1)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)  # vLLM on processors
     VLLMGenerator("org/model", tensor_parallel_size=2).share_machine(0, 3)
@@ -590,8 +591,9 @@ def test_wrong_settings_name_their_key(change, key):
 
 
 def test_a_refused_argument_names_its_setting():
-    with pytest.raises(ConfigError, match=r"set data\.generator\.init_args\.sleep$"):
+    with pytest.raises(ConfigError) as e:
         VLLMGenerator("m", engine_args={"enable_sleep_mode": True})
+    assert e.value.hint == "set data.generator.init_args.sleep"
 
 
 def test_the_fingerprint_tells_what_completions_depend_on(tmp_path):
