@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from gold_lightning import feedback, generators, losses, scores
 from gold_lightning.cli.commands import COMMANDS
-from gold_lightning.cli.main import GoldCLI
+from gold_lightning.cli.lightning_cli import GoldCLI
 from jsonargparse import ArgumentParser, Namespace
 
 PAGE = Path(__file__).parent / "configuration.md"

@@ -12,6 +12,7 @@ import json
 import logging
 import sys
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass, replace
@@ -269,7 +270,8 @@ def distill(
     module.generator.check_installed()
     if gold_trainer.is_global_zero:
         _write_settings(folder, loaded, settings, feedback, seed)
-    with _lines_shown(verbose):
+    with _lines_shown(verbose), warnings.catch_warnings():
+        runner.ignore_known_warnings()
         runner.fit(gold_trainer, student_module, module, runner.resume_from(checkpoints))
     return Run(folder)
 
@@ -438,7 +440,7 @@ def preview(
             budget=budget or Budget(),
             seed=seed,
         )
-        warnings = plan_warnings(data.task, data.synthesizer.plan, feedback, rounds)
+        notes = plan_warnings(data.task, data.synthesizer.plan, feedback, rounds)
         rate = feedback.rate if feedback.feeds else 0.0
         lines = preview_lines(
             data,
@@ -446,7 +448,7 @@ def preview(
             rounds=rounds,
             rate=rate,
             warmup_rounds=feedback.warmup_rounds,
-            warnings=warnings,
+            warnings=notes,
         )
         return Preview("\n".join(lines))
 

@@ -21,7 +21,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from gold_lightning.cli.main import find_config, main
+from gold_lightning.cli.configs import find_config
+from gold_lightning.cli.main import main
 from gold_lightning.evaluation.experiment_file import load_experiment
 
 ROOT = Path(__file__).parents[2]

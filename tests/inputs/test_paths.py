@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 from gold_lightning.checkpoints.best import check_checkpoint
-from gold_lightning.cli.main import _CONFIGS, find_config, main
+from gold_lightning.cli.configs import CONFIGS, find_config
+from gold_lightning.cli.main import main
 from gold_lightning.errors import ConfigError, GoldError
 from gold_lightning.evaluation.baselines import BaselineSettings
 from gold_lightning.evaluation.experiment_file import load_experiment
@@ -146,7 +147,7 @@ def test_what_is_wrong_is_told_of_the_path_as_it_was_written(home):
 
 
 def test_a_run_in_the_home_folder_is_whole(home, tiny_student, capsys):
-    source = _CONFIGS.parent / "gold_lightning" / "tasks" / "news_topics.yaml"
+    source = CONFIGS.parent / "gold_lightning" / "tasks" / "news_topics.yaml"
     text = source.read_text(encoding="utf-8").replace("file: news_topics.test.jsonl", "file: ~/rows.jsonl")
     (home / "t.yaml").write_text(text, encoding="utf-8")
     shutil.copy(source.with_name("news_topics.test.jsonl"), home / "rows.jsonl")

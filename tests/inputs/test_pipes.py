@@ -10,13 +10,14 @@ import threading
 
 import pytest
 import yaml
-from gold_lightning.cli.main import _CONFIGS, main
+from gold_lightning.cli.configs import CONFIGS
+from gold_lightning.cli.main import main
 from gold_lightning.inputs import pipes as piped
 from gold_lightning.storage.round_store import read_lines
 from gold_lightning.task import Task
 
-TASK = (_CONFIGS.parent / "gold_lightning" / "tasks" / "news_topics.yaml").read_text(encoding="utf-8")
-ROWS = _CONFIGS.parent / "gold_lightning" / "tasks" / "news_topics.test.jsonl"
+TASK = (CONFIGS.parent / "gold_lightning" / "tasks" / "news_topics.yaml").read_text(encoding="utf-8")
+ROWS = CONFIGS.parent / "gold_lightning" / "tasks" / "news_topics.test.jsonl"
 
 
 @pytest.fixture

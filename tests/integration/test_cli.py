@@ -12,10 +12,12 @@ from pathlib import Path
 import pytest
 import yaml
 from gold_lightning.__main__ import _find_classes_here
-from gold_lightning.cli.main import _CONFIGS, _HubSaidOnce, _quiet, find_config, main
+from gold_lightning.cli.configs import CONFIGS, find_config
+from gold_lightning.cli.main import main
+from gold_lightning.cli.quiet import _HubSaidOnce, quiet
 from gold_lightning.task import Task
 
-SHIPPED = sorted(_CONFIGS.rglob("*.yaml"))
+SHIPPED = sorted(CONFIGS.rglob("*.yaml"))
 
 
 def fails(capsys, *args):
@@ -36,7 +38,7 @@ def test_no_config_is_left_untested():
     # quickstart.yaml is what test_loop runs; overlays and hub configs have tests of their own below, experiments in
     # test_experiment.
     apart = ("overlays", "experiments")
-    assert {p.relative_to(_CONFIGS).as_posix() for p in SHIPPED if p.parent.name not in apart} == {
+    assert {p.relative_to(CONFIGS).as_posix() for p in SHIPPED if p.parent.name not in apart} == {
         "quickstart.yaml",
         *HUB,
     }
@@ -45,7 +47,7 @@ def test_no_config_is_left_untested():
 @pytest.mark.parametrize("name", HUB)
 def test_a_hub_config_is_made_whole_and_then_says_what_it_misses(name, tmp_path, tiny_student, capsys):
     # These stop at the first request: no hub is in reach here.
-    model = yaml.safe_load((_CONFIGS / name).read_text())["data"]["generator"]["init_args"]["model"]
+    model = yaml.safe_load((CONFIGS / name).read_text())["data"]["generator"]["init_args"]["model"]
     args = ["--config", name, "--model.student", tiny_student, "--run.root", str(tmp_path)]
     line = fails(capsys, "fit", *args, "--trainer.accelerator", "cpu", "--trainer.precision", "32-true")
     assert model in line and "the hub did not give it" in line and "EmbeddedGenerator" in line
@@ -53,9 +55,9 @@ def test_a_hub_config_is_made_whole_and_then_says_what_it_misses(name, tmp_path,
 
 @pytest.mark.parametrize("task", PAPER)
 def test_a_paper_config_has_the_papers_settings(task):
-    given = yaml.safe_load((_CONFIGS / "paper" / f"{task}.yaml").read_text())
+    given = yaml.safe_load((CONFIGS / "paper" / f"{task}.yaml").read_text())
     data, model, feedback = given["data"], given["model"], given["feedback"]
-    assert data["task"] == yaml.safe_load((_CONFIGS / f"{task}.yaml").read_text())["data"]["task"] == task
+    assert data["task"] == yaml.safe_load((CONFIGS / f"{task}.yaml").read_text())["data"]["task"] == task
     assert data["generator"]["init_args"]["model"] == "meta-llama/Llama-2-7b-chat-hf"
     assert data["plan"]["samples_per_round"] * given["trainer"]["max_epochs"] == (17000 if task == "anli" else 3000)
     assert given["early_stopping"]["patience"] >= given["trainer"]["max_epochs"]  # all samples are made
@@ -72,7 +74,7 @@ def test_overlays_go_with_a_config(overlay, capsys):
         main(["fit", "--config", "anli.yaml", "--config", f"overlays/{overlay}.yaml", "--print_config"])
     assert done.value.code == 0
     shown = yaml.safe_load(capsys.readouterr().out)
-    given = yaml.safe_load((_CONFIGS / "overlays" / f"{overlay}.yaml").read_text())
+    given = yaml.safe_load((CONFIGS / "overlays" / f"{overlay}.yaml").read_text())
     for section, values in given.items():
         for key in values:
             assert shown[section][key] is not None
@@ -93,7 +95,7 @@ def test_embedded_settings_go_with_every_task(task, tmp_path, monkeypatch):
     with pytest.raises(Asked) as asked:
         main(["fit", *args])
     generator, requests = asked.value.args
-    given = yaml.safe_load((_CONFIGS / "overlays/embedded.yaml").read_text())
+    given = yaml.safe_load((CONFIGS / "overlays/embedded.yaml").read_text())
     sampling = given["data"]["generator"]["init_args"]
     assert {key: getattr(generator, key) for key in sampling} == sampling
     assert 0 < requests <= sampling["batch_size"]
@@ -113,8 +115,8 @@ def test_vllm_takes_the_model_of_the_config_before(tmp_path, tiny_student, monke
     assert "vLLM is installed but cannot be imported" in fails(capsys, "fit", *args)
     (config,) = tmp_path.rglob("config.yaml")
     made = yaml.safe_load(config.read_text())["data"]["generator"]["init_args"]
-    given = yaml.safe_load((_CONFIGS / "overlays/vllm.yaml").read_text())["data"]["generator"]["init_args"]
-    model = yaml.safe_load((_CONFIGS / "anli.yaml").read_text())["data"]["generator"]["init_args"]["model"]
+    given = yaml.safe_load((CONFIGS / "overlays/vllm.yaml").read_text())["data"]["generator"]["init_args"]
+    model = yaml.safe_load((CONFIGS / "anli.yaml").read_text())["data"]["generator"]["init_args"]["model"]
     assert made.items() >= {"model": model, **given}.items()
 
 
@@ -149,7 +151,7 @@ def test_a_hub_that_does_not_answer_is_told_once(monkeypatch):
     told = []
     handler = logging.Handler()
     monkeypatch.setattr(handler, "emit", lambda record: told.append(record.getMessage()))
-    _quiet()
+    quiet()
     monkeypatch.setattr(_http.logger, "filters", [_HubSaidOnce()])
     _http.logger.addHandler(handler)
     try:
@@ -164,7 +166,7 @@ def test_a_hub_that_does_not_answer_is_told_once(monkeypatch):
 
 def test_shipped_configs_are_found_from_any_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert Path(find_config("anli.yaml")) == _CONFIGS / "anli.yaml"
+    assert Path(find_config("anli.yaml")) == CONFIGS / "anli.yaml"
     (tmp_path / "anli.yaml").write_text("data: {task: rte}")
     assert find_config("anli.yaml") == "anli.yaml"  # a path comes first
 

@@ -10,14 +10,15 @@ from pathlib import Path
 import pytest
 import yaml
 from gold_lightning.cli import main as cli
+from gold_lightning.cli.configs import CONFIGS
 from gold_lightning.cli.experiment import experiment_command
-from gold_lightning.cli.main import _CONFIGS, main
+from gold_lightning.cli.main import main
 from gold_lightning.evaluation.experiment_file import load_experiment
 from gold_lightning.evaluation.experiments import plan_runs
 from gold_lightning.feedback import STRATEGIES
 from gold_lightning.storage.round_store import RoundStore, read_lines, write_lines
 
-SHIPPED = sorted((_CONFIGS / "experiments").glob("*.yaml"))
+SHIPPED = sorted((CONFIGS / "experiments").glob("*.yaml"))
 
 
 @pytest.fixture

@@ -16,11 +16,10 @@ import gold_lightning
 import pytest
 import torch
 from gold_lightning import report
-from gold_lightning.cli.main import _say_who_is_gone, main
+from gold_lightning.cli.main import main
 from gold_lightning.storage import round_store as store
 from gold_lightning.storage.round_store import RoundStore, only_writer, read_lines
 from gold_lightning.student import T5Student
-from lightning.fabric.strategies.launchers import subprocess_script
 from lightning.pytorch.trainer.connectors.signal_connector import _SignalConnector
 from safetensors.torch import load_file
 
@@ -629,15 +628,5 @@ def test_no_process_outlives_one_that_was_killed(tmp_path, tiny_student):
     finally:
         first.kill()
     assert first.returncode in (1, -signal.SIGKILL)  # the connection broke, or Lightning looked before that was noticed
-    assert told.splitlines()[-1] == "error: another process of this run is gone; the same command goes on from here"
-
-
-@pytest.mark.parametrize(("code", "said"), [("os.kill(os.getpid(), 9)", True), ("sys.exit(2)", False)])
-def test_lightnings_observer_says_who_is_gone_before_it_kills(code, said, capsys):
-    _say_who_is_gone()
-    child = subprocess.Popen([sys.executable, "-c", f"import os, sys; {code}"])
-    main = subprocess.Popen(["sleep", "60"])
-    child.wait()
-    subprocess_script._ChildProcessObserver(main.pid, [child], sleep_period=0).run()
-    assert main.wait(timeout=10) == -signal.SIGKILL
-    assert ("error: another process of this run is gone" in capsys.readouterr().err) == said
+    gone = "error: another process of this run is gone; the same command goes on from here"
+    assert first.returncode != 1 or told.splitlines()[-1] == gone
