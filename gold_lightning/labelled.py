@@ -1,7 +1,7 @@
-"""Labelled rows, for evaluation and for the supervised baseline: from a file, or a data set of the hub.
+"""Labelled rows for evaluation and for the supervised baseline, from a file or a data set of the hub.
 
-Labels are compared by name. A number is a label only by the task's ``test.label_names``; where the data set
-carries names of its own for its numbers, the two must say the same.
+Labels are compared by name. A number is a label only if the task's ``test.label_names`` say so; if the data set has
+names for its numbers, they must agree.
 """
 
 from __future__ import annotations
@@ -9,23 +9,33 @@ from __future__ import annotations
 import difflib
 import logging
 import math
+import random
 import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
+from gold_lightning.checks.contamination import Decontaminator, Overlap, count_overlaps
 from gold_lightning.errors import ConfigError, GoldError
 from gold_lightning.inputs.paths import expand
 from gold_lightning.inputs.tables import ENDINGS, Table, ending_of, kind_of, one_of, read_table
-from gold_lightning.task import Task, TestData, TestRow, prefix_errors_with
+from gold_lightning.task import Sample, Task, TestData, TestRow, prefix_errors_with
 
-__all__ = ["beside", "check_rows_file", "labels_as_read", "load_rows", "load_test_rows", "load_validation_rows"]
+__all__ = [
+    "TestSet",
+    "beside",
+    "check_rows_file",
+    "labels_as_read",
+    "load_rows",
+    "load_test_rows",
+    "load_validation_rows",
+]
 
 RowsKey = Literal["test", "validation"]
 """A task's key that names labelled rows."""
-
 
 _log = logging.getLogger("gold_lightning")
 _READ = (*ENDINGS, *(f"{ending}.gz" for ending in ENDINGS if ending != ".parquet"))
@@ -33,20 +43,20 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def check_rows_file(key: str, path: str) -> None:
-    """Refuses a path before anything is loaded for it.
+    """Validates a data-file path early, before anything expensive is loaded.
 
     Raises:
-        ConfigError: There is no such file, or its ending is none that can be read.
+        ConfigError: The file does not exist, or its ending names no format that can be read.
     """
     allowed = f"the path of a {one_of(ENDINGS)} file"
     if not Path(expand(key, path)).is_file():
         raise ConfigError(key, path, allowed)
     if ending_of(Path(path)) not in _READ:
-        raise ConfigError(key, path, allowed, "the ending tells how it is read, and .gz may follow")
+        raise ConfigError(key, path, allowed, "the ending names the format, and .gz may follow")
 
 
 def load_test_rows(task: Task, test_file: str | None = None) -> list[TestRow]:
-    """Test rows: of a file, the task's own file, or its data set on the hub. Raises as :func:`load_rows`."""
+    """Reads test rows of a file, the task's own file, or its data set on the hub. Raises as :func:`load_rows`."""
     spec = task.test
     if test_file or spec.file:
         return load_rows(task, test_file or beside(task, "test.file", spec.file))
@@ -57,22 +67,22 @@ def load_test_rows(task: Task, test_file: str | None = None) -> list[TestRow]:
 
 
 def beside(task: Task, key: str, path: str) -> str:
-    """A path that a task names: relative to its file, and ``~`` for the home folder.
+    """Resolves a path of a task file, which is relative to that file and may begin with ``~``.
 
     Args:
         task: The task.
-        key: The task's key, for the message.
-        path: What the task says.
+        key: The task's key, for messages.
+        path: The value of the key.
 
     Raises:
-        GoldError: There is no such home folder.
+        ConfigError: The home folder does not exist.
     """
     with prefix_errors_with(task.source):
         return path if expand(key, path) != path else str(Path(task.source).parent / path)
 
 
 def load_validation_rows(task: Task) -> list[TestRow]:
-    """Validation rows: of the task's own file, or its data set on the hub. Raises as :func:`load_rows`."""
+    """Reads validation rows of the task's own file, or its data set on the hub. Raises as :func:`load_rows`."""
     spec = task.validation
     key: RowsKey = "validation"
     if spec.file:
@@ -82,24 +92,24 @@ def load_validation_rows(task: Task) -> list[TestRow]:
 
 
 def load_rows(task: Task, path: Path | str, what: str = "test data", key: RowsKey = "test") -> list[TestRow]:
-    """Labelled rows of a file, which its ending says how to read: one of :data:`gold_lightning.inputs.tables.ENDINGS`.
+    """Reads labelled rows of a file, whose ending is one of :data:`gold_lightning.inputs.tables.ENDINGS`.
 
-    Columns are named as the task's fields and target, or as its ``test.columns`` says. Values of the target
-    are looked up in ``test.label_names`` where that is given, and must then be, or already be, a label's name:
-    names are compared, never positions, and in Unicode's composed form (NFC). Texts of fields stay as they are.
-    A list of targets is all that counts as right. An empty cell, a null or a NaN is an empty text; as a target it
-    is refused. A row with an empty list of answers has no answer: it is left out, and a line says how many there
-    are; a task whose target has ``min_chars: 0`` keeps it with an empty target.
+    Columns have the names of the task's fields and target, or those of its ``test.columns``. Values of the target are
+    mapped by ``test.label_names``, if it is given, to the name of a label. Names are compared, never positions, in
+    Unicode's composed form (NFC); texts of fields stay unchanged. A list in the target's column holds all correct
+    texts. An empty cell, a null or a NaN is an empty text, which is an error as a target. A row with an empty list of
+    answers is skipped, with a warning that counts such rows, or kept with an empty target if the task's target has
+    ``min_chars: 0``.
 
     Args:
         task: The task.
-        path: The file, as it was written.
-        what: What the rows are, for messages.
-        key: The task's key whose ``columns`` and ``label_names`` say how they are read.
+        path: The file, as the user wrote it.
+        what: Name of the rows in messages.
+        key: The task's key with their ``columns`` and ``label_names``.
 
     Raises:
-        GoldError: The file cannot be read, has no rows, a column is missing, a row has no target, a text holds half
-            a surrogate pair, or a label is none of the task's.
+        GoldError: The file cannot be read or has no rows, a column is missing, a row has no target or an unknown
+            label, or a text holds half a surrogate pair.
     """
     where = f"{what} {path}"
     path = Path(expand(what, str(path)))
@@ -115,15 +125,131 @@ def load_rows(task: Task, path: Path | str, what: str = "test data", key: RowsKe
     return _test_rows(task, table, where, key)
 
 
-def labels_as_read(rows: Iterable[TestRow]) -> str:
-    """How the values of the data were understood, with their counts; empty where they are the labels' names.
+class TestSet:
+    """A task's test rows: read on first use, sampled by seed, and compared with generated samples.
 
-    It stands under each results table, so that numbers in another order than the task's do not pass unseen.
+    Args:
+        task: The task.
+        file: A file with labelled rows, instead of the task's own test data.
+        seed: Seed of the sample of rows.
+        decontaminate: ``off``: overlap with the rows is not measured; ``measure``: it is, if the rows are available;
+            ``drop``: samples with overlap are rejected, so the rows must be available.
+
+    Example:
+        >>> rows = TestSet(Task.load("news_topics"), seed=1)
+        >>> len(rows), rows.ids[:3]
+        (240, [0, 1, 2])
+        >>> rows.draw(2)
+        >>> len(rows.ids), rows.overlap({"copy": rows.rows[7]})["copy"].full_row
+        (2, frozenset({7}))
     """
-    found = Counter((row.value, row.target) for row in rows)
-    if all(value == target for value, target in found):
+
+    __test__ = False  # not for pytest
+
+    def __init__(self, task: Task, file: str | None = None, seed: int = 0, decontaminate: str = "measure") -> None:
+        self.task, self.file, self.seed, self.decontaminate = task, file, seed, decontaminate
+        self._ids: list[int] | None = None
+        self._unavailable = False
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @cached_property
+    def rows(self) -> list[TestRow]:
+        """All rows. Raises as :func:`load_test_rows`."""
+        return load_test_rows(self.task, self.file)
+
+    @property
+    def ids(self) -> list[int]:
+        """Positions of the rows that are tested, ascending; all unless :meth:`draw` took a sample."""
+        return list(range(len(self.rows))) if self._ids is None else self._ids
+
+    def draw(self, count: int | None) -> None:
+        """Takes a seeded sample of the rows without replacement, or all of them.
+
+        Args:
+            count: Size of the sample; ``None``, or more than there are rows, for all.
+        """
+        total = len(self.rows)
+        sample = random.Random(f"{self.seed}/test rows").sample(range(total), min(total, count or total))
+        self._ids = sorted(sample)
+
+    @cached_property
+    def index(self) -> Decontaminator:
+        """The words of all rows.
+
+        Raises:
+            GoldError: The rows are not available.
+        """
+        try:
+            return Decontaminator(self.rows)
+        except GoldError as e:
+            if self.decontaminate != "drop":
+                raise
+            raise GoldError(f"data.plan.decontaminate: drop needs the test set; {e}") from None
+
+    def overlap(self, samples: Mapping[str, Sample]) -> dict[str, Overlap] | None:
+        """Finds the rows that share text with samples.
+
+        Args:
+            samples: The samples by id.
+
+        Returns:
+            The overlap of each sample; ``None`` if it is not measured. Unavailable rows are reported once, in the log,
+            since training does not need them.
+
+        Raises:
+            GoldError: ``decontaminate`` is ``drop``, and the rows are not available.
+        """
+        if self.decontaminate == "off" or self._unavailable:
+            return None
+        try:
+            index = self.index
+        except GoldError as e:
+            if self.decontaminate == "drop":
+                raise
+            self._unavailable = True
+            _log.warning("overlap with the test set is not measured: %s", e)
+            return None
+        return {id_: index.overlap(sample) for id_, sample in samples.items()}
+
+    def overlaps(
+        self, samples: Mapping[str, Mapping[str, Sample]]
+    ) -> tuple[dict[str, dict[str, int]], list[dict[str, Any]]]:
+        """Counts the overlap of several kinds of samples, such as ``train`` and ``demos``.
+
+        Args:
+            samples: Samples by kind and id.
+
+        Returns:
+            Counts by kind, as :func:`~gold_lightning.checks.contamination.count_overlaps` gives them, and a row for
+            each sample with overlap: its id, and positions of test rows by kind of overlap. Both are empty if overlap
+            is not measured.
+        """
+        counts: dict[str, dict[str, int]] = {}
+        rows: list[dict[str, Any]] = []
+        for kind, of_kind in samples.items():
+            overlaps = self.overlap(of_kind)
+            if overlaps is None:
+                return {}, []
+            counts[kind] = count_overlaps(overlaps.values())
+            rows += [
+                {"id": id_} | {name: sorted(ids) for name, ids in vars(overlap).items()}
+                for id_, overlap in overlaps.items()
+                if overlap
+            ]
+        return counts, rows
+
+
+def labels_as_read(rows: Iterable[TestRow]) -> str:
+    """Describes how the data's values were mapped to labels, with counts; "" if the values are the labels' names.
+
+    Each results table ends with it, so that numbers in another order than the task's do not go unnoticed.
+    """
+    counts = Counter((row.value, row.target) for row in rows)
+    if all(value == target for value, target in counts):
         return ""
-    return ", ".join(f"{value} = {target} ({count} rows)" for (value, target), count in sorted(found.items()))
+    return ", ".join(f"{value} = {target} ({count} rows)" for (value, target), count in sorted(counts.items()))
 
 
 def _from_hub(task: Task, where: str, key: RowsKey = "test") -> Table:
@@ -131,8 +257,8 @@ def _from_hub(task: Task, where: str, key: RowsKey = "test") -> Table:
 
     spec = _spec(task, key)
     try:
-        found = load_dataset(spec.hub, spec.config or None, split=spec.split)
-        rows = list(found)
+        data_set = load_dataset(spec.hub, spec.config or None, split=spec.split)
+        rows = list(data_set)
     except Exception as e:  # the hub's client raises errors of many libraries
         # A ValueError says that the data set is there, without that configuration or that split.
         other = f"a {key}.config and {key}.split that it has" if isinstance(e, ValueError) else ""
@@ -142,7 +268,7 @@ def _from_hub(task: Task, where: str, key: RowsKey = "test") -> Table:
             f"({' '.join(str(e).split())[:120]}); two ways out: {file}, "
             f"or {other or 'a machine that reaches the hub'}"
         ) from None
-    features = getattr(found, "features", None) or {}
+    features = getattr(data_set, "features", None) or {}
     return Table(rows, {name: kind.names for name, kind in features.items() if hasattr(kind, "names")})
 
 
@@ -159,7 +285,7 @@ def _test_rows(task: Task, table: Table, where: str, key: RowsKey = "test") -> l
     spec = _spec(task, key)
     columns = {name: spec.columns.get(name, name) for name in (*(f.name for f in task.fields), task.target.name)}
     names = table.names.get(columns[task.target.name], ())
-    made = []
+    test_rows = []
     unanswered = 0
     for i, row in enumerate(table.rows):
         at = f"{where}: row {i}"
@@ -188,12 +314,12 @@ def _test_rows(task: Task, table: Table, where: str, key: RowsKey = "test") -> l
                     "no text; remove it, or write the whole character"
                 )
         raw = value[0] if isinstance(value, list) and value else value
-        made.append(TestRow(fields, targets[0], tuple(targets[1:]), value=_composed(str(raw))))
-    if not made:
+        test_rows.append(TestRow(fields, targets[0], tuple(targets[1:]), value=_composed(str(raw))))
+    if not test_rows:
         raise GoldError(f"{where}: no row has an answer; {_KEEP}")
     if unanswered:
         _log.warning("%s: %d of %d rows have no answer and are left out; %s", where, unanswered, len(table.rows), _KEEP)
-    return made
+    return test_rows
 
 
 _KEEP = "a task whose target has min_chars: 0 keeps such rows, with an empty target"
@@ -205,12 +331,12 @@ def _shown(value: Iterable[str]) -> str:
 
 
 def _value(row: Any, column: str) -> Any:
-    """What stands in a column; ``answers.text`` is the key ``text`` of what stands in ``answers``.
+    """The value of a column; ``answers.text`` is the key ``text`` of the value of ``answers``.
 
-    If a list of objects stands there, as in ``[{"text": ...}]``, it is the list of what each has under the key.
+    For a list of objects, as in ``[{"text": ...}]``, it is the list of their values.
 
     Raises:
-        KeyError: There is no such column or key.
+        KeyError: The row has no such column or key.
     """
     if isinstance(row, list) and all(isinstance(part, Mapping) for part in row):
         return [_value(part, column) for part in row]
@@ -232,7 +358,7 @@ def _value(row: Any, column: str) -> Any:
 
 
 def _plain_value(value: Any) -> Any:
-    """A value as JSON would have it: bytes as text, NaN as nothing.
+    """A value as in JSON: bytes as text, NaN as ``None``.
 
     Raises:
         ValueError: Bytes are not UTF-8.
@@ -254,7 +380,7 @@ def _is_text(value: Any) -> bool:
 
 
 def _targets(value: Any, names: Sequence[str], at: str, task: Task, key: RowsKey = "test") -> list[str]:
-    """All texts that count as right, each once; labels by their own name."""
+    """All correct texts, each once; labels by their name in the task."""
     if isinstance(value, Mapping):
         raise GoldError(
             f"{at} has in place of a target the keys {sorted(value)}; name one in the task's {key}.columns, "
@@ -266,18 +392,18 @@ def _targets(value: Any, names: Sequence[str], at: str, task: Task, key: RowsKey
             part = min(inner, default="KEY") if isinstance(inner, Mapping) else "KEY"
             hint = f"; name a key in the task's {key}.columns: COLUMN.{part}" if isinstance(inner, Mapping) else ""
             raise GoldError(f"{at} has {_shown(inner)} among its targets; expected text{hint}")
-    found = list(dict.fromkeys(_named(v, names, at, task, key) for v in values))
-    if not found or (task.labels and len(found) > 1):
-        raise GoldError(f"{at} has {len(found)} different targets; expected one{'' if task.labels else ' or more'}")
-    if task.labels and found[0] not in task.label_names:
-        alike = next((name for name in task.label_names if _plain(name) == _plain(found[0]) != ""), None)
-        near = [alike] if alike else difflib.get_close_matches(found[0], task.label_names, 1)
+    targets = list(dict.fromkeys(_named(v, names, at, task, key) for v in values))
+    if not targets or (task.labels and len(targets) > 1):
+        raise GoldError(f"{at} has {len(targets)} different targets; expected one{'' if task.labels else ' or more'}")
+    if task.labels and targets[0] not in task.label_names:
+        alike = next((name for name in task.label_names if _plain(name) == _plain(targets[0]) != ""), None)
+        near = [alike] if alike else difflib.get_close_matches(targets[0], task.label_names, 1)
         hint = f"did you mean {near[0]!r}? write it so, or name" if near else "name"
         raise GoldError(
-            f"{at} has the label {found[0]!r}, none of {_some(task.label_names)}; {hint} it in the task's "
+            f"{at} has the label {targets[0]!r}, none of {_some(task.label_names)}; {hint} it in the task's "
             f"{key}.label_names"
         )
-    return found
+    return targets
 
 
 def _some(names: Sequence[str]) -> str:
@@ -285,31 +411,31 @@ def _some(names: Sequence[str]) -> str:
 
 
 def _named(value: Any, names: Sequence[str], at: str, task: Task, key: RowsKey = "test") -> str:
-    """A target as the task names it.
+    """The task's name of a target.
 
     Raises:
-        GoldError: The data set's own name of a number is another label than the task's ``label_names`` say.
+        GoldError: The data set's name of a number and the task's ``label_names`` disagree.
     """
-    named = _spec(task, key).label_names
+    mapping = _spec(task, key).label_names
     if not task.labels:
-        return named.get(str(value), str(value))
+        return mapping.get(str(value), str(value))
     known = {_composed(name): name for name in task.label_names}
-    known |= {_composed(told): name for told, name in named.items()}
+    known |= {_composed(data_value): name for data_value, name in mapping.items()}
     text = _composed(str(value))
     if text not in known and re.fullmatch(r"-?\d+\.0+", text):  # whole numbers beside a missing one
         text = text.partition(".")[0]
-    told = known.get(text) if text in map(_composed, named) else None
+    mapped = known.get(text) if text in map(_composed, mapping) else None
     number = int(value) if isinstance(value, float) and value.is_integer() else value
     if isinstance(number, int) and 0 <= number < len(names):
-        own = named.get(names[number], names[number])
-        same = next((name for name in task.label_names if _plain(name) == _plain(own)), None)
-        if same is not None and told not in (None, same):
+        data_name = mapping.get(names[number], names[number])
+        same = next((name for name in task.label_names if _plain(name) == _plain(data_name)), None)
+        if same is not None and mapped not in (None, same):
             raise GoldError(
                 f"{at} has the label {text}, which the data set calls {names[number]!r} and the task's "
-                f"{key}.label_names {told!r}; make {key}.label_names.{text} {same!r}"
+                f"{key}.label_names {mapped!r}; make {key}.label_names.{text} {same!r}"
             )
-        told = same or told
-    return known.get(text, text) if told is None else told
+        mapped = same or mapped
+    return known.get(text, text) if mapped is None else mapped
 
 
 def _composed(text: str) -> str:

@@ -3,6 +3,7 @@
 import csv
 import gzip
 import json
+import random
 from dataclasses import replace
 
 import datasets
@@ -11,7 +12,14 @@ import pyarrow.parquet
 import pytest
 from datasets.exceptions import DatasetNotFoundError
 from gold_lightning.errors import ConfigError, GoldError
-from gold_lightning.labelled import check_rows_file, labels_as_read, load_rows, load_test_rows, load_validation_rows
+from gold_lightning.labelled import (
+    TestSet,
+    check_rows_file,
+    labels_as_read,
+    load_rows,
+    load_test_rows,
+    load_validation_rows,
+)
 from gold_lightning.task import Field, Label, Sample, StudentFormat, Task, TestData, TestRow
 
 NEWS = Task.load("news_topics")
@@ -251,7 +259,7 @@ def test_a_file_that_is_not_what_its_ending_says(tmp_path, name, content, told):
 
 
 def test_a_path_is_checked_before_anything_is_loaded_for_it(tmp_path):
-    ending = "; the ending tells how it is read, and .gz may follow"
+    ending = "; the ending names the format, and .gz may follow"
     others = [(name, ending) for name in ("a.txt", "a.csv.zip", "a.gz", "a.parquet.gz", "a")]
     for name, hint in (("gone.csv", ""), (".", ""), *others):
         if name[0] == "a":
@@ -602,3 +610,57 @@ def test_validation_rows_are_read_as_test_rows_are_by_their_own_names(tmp_path, 
         GoldError, match=r"validation data .* a validation\.file, or a validation\.config and validation\."
     ):
         load_validation_rows(replace(task, validation=HUB))
+
+
+# The test set of a run
+
+
+def test_a_sample_of_test_rows_is_drawn_by_seed():
+    rows = TestSet(NEWS, seed=3)
+    assert rows.ids == list(range(240)) and len(rows) == 240
+    rows.draw(10)
+    drawn = rows.ids
+    assert len(set(drawn)) == 10 and drawn == sorted(drawn)
+    again, other = TestSet(NEWS, seed=3), TestSet(NEWS, seed=4)
+    again.draw(10)
+    other.draw(10)
+    assert again.ids == drawn != other.ids
+    for count in (None, 240, 999):
+        rows.draw(count)
+        assert rows.ids == list(range(240))
+
+
+def test_a_run_draws_the_rows_that_earlier_versions_drew():
+    rows = TestSet(NEWS, seed=1)
+    rows.draw(5)
+    assert rows.ids == sorted(random.Random("1/test rows").sample(range(240), 5))
+
+
+def test_overlap_with_the_test_set_is_counted_by_kind():
+    rows = TestSet(NEWS)
+    copied, new = rows.rows[7], Sample({"text": "Nothing like it. It was never printed."}, "World")
+    counts, found = rows.overlaps({"train": {"a": copied, "b": new}, "demos": {"demo-0": new}})
+    assert (counts["train"]["any"], counts["train"]["samples"]) == (1, 2) and counts["demos"]["any"] == 0
+    assert [row["id"] for row in found] == ["a"] and found[0]["full_row"] == [7]
+
+
+def test_unavailable_rows_are_told_once_and_overlap_is_not_measured(caplog):
+    task = replace(NEWS, test=TestData())
+    rows = TestSet(task)
+    assert rows.overlap({"a": NEWS.demos[0]}) is None
+    assert rows.overlaps({"train": {"a": NEWS.demos[0]}}) == ({}, [])
+    assert [m for m in caplog.messages if "overlap with the test set is not measured" in m] == caplog.messages
+    assert len(caplog.messages) == 1
+    assert TestSet(NEWS, decontaminate="off").overlap({"a": NEWS.demos[0]}) is None
+
+
+def test_dropping_needs_the_rows():
+    rows = TestSet(replace(NEWS, test=TestData()), decontaminate="drop")
+    with pytest.raises(GoldError, match=r"^data\.plan\.decontaminate: drop needs the test set; "):
+        rows.overlap({"a": NEWS.demos[0]})
+
+
+def test_a_file_takes_the_place_of_the_tasks_rows(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps({"text": "A long text of news.", "topic": "World"}) + "\n", encoding="utf-8")
+    assert TestSet(NEWS, str(path)).rows == [TestRow({"text": "A long text of news."}, "World")]
