@@ -106,7 +106,7 @@ def longest_chain() -> list[str]:
 
 
 def picture() -> str:
-    """An inline SVG: a row for each layer, a box for each wing, an arrow for each direct dependency."""
+    """An inline SVG in a block of its own, which Markdown leaves alone: a row for each layer, a box for each wing, an arrow for each direct dependency."""
     place: dict[str, tuple[float, float, float]] = {}
     height = _ROW * len(layers()) + 8
     for level, names in enumerate(layers()):
@@ -116,7 +116,7 @@ def picture() -> str:
             place[name] = (x, height - _ROW * (level + 1), width)
             x += width + _GAP
     parts = [
-        f'<svg class="figure" viewBox="0 0 {_WIDTH} {height}" role="img" '
+        f'<div class="figure"><svg viewBox="0 0 {_WIDTH} {height}" role="img" '
         'aria-label="The layers of the package, the highest on top, with arrows from modules to what they import">',
         '<defs><marker id="tip" viewBox="0 0 6 6" refX="6" refY="3" markerWidth="6" markerHeight="6" orient="auto">'
         '<path d="M0 0 L6 3 L0 6 z" fill="currentColor"/></marker></defs>',
@@ -138,7 +138,7 @@ def picture() -> str:
             f'<text x="{x + width / 2:.0f}" y="{y + 16:.0f}" text-anchor="middle" fill="currentColor" '
             f'font-family="monospace" font-size="11">{escape(name)}</text>'
         )
-    return "".join([*parts, "</svg>"])
+    return "".join([*parts, "</svg></div>"])
 
 
 def facts() -> str:

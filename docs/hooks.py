@@ -6,6 +6,7 @@ repository. On the site such a file is copied to ``files/`` as plain text, and t
 
 from __future__ import annotations
 
+import json
 import posixpath
 import re
 import sys
@@ -36,8 +37,27 @@ def _copy(path: str) -> str:
     return f"files/{path}.txt"
 
 
+def _fenced(text: str, language: str = "") -> str:
+    return f"```{language}\n{text.rstrip()}\n```\n"
+
+
+def _notebook_page(path: Path) -> str:
+    """A notebook as a Markdown page: its text, its code, and the outputs that are stored in it."""
+    parts = []
+    for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
+        source = "".join(cell["source"])
+        parts.append(source + "\n" if cell["cell_type"] == "markdown" else _fenced(source, "python"))
+        for output in cell.get("outputs", []):
+            parts.append(_fenced("".join(output.get("text") or output["data"]["text/plain"])))
+    return "\n".join(parts)
+
+
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Adds every file of the repository that a page links to."""
+    """Makes pages of the notebooks, and adds every file of the repository that a page links to."""
+    for file in list(files):
+        if file.src_uri.endswith(".ipynb"):
+            page = _notebook_page(Path(str(file.abs_src_path)))
+            files.append(File.generated(config, file.src_uri.removesuffix("ipynb") + "md", content=page))
     for file in list(files.documentation_pages()):
         for _, target, _ in _LINK.findall(file.content_string):
             path = _outside(file.src_uri, target)
@@ -50,6 +70,8 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     """Leads links to files of the repository to their copies, and puts in what is generated."""
 
     def link(match: re.Match[str]) -> str:
+        if match[2].endswith(".ipynb") and not match[2].startswith(".."):
+            return match[1] + match[2].removesuffix("ipynb") + "md" + match[3]
         path = _outside(page.file.src_uri, match[2])
         if path is None or not (ROOT / path).is_file():  # mkdocs reports it
             return match[0]
