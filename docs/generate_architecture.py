@@ -106,7 +106,7 @@ def longest_chain() -> list[str]:
 
 
 def picture() -> str:
-    """An inline SVG in a block of its own, which Markdown leaves alone: a row for each layer, a box for each wing, an arrow for each direct dependency."""
+    """An SVG in a block that Markdown leaves alone: layers as rows, wings as boxes, imports as arrows."""
     place: dict[str, tuple[float, float, float]] = {}
     height = _ROW * len(layers()) + 8
     for level, names in enumerate(layers()):

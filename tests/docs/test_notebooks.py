@@ -43,7 +43,10 @@ def test_all_notebooks_are_tested():
 def test_a_notebook_runs_and_gives_the_outputs_that_are_stored(name):
     for cell, outputs in runner().run(notebook(name)):
         source = "".join(cell["source"])
-        assert kinds(outputs) == kinds(cell["outputs"]), source
+        logs = {"stream"} if "gl.distill" in source else set()  # printed unless the program around it handles logs
+        assert [k for k in kinds(outputs) if k not in logs] == [k for k in kinds(cell["outputs"]) if k not in logs], (
+            source
+        )
         if "gl.synthesize" in source or "gl.Task" in source:  # depends on no sum that machines compute differently
             assert outputs == cell["outputs"], source
 
