@@ -1,4 +1,4 @@
-"""Holds a sample's label against the generator's own likelihoods of the labels, given the text."""
+"""Compares a sample's label with the generator's own likelihoods of all labels, given the text."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _NO_MASS = -9000.0  # servers and files have numbers of their own for minus infi
 
 
 class LabelCheck:
-    """Asks which label the generator's likelihoods favour, relative to what they favour on average.
+    """Asks the generator which label is most likely for a sample, relative to the label's mean over the demos.
 
-    A small model likes some labels better than others whatever it reads (calibration after Zhao et al., ICML 2021):
-    their mean log-likelihoods over demos are taken off.
+    A small model prefers some labels whatever it reads, so each label's mean log-likelihood over demos is subtracted
+    (calibration after Zhao et al., ICML 2021).
 
     Args:
         task: The task, which has labels.
@@ -53,10 +53,10 @@ class LabelCheck:
         return agreement_request(self.task, sample.fields, self._shown)
 
     def check_length(self) -> None:
-        """Looks whether the model takes the prompt: it lists every label, with a demo of each.
+        """Checks that the prompt, which lists every label with a demo of each, fits the generator's model.
 
         Raises:
-            GoldError: It is too long for a sample that is like the longest demo.
+            GoldError: The prompt is too long for a sample as long as the longest demo.
         """
         if self._fits:
             return
@@ -69,24 +69,24 @@ class LabelCheck:
         self._fits = True
 
     def calibrate(self, round_: int) -> list[Completion]:
-        """Takes the mean log-likelihood of each label over demos, once.
+        """Computes the mean log-likelihood of each label over demos, once.
 
-        It is the mean of the means over each label's demos: how many demos a label has says nothing about the
-        model's bias. Demos that the prompt shows are left out where a label has others.
+        It is the mean of the means over each label's demos, since the number of a label's demos says nothing about the
+        model's bias. Demos in the prompt are left out if their label has others.
 
         Args:
-            round_: The round that it is for.
+            round_: The round that pays for the requests.
 
         Returns:
-            The completions asked for; none if it was done before.
+            The completions of the requests; none after the first call.
         """
         if self._means is not None:
             return []
         self.check_length()
         demos: list[Sample] = []
         for name in self.task.label_names:
-            own = [d for d in self._others if d.target == name]
-            demos += own or [d for d in self._shown if d.target == name]
+            not_shown = [d for d in self._others if d.target == name]
+            demos += not_shown or [d for d in self._shown if d.target == name]
         completions = self._answer([self.request(d) for d in demos], round_)
         names = self.task.label_names
         rows: dict[str, list[tuple[float, ...]]] = {}
@@ -96,23 +96,23 @@ class LabelCheck:
         means: list[float | None] = []
         for at in range(len(names)):
             # A label without mass in some answers has the mean of those in which it has some.
-            by_label = [[value for row in own if _has_mass(value := row[at])] for own in rows.values()]
-            found = [sum(values) / len(values) for values in by_label if values]
-            means.append(sum(found) / len(found) if found else None)
+            by_label = [[value for row in of_label if _has_mass(value := row[at])] for of_label in rows.values()]
+            label_means = [sum(values) / len(values) for values in by_label if values]
+            means.append(sum(label_means) / len(label_means) if label_means else None)
         lowest = min((mean for mean in means if mean is not None), default=0.0)
         self._means = tuple(lowest if mean is None else mean for mean in means)
         return completions
 
     def favoured(self, samples: Sequence[Sample], round_: int) -> tuple[list[str], list[Completion]]:
-        """The label that the likelihoods favour for each sample.
+        """Returns the preferred label of each sample.
 
         Args:
             samples: The samples.
-            round_: The round that they are for.
+            round_: The round that pays for the requests.
 
         Returns:
-            A label for each sample, "" if the likelihoods favour none or the text is too long to ask; and the
-            completions asked for.
+            A label for each sample, "" if no label is preferred or the text is too long to ask about; and the
+            completions of the requests.
         """
         if not samples:
             return [], []
@@ -120,34 +120,34 @@ class LabelCheck:
         requests = [self.request(s) for s in samples]
         fits = [i for i, over in enumerate(self._tokens_over_limit(requests)) if not over]
         completions = self._answer([requests[i] for i in fits], round_)
-        found = [""] * len(samples)
+        preferred = [""] * len(samples)
         for i, completion in zip(fits, completions, strict=True):
-            found[i] = preferred_label(completion, self._means or (), self.task.label_names)
-        if (silent := found.count("")) and not self._silence_told:
+            preferred[i] = preferred_label(completion, self._means or (), self.task.label_names)
+        if (silent := preferred.count("")) and not self._silence_told:
             self._silence_told = True
             _log.warning(
                 "%d of %d label checks have no answer: no label is among what the generator may say next; %s",
-                *(silent, len(found)),
+                *(silent, len(preferred)),
                 "such samples are rejects (label_unchecked), or set data.plan.label_agreement to off"
                 if self.required
                 else "such samples count as not checked",
             )
-        return found, completions
+        return preferred, completions
 
 
 def preferred_label(completion: Completion, means: Sequence[float], names: Sequence[str]) -> str:
-    """The label whose log-likelihood is furthest above its mean; "" if they prefer none.
+    """Returns the label whose log-likelihood exceeds its mean most; "" if the likelihoods prefer none.
 
     Args:
-        completion: Has a log-likelihood for each label; a label without mass is favoured by none.
-        means: Mean of each.
-        names: Of the labels; the first of equals is taken.
+        completion: A completion with a log-likelihood of each label; a label without mass is never preferred.
+        means: Mean log-likelihood of each label.
+        names: Names of the labels; the first of equals is returned.
     """
     log_probs = completion.choice_log_probs
     if not has_preference(log_probs):
         return ""
-    found = [at for at, value in enumerate(log_probs) if _has_mass(value)]
-    return names[max(found, key=lambda at: log_probs[at] - means[at])]
+    candidates = [at for at, value in enumerate(log_probs) if _has_mass(value)]
+    return names[max(candidates, key=lambda at: log_probs[at] - means[at])]
 
 
 def _has_mass(value: float) -> bool:

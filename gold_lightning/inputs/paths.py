@@ -1,4 +1,4 @@
-"""Paths as users write them: ``~`` and ``~user`` stand for home folders, in configs, arguments and tasks alike."""
+"""Expands and validates paths in configs, arguments and tasks; ``~`` and ``~user`` are home folders."""
 
 from __future__ import annotations
 
@@ -14,35 +14,35 @@ _INSIDE = "data/round_000/fingerprint_train.json.part"  # the longest path that 
 
 
 def expand(key: str, path: str) -> str:
-    """A path with the home folder in place of a leading ``~`` or ``~user``. A variable such as ``$HOME`` stays.
+    """Replaces a leading ``~`` or ``~user`` by the home folder; variables such as ``$HOME`` stay.
 
-    A shell does so only where a word begins: not in ``--run.root=~/runs``, and in no file.
+    A shell does that only at the beginning of a word, so neither in ``--run.root=~/runs`` nor in files.
 
     Args:
-        key: Where it was written, for the message.
-        path: What was written.
+        key: The setting, for messages.
+        path: The path, as the user wrote it.
 
     Raises:
-        ConfigError: There is no such user.
+        ConfigError: The user does not exist.
     """
     if not path.startswith("~"):
         return path
-    found = os.path.expanduser(path)
-    if found == path:
+    expanded = os.path.expanduser(path)
+    if expanded == path:
         name = path.split("/")[0]
         raise ConfigError(key, path, f"a home folder for {name}", f"for a folder of that name: ./{path}")
-    return found
+    return expanded
 
 
 def folder_for(key: str, path: str) -> Path:
-    """A folder that the program is to write to, expanded.
+    """Returns the expanded path of a folder for output.
 
     Args:
-        key: Where it was written, for the message.
-        path: What was written.
+        key: The setting, for messages.
+        path: The path, as the user wrote it.
 
     Raises:
-        ConfigError: It is no path of this machine, or one that no folder can have.
+        ConfigError: It is a URL, or a path that no folder can have.
     """
     if match := re.match(r"([A-Za-z][A-Za-z0-9+.-]+)://(.*)|(?i:(file)):/(.*)", path):
         if (match[1] or match[3]).lower() == "file":
@@ -61,15 +61,15 @@ def folder_for(key: str, path: str) -> Path:
 
 
 def check_folder(key: str, path: Path, *, write: bool) -> None:
-    """Refuses a folder that cannot be made or used; nothing is made here.
+    """Checks that a folder can be used, or created; creates nothing.
 
     Args:
-        key: Where it was written, for the message.
-        path: The folder, which need not be there.
-        write: Whether files are to be written into it.
+        key: The setting, for messages.
+        path: The folder, which need not exist.
+        write: Whether files will be written into it.
 
     Raises:
-        ConfigError: A file or a broken link stands in its way, its path is too long, or it must not be written to.
+        ConfigError: A file or a broken link is in the way, the path is too long, or writing is not permitted.
     """
     shown = str(path)
     try:

@@ -16,20 +16,20 @@ __all__ = ["find_task_file", "local_task", "name_of", "shipped_tasks"]
 
 
 def shipped_tasks() -> dict[str, Path]:
-    """File of each task that comes with the package, by name, in alphabetical order."""
+    """Files of the tasks in the package, by name, in alphabetical order."""
     folder = Path(str(resources.files("gold_lightning"))) / "tasks"
     return {p.stem: p for p in sorted(folder.glob("*.yaml"))}
 
 
 def find_task_file(name_or_path: str, key: str = "data.task") -> Path:
-    """The file of a task: a path, or the name of a shipped task.
+    """Finds a task file by path, or by the name of a shipped task.
 
     Args:
-        name_or_path: What the user wrote; ``-`` is standard input.
-        key: Where it was written, for the message.
+        name_or_path: The user's words; ``-`` is standard input.
+        key: The setting, for messages.
 
     Raises:
-        ConfigError: There is neither.
+        ConfigError: Neither a file nor a shipped task has that name.
     """
     if copy := local_task(key, name_or_path):
         return Path(copy)
@@ -54,19 +54,19 @@ def name_of(path: Path, name_or_path: str) -> str:
 
 
 def local_task(key: str, path: str) -> str | None:
-    """The copy of a task that is read from a pipe; ``None`` if the path is no pipe.
+    """Copies a task that comes from a pipe, and returns the copy; ``None`` if the path is no pipe.
 
     Raises:
-        ConfigError: It cannot be read, or another setting has read it.
+        ConfigError: The pipe cannot be read, or another setting has read it.
     """
     return local_copy(key, path, _standing_alone)
 
 
 def _standing_alone(content: bytes) -> bytes:
-    """A task with absolute paths: its copy lies elsewhere, and what it names is beside the working folder."""
+    """Makes a task's paths absolute: its copy lies elsewhere, and its files are relative to the working folder."""
     try:
         raw = yaml.load(content.decode("utf-8"), StrictLoader)
-    except (ValueError, RecursionError, yaml.YAMLError):  # told when it is read as a task
+    except (ValueError, RecursionError, yaml.YAMLError):  # reported when it is read as a task
         return content
     changed = False
     for section in ("test", "validation"):

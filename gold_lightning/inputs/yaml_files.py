@@ -13,17 +13,17 @@ from gold_lightning.errors import GoldError
 __all__ = ["StrictLoader", "load_yaml"]
 
 
-def load_yaml(path: Path, shown: str = "") -> Any:
-    """What a YAML file holds.
+def load_yaml(path: Path, name: str = "") -> Any:
+    """Reads a YAML file.
 
     Args:
         path: The file.
-        shown: Its path as the user wrote it, for messages; ``path`` by default.
+        name: Its name in messages; ``path`` by default.
 
     Raises:
-        GoldError: It cannot be read, is not UTF-8 or no YAML, or a key stands twice in one mapping.
+        GoldError: The file cannot be read, is not UTF-8 or not YAML, or a mapping has a key twice.
     """
-    name = shown or str(path)
+    name = name or str(path)
     try:
         return yaml.load(path.read_text(encoding="utf-8"), StrictLoader)
     except OSError as e:
@@ -33,8 +33,8 @@ def load_yaml(path: Path, shown: str = "") -> Any:
     except RecursionError:
         raise GoldError(f"{name}: not valid YAML: nested too deeply to be read") from None
     except (yaml.YAMLError, ValueError) as e:  # ValueError: a date that is none
-        told = " ".join(str(e).split()).replace('in "<unicode string>", ', "in ")
-        raise GoldError(f"{name}: not valid YAML: {told}") from None
+        message = " ".join(str(e).split()).replace('in "<unicode string>", ', "in ")
+        raise GoldError(f"{name}: not valid YAML: {message}") from None
 
 
 _UNSEEN = "\u00a0\u1680\u180e\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u200b\u200c\u200d"
@@ -43,7 +43,7 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class StrictLoader(yaml.SafeLoader):
-    """PyYAML takes the last of two equal keys and says nothing; here the second one is refused."""
+    """A safe loader that refuses a second equal key, of which PyYAML silently takes the last."""
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         node = super().compose_mapping_node(anchor)
