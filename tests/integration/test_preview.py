@@ -113,7 +113,9 @@ def test_prompts_and_samples_are_those_of_round_0(capsys, tiny_student, tmp_path
     assert prompt_of(section(shown, "a training prompt")) == squeezed(first[0].text)
     assert len(handful) == 8 and handful[0] == first[0] and all(r in first for r in handful)
     accepted = {s.id: s.sample for s in run.store(0).accepted("train")}
-    for id_ in re.findall(r"^(r000-train-\d+)", "\n".join(section(shown, "what Clean makes")), re.MULTILINE):
+    ids = re.findall(r"^(r000-train-\d+)", "\n".join(section(shown, "what Clean makes")), re.MULTILINE)
+    assert len(ids) == 8
+    for id_ in ids:
         assert squeezed(accepted[id_].fields["text"]) in squeezed(shown)
 
 
