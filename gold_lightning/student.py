@@ -21,18 +21,17 @@ from gold_lightning.generators.distributed import SharedError
 from gold_lightning.losses import IGNORE_INDEX, RobustLoss, RoundLoss, SymmetricCrossEntropy, target_log_probs
 from gold_lightning.metrics import TextMetric, TokenMean, make_metric
 from gold_lightning.scores import OODScore, mean_over_tokens
-from gold_lightning.t5.batches import make_loader
+from gold_lightning.t5.batches import Text, fields_of, make_loader
 from gold_lightning.t5.checks import answer_of, check_student
 from gold_lightning.t5.folder import write_task
 from gold_lightning.t5.fsdp import is_sharded, load_whole, shard
+from gold_lightning.t5.optimizer import lr_factor, make_optimizer, weight_names
+from gold_lightning.t5.prefix_tree import PrefixTree
 from gold_lightning.t5.resuming import fitting_state, say_afresh
 from gold_lightning.t5.weights import copies_of, empty_copy, load_model, load_tokenizer, target_text
 from gold_lightning.task import Sample, Task, TaskSource, prefix_errors_with
 
-__all__ = ["PrefixTree", "T5Student", "metric_names"]
-
-Text = str | Mapping[str, str]
-"""What the student reads: the text of the task's one field, or a text by each field's name."""
+__all__ = ["T5Student", "metric_names"]
 
 _log = logging.getLogger("gold_lightning")
 
@@ -40,60 +39,39 @@ _SHARES = {"encoder_lr": "encoder.", "embedding_lr": "shared."}  # settings, and
 
 
 def metric_names(task: Task) -> tuple[str, ...]:
-    """Metrics of a task's student; the first is the one that is watched."""
+    """Returns the names of a task's metrics; early stopping and checkpoints watch the first."""
     return task.metrics or (("accuracy",) if task.labels else ("exact_match",))
 
 
-class PrefixTree:
-    """Which tokens may come next, so that what is written is one of some sequences; for ``generate``.
-
-    Args:
-        sequences: Token ids of each, its end included.
-        after: What stands after an end.
-    """
-
-    def __init__(self, sequences: Sequence[Sequence[int]], after: int) -> None:
-        self._after = [after]
-        self._next: dict[tuple[int, ...], list[int]] = {}
-        for sequence in sequences:
-            for i, token in enumerate(sequence):
-                follows = self._next.setdefault(tuple(sequence[:i]), [])
-                if token not in follows:
-                    follows.append(token)
-
-    def __call__(self, row: int, written: Tensor) -> list[int]:
-        """Tokens that may follow.
-
-        Args:
-            row: Position of the row in the batch; all rows have the same sequences.
-            written: (length,) int64, the decoder's first token and what was written after it.
-        """
-        return self._next.get(tuple(written[1:].tolist()), self._after)
-
-
 class T5Student(LightningModule):
-    """Wraps any T5 with a loss that is meant to survive wrong labels.
+    """A T5 with a loss that tolerates wrong labels.
 
     Args:
         task: The task: a :class:`~gold_lightning.task.Task`, the path of a task file, or the name of a shipped task.
         student: Hub id or folder of a T5; ``embedded``: the one that the package brings;
             ``generator-embeddings``: a small one built around the embedded generator's embeddings.
-        loss: Scores logits against target tokens; a :class:`~gold_lightning.losses.SymmetricCrossEntropy` by default.
-        optimizer: AdamW, or Adafactor with its update clipping for models that were trained with it.
+        loss: The training loss; a :class:`~gold_lightning.losses.SymmetricCrossEntropy` by default.
+        optimizer: ``adamw``, or ``adafactor`` with its update clipping, for models that were trained with it.
         lr: Peak learning rate.
-        encoder_lr: Of the encoder, as a share of ``lr``; 0 leaves it as it is.
-        embedding_lr: Of the embeddings, likewise. A few hundred samples move the embeddings of the words in them
-            away from those of all other words, which the encoder was trained to read together: better leave them.
-        weight_decay: Of all weights with two or more dimensions.
+        encoder_lr: Multiplier of ``lr`` for the encoder; 0 freezes it.
+        embedding_lr: Multiplier of ``lr`` for the embeddings; 0 freezes them. With a few hundred samples only the
+            embeddings of seen words move, away from all others, so freezing usually works better.
+        weight_decay: Weight decay of weights with two or more dimensions.
         warmup: Share of a round's steps over which the learning rate rises.
-        decay: How it falls over the rest of the round. Each round begins anew: how many rounds there
-            will be is not known, and each brings new data.
-        restart: Begin each round from the first weights and a new optimizer, instead of going on with both. A second
-            copy of the weights stays in memory for it.
-        num_beams: Beams when testing; probing and validation are greedy.
-        constrained_decoding: The student of a task with labels writes one of them and nothing else: of the tokens that
-            go on to a label, the likeliest (De Cao et al., ICLR 2021). Without, it writes freely, as in the published
-            code, and what is no label, if only by its case, is wrong.
+        decay: Shape of its fall over the rest of the round. Each round begins anew: the number of rounds is not
+            known in advance, and each brings new data.
+        restart: Begin each round from the first weights and a new optimizer instead of continuing with both. A second
+            copy of the weights stays in memory.
+        num_beams: Number of beams when testing and predicting; probing and validation are greedy.
+        constrained_decoding: Let the student of a task with labels write labels only: at each step the likeliest token
+            that continues a label (De Cao et al., ICLR 2021). If off, it writes freely, as in the published code, and
+            every text that is not exactly a label is wrong.
+
+    Example:
+        >>> from gold_lightning import T5Student
+        >>> student = T5Student("news_topics", student="embedded", lr=5e-4)
+        >>> student.predict(["The striker scored twice.", "Parliament has passed the law."])
+        ['Sports', 'World']
     """
 
     def __init__(
@@ -142,7 +120,7 @@ class T5Student(LightningModule):
         # On the CPU, for the rounds after the first. Tied weights are one tensor here too.
         self._first = copies_of(self.model.state_dict()) if restart else {}
         for name, weight in self.model.named_parameters():  # here, since DDP looks before there is an optimizer
-            weight.requires_grad_(self._share(name) > 0)
+            weight.requires_grad_(self._lr_share(name) > 0)
         self._bad_validation = torch.tensor(False)
         # A tokenizer may not give a label back as it was, if only by a space.
         self._readable = {self._decode_text(self.task.student_target(n)): n for n in self.task.label_names}
@@ -152,7 +130,7 @@ class T5Student(LightningModule):
         )
 
     def configure_model(self) -> None:
-        """Cuts the weights up, where the strategy is one that has them cut up."""
+        """Shards the weights if the strategy shards them."""
         if self._device_mesh is not None:
             shard(self.model, self._device_mesh["data_parallel"])
 
@@ -162,7 +140,7 @@ class T5Student(LightningModule):
         logits = self.forward_logits(batch, batch["labels"])
         loss: Tensor = self.loss(logits, batch["labels"])
         self.train_loss.update(loss.detach(), (batch["labels"] != IGNORE_INDEX).sum(), batch_idx)
-        # All of a round is trained in one sitting, so the round's mean is of all its steps after a resume too.
+        # A round is trained in one sitting, so its mean covers all its steps after a resume too.
         self.log("train/loss", self.train_loss, on_step=False, on_epoch=True)
         loss = loss * self._share_of_tokens(batch["labels"])
         self.log("train/loss_step", loss, prog_bar=True, batch_size=len(batch["id"]), sync_dist=True)
@@ -175,10 +153,10 @@ class T5Student(LightningModule):
             self._check_loss(batch_idx + 1, last)
 
     def _check_loss(self, steps: int, last: bool) -> None:
-        """Looks at the losses of the round's steps so far.
+        """Raises if a training loss of this round was not finite.
 
-        A gradient scaler (16-mixed) skips a step whose loss is not finite, so no weight is lost by it. Then the round
-        goes on, unless at its end half of the steps or more were of no use.
+        A gradient scaler (16-mixed) skips a step whose loss is not finite, so the weights stay sound. The round then
+        continues, unless half of its steps or more were skipped.
 
         Raises:
             NotFiniteError: A loss was not finite.
@@ -198,11 +176,11 @@ class T5Student(LightningModule):
             )
 
     def not_finite(self, problem: str, cause: object = None) -> GoldError:
-        """The error that ends a run: in the first process the one that says why, in the others one that is not shown.
+        """Returns the error that ends a run; the first process gets the message, the others a silent error.
 
         Args:
-            problem: What is not finite.
-            cause: The loss or the score that gave it. It is named unless it comes with this package.
+            problem: The quantity that is not finite.
+            cause: The loss or score that returned it. The message names it unless it is part of this package.
         """
         trainer = self.trainer
         if not trainer.is_global_zero:
@@ -222,7 +200,7 @@ class T5Student(LightningModule):
         )
 
     def _share_of_tokens(self, labels: Tensor) -> Tensor | float:
-        """What makes the mean over processes, which is taken of gradients, the mean over all their target tokens."""
+        """Scales the loss so that DDP's gradient average equals the average over all target tokens."""
         if self._processes == 1:
             return 1.0
         tokens = (labels != IGNORE_INDEX).sum().float()
@@ -237,7 +215,7 @@ class T5Student(LightningModule):
         return 1 if trainer is None else int(trainer.world_size)
 
     def forward_logits(self, batch: dict[str, Any], labels: Tensor) -> Tensor:
-        """Logits of each target token, (batch, target_len, vocab), the decoder forced on ``labels``."""
+        """Returns logits, (batch, target_len, vocab), with the decoder forced on ``labels``, (batch, target_len)."""
         out = self.model(
             input_ids=batch["input_ids"],
             attention_mask=batch["attention_mask"],
@@ -248,43 +226,27 @@ class T5Student(LightningModule):
         return logits
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        groups: list[dict[str, Any]] = []
-        named = [(self._share(n), p) for n, p in self.model.named_parameters() if p.requires_grad]
-        for share in dict.fromkeys(share for share, _ in named):
-            for decay, wide in ((self.weight_decay, True), (0.0, False)):
-                if part := [p for s, p in named if s == share and (p.ndim >= 2) is wide]:
-                    groups.append({"params": part, "weight_decay": decay, "share": share})
-        if self.optimizer == "adafactor":
-            from transformers.optimization import Adafactor
-
-            made: torch.optim.Optimizer = Adafactor(groups, lr=self.lr, scale_parameter=False, relative_step=False)
-            return made
-        return torch.optim.AdamW(groups, lr=self.lr)
+        return make_optimizer(self.optimizer, self.model, self.lr, self.weight_decay, self._lr_share)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         if self.trainer.optimizers:
-            checkpoint["optimizer_names"] = self.optimizer_names(self.trainer.optimizers[0])
+            checkpoint["optimizer_names"] = weight_names(self.trainer.optimizers[0], self.model)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Has a run go on with other settings of its optimizer: with its state if that fits, else with a new one."""
+        """Keeps the optimizer's state if it fits today's settings; otherwise the optimizer begins afresh."""
         if self.trainer.state.fn != TrainerFn.FITTING or is_sharded(self.model):
             return
-        made = self.configure_optimizers()
-        held, names = checkpoint.get("optimizer_states"), checkpoint.get("optimizer_names", ())
-        state = fitting_state(held[0], made, self.optimizer_names(made), names) if held else None
+        optimizer = self.configure_optimizers()
+        states, names = checkpoint.get("optimizer_states"), checkpoint.get("optimizer_names", ())
+        state = fitting_state(states[0], optimizer, weight_names(optimizer, self.model), names) if states else None
         if state is None and self.trainer.is_global_zero and not self.restart:
             say_afresh()
-        checkpoint["optimizer_states"] = [state or made.state_dict()]
+        checkpoint["optimizer_states"] = [state or optimizer.state_dict()]
         checkpoint.setdefault("lr_schedulers", [])
 
-    def optimizer_names(self, optimizer: torch.optim.Optimizer) -> list[str]:
-        """Names of an optimizer's weights, in the order of its groups."""
-        of = {id(weight): name for name, weight in self.model.named_parameters()}
-        return [of[id(weight)] for group in optimizer.param_groups for weight in group["params"]]
-
-    def _share(self, weight: str) -> float:
-        """Learning rate of a weight, by its name, as a share of ``lr``."""
-        return next((float(getattr(self, key)) for key, of in _SHARES.items() if weight.startswith(of)), 1.0)
+    def _lr_share(self, name: str) -> float:
+        """Learning rate of a weight as a share of ``lr``, by the weight's name."""
+        return next((float(getattr(self, key)) for key, prefix in _SHARES.items() if name.startswith(prefix)), 1.0)
 
     def on_train_epoch_start(self) -> None:
         if self.restart and self.trainer.current_epoch > 0:
@@ -293,23 +255,13 @@ class T5Student(LightningModule):
                 optimizer.state.clear()
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        factor = self.lr_factor(batch_idx, int(self.trainer.num_training_batches))
+        factor = lr_factor(batch_idx, int(self.trainer.num_training_batches), self.warmup, self.decay)
         for optimizer in self.trainer.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = self.lr * group["share"] * factor
 
-    def lr_factor(self, step: int, steps: int) -> float:
-        """Share of the peak learning rate at a step of a round, in (0, 1]."""
-        rising = math.ceil(self.warmup * steps)
-        if step < rising:
-            return (step + 1) / rising
-        left = 1 - (step - rising) / max(1, steps - rising)
-        if self.decay == "linear":
-            return left
-        return 0.5 * (1 - math.cos(math.pi * left)) if self.decay == "cosine" else 1.0
-
     def training_settings(self) -> dict[str, Any]:
-        """Plain values on which training depends, beside data and first weights."""
+        """Returns the plain values that training depends on, besides data and first weights."""
         loss = {k: v for k, v in vars(self.loss).items() if isinstance(v, bool | int | float | str)}
         names = ("optimizer", "lr", "encoder_lr", "embedding_lr", "weight_decay", "warmup", "decay", "restart")
         kind = f"{type(self.loss).__module__}.{type(self.loss).__qualname__}"
@@ -351,7 +303,11 @@ class T5Student(LightningModule):
         self._log_metrics("test")
 
     def write(self, batch: dict[str, Any], num_beams: int = 1) -> Tensor:
-        """What the student writes.
+        """Generates an output for each row.
+
+        Args:
+            batch: A batch.
+            num_beams: Number of beams; 1 is greedy.
 
         Returns:
             (batch, target_len) int64, -100 after the end of each sequence.
@@ -370,7 +326,7 @@ class T5Student(LightningModule):
         return out.masked_fill(end.cumsum(-1) - end > 0, IGNORE_INDEX)
 
     def read(self, tokens: Tensor) -> list[str]:
-        """Texts of token rows with -100 on padding; labels by their own name."""
+        """Decodes token rows, (batch, target_len) with -100 on padding, to texts; labels by their own name."""
         pad = self.tokenizer.pad_token_id
         texts = self.tokenizer.batch_decode(tokens.masked_fill(tokens == IGNORE_INDEX, pad), skip_special_tokens=True)
         if not self.task.labels:
@@ -379,7 +335,7 @@ class T5Student(LightningModule):
 
     @torch.no_grad()
     def target_losses(self, batch: dict[str, Any]) -> Tensor:
-        """Mean cross-entropy of each row's target, (batch,), whatever the loss: how surprising the target is."""
+        """Returns the mean cross-entropy of each row's target, (batch,), whatever the training loss is."""
         labels = batch["labels"]
         return mean_over_tokens(
             -target_log_probs(self.forward_logits(batch, labels), labels)[0], labels != IGNORE_INDEX
@@ -387,10 +343,10 @@ class T5Student(LightningModule):
 
     @torch.no_grad()
     def evaluate(self, batches: Iterable[dict[str, Any]]) -> dict[str, float]:
-        """What validation logs of the same batches: ``val/loss``, each metric, and ``val/metric``, the first of them.
+        """Returns what validation logs for the same batches: loss, each metric, and the first as ``val/metric``.
 
         Args:
-            batches: If there are several processes, each gives its share, and all get the same numbers.
+            batches: This process's share of the batches; all processes get the same numbers.
         """
         sums = torch.zeros(2, device=self.device)
         for batch in batches:
@@ -412,14 +368,14 @@ class T5Student(LightningModule):
     def score(
         self, batch: dict[str, Any], score: OODScore, *, teacher_forcing: bool = False, tokens: Tensor | None = None
     ) -> Tensor:
-        """Out-of-distribution score of each row, (batch,) float32, higher = further out.
+        """Returns the out-of-distribution score of each row, (batch,) float32; higher is further out.
 
         Args:
             batch: A batch.
             score: The score.
-            teacher_forcing: Average over the batch's target tokens instead of those that the student wrote
-                itself. The published code does; but the target is the generator's, and may be wrong.
-            tokens: What the student wrote, where :meth:`write` was called already.
+            teacher_forcing: Average over the batch's target tokens instead of the student's own output, as the
+                published code does. The target is the generator's and may be wrong.
+            tokens: The student's output, if :meth:`write` was called already.
         """
         if teacher_forcing:
             tokens = batch["labels"]
@@ -428,11 +384,11 @@ class T5Student(LightningModule):
         return score(self.forward_logits(batch, tokens), tokens != IGNORE_INDEX)
 
     def export(self, folder: Path, weights: Mapping[str, Tensor]) -> None:
-        """Writes a model and the tokenizer so that ``AutoModelForSeq2SeqLM.from_pretrained`` loads them.
+        """Writes model, tokenizer and task; ``AutoModelForSeq2SeqLM.from_pretrained`` loads the folder too.
 
         Args:
-            folder: Where to.
-            weights: As a checkpoint's ``state_dict`` has them: whole, whatever this process has of them.
+            folder: The folder.
+            weights: A checkpoint's ``state_dict``, which holds all weights even if this process has a shard of them.
         """
         model = empty_copy(self.model)
         # Taken as they are, which a checkpoint's are from its file: nothing is copied.
@@ -446,18 +402,18 @@ class T5Student(LightningModule):
 
     @torch.no_grad()
     def predict(self, texts: Text | Sequence[Text], batch_size: int = 32) -> str | list[str]:
-        """Gives the label of a text, or the text that the student writes for it.
+        """Predicts the label of each text, or the output text of a task without labels.
 
         Args:
-            texts: One text or several. A text is a string if the task has one field, otherwise a mapping with a text
-                for each field.
+            texts: One text or several. A text is a string if the task has one field, otherwise a mapping from each
+                field's name to its text.
             batch_size: Texts in a batch.
 
         Returns:
             A prediction for one text; for several a list of them, in order.
 
         Raises:
-            GoldError: A text has not the task's fields.
+            GoldError: A text lacks one of the task's fields.
 
         Example:
             >>> from gold_lightning.student import T5Student
@@ -466,7 +422,7 @@ class T5Student(LightningModule):
         """
         one = isinstance(texts, str | Mapping)
         every: Sequence[Text] = [texts] if one else list(texts)  # type: ignore[list-item]
-        samples = [Sample(self._fields_of(text), "") for text in every]
+        samples = [Sample(fields_of(self.task, text), "") for text in every]
         was_training = self.model.training
         self.eval()
         predictions: list[str] = []
@@ -475,15 +431,6 @@ class T5Student(LightningModule):
             predictions += self.read(self.write(batch, self.num_beams))
         self.train(was_training)
         return predictions[0] if one else predictions
-
-    def _fields_of(self, text: Text) -> dict[str, str]:
-        names = [f.name for f in self.task.fields]
-        if isinstance(text, str) and len(names) == 1:
-            return {names[0]: text}
-        if isinstance(text, Mapping) and set(text) >= set(names) and all(isinstance(text[n], str) for n in names):
-            return {name: text[name] for name in names}
-        expected = f"a mapping with a text for each of {', '.join(names)}" if len(names) > 1 else "a text"
-        raise GoldError(f"predict: got {text!r:.80}, expected {expected}")
 
     def _encode_text(self, text: str) -> list[int]:
         tokens: list[int] = self.tokenizer(target_text(self.tokenizer, text)).input_ids

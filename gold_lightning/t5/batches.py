@@ -10,13 +10,14 @@ A batch is the contract between data and student. It holds
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
+from gold_lightning.errors import GoldError
 from gold_lightning.losses import IGNORE_INDEX
 from gold_lightning.t5.weights import target_text
 from gold_lightning.task import Sample, Task
@@ -24,7 +25,10 @@ from gold_lightning.task import Sample, Task
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["PADDING", "collate", "make_loader"]
+__all__ = ["PADDING", "Text", "collate", "fields_of", "make_loader"]
+
+Text = str | Mapping[str, str]
+"""An input of the student: the text of the task's only field, or a mapping from each field's name to its text."""
 
 PADDING = -1
 """In place of a row's position: the loss counts none of the row's tokens."""
@@ -119,3 +123,18 @@ def make_loader(
     sampler = _Share(rows, *shares, shuffle=False) if shares[0] > 1 else None
     collate_fn = partial(collate, task=task, tokenizer=tokenizer)
     return DataLoader(rows, batch_size=batch_size, shuffle=False, sampler=sampler, collate_fn=collate_fn)
+
+
+def fields_of(task: Task, text: Text) -> dict[str, str]:
+    """Returns an input of the student as a mapping from each field's name to its text.
+
+    Raises:
+        GoldError: A field is missing, or is no text.
+    """
+    names = [f.name for f in task.fields]
+    if isinstance(text, str) and len(names) == 1:
+        return {names[0]: text}
+    if isinstance(text, Mapping) and set(text) >= set(names) and all(isinstance(text[n], str) for n in names):
+        return {name: text[name] for name in names}
+    expected = f"a mapping with a text for each of {', '.join(names)}" if len(names) > 1 else "a text"
+    raise GoldError(f"predict: got {text!r:.80}, expected {expected}")
