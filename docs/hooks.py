@@ -22,6 +22,7 @@ sys.path.insert(0, str(ROOT / "docs"))
 from generate_architecture import GENERATED  # noqa: E402
 
 _LINK = re.compile(r"(\]\()([^)#\s]+)([)#])")
+_ROLE = re.compile(r":(?:class|func|meth|mod|attr|data):<code>~?(?:[\w.]+\.)?(\w+)</code>")
 _MARK = re.compile(r"<!-- generated: (\w+) -->")
 
 
@@ -78,3 +79,8 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
         return match[1] + posixpath.relpath(_copy(path), posixpath.dirname(page.file.src_uri) or ".") + match[3]
 
     return _MARK.sub(lambda mark: GENERATED[mark[1]](), _LINK.sub(link, markdown))
+
+
+def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Shows the Sphinx roles of docstrings as the names that they stand for."""
+    return _ROLE.sub(r"<code>\1</code>", html)
