@@ -20,15 +20,15 @@ def test_test_rows_are_drawn_by_seed_without_replacement(tiny_student):
     drawn = {}
     for seed in (1, 1, 2):
         data = GoldDataModule(student=tiny_student, seed=seed)
-        assert data.test_ids() == list(range(240))
-        data.draw_test_rows(30)
-        ids = data.test_ids()
+        assert data.test_set.ids == list(range(240))
+        data.test_set.draw(30)
+        ids = data.test_set.ids
         assert ids == sorted(set(ids)) and len(ids) == 30 and drawn.setdefault(seed, ids) == ids
         assert torch.cat([batch["id"] for batch in data.test_dataloader()]).tolist() == ids
     assert drawn[1] != drawn[2]
     for count in (None, 240, 1000):
-        data.draw_test_rows(count)
-        assert data.test_ids() == list(range(240))
+        data.test_set.draw(count)
+        assert data.test_set.ids == list(range(240))
 
 
 def test_labelled_rounds_take_as_many_steps_as_the_runs_own(tiny_student):

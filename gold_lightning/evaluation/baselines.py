@@ -140,8 +140,8 @@ def run_baselines(
     names = settings.names(trained=checkpoint is not None)
     if "student" in names and checkpoint is None:
         raise ConfigError("baselines.only", settings.only, "no student where none is trained", "run fit first")
-    data.draw_test_rows(settings.rows)
-    rows = {i: data.test_rows()[i] for i in data.test_ids()}
+    data.test_set.draw(settings.rows)
+    rows = {i: data.test_set.rows[i] for i in data.test_set.ids}
     decoding = {"num_beams": student.num_beams, "constrained_decoding": student.constrained_decoding}
     tested = {"form": asdict(student.task.student), "precision": precision, **decoding}
 

@@ -64,7 +64,7 @@ class TestPredictions(Callback):
         found = {row: (energy, text) for part in parts for row, energy, text in part}
         if any(energy is not None and not math.isfinite(energy) for energy, _ in found.values()):
             raise student_of(pl_module).not_finite("energies of test rows are not finite", self._score)
-        tested = GoldDataModule.of(trainer).test_rows()
+        tested = GoldDataModule.of(trainer).test_set.rows
         self.rows = [
             prediction_row(row, text, tested[row].targets, **({} if energy is None else {"energy": round(energy, 4)}))
             for row, (energy, text) in sorted(found.items())

@@ -54,7 +54,7 @@ def results_summary(
         ``most_frequent``, ``labels_as_read``, ``overlap`` and ``cut``: how many of the tested rows are longer than
         the student reads or writes (:class:`gold_lightning.t5.checks.Cut`).
     """
-    every, ids = data.test_rows(), data.test_ids()
+    every, ids = data.test_set.rows, data.test_set.ids
     tested = {i: every[i] for i in ids}
     task, metrics = student.task, student.metric_names
     return {

@@ -302,7 +302,7 @@ def test_without_a_test_set_in_reach_measuring_says_so_once_and_dropping_stops(t
     with caplog.at_level(logging.WARNING, logger="gold_lightning"):
         assert [data.overlap({"a": one(text(13))}) for _ in range(3)] == [None] * 3
     assert len(caplog.records) == 1
-    assert "the overlap with the test set is not measured: test data no-such-person" in caplog.text
+    assert "overlap with the test set is not measured: test data no-such-person" in caplog.text
     data = module(tmp_path, tiny_student, "drop", task=str(task))
     with pytest.raises(GoldError, match=r"^data\.plan\.decontaminate: drop needs the test set; test data no-such"):
         data.train_dataloader()
