@@ -17,7 +17,9 @@ from pathlib import Path
 import torch
 from gold_lightning.evaluation.comparison import compare_arms, result_lines
 from gold_lightning.labelled import load_rows
-from gold_lightning.storage.round_store import RoundStore, read_lines, rounds_in
+from gold_lightning.storage.json_lines import read_lines
+from gold_lightning.storage.round_store import RoundStore
+from gold_lightning.storage.run_folder import rounds_in
 from gold_lightning.t5.weights import load_model, load_tokenizer
 from gold_lightning.task import Task
 from gold_lightning.watching.diversity import distinct_n

@@ -20,7 +20,8 @@ import torch
 from gold_lightning.data import GoldDataModule
 from gold_lightning.evaluation.comparison import mean_interval
 from gold_lightning.scores import EnergyScore, auroc
-from gold_lightning.storage.round_store import RoundStore, rounds_in
+from gold_lightning.storage.round_store import RoundStore
+from gold_lightning.storage.run_folder import rounds_in
 from gold_lightning.student import T5Student
 
 PAIRS = (("probe", "seen"), ("unseen", "seen"), ("probe", "unseen"))

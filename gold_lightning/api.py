@@ -41,7 +41,9 @@ from gold_lightning.metrics import prediction_row
 from gold_lightning.planning.plan import SynthesisPlan
 from gold_lightning.planning.plan_warnings import plan_warnings
 from gold_lightning.report import write_report
-from gold_lightning.storage.round_store import Kind, RoundStore, StoredSample, read_lines, rounds_in
+from gold_lightning.storage.json_lines import read_lines
+from gold_lightning.storage.round_store import Kind, RoundStore, StoredSample
+from gold_lightning.storage.run_folder import rounds_in
 from gold_lightning.student import T5Student, metric_names
 from gold_lightning.synthesis import Synthesizer
 from gold_lightning.t5.folder import load_folder_task
@@ -466,7 +468,7 @@ def _provenance(stored: StoredSample, target: str, round_: int, scored: Mapping[
         "round": round_,
         "hint": json.dumps(dict(stored.hint), ensure_ascii=False),
         "feedback": stored.feedback,
-        "preferred_label": stored.favours,
+        "preferred_label": stored.preferred_label,
         "prompt_hash": stored.prompt_hash,
         "energy": scored.get("energy"),
         "fed_back": bool(scored.get("fed_back", False)),

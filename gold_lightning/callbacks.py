@@ -219,10 +219,10 @@ class OODFeedback(Callback):
         for i in chosen:
             stored: StoredSample = samples[i]
             sample = stored.sample
-            if self.label_check != "off" and not stored.agrees:
-                if self.label_check == "require" or not stored.favours:
+            if self.label_check != "off" and not stored.label_agrees:
+                if self.label_check == "require" or not stored.preferred_label:
                     continue
-                sample = Sample(sample.fields, stored.favours)
+                sample = Sample(sample.fields, stored.preferred_label)
             entries.append(PoolEntry(stored.id, sample, energies[i], data.round, dict(stored.hint)))
         self._not_fed["label_check"] = len(chosen) - len(entries)
         if not chosen and not self._not_fed.get("empty_bands"):

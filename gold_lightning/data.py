@@ -31,7 +31,8 @@ from gold_lightning.plugins import load_plugins
 from gold_lightning.rounds import RoundEnd
 from gold_lightning.storage.clock import RunClock
 from gold_lightning.storage.replay import Replay
-from gold_lightning.storage.round_store import RoundStore, StoredSample, rounds_in
+from gold_lightning.storage.round_store import RoundStore, StoredSample
+from gold_lightning.storage.run_folder import rounds_in
 from gold_lightning.synthesis import Progress, Synthesizer
 from gold_lightning.t5.batches import make_loader
 from gold_lightning.t5.checks import Cut, count_cut

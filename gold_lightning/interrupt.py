@@ -26,14 +26,14 @@ class Stopping:
     Attributes:
         wanted: Looked at where the run can stop without losing anything: when the generator has answered what it
             was asked and all of it is stored, and after a training step.
-        at_once: Whether somebody does not want to wait even for that.
+        immediately: Whether somebody does not want to wait even for that.
         announce: Called by the signal handler after the first Ctrl-C; writes a line to standard error by default.
     """
 
     announce: Callable[[], None]
 
     def __init__(self) -> None:
-        self.wanted = self.at_once = False
+        self.wanted = self.immediately = False
         self.announce = _write
 
     @contextmanager
@@ -44,7 +44,7 @@ class Stopping:
         if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGINT) is not own:
             yield
             return
-        self.wanted = self.at_once = False
+        self.wanted = self.immediately = False
         signal.signal(signal.SIGINT, self._note)
         try:
             yield
@@ -53,7 +53,7 @@ class Stopping:
 
     def _note(self, signum: int, frame: FrameType | None) -> None:
         if self.wanted:
-            self.at_once = True
+            self.immediately = True
             raise KeyboardInterrupt
         self.wanted = True
         self.announce()

@@ -44,8 +44,8 @@ class LabelNoise:
             return stored
         others = [name for name in self.labels if name != stored.sample.target]
         target = random.Random(f"{self.seed}/noisy label/{stored.id}").choice(others)
-        agrees = stored.favours == target if stored.favours else None
-        return replace(stored, sample=Sample(stored.sample.fields, target), agrees=agrees)
+        label_agrees = stored.preferred_label == target if stored.preferred_label else None
+        return replace(stored, sample=Sample(stored.sample.fields, target), label_agrees=label_agrees)
 
 
 def count_flipped(scored: Sequence[Mapping[str, Any]]) -> dict[str, list[int]]:

@@ -19,7 +19,8 @@ from gold_lightning.feedback import FeedbackPool
 from gold_lightning.interrupt import Stopping
 from gold_lightning.planning.plan_warnings import reasons_not_fed_back
 from gold_lightning.storage.clock import RunClock
-from gold_lightning.storage.round_store import Kind, RoundStore, StoredSample, read_lines, write_lines
+from gold_lightning.storage.json_lines import read_lines, write_lines
+from gold_lightning.storage.round_store import Kind, RoundStore, StoredSample
 from gold_lightning.synthesis import Synthesizer
 from gold_lightning.t5.checks import Cut
 from gold_lightning.task import Sample, StudentFormat, Task
@@ -116,7 +117,7 @@ class RoundEnd(Callback):
         self._note(trainer)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        self._note(trainer, at_once=True)
+        self._note(trainer, immediately=True)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         data = _data(trainer)
@@ -132,12 +133,12 @@ class RoundEnd(Callback):
                     "warning: nothing has scored the probe set, so nothing is fed back; "
                     "gold_lightning.callbacks.OODFeedback among the trainer's callbacks does"
                 )
-            self._note(trainer, at_once=True)
+            self._note(trainer, immediately=True)
         data.advance()
 
-    def _note(self, trainer: Trainer, *, at_once: bool = False) -> None:
+    def _note(self, trainer: Trainer, *, immediately: bool = False) -> None:
         if trainer.is_global_zero and trainer.state.fn == "fit":
-            _data(trainer).clock.note(at_once=at_once)
+            _data(trainer).clock.note(immediately=immediately)
 
     def _row(self, trainer: Trainer, data: RoundData) -> dict[str, Any]:
         store = data.store()

@@ -36,7 +36,8 @@ from gold_lightning.evaluation.supervised import LabelledRounds
 from gold_lightning.planning.plan_warnings import plan_warnings
 from gold_lightning.report import try_to_report
 from gold_lightning.rounds import RoundEnd, SeedSteps, StopInOrder
-from gold_lightning.storage.round_store import only_writer, write_lines
+from gold_lightning.storage.json_lines import write_lines
+from gold_lightning.storage.run_folder import only_writer
 from gold_lightning.student import T5Student
 from gold_lightning.t5.checks import check_student
 from gold_lightning.watching.live import LiveProgress
@@ -289,7 +290,7 @@ class GoldTrainer(Trainer):
             return
         writer = only_writer(datamodule.run_dir) if self.is_global_zero else nullcontext()
         with writer, datamodule.stopping.listening():
-            at_once = False
+            immediately = False
             try:
                 super().fit(model, datamodule=datamodule, ckpt_path=ckpt_path, weights_only=weights_only)
             except BudgetSpentError as e:
@@ -297,10 +298,10 @@ class GoldTrainer(Trainer):
                 self.state.status = TrainerStatus.FINISHED
             except (KeyboardInterrupt, SystemExit):  # the latter is what Lightning makes of the former
                 # SIGTERM and a second Ctrl-C do not wait for a page.
-                at_once = datamodule.stopping.at_once or not datamodule.stopping.wanted
+                immediately = datamodule.stopping.immediately or not datamodule.stopping.wanted
                 raise
             finally:
-                if not at_once:
+                if not immediately:
                     self._report(datamodule)
 
     def validate(

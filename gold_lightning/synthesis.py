@@ -25,7 +25,8 @@ from gold_lightning.planning.plan import SynthesisPlan
 from gold_lightning.planning.quotas import Counts, give_up, quotas, unanswered, yield_table
 from gold_lightning.planning.requests import PlannedRequest, RequestPlanner, SamplesByLabel
 from gold_lightning.storage.completions import CompletionLog, Completions
-from gold_lightning.storage.round_store import BatchRecord, Kind, RoundStore, StoredSample, digest
+from gold_lightning.storage.json_lines import digest
+from gold_lightning.storage.round_store import BatchRecord, Kind, RoundStore, StoredSample
 from gold_lightning.task import Task
 
 __all__ = ["Progress", "Synthesizer"]
@@ -248,7 +249,7 @@ class Synthesizer:
         # How the student sees a sample changes none. Earlier versions hashed it too.
         earlier_task = {k: v for k, v in self.task.to_dict().items() if k not in ("metrics", "test", "validation")}
         task = {k: v for k, v in earlier_task.items() if k != "student"}
-        store.take_over(
+        store.require_fingerprint(
             kind,
             {
                 "task": digest(task),
@@ -282,14 +283,14 @@ class Synthesizer:
                 hint={k: v for k, v in asdict(planned.hint).items() if v},
                 seed=planned.request.seed,
                 raw=j.completion.text,
-                agrees=j.label_agrees,
-                favours=j.preferred_label,
+                label_agrees=j.label_agrees,
+                preferred_label=j.preferred_label,
             )
             if stored and j.sample is not None:
                 accepted.append(stored)
                 continue
             reject = {"id": planned.id, "reason": j.reason, "label": planned.label, "prompt_hash": prompt_hash}
-            rejects.append(reject | (store.spare_row(stored) if stored else {}) | {"raw": j.completion.text})
+            rejects.append(reject | (store.surplus_row(stored) if stored else {}) | {"raw": j.completion.text})
         completions = [*(j.completion for j in judged), *batch.label_checks]
         record = BatchRecord(
             kind=kind,
@@ -318,7 +319,7 @@ class Synthesizer:
         store, left = self.store(round_), Counter(missing)
         taken = {id_ for r in range(1, round_) for id_ in self.store(r).from_surplus(kind)}
         earlier = [self.store(r) for r in range(round_)]
-        spare = [s for other in earlier if other.asked_alike(store, kind) for s in other.surplus(kind)]
+        spare = [s for other in earlier if other.has_settings_of(store, kind) for s in other.surplus(kind)]
         # As many as are missing and no more: what is looked at is either taken or rejected for good.
         candidates: list[StoredSample] = []
         for stored in spare:
@@ -334,8 +335,8 @@ class Synthesizer:
         accepted: list[StoredSample] = []
         rejects: list[dict[str, Any]] = []
         for stored, verdict in zip(candidates, verdicts, strict=True):
-            agrees = verdict.preferred_label == stored.sample.target if verdict.preferred_label else None
-            stored = replace(stored, batch=0, agrees=agrees, favours=verdict.preferred_label)
+            label_agrees = verdict.preferred_label == stored.sample.target if verdict.preferred_label else None
+            stored = replace(stored, batch=0, label_agrees=label_agrees, preferred_label=verdict.preferred_label)
             if not verdict.reason:
                 accepted.append(stored)
                 continue

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from gold_lightning.storage.round_store import digest
+from gold_lightning.storage.json_lines import digest
 from gold_lightning.task import Sample
 
 __all__ = ["WatchedRows", "described"]

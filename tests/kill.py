@@ -28,9 +28,10 @@ from gold_lightning.checkpoints.best import WholeCheckpointIO
 from gold_lightning.cli import main as cli
 from gold_lightning.generators.base import request_dict
 from gold_lightning.storage import completions
-from gold_lightning.storage import round_store as store
 from gold_lightning.storage.completions import CompletionLog, Completions, kept_rows
-from gold_lightning.storage.round_store import RoundStore, digest, read_lines
+from gold_lightning.storage.json_lines import digest, read_lines
+from gold_lightning.storage.round_store import RoundStore
+from gold_lightning.storage.run_folder import rounds_in
 from gold_lightning.student import T5Student
 
 from tests.fakes import make_tiny_student
@@ -200,7 +201,7 @@ def campaign(kills, arguments, root, name, rng, phases):
             stored |= {row["key"] for row in rows if "text" in row}
             now = {r["id"] for p in folder.glob("data/round_*/train.jsonl") for r in read_lines(p)}
             committed = {
-                s.id for r in store.rounds_in(folder) for s in RoundStore(folder, r, read_only=True).accepted("train")
+                s.id for r in rounds_in(folder) for s in RoundStore(folder, r, read_only=True).accepted("train")
             }
             lost += len(accepted - now)
             accepted |= committed

@@ -6,7 +6,8 @@ import random
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from gold_lightning.storage.round_store import BatchRecord, RoundStore, StoredSample, append_line, digest, write_lines
+from gold_lightning.storage.json_lines import append_line, digest, write_lines
+from gold_lightning.storage.round_store import BatchRecord, RoundStore, StoredSample
 from gold_lightning.task import Sample
 
 CONFIG = """\
@@ -96,7 +97,7 @@ def _commit(store, kind, count, labels, fields, text, rng):
     for i in range(count):
         target = labels[i % len(labels)] if labels else text(rng)
         sample = Sample({name: text(rng) for name in fields}, target)
-        marks = {"feedback": store.round > 0 and i % 2 == 0, "agrees": i % 5 != 0 if labels else None}
+        marks = {"feedback": store.round > 0 and i % 2 == 0, "label_agrees": i % 5 != 0 if labels else None}
         id_ = f"r{store.round:03d}-{kind}-{i:05d}"
         accepted.append(StoredSample(id_, sample, 0, digest("prompt"), ("demo-0",), raw="x", seed=i, **marks))
     for i in range(count // 2):

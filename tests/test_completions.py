@@ -11,7 +11,7 @@ from gold_lightning.errors import BudgetSpentError
 from gold_lightning.generators import Completion, Generator, Request, ScriptedGenerator
 from gold_lightning.generators.base import request_dict
 from gold_lightning.storage.completions import CompletionLog, Completions
-from gold_lightning.storage.round_store import digest, read_lines
+from gold_lightning.storage.json_lines import digest, read_lines
 
 
 def ask(*names):

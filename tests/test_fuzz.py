@@ -15,7 +15,8 @@ from gold_lightning.checks.checker import Checker
 from gold_lightning.evaluation.preview import _WHAT_TO_CHANGE
 from gold_lightning.generators import Completion
 from gold_lightning.prompts import Hint, parse, probe_request, render, training_request
-from gold_lightning.storage.round_store import BatchRecord, RoundStore, StoredSample, read_lines
+from gold_lightning.storage.json_lines import read_lines
+from gold_lightning.storage.round_store import BatchRecord, RoundStore, StoredSample
 from gold_lightning.task import Sample, Task
 
 ROOT = Path(__file__).parent.parent

@@ -12,19 +12,9 @@ from pathlib import Path
 
 import pytest
 from gold_lightning.errors import BusyError, GoldError
-from gold_lightning.storage.round_store import (
-    BatchRecord,
-    RoundStore,
-    StoredSample,
-    append_line,
-    copy_round,
-    digest,
-    only_writer,
-    read_lines,
-    rounds_in,
-    whole_rows,
-    write_lines,
-)
+from gold_lightning.storage.json_lines import append_line, digest, read_lines, whole_rows, write_lines
+from gold_lightning.storage.round_store import BatchRecord, RoundStore, StoredSample
+from gold_lightning.storage.run_folder import copy_round, only_writer, rounds_in
 from gold_lightning.task import Sample
 
 FILES = ("train", "probe", "rejects", "prompts", "batches")
@@ -204,14 +194,14 @@ PARTS = {"task": "1", "generator": "2", "plan": "3", "seed": "4"}
 @pytest.mark.parametrize("part", [p for p in [*PARTS, "feedback"] if p != "task"])
 def test_samples_that_were_asked_for_in_another_way_are_set_aside(tmp_path, part, caplog):
     store = RoundStore(tmp_path, 0)
-    store.take_over("train", PARTS)
+    store.require_fingerprint("train", PARTS)
     commit(store, 0)
     probes = commit(store, 0, "probe")
     again = RoundStore(tmp_path, 0)
-    again.take_over("train", PARTS)
+    again.require_fingerprint("train", PARTS)
     assert again.accepted("train") and not caplog.records
     before = contents(store.folder)
-    again.take_over("train", {**PARTS, part: "other"})
+    again.require_fingerprint("train", {**PARTS, part: "other"})
     (told,) = (r.getMessage() for r in caplog.records)
     assert f"its training samples were asked for with another {part};" in told
     kept = tmp_path / "data" / "replaced_round_000_1"
@@ -222,22 +212,22 @@ def test_samples_that_were_asked_for_in_another_way_are_set_aside(tmp_path, part
     new = commit(again, 0, text="new")
     caplog.clear()
     last = RoundStore(tmp_path, 0)
-    last.take_over("train", {**PARTS, part: "other"})
+    last.require_fingerprint("train", {**PARTS, part: "other"})
     assert list(last.accepted("train")) == new and not caplog.records
 
 
 def test_what_an_earlier_version_noted_for_the_same_is_the_same(tmp_path, caplog):
     store = RoundStore(tmp_path, 0)
-    store.take_over("train", PARTS | {"generator": "as it was noted then"})
+    store.require_fingerprint("train", PARTS | {"generator": "as it was noted then"})
     made = commit(store, 0)
     same = {"generator": ["older", "as it was noted then"]}
     again = RoundStore(tmp_path, 0)
-    again.take_over("train", PARTS, same)
-    RoundStore(tmp_path, 1).take_over("train", PARTS, same)
+    again.require_fingerprint("train", PARTS, same)
+    RoundStore(tmp_path, 1).require_fingerprint("train", PARTS, same)
     assert list(again.accepted("train")) == made and not caplog.records
-    RoundStore(tmp_path, 0).take_over("train", PARTS)  # noted as it is now
+    RoundStore(tmp_path, 0).require_fingerprint("train", PARTS)  # noted as it is now
     assert not caplog.records
-    RoundStore(tmp_path, 0).take_over("train", PARTS | {"generator": "other"}, {"generator": ["older"]})
+    RoundStore(tmp_path, 0).require_fingerprint("train", PARTS | {"generator": "other"}, {"generator": ["older"]})
     assert "another generator" in caplog.text
 
 
@@ -254,39 +244,39 @@ def test_opening_a_whole_round_writes_nothing(tmp_path, monkeypatch):
 
 def test_another_task_is_refused(tmp_path):
     store = RoundStore(tmp_path, 0)
-    store.take_over("train", PARTS)
+    store.require_fingerprint("train", PARTS)
     made = commit(store, 0)
     with pytest.raises(GoldError, match="with another plan, task;") as e:
-        RoundStore(tmp_path, 0).take_over("train", {**PARTS, "task": "x", "plan": "y"})
+        RoundStore(tmp_path, 0).require_fingerprint("train", {**PARTS, "task": "x", "plan": "y"})
     assert len(str(e.value).splitlines()) == 1 and "--run.name" in str(e.value)
     again = RoundStore(tmp_path, 0)
-    again.take_over("train", PARTS)  # the refused one was not written down
+    again.require_fingerprint("train", PARTS)  # the refused one was not written down
     assert list(again.accepted("train")) == made
     with pytest.raises(GoldError, match="another task"):  # of an earlier round too
-        RoundStore(tmp_path, 1).take_over("train", {**PARTS, "task": "x"})
+        RoundStore(tmp_path, 1).require_fingerprint("train", {**PARTS, "task": "x"})
 
 
 def test_a_change_from_one_round_to_the_next_is_told(tmp_path, caplog):
-    RoundStore(tmp_path, 0).take_over("train", PARTS | {"feedback": "a"})
-    RoundStore(tmp_path, 1).take_over("train", PARTS | {"feedback": "b"})
+    RoundStore(tmp_path, 0).require_fingerprint("train", PARTS | {"feedback": "a"})
+    RoundStore(tmp_path, 1).require_fingerprint("train", PARTS | {"feedback": "b"})
     assert not caplog.records
-    RoundStore(tmp_path, 2).take_over("train", PARTS | {"generator": "other", "feedback": "c"})
+    RoundStore(tmp_path, 2).require_fingerprint("train", PARTS | {"generator": "other", "feedback": "c"})
     (told,) = (r.getMessage() for r in caplog.records)
     assert told == "from round 2 on samples are asked for with another generator"
 
 
 def test_a_round_without_batches_takes_another_fingerprint(tmp_path, caplog):
     store = RoundStore(tmp_path, 0)
-    store.take_over("train", PARTS)
-    store.take_over("train", {**PARTS, "task": "x"})
+    store.require_fingerprint("train", PARTS)
+    store.require_fingerprint("train", {**PARTS, "task": "x"})
     commit(store, 0)
     with pytest.raises(GoldError, match="another task"):
-        store.take_over("train", PARTS)
+        store.require_fingerprint("train", PARTS)
 
 
 def test_a_kill_while_the_fingerprint_is_written_leaves_the_round_usable(tmp_path, monkeypatch):
     store = RoundStore(tmp_path, 0)
-    store.take_over("train", PARTS)
+    store.require_fingerprint("train", PARTS)
 
     def torn(path, text, *_, **__):
         path.write_bytes(text.encode()[:7])
@@ -294,23 +284,23 @@ def test_a_kill_while_the_fingerprint_is_written_leaves_the_round_usable(tmp_pat
 
     with monkeypatch.context() as patched, contextlib.suppress(KeyboardInterrupt):
         patched.setattr(Path, "write_text", torn)
-        RoundStore(tmp_path, 0).take_over("train", {**PARTS, "plan": "other"})
+        RoundStore(tmp_path, 0).require_fingerprint("train", {**PARTS, "plan": "other"})
     made = commit(RoundStore(tmp_path, 0), 0)
     again = RoundStore(tmp_path, 0)
-    again.take_over("train", PARTS)
+    again.require_fingerprint("train", PARTS)
     assert list(again.accepted("train")) == made
     with pytest.raises(GoldError, match="another task"):
-        again.take_over("train", {**PARTS, "task": "x"})
+        again.require_fingerprint("train", {**PARTS, "task": "x"})
 
 
 def test_a_damaged_fingerprint_is_another_one(tmp_path, caplog):
     store = RoundStore(tmp_path, 0)
-    store.take_over("train", {k: v for k, v in PARTS.items() if k != "task"})
+    store.require_fingerprint("train", {k: v for k, v in PARTS.items() if k != "task"})
     commit(store, 0)
     (store.folder / "fingerprint_train.json").write_text("{torn")
     again = RoundStore(tmp_path, 0)
     with pytest.raises(GoldError, match="another"):  # whose task it was, nobody can tell
-        again.take_over("train", PARTS)
+        again.require_fingerprint("train", PARTS)
 
 
 @pytest.mark.parametrize("name", ["train", "rejects", "prompts", "batches"])
@@ -375,7 +365,7 @@ def test_rounds_in_a_folder_are_told_from_what_was_set_aside(tmp_path):
 
 def test_one_process_at_a_time(tmp_path):
     code = (
-        "import sys\nfrom gold_lightning.storage.round_store import only_writer\nwith only_writer(sys.argv[1]): input()"
+        "import sys\nfrom gold_lightning.storage.run_folder import only_writer\nwith only_writer(sys.argv[1]): input()"
     )
     command = [sys.executable, "-c", code, str(tmp_path / "run")]
     other = subprocess.Popen(command, stdin=subprocess.PIPE, text=True)
@@ -396,7 +386,7 @@ def test_one_process_at_a_time(tmp_path):
 
 def test_energies_are_replaced_as_a_whole_and_leave_with_their_samples(tmp_path):
     store = RoundStore(tmp_path / "run", 0)
-    store.take_over("train", PARTS)
+    store.require_fingerprint("train", PARTS)
     commit(store, 0)
     assert store.energies() == []
     rows = [{"id": "r000-train-00000", "kind": "train", "energy": -1.5, "fed_back": False}]
@@ -406,7 +396,7 @@ def test_energies_are_replaced_as_a_whole_and_leave_with_their_samples(tmp_path)
     copy_round(tmp_path / "run", tmp_path / "other", 0)
     copied = RoundStore(tmp_path / "other", 0)
     assert list(copied.accepted("train")) == list(store.accepted("train")) != [] and copied.energies() == []
-    store.take_over("train", {**PARTS, "plan": "other"})  # another plan: its samples are set aside
+    store.require_fingerprint("train", {**PARTS, "plan": "other"})  # another plan: its samples are set aside
     assert store.energies() == []
     (aside,) = (tmp_path / "run" / "data").glob("replaced_round_000_*")
     assert read_lines(aside / "energies.jsonl") == rows

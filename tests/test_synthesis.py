@@ -11,7 +11,8 @@ from gold_lightning.feedback import FeedbackPool, PoolEntry
 from gold_lightning.generators import ScriptedGenerator
 from gold_lightning.planning.plan import SynthesisPlan
 from gold_lightning.prompts import render
-from gold_lightning.storage.round_store import RoundStore, digest, read_lines
+from gold_lightning.storage.json_lines import digest, read_lines
+from gold_lightning.storage.round_store import RoundStore
 from gold_lightning.synthesis import Synthesizer
 from gold_lightning.task import Field, Hints, Sample, StudentFormat, Task, TestData
 
@@ -631,16 +632,16 @@ def measured(tmp_path):
 def test_measuring_agreement_notes_it_and_rejects_nothing(measured):
     synthesizer, writer, made = measured
     assert len(made) == 24
-    assert {s.agrees for s in made} == {True, False}
+    assert {s.label_agrees for s in made} == {True, False}
     # The bias towards the last label is taken out by the prior: what is left is the text's own.
-    assert [s.agrees for s in made] == [agrees(s.sample.text) for s in made]
-    assert all((s.favours == s.sample.target) == s.agrees and s.favours in LABELS for s in made)
+    assert [s.label_agrees for s in made] == [agrees(s.sample.text) for s in made]
+    assert all((s.preferred_label == s.sample.target) == s.label_agrees and s.preferred_label in LABELS for s in made)
     store = synthesizer.store(0)
     assert "label_disagreement" not in store.rejects("train")
     asked = [r for r in writer.requests if r.choices]
     assert all(r.choices == tuple(f" {x}" for x in LABELS) for r in asked)
     assert sum(b.asked_agreement for b in store.batches("train")) <= len(asked)
-    assert sum(b.agreed for b in store.batches("train")) >= sum(s.agrees for s in made)
+    assert sum(b.agreed for b in store.batches("train")) >= sum(s.label_agrees for s in made)
     adds_up(store, "train")
 
 
@@ -648,7 +649,7 @@ def test_requiring_agreement_keeps_only_what_agrees(tmp_path):
     synthesizer = make(tmp_path, Scorer(), replace(PLAN, label_agreement="require"))
     made = synthesizer.train(0, FeedbackPool(), 0.0)
     assert Counter(s.sample.target for s in made) == dict.fromkeys(LABELS, 6)
-    assert all(s.agrees is True and agrees(s.sample.text) for s in made)
+    assert all(s.label_agrees is True and agrees(s.sample.text) for s in made)
     store = synthesizer.store(0)
     rows = [r for r in read_lines(store.folder / "rejects.jsonl") if r["reason"] == "label_disagreement"]
     assert rows
@@ -677,7 +678,7 @@ def test_agreement_requests_are_paid_for_in_the_ledger(measured):
 def test_agreement_is_off_by_default(tmp_path):
     writer = NewsWriter()
     made = make(tmp_path, writer).train(0, FeedbackPool(), 0.0)
-    assert {s.agrees for s in made} == {None}
+    assert {s.label_agrees for s in made} == {None}
     assert not any(r.choices for r in writer.requests)
 
 
@@ -726,8 +727,8 @@ def test_likelihoods_without_mass_favour_no_label(tmp_path, silence, caplog):
     writer.log_probs = scores
     synthesizer = make(tmp_path, writer, replace(PLAN, label_agreement="measure"))
     made = synthesizer.train(0, FeedbackPool(), 0.0)
-    assert {s.agrees for s in made if not s.favours} == {None}
-    assert 0 < sum(not s.favours for s in made) < len(made)
+    assert {s.label_agrees for s in made if not s.preferred_label} == {None}
+    assert 0 < sum(not s.preferred_label for s in made) < len(made)
     record = synthesizer.store(0).batches("train")
     assert sum(b.asked_agreement for b in record) < sum(b.requested for b in record)
     assert len([r for r in caplog.records if "label checks have no answer" in r.message]) == 1

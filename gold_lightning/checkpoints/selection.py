@@ -15,7 +15,7 @@ from lightning.pytorch import Trainer
 from torch import Tensor
 
 from gold_lightning.data import GoldDataModule
-from gold_lightning.storage.round_store import read_lines
+from gold_lightning.storage.json_lines import read_lines
 from gold_lightning.student import T5Student
 from gold_lightning.t5.fsdp import load_whole, own_weights
 

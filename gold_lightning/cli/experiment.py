@@ -25,7 +25,7 @@ from gold_lightning.evaluation.experiments import (
     table_lines,
 )
 from gold_lightning.inputs.paths import check_folder, expand
-from gold_lightning.storage.round_store import only_writer
+from gold_lightning.storage.run_folder import only_writer
 
 __all__ = ["experiment_command"]
 

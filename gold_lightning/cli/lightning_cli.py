@@ -52,7 +52,7 @@ from gold_lightning.runner import (
     resume_from,
     write_settings,
 )
-from gold_lightning.storage.round_store import write_lines
+from gold_lightning.storage.json_lines import write_lines
 from gold_lightning.student import T5Student, metric_names
 from gold_lightning.t5.fsdp import check_strategy
 from gold_lightning.task import Task

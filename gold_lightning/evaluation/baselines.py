@@ -28,7 +28,7 @@ from gold_lightning.generators.base import Generator, Request, request_dict
 from gold_lightning.labelled import check_rows_file, load_rows
 from gold_lightning.metrics import evaluate, prediction_row
 from gold_lightning.prompts import answer_request, read_answer
-from gold_lightning.storage.round_store import append_line, digest, read_lines, write_lines
+from gold_lightning.storage.json_lines import append_line, digest, read_lines, write_lines
 from gold_lightning.task import Sample, Task, TestRow
 
 if TYPE_CHECKING:

@@ -35,7 +35,9 @@ from gold_lightning.evaluation.experiment_file import Experiment, folder_name
 from gold_lightning.inputs.pipes import local_copy
 from gold_lightning.metrics import make_metric
 from gold_lightning.scores import auroc
-from gold_lightning.storage.round_store import RoundStore, only_writer, read_lines, rounds_in, write_lines
+from gold_lightning.storage.json_lines import read_lines, write_lines
+from gold_lightning.storage.round_store import RoundStore
+from gold_lightning.storage.run_folder import only_writer, rounds_in
 from gold_lightning.student import metric_names
 from gold_lightning.task import Task
 

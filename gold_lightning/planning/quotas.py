@@ -10,7 +10,8 @@ from typing import Any
 
 from gold_lightning.budget import Spent
 from gold_lightning.planning.plan import SynthesisPlan
-from gold_lightning.storage.round_store import BatchRecord, Kind, RoundStore, StoredSample, read_lines
+from gold_lightning.storage.json_lines import read_lines
+from gold_lightning.storage.round_store import BatchRecord, Kind, RoundStore, StoredSample
 
 __all__ = ["Counts", "best_yield", "give_up", "quotas", "requests_wanted", "unanswered", "yield_table"]
 

@@ -239,8 +239,11 @@ def data_panels(run: Run) -> list[Panel]:
 def _labels(run: Run) -> Panel:
     made = Counter(s.sample.target for r in run.rounds for s in r.samples["train"])
     lost = Counter(row.get("label") for r in run.rounds for row in r.rejects if row["kind"] == "train")
-    checked = [s for r in run.rounds for s in r.samples["train"] if s.agrees is not None]
-    asked, agreed = Counter(s.sample.target for s in checked), Counter(s.sample.target for s in checked if s.agrees)
+    checked = [s for r in run.rounds for s in r.samples["train"] if s.label_agrees is not None]
+    asked, agreed = (
+        Counter(s.sample.target for s in checked),
+        Counter(s.sample.target for s in checked if s.label_agrees),
+    )
     total = made.total() or 1
     names = sorted(run.labels, key=lambda name: -made[name]) if len(run.labels) > _MOST_BARS else list(run.labels)
     drawn = bars([(name, made[name], f"{made[name]:,}") for name in names[:_MOST_BARS]], unit="training samples")

@@ -15,7 +15,9 @@ import yaml
 from gold_lightning.budget import Budget, Spent
 from gold_lightning.errors import GoldError
 from gold_lightning.storage.completions import spent_in
-from gold_lightning.storage.round_store import BatchRecord, Kind, RoundStore, StoredSample, read_lines, rounds_in
+from gold_lightning.storage.json_lines import read_lines
+from gold_lightning.storage.round_store import BatchRecord, Kind, RoundStore, StoredSample
+from gold_lightning.storage.run_folder import rounds_in
 from gold_lightning.validation import described
 
 __all__ = ["KINDS", "PHASES", "Round", "Run", "read_run"]

@@ -112,7 +112,7 @@ def _sample(stored: StoredSample, kind: Kind, round_: Round, run: Run) -> PageSa
     if not run.labels:
         texts.append(_text(stored.sample.target, chars, "target"))
     marks = ["written after feedback"] if stored.feedback else []
-    if stored.agrees is False:
+    if stored.label_agrees is False:
         marks.append("generator favours another label")
     energy = round_.energies[kind].get(stored.id)
     return PageSample(

@@ -1,4 +1,4 @@
-"""The seconds that a run has taken, in all its sittings."""
+"""Measures how long a run takes, over all its sessions."""
 
 from __future__ import annotations
 
@@ -6,65 +6,65 @@ import json
 import time
 from pathlib import Path
 
-from gold_lightning.storage.round_store import RoundStore, read_lines
+from gold_lightning.storage.json_lines import read_json, read_lines, write_text
+from gold_lightning.storage.round_store import RoundStore
+from gold_lightning.storage.run_folder import RunFolder
 
 __all__ = ["RunClock"]
 
-_BEAT = 5.0  # seconds between two notes of how long a run has taken
+_INTERVAL = 5.0  # seconds between two writes
 
 
 class RunClock:
-    """Seconds that a run has taken in all its sittings.
+    """Counts the seconds of a run over all its sessions: the first one and every resumption.
 
-    They are noted in the run folder every few seconds, so that a sitting that was killed counts too.
+    The run folder holds the count, updated every few seconds, so that a session that was killed counts too.
 
     Args:
         run_dir: The run folder.
 
     Attributes:
-        lost: Seconds of earlier sittings that are in no round's line and no stored batch, until a round takes them.
+        lost: Seconds of earlier sessions that belong to no finished round and no stored batch. The next finished round
+            adds them to its own and sets this to 0.
     """
 
     def __init__(self, run_dir: Path) -> None:
         self.lost = 0.0
-        self._run_dir, self._path = run_dir, run_dir / "data" / "seconds.json"
+        self._folder = RunFolder(run_dir)
         self._started: float | None = None
-        self._before = self._noted = 0.0
+        self._earlier = self._written_at = 0.0
 
     def seconds(self, round_: int) -> float:
-        """Seconds of the run so far; the first call begins a sitting.
+        """Returns the seconds of the run so far. The first call starts a session.
 
         Args:
-            round_: The round that the sitting begins with.
+            round_: Number of the round that the session starts with.
         """
-        now = time.perf_counter()
+        time_now = time.perf_counter()
         if self._started is None:
-            rows = read_lines(self._run_dir / "rounds.jsonl")
-            known = sum(sum(row["seconds"].values()) for row in rows if row["round"] < round_)
-            begun = RoundStore(self._run_dir, round_, read_only=True)
-            known += sum(b.seconds for kind in ("train", "probe") for b in begun.batches(kind))
-            self._started, self._before = now, max(known, self._read())
-            self.lost = self._before - known
-        return self._before + now - self._started
+            rows = read_lines(self._folder.rounds)
+            accounted = sum(sum(row["seconds"].values()) for row in rows if row["round"] < round_)
+            store = RoundStore(self._folder.path, round_, read_only=True)
+            accounted += sum(b.seconds for kind in ("train", "probe") for b in store.batches(kind))
+            self._started, self._earlier = time_now, max(accounted, self._read())
+            self.lost = self._earlier - accounted
+        return self._earlier + time_now - self._started
 
-    def note(self, *, at_once: bool = False) -> None:
-        """Notes in the run folder how long the run has taken, unless that was done just now or no sitting has begun.
+    def note(self, *, immediately: bool = False) -> None:
+        """Writes the seconds so far to the run folder, every few seconds at most; does nothing before a session starts.
 
         Args:
-            at_once: Do it even so.
+            immediately: Write even if the last write was a moment ago.
         """
-        now = time.perf_counter()
-        if self._started is None or not (at_once or now - self._noted >= _BEAT):
+        time_now = time.perf_counter()
+        if self._started is None or not (immediately or time_now - self._written_at >= _INTERVAL):
             return
-        self._noted = now
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        part = self._path.with_name(self._path.name + ".part")
-        part.write_text(json.dumps({"seconds": round(self._before + now - self._started, 3)}) + "\n", encoding="utf-8")
-        part.replace(self._path)
+        self._written_at = time_now
+        seconds = round(self._earlier + time_now - self._started, 3)
+        write_text(self._folder.seconds, json.dumps({"seconds": seconds}) + "\n")
 
     def _read(self) -> float:
         try:
-            seconds = json.loads(self._path.read_text(encoding="utf-8"))["seconds"]
-            return max(0.0, float(seconds))
-        except (OSError, ValueError, TypeError, KeyError):
+            return max(0.0, float(read_json(self._folder.seconds)["seconds"]))
+        except (ValueError, TypeError, KeyError):
             return 0.0

@@ -26,7 +26,7 @@ import numpy as np
 
 from gold_lightning.budget import Budget, Spent
 from gold_lightning.generators.base import Completion, Generator, Request, request_dict
-from gold_lightning.storage.round_store import append_line, digest, whole_rows
+from gold_lightning.storage.json_lines import append_line, digest, whole_rows
 
 __all__ = ["CompletionLog", "Completions", "kept_rows", "spent_in"]
 

@@ -6,7 +6,9 @@ from pathlib import Path
 
 from gold_lightning.errors import ConfigError, GoldError
 from gold_lightning.inputs.paths import expand
-from gold_lightning.storage.round_store import RoundStore, copy_round, read_lines
+from gold_lightning.storage.json_lines import read_lines
+from gold_lightning.storage.round_store import RoundStore
+from gold_lightning.storage.run_folder import copy_round
 from gold_lightning.task import Task
 
 __all__ = ["Replay"]

@@ -22,7 +22,7 @@ from rich.text import Text
 from gold_lightning.console import printable
 from gold_lightning.data import GoldDataModule
 from gold_lightning.interrupt import FINISHING
-from gold_lightning.storage.round_store import read_lines
+from gold_lightning.storage.json_lines import read_lines
 from gold_lightning.synthesis import Progress
 
 __all__ = ["LiveProgress"]

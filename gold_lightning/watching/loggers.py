@@ -22,7 +22,8 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from gold_lightning.data import GoldDataModule
 from gold_lightning.errors import ConfigError
-from gold_lightning.storage.round_store import Kind, RoundStore, digest, read_lines, whole_rows, write_lines
+from gold_lightning.storage.json_lines import digest, read_lines, whole_rows, write_lines
+from gold_lightning.storage.round_store import Kind, RoundStore
 from gold_lightning.watching.diversity import diversity
 
 if TYPE_CHECKING:

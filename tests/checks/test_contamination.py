@@ -14,7 +14,9 @@ from gold_lightning.data import GoldDataModule
 from gold_lightning.errors import ConfigError, GoldError
 from gold_lightning.feedback import FeedbackPool
 from gold_lightning.planning.plan import SynthesisPlan
-from gold_lightning.storage.round_store import RoundStore, read_lines, rounds_in
+from gold_lightning.storage.json_lines import read_lines
+from gold_lightning.storage.round_store import RoundStore
+from gold_lightning.storage.run_folder import rounds_in
 from gold_lightning.synthesis import Synthesizer
 from gold_lightning.task import Sample, Task, TestRow
 

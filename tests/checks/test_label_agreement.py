@@ -102,7 +102,7 @@ def test_no_preference_is_noted_as_none_and_is_no_agreement(tmp_path, agreement,
     plan = SynthesisPlan(8, 8, label_agreement=agreement)
     made = Synthesizer(NEWS, writer, tmp_path, plan)
     if accepted:
-        assert {s.agrees for s in made.train(0, FeedbackPool(), 0.0)} == {None}
+        assert {s.label_agrees for s in made.train(0, FeedbackPool(), 0.0)} == {None}
     else:
         with pytest.raises(GoldError, match="label_unchecked"):
             made.train(0, FeedbackPool(), 0.0)

@@ -15,7 +15,7 @@ from gold_lightning.evaluation.baselines import (
 )
 from gold_lightning.generators import ScriptedGenerator
 from gold_lightning.metrics import evaluate
-from gold_lightning.storage.round_store import read_lines
+from gold_lightning.storage.json_lines import read_lines
 from gold_lightning.task import Field, Label, Sample, StudentFormat, Task, TestRow
 
 COLOURS = Task(

@@ -19,7 +19,8 @@ from gold_lightning.evaluation.experiments import (
     run_all,
     write_results,
 )
-from gold_lightning.storage.round_store import only_writer, read_lines, write_lines
+from gold_lightning.storage.json_lines import read_lines, write_lines
+from gold_lightning.storage.run_folder import only_writer
 from gold_lightning.task import Task
 
 from tests.evaluation.test_experiment_file import GOOD, write

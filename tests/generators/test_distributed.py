@@ -18,7 +18,7 @@ from gold_lightning.generators.distributed import (
     distribute,
 )
 from gold_lightning.storage.completions import CompletionLog, Completions
-from gold_lightning.storage.round_store import read_lines
+from gold_lightning.storage.json_lines import read_lines
 
 REQUESTS = [Request("", "", f"prompt {i}", seed=i) for i in range(7)]
 

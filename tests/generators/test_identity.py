@@ -11,7 +11,7 @@ from gold_lightning.generators.identity import model_name, revision
 from gold_lightning.generators.vllm import VLLMGenerator
 from gold_lightning.planning.plan import SynthesisPlan
 from gold_lightning.storage.completions import CompletionLog, Completions
-from gold_lightning.storage.round_store import digest
+from gold_lightning.storage.json_lines import digest
 from gold_lightning.synthesis import Synthesizer
 
 from tests.fakes import NewsWriter

@@ -13,7 +13,7 @@ import yaml
 from gold_lightning.cli.configs import CONFIGS
 from gold_lightning.cli.main import main
 from gold_lightning.inputs import pipes as piped
-from gold_lightning.storage.round_store import read_lines
+from gold_lightning.storage.json_lines import read_lines
 from gold_lightning.task import Task
 
 TASK = (CONFIGS.parent / "gold_lightning" / "tasks" / "news_topics.yaml").read_text(encoding="utf-8")

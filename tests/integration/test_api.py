@@ -11,7 +11,7 @@ import pytest
 import torch
 import yaml
 from gold_lightning.cli.main import main
-from gold_lightning.storage.round_store import read_lines
+from gold_lightning.storage.json_lines import read_lines
 from safetensors.torch import load_file
 
 from tests.fakes import NewsWriter

@@ -10,7 +10,7 @@ import pytest
 from gold_lightning.cli.main import main
 from gold_lightning.evaluation.baselines import GeneratorAnswers
 from gold_lightning.runner import GoldTrainer
-from gold_lightning.storage.round_store import read_lines
+from gold_lightning.storage.json_lines import read_lines
 from gold_lightning.student import T5Student
 from lightning.pytorch import Trainer
 

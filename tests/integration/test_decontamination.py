@@ -7,7 +7,8 @@ import re
 
 import pytest
 from gold_lightning.cli.main import main
-from gold_lightning.storage.round_store import RoundStore, read_lines
+from gold_lightning.storage.json_lines import read_lines
+from gold_lightning.storage.round_store import RoundStore
 from gold_lightning.task import Task
 
 from tests.integration.test_loop import rounds, run

@@ -16,7 +16,8 @@ from gold_lightning.cli.main import main
 from gold_lightning.evaluation.experiment_file import load_experiment
 from gold_lightning.evaluation.experiments import plan_runs
 from gold_lightning.feedback import STRATEGIES
-from gold_lightning.storage.round_store import RoundStore, read_lines, write_lines
+from gold_lightning.storage.json_lines import read_lines, write_lines
+from gold_lightning.storage.round_store import RoundStore
 
 SHIPPED = sorted((CONFIGS / "experiments").glob("*.yaml"))
 

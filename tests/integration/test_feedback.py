@@ -8,7 +8,8 @@ import pytest
 import yaml
 from gold_lightning.cli.main import main
 from gold_lightning.generators import ScriptedGenerator
-from gold_lightning.storage.round_store import RoundStore, read_lines
+from gold_lightning.storage.json_lines import read_lines
+from gold_lightning.storage.round_store import RoundStore
 
 from tests.fakes import Shortest
 

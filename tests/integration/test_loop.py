@@ -18,7 +18,9 @@ import torch
 from gold_lightning import report
 from gold_lightning.cli.main import main
 from gold_lightning.storage import round_store as store
-from gold_lightning.storage.round_store import RoundStore, only_writer, read_lines
+from gold_lightning.storage.json_lines import read_lines
+from gold_lightning.storage.round_store import RoundStore
+from gold_lightning.storage.run_folder import only_writer, rounds_in
 from gold_lightning.student import T5Student
 from lightning.pytorch.trainer.connectors.signal_connector import _SignalConnector
 from safetensors.torch import load_file
@@ -482,7 +484,7 @@ def test_labels_are_checked_before_samples_are_fed_back(tmp_path, tiny_student, 
     pool = weights(tmp_path)["GoldDataModule"]["pool"]["entries"]
     assert list(pool) == ["World"] and len(pool["World"]) == len(row["fed_back"]) == (1 if check == "require" else 4)
     folder = tmp_path / "news_topics" / "t"
-    assert {s.favours for s in RoundStore(folder, 0, read_only=True).accepted("probe")} == {"World"}
+    assert {s.preferred_label for s in RoundStore(folder, 0, read_only=True).accepted("probe")} == {"World"}
 
 
 def test_exchanged_labels_are_trained_on_and_counted_and_the_store_keeps_what_was_written(
@@ -515,7 +517,7 @@ def test_early_stopping_ends_a_plateau(tmp_path, tiny_student):
     assert len(rounds(tmp_path)) == 2
     assert (tmp_path / "news_topics" / "t" / "student" / "config.json").is_file()
     assert run("fit", tmp_path, tiny_student, *still) == 0
-    assert len(rounds(tmp_path)) == 2 and store.rounds_in(tmp_path / "news_topics" / "t") == [0, 1]
+    assert len(rounds(tmp_path)) == 2 and rounds_in(tmp_path / "news_topics" / "t") == [0, 1]
 
 
 # Two processes take twice as many samples and requests at once. No number of samples can be divided by two.

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 from gold_lightning.cli.main import main
-from gold_lightning.storage.round_store import read_lines
+from gold_lightning.storage.json_lines import read_lines
 
 from tests.servers import FakeServer, Fault, words
 

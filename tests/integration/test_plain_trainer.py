@@ -10,7 +10,8 @@ from gold_lightning.callbacks import OODFeedback
 from gold_lightning.data import GoldDataModule
 from gold_lightning.planning.plan import SynthesisPlan
 from gold_lightning.rounds import RoundEnd
-from gold_lightning.storage.round_store import RoundStore, read_lines
+from gold_lightning.storage.json_lines import read_lines
+from gold_lightning.storage.round_store import RoundStore
 from gold_lightning.student import T5Student
 from lightning.pytorch import Callback, Trainer
 

@@ -16,7 +16,8 @@ from gold_lightning.data import GoldDataModule
 from gold_lightning.inputs.task_files import find_task_file
 from gold_lightning.planning.plan import SynthesisPlan
 from gold_lightning.rounds import RoundEnd, SeedSteps
-from gold_lightning.storage.round_store import RoundStore, read_lines
+from gold_lightning.storage.json_lines import read_lines
+from gold_lightning.storage.round_store import RoundStore
 from gold_lightning.student import T5Student
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint

@@ -14,7 +14,7 @@ from gold_lightning.inputs.task_files import shipped_tasks
 from gold_lightning.losses import RobustLoss
 from gold_lightning.runner import GoldTrainer
 from gold_lightning.scores import OODScore
-from gold_lightning.storage.round_store import read_lines
+from gold_lightning.storage.json_lines import read_lines
 
 from tests.integration.test_loop import rounds, run
 

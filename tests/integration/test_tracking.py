@@ -14,7 +14,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from gold_lightning.storage.round_store import read_lines
+from gold_lightning.storage.json_lines import read_lines
 from gold_lightning.watching.loggers import RoundLogger
 
 from tests.fakes import log_records

@@ -10,7 +10,8 @@ import pytest
 import yaml
 from gold_lightning.cli.main import main
 from gold_lightning.inputs.task_files import find_task_file
-from gold_lightning.storage.round_store import append_line, only_writer, read_lines
+from gold_lightning.storage.json_lines import append_line, read_lines
+from gold_lightning.storage.run_folder import only_writer
 
 SMALL = ["--data.plan.samples_per_round=16", "--data.plan.probe_per_round=12", "--data.plan.group_size=2"]
 SMALL += ["--data.plan.label_agreement=off", "--data.passes_per_round", "1"]

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 from gold_lightning.errors import ConfigError
 from gold_lightning.planning.plan import SynthesisPlan
-from gold_lightning.storage.round_store import digest
+from gold_lightning.storage.json_lines import digest
 
 
 def test_quotas_of_both_kinds():

@@ -9,7 +9,8 @@ from gold_lightning.errors import QuotaError
 from gold_lightning.feedback import FeedbackPool
 from gold_lightning.generators import ScriptedGenerator
 from gold_lightning.planning.quotas import Counts, give_up, quotas, requests_wanted
-from gold_lightning.storage.round_store import RoundStore, read_lines, write_lines
+from gold_lightning.storage.json_lines import read_lines, write_lines
+from gold_lightning.storage.round_store import RoundStore
 
 from tests.fakes import NewsWriter, bank_task
 from tests.test_synthesis import LABELS, PLAN, Repeater, Scorer, adds_up, distinct_texts, groups, make, shown
@@ -42,7 +43,7 @@ def test_the_next_round_takes_what_one_had_too_many_of(tmp_path, agreement):
             b.requested - b.from_surplus for k in ("train", "probe") for b in made.store(r).batches(k)
         )
         assert Counter(s.sample.target for s in samples) == dict.fromkeys(LABELS, 6)
-        assert all(s.agrees is (True if agreement == "require" else None) for s in samples)
+        assert all(s.label_agrees is (True if agreement == "require" else None) for s in samples)
     again = make(tmp_path, NewsWriter(), plan)
     assert [s.surplus_of for s in again.store(2).accepted("train")] == [s.surplus_of for s in samples]
 

@@ -12,7 +12,7 @@ from gold_lightning.cli.main import main
 from gold_lightning.report import render, try_to_report, write_report
 from gold_lightning.report.page import state_of
 from gold_lightning.report.run import read_run
-from gold_lightning.storage.round_store import read_lines, write_lines
+from gold_lightning.storage.json_lines import read_lines, write_lines
 
 from tests.runs import make_run
 

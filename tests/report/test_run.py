@@ -11,7 +11,7 @@ from gold_lightning.errors import GoldError
 from gold_lightning.report import render, write_report
 from gold_lightning.report.run import read_run
 from gold_lightning.storage.completions import CompletionLog, spent_in
-from gold_lightning.storage.round_store import read_lines, write_lines
+from gold_lightning.storage.json_lines import read_lines, write_lines
 
 from tests.runs import make_run
 

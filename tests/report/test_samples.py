@@ -6,7 +6,7 @@ import pytest
 from gold_lightning.report import render
 from gold_lightning.report.run import read_run
 from gold_lightning.report.samples import max_chars, reasons_of, samples_of
-from gold_lightning.storage.round_store import read_lines
+from gold_lightning.storage.json_lines import read_lines
 
 from tests.runs import make_run
 

@@ -5,7 +5,8 @@ import time
 import pytest
 from gold_lightning.storage import clock as clock_module
 from gold_lightning.storage.clock import RunClock
-from gold_lightning.storage.round_store import BatchRecord, RoundStore, write_lines
+from gold_lightning.storage.json_lines import write_lines
+from gold_lightning.storage.round_store import BatchRecord, RoundStore
 
 
 @pytest.fixture
@@ -46,16 +47,16 @@ def test_what_a_killed_sitting_took_is_counted(tmp_path, now):
 
 def test_notes_are_made_now_and_then(tmp_path, now):
     clock = RunClock(tmp_path)
-    clock.note(at_once=True)  # no sitting has begun
+    clock.note(immediately=True)  # no sitting has begun
     assert list(tmp_path.iterdir()) == []
     clock.seconds(0)
     clock.note()
     path = tmp_path / "data" / "seconds.json"
     first = path.read_text()
-    now[0] += clock_module._BEAT / 2
+    now[0] += clock_module._INTERVAL / 2
     clock.note()
     assert path.read_text() == first
-    clock.note(at_once=True)
+    clock.note(immediately=True)
     assert path.read_text() == '{"seconds": 2.5}\n'
 
 

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 from gold_lightning.interrupt import FINISHING, Stopping
-from gold_lightning.storage.round_store import write_lines
+from gold_lightning.storage.json_lines import write_lines
 from gold_lightning.synthesis import Progress
 from gold_lightning.task import Sample
 from gold_lightning.watching import live

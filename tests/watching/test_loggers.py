@@ -11,7 +11,7 @@ import pytest
 from gold_lightning.data import GoldDataModule
 from gold_lightning.feedback import FeedbackPool
 from gold_lightning.planning.plan import SynthesisPlan
-from gold_lightning.storage.round_store import read_lines, write_lines
+from gold_lightning.storage.json_lines import read_lines, write_lines
 from gold_lightning.synthesis import Synthesizer
 from gold_lightning.task import Task
 from gold_lightning.watching import loggers as tracking
