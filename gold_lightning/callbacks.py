@@ -1,4 +1,18 @@
-"""The feedback loop as a Lightning callback, and the small ones beside it."""
+"""Loop 3: the out-of-distribution feedback as a Lightning callback.
+
+One round, in the order in which Lightning calls it:
+
+1. ``GoldDataModule.train_dataloader``: the generator writes the round's training samples.
+2. ``T5Student.training_step``: the student trains on them, and on those of earlier rounds.
+3. ``GoldDataModule.val_dataloader``: the generator writes the round's probe set. In round 0 Lightning asks for it
+   before training, later after it.
+4. ``T5Student.validation_step``: metrics over the probe sets of all rounds so far, or over labelled rows.
+5. ``OODFeedback.on_validation_epoch_end``: the student scores the probe set; the strategy chooses among it.
+6. ``OODFeedback.on_validation_end``: the chosen samples enter the feedback pool, from which the next round's training
+   prompts draw demos.
+7. ``RoundEnd.on_train_epoch_end``: the round's line goes to ``rounds.jsonl``, and the next round begins.
+8. Checkpoints: ``last.ckpt`` of every round, ``best.ckpt`` of the best.
+"""
 
 from __future__ import annotations
 
@@ -38,37 +52,48 @@ _log = logging.getLogger("gold_lightning")
 
 
 def logged_names(metrics: Sequence[str]) -> list[str]:
-    """What a round logs, which early stopping and checkpoints may watch; the student's metrics among it."""
+    """Returns the names that a round logs, which early stopping and checkpoints may monitor.
+
+    Args:
+        metrics: Names of the student's metrics.
+    """
     energies = [f"{kind}/energy_{name}" for kind in ("probe", "train") for name in SUMMARY]
     return ["val/metric", *(f"val/{name}" for name in metrics), "val/loss", "train/loss", "probe/auroc", *energies]
 
 
 class OODFeedback(Callback):
-    """Scores the probe set with the student, and feeds the band of it back into the generator's prompts.
+    """Scores the probe set with the student and feeds a part of it back into the generator's prompts.
 
-    At the end of validation each probe sample gets an energy, label-free by default. The samples in the
-    quantile band [alpha, beta) of ascending energy, within each label, enter the pool from which the next
-    round's prompts draw feedback demos (GOLD, arXiv 2403.19754, section 3). What it finds goes to
-    ``rounds.jsonl`` and ``energies.jsonl`` in the run folder, and to loggers by
-    :mod:`gold_lightning.watching.loggers`.
+    At the end of validation each probe sample gets an energy, without its label by default. The samples in the quantile
+    band [alpha, beta) of ascending energy, within each label, enter the pool from which the next round's prompts draw
+    feedback demos (GOLD, arXiv 2403.19754, section 3). Energies and choice go to ``rounds.jsonl`` and
+    ``energies.jsonl`` in the run folder, and to loggers by :mod:`gold_lightning.watching.loggers`.
 
     Args:
-        rate: Share of the prompts that shows feedback demos; 0 turns feedback off.
-        alpha: Lower quantile of the band.
-        beta: Upper quantile; above it lies mostly noise.
-        strategy: What is fed back. ``energy_band``: the band (GOLD); ``none``: nothing, so prompts show seed demos
-            alone; and to compare with, as many samples of each label as the band has: ``random``, ``energy_top``,
-            ``energy_bottom``, ``loss_top`` (what the student gets wrong, by the generator's label). Or a class of
-            one's own.
-        label_check: What becomes of a chosen sample whose label the generator's own likelihoods do not favour.
-            ``off``: it is fed back; ``require``: it is not; ``relabel``: it is, under the label that they favour.
-            They are asked for by ``data.plan.label_agreement``.
-        capacity: Most feedback demos held for each label.
-        warmup_rounds: Rounds whose student is too young to choose. They score, but feed nothing back.
-        teacher_forcing: Average the energy over the generator's target tokens instead of those that the
-            student wrote itself.
-        score: Higher = further out of distribution; an :class:`~gold_lightning.scores.EnergyScore` by default.
-        reference_samples: This round's training samples scored for comparison (AUROC), at most.
+        rate: Share of the prompts that show feedback demos, in [0, 1]; 0 turns feedback off.
+        alpha: Lower quantile of the band, in [0, 1).
+        beta: Upper quantile, above alpha; most samples above it are noise.
+        strategy: The choice among the probe set. ``energy_band``: the band (GOLD); ``none``: nothing, so that prompts
+            show seed demos alone; for comparison, as many samples of each label as the band has: ``random``,
+            ``energy_top``, ``energy_bottom``, ``loss_top`` (highest loss on the generator's label). Or an own
+            :class:`~gold_lightning.feedback.FeedbackStrategy`.
+        label_check: Treatment of a chosen sample whose label is not the one that the generator's own likelihoods
+            prefer. ``off``: it is fed back; ``require``: it is not; ``relabel``: it is, with the preferred label.
+            ``data.plan.label_agreement`` has the likelihoods measured.
+        capacity: Most feedback demos of each label in the pool.
+        warmup_rounds: Number of first rounds that score the probe set but feed nothing back.
+        teacher_forcing: Average the energy over the generator's target tokens instead of the student's own output.
+        score: The score, higher for samples further out of distribution; an
+            :class:`~gold_lightning.scores.EnergyScore` by default.
+        reference_samples: Most training samples of the round that are scored for comparison (AUROC).
+
+    Raises:
+        ConfigError: A value is out of its range.
+
+    Example:
+        >>> import gold_lightning as gl
+        >>> gl.OODFeedback(alpha=0.5, beta=0.8, strategy="energy_band").feeds
+        True
     """
 
     def __init__(
@@ -106,42 +131,42 @@ class OODFeedback(Callback):
         return self.rate > 0 and not isinstance(self.strategy, NoFeedback)
 
     def check(self, data: GoldDataModule) -> None:
-        """Looks whether what it needs is asked for.
+        """Checks the settings against the data module's.
 
         Raises:
-            ConfigError: Labels are to be checked, and nobody asks for their likelihoods.
+            ConfigError: ``label_check`` needs likelihoods of labels that the plan does not measure.
         """
         if self.label_check != "off" and data.synthesizer.plan.label_agreement == "off":
             raise ConfigError(
                 "feedback.label_check",
                 self.label_check,
-                "off where data.plan.label_agreement is off",
+                "off if data.plan.label_agreement is off",
                 "set that to measure (for a task with labels)",
             )
 
     def state_dict(self) -> dict[str, Any]:
-        """How is chosen, in plain values."""
+        """Returns the settings of the choice as plain values."""
         return {"strategy": strategy_settings(self.strategy), "band": [self.alpha, self.beta], "rate": self.rate} | {
             key: getattr(self, key) for key in ("label_check", "teacher_forcing", "warmup_rounds")
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Says what has changed since: what was chosen before stays in the pool."""
-        now = self.state_dict()
-        if other := sorted(key for key in now if state_dict.get(key, now[key]) != now[key]):
-            _log.warning("from now on samples are fed back with another %s", ", ".join(other))
+        """Warns of settings that have changed; samples that were chosen before stay in the pool."""
+        settings = self.state_dict()
+        if changed := sorted(key for key in settings if state_dict.get(key, settings[key]) != settings[key]):
+            _log.warning("from now on samples are fed back with another %s", ", ".join(changed))
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if stage == "fit":
             data = GoldDataModule.of(trainer)
             self.check(data)
-            # The command line links them; a trainer of one's own may not.
+            # The command line links them; another trainer may not.
             data.feedback_rate, data.pool.capacity = self.rate, self.capacity
 
     @rank_zero_only
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         data = GoldDataModule.of(trainer)
-        if data.replayed is None:  # nothing is asked for
+        if data.replayed is None:  # a replayed run asks the generator for nothing
             rounds = -1 if trainer.max_epochs is None else trainer.max_epochs
             for line in plan_warnings(data.task, data.synthesizer.plan, self, rounds):
                 _log.warning("warning: %s", line)
@@ -150,23 +175,23 @@ class OODFeedback(Callback):
         data, student = GoldDataModule.of(trainer), student_of(pl_module)
         if data.only_reads:
             return
-        # One process's numbers for all of them: a pool must not depend on the last digit that a device gives.
+        # All processes use the numbers of one: the pool must not depend on the last digit that a device computes.
         probe = trainer.strategy.broadcast(self._score_probe(data, student))
         reference = self._score_reference(data, student)
         _check_finite(student, self.score, probe, reference)
         samples = data.probe_samples()
-        found = [(samples[i], energy, loss) for i, (energy, loss) in sorted(probe.items())]
-        self._chosen = self._choose(found, data)
+        scored_probe = [(samples[i], energy, loss) for i, (energy, loss) in sorted(probe.items())]
+        self._chosen = self._choose(scored_probe, data)
         fed_back = {e.id for e in self._chosen}
         scored: list[dict[str, Any]] = [
             {"id": s.id, "kind": "probe", "energy": energy, "loss": loss, "fed_back": s.id in fed_back}
-            for s, energy, loss in found
+            for s, energy, loss in scored_probe
         ]
         scored += [{"id": id_, "kind": "train", "energy": e, "fed_back": False} for id_, e in reference.items()]
         if data.noise.share:
             scored = [row | {"flipped": data.noise.flips(row["id"])} for row in scored]
         self._scored = scored
-        energies = {"probe": [energy for _, energy, _ in found], "train": [*reference.values()]}
+        energies = {"probe": [energy for _, energy, _ in scored_probe], "train": [*reference.values()]}
         data.notes |= {
             "energy": {k: summarize_energies(v) for k, v in energies.items()},
             "auroc": auroc(energies["train"], energies["probe"]),
@@ -187,10 +212,12 @@ class OODFeedback(Callback):
             return
         data.pool.push(self._chosen, by_label=bool(data.task.labels))
         if trainer.is_global_zero:
-            data.store().write_energies(self._scored)  # before its line: a round that has one has its energies too
+            data.store().write_energies(self._scored)  # before the round's line, so that a finished round has them
 
-    def _choose(self, found: Sequence[tuple[StoredSample, float, float]], data: GoldDataModule) -> list[PoolEntry]:
-        """The feedback demos among probe samples, which come with energy and loss; notes what is not fed back."""
+    def _choose(
+        self, scored_probe: Sequence[tuple[StoredSample, float, float]], data: GoldDataModule
+    ) -> list[PoolEntry]:
+        """Chooses feedback demos among probe samples with energy and loss, and notes why others are left out."""
         self._not_fed = {}
         if not self.feeds:
             return []
@@ -199,7 +226,7 @@ class OODFeedback(Callback):
         if data.round < self.warmup_rounds:
             self._not_fed["warmup_rounds"] = self.warmup_rounds
             return []
-        samples, energies, losses = zip(*found, strict=True)
+        samples, energies, losses = zip(*scored_probe, strict=True)
         probe = ScoredProbe(
             data.round,
             data.seed,
@@ -215,8 +242,8 @@ class OODFeedback(Callback):
             labels = data.task.label_names or ("",)
             self._not_fed["empty_bands"] = [x for x in labels if not band_ranks(sizes[x], self.alpha, self.beta)]
         entries = []
-        chosen = choose(self.strategy, probe)
-        for i in chosen:
+        positions = choose(self.strategy, probe)
+        for i in positions:
             stored: StoredSample = samples[i]
             sample = stored.sample
             if self.label_check != "off" and not stored.label_agrees:
@@ -224,36 +251,37 @@ class OODFeedback(Callback):
                     continue
                 sample = Sample(sample.fields, stored.preferred_label)
             entries.append(PoolEntry(stored.id, sample, energies[i], data.round, dict(stored.hint)))
-        self._not_fed["label_check"] = len(chosen) - len(entries)
-        if not chosen and not self._not_fed.get("empty_bands"):
+        self._not_fed["label_check"] = len(positions) - len(entries)
+        if not positions and not self._not_fed.get("empty_bands"):
             self._not_fed["strategy"] = strategy_name(self.strategy)
         return entries
 
     def _score_probe(self, data: GoldDataModule, student: T5Student) -> dict[int, tuple[float, float]]:
-        """Energies and losses of this round's probe set by position; validation may be over other rows."""
-        found: dict[int, tuple[float, float]] = {}
+        """Returns energy and loss of each probe sample, by position; validation may be over other rows."""
+        scores: dict[int, tuple[float, float]] = {}
         for batch in data.probe_dataloader():
             batch = student.transfer_batch_to_device(batch, student.device, 0)
             tokens = student.write(batch)
             energies = student.score(batch, self.score, teacher_forcing=self.teacher_forcing, tokens=tokens)
             losses = student.target_losses(batch)
             rows = zip(energies.tolist(), losses.tolist(), strict=True)
-            found |= zip(batch["id"].tolist(), rows, strict=True)
-        return found
+            scores |= zip(batch["id"].tolist(), rows, strict=True)
+        return scores
 
     def _score_reference(self, data: GoldDataModule, student: T5Student) -> dict[str, float]:
-        """Energies of training samples by id. Each process scores all: they are few, and nobody has to wait."""
-        own = data.store().accepted("train")
-        found: dict[str, float] = {}
+        """Returns energies of training samples by id. Each process scores all of them, since they are few."""
+        train = data.store().accepted("train")
+        by_id: dict[str, float] = {}
         for batch in data.reference_dataloader(self.reference_samples):
-            ids = [own[i].id for i in batch["id"].tolist()]
+            ids = [train[i].id for i in batch["id"].tolist()]
             batch = student.transfer_batch_to_device(batch, student.device, 0)
             energies = student.score(batch, self.score, teacher_forcing=self.teacher_forcing).tolist()
-            found |= zip(ids, energies, strict=True)
-        return found
+            by_id |= zip(ids, energies, strict=True)
+        return by_id
 
 
 def student_of(module: LightningModule) -> T5Student:
+    """Returns a module as the student it is, for callbacks. Raises TypeError if it is another one."""
     if not isinstance(module, T5Student):
         raise TypeError(f"OODFeedback needs a T5Student, got {type(module).__name__}")
     return module
@@ -262,7 +290,7 @@ def student_of(module: LightningModule) -> T5Student:
 def _check_finite(
     student: T5Student, score: OODScore, probe: Mapping[int, tuple[float, float]], reference: Mapping[str, float]
 ) -> None:
-    """Looks at what the band is chosen by, and what the AUROC is of. Raises NotFiniteError."""
+    """Raises NotFiniteError if a loss or an energy is not finite."""
     if not all(math.isfinite(loss) for _, loss in probe.values()):
         raise student.not_finite("the losses of probe samples are not finite")
     if not all(map(math.isfinite, [*(energy for energy, _ in probe.values()), *reference.values()])):

@@ -1,4 +1,4 @@
-"""How a round ends: its line in ``rounds.jsonl``, one line in the log, and the next number."""
+"""Callbacks that turn the rounds: each round's end with its line in ``rounds.jsonl``, seeds of steps, Ctrl-C."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ NOT_SCORED: Mapping[str, Any] = {
     "fed_back": [],
     "not_fed_back": {},
 }
-"""What the line of a round has that no callback has scored."""
+"""Values in a round's line if no callback has scored the probe set."""
 
 
 class RoundData(Protocol):
-    """What the end of a round needs of :class:`gold_lightning.data.GoldDataModule`."""
+    """The part of :class:`gold_lightning.data.GoldDataModule` that these callbacks use."""
 
     round: int
     seed: int
@@ -57,33 +57,33 @@ class RoundData(Protocol):
     notes: dict[str, Any]
 
     def store(self) -> RoundStore:
-        """The round's store."""
+        """Returns the round's store."""
 
     def train_samples(self) -> list[StoredSample]:
-        """What the round trains on."""
+        """Returns the samples that the round trains on."""
 
     def cut(self, samples: Sequence[Sample]) -> Cut:
-        """How many are longer than the student reads or writes."""
+        """Counts the samples that are longer than the student reads or writes."""
 
     def overlap(self, samples: Mapping[str, Sample]) -> dict[str, Overlap] | None:
-        """What samples have in common with the test set."""
+        """Returns the overlap of samples with the test set."""
 
     def watched(self, round_: int) -> WatchedRows:
-        """What the round's validation metrics are over."""
+        """Returns the rows that the round's validation metrics are over."""
 
     def validation_overlap(self) -> dict[str, dict[str, int]]:
-        """What samples and demos have in common with labelled validation rows."""
+        """Counts the overlap of samples and demos with labelled validation rows."""
 
     def advance(self) -> None:
         """Ends the round."""
 
 
 class RoundEnd(Callback):
-    """Ends each round: writes its line to ``rounds.jsonl`` and the log, and has the data module go on to the next.
+    """Ends each round: writes its line to ``rounds.jsonl`` and the log, and turns the data module to the next round.
 
-    The data module adds it to a trainer that has none. What other callbacks leave in the data module's ``notes`` until
-    validation is over becomes part of the line: :class:`gold_lightning.callbacks.OODFeedback` leaves energies and what
-    was fed back.
+    The data module adds this callback to a trainer without it. The line contains the data module's ``notes``, in which
+    other callbacks leave values until validation ends: :class:`gold_lightning.callbacks.OODFeedback` leaves energies
+    and the ids of the samples that it feeds back.
     """
 
     def __init__(self) -> None:
@@ -99,11 +99,11 @@ class RoundEnd(Callback):
         self._note(trainer)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        now = time.perf_counter()
+        validation_start = time.perf_counter()
         # In rounds after the first, Lightning asks for the probe set between training and validation.
         generated = _data(trainer).generation_seconds - self._generated
-        self._times["training"] = max(0.0, now - self._since - generated)
-        self._since = now
+        self._times["training"] = max(0.0, validation_start - self._since - generated)
+        self._since = validation_start
 
     def on_validation_batch_end(
         self,
@@ -125,7 +125,7 @@ class RoundEnd(Callback):
         if trainer.is_global_zero:
             row = self._row(trainer, data)
             path = data.run_dir / "rounds.jsonl"
-            # A round that is run again after a kill replaces its line.
+            # A round that runs again after a kill replaces its line.
             write_lines(path, [r for r in read_lines(path) if r["round"] < data.round] + [row])
             _log.info(_line(row, data.task))
             if not row["energy"] and not data.round:
@@ -143,9 +143,9 @@ class RoundEnd(Callback):
     def _row(self, trainer: Trainer, data: RoundData) -> dict[str, Any]:
         store = data.store()
         kinds: tuple[Kind, ...] = ("train", "probe")
-        both = {kind: store.batches(kind) for kind in kinds}
-        batches = [b for kind in both.values() for b in kind]
-        shared = {kind: data.overlap({s.id: s.sample for s in store.accepted(kind)}) for kind in kinds}
+        by_kind = {kind: store.batches(kind) for kind in kinds}
+        batches = [b for of_kind in by_kind.values() for b in of_kind]
+        overlaps = {kind: data.overlap({s.id: s.sample for s in store.accepted(kind)}) for kind in kinds}
         metrics = {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith(("train/loss", "val/"))}
         lost, data.clock.lost = data.clock.lost, 0.0
         return {
@@ -153,17 +153,17 @@ class RoundEnd(Callback):
             "step": trainer.global_step,
             **{
                 kind: {
-                    "requested": sum(b.requested for b in found),
-                    "accepted": sum(b.accepted for b in found),
-                    "rejects": dict(sum((Counter(b.rejects) for b in found), Counter())),
-                    "agreed": sum(b.agreed for b in found),
-                    "asked_agreement": sum(b.asked_agreement for b in found),
-                    "from_surplus": sum(b.from_surplus for b in found),
+                    "requested": sum(b.requested for b in of_kind),
+                    "accepted": sum(b.accepted for b in of_kind),
+                    "rejects": dict(sum((Counter(b.rejects) for b in of_kind), Counter())),
+                    "agreed": sum(b.agreed for b in of_kind),
+                    "asked_agreement": sum(b.asked_agreement for b in of_kind),
+                    "from_surplus": sum(b.from_surplus for b in of_kind),
                 }
-                for kind, found in both.items()
+                for kind, of_kind in by_kind.items()
             },
             "trained_on": len(data.train_samples()),
-            "overlap": {k: count_overlaps(found.values()) for k, found in shared.items() if found is not None},
+            "overlap": {k: count_overlaps(by_id.values()) for k, by_id in overlaps.items() if by_id is not None},
             "cut": {kind: vars(data.cut([s.sample for s in store.accepted(kind)])) for kind in kinds},
             "feedback_prompts": sum(s.feedback for s in store.accepted("train")),
             "tokens": data.budget.as_row(data.synthesizer.spent(data.round, data.round)),
@@ -181,12 +181,12 @@ class RoundEnd(Callback):
 
 
 class StopInOrder(Callback):
-    """Ends a run after the training step or the validation batch in which somebody pressed Ctrl-C."""
+    """Ends a run after the training step or the validation batch during which Ctrl-C was pressed."""
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        self._look(trainer)
+        self._stop_if_wanted(trainer)
 
     def on_validation_batch_end(
         self,
@@ -197,9 +197,9 @@ class StopInOrder(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        self._look(trainer)
+        self._stop_if_wanted(trainer)
 
-    def _look(self, trainer: Trainer) -> None:
+    def _stop_if_wanted(self, trainer: Trainer) -> None:
         if _data(trainer).stopping.wanted:
             raise KeyboardInterrupt
 
@@ -207,8 +207,8 @@ class StopInOrder(Callback):
 class SeedSteps(Callback):
     """Seeds torch before each training step from the run's seed, the round and the step alone.
 
-    So dropout in a resumed run is what it is in an uninterrupted one: Lightning's checkpoints hold no
-    generator states, and loaders draw from them at other moments after a resume.
+    Dropout in a resumed run is then the same as in an uninterrupted one. Lightning's checkpoints hold no states of
+    random number generators, and loaders draw from these at other moments after a resume.
     """
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
@@ -221,7 +221,7 @@ def _data(trainer: Trainer) -> RoundData:
 
 
 def _best(row: Mapping[str, Any]) -> str:
-    """Which round is better than this one on the very same rows, if one is."""
+    """Names the round that is better than this one on the same rows, if there is one."""
     selection = row.get("selection", {})
     if selection.get("best", row["round"]) == row["round"]:
         return ""
@@ -230,17 +230,17 @@ def _best(row: Mapping[str, Any]) -> str:
 
 
 def _cut_parts(cut: Mapping[str, Mapping[str, int]], form: StudentFormat) -> Iterator[str]:
-    """How many of the round's new samples were cut, and the setting that says where."""
-    for what, limit in (("inputs", form.max_input_tokens), ("targets", form.max_target_tokens)):
-        number, of = (sum(found[key] for found in cut.values()) for key in (what, "of"))
+    """Counts the round's new samples that are cut, with the setting of the limit."""
+    for part, limit in (("inputs", form.max_input_tokens), ("targets", form.max_target_tokens)):
+        number, total = (sum(of_kind[key] for of_kind in cut.values()) for key in (part, "of"))
         if number:
-            yield f"{number} of {of} {what} cut (student.max_{what[:-1]}_tokens {limit})"
+            yield f"{number} of {total} {part} cut (student.max_{part[:-1]}_tokens {limit})"
 
 
 def _line(row: Mapping[str, Any], task: Task) -> str:
     train, energy = row["train"], row["energy"]
     first = next((k for k in row["metrics"] if k not in ("val/loss", "val/metric") and k.startswith("val/")), None)
-    shared = sum(found["any"] for found in row["overlap"].values())
+    shared = sum(overlap["any"] for overlap in row["overlap"].values())
     leaked = row.get("validation_overlap", {}).get("train", {}).get("any", 0)
     reasons = reasons_not_fed_back(row["not_fed_back"], len(task.labels))
     parts = [
