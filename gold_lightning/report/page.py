@@ -1,4 +1,4 @@
-"""What a report says: the result, the run in six numbers, its settings, and all that ``page.html`` shows beside."""
+"""Builds the content of a report: the result, six key figures, the settings and the panels of ``page.html``."""
 
 from __future__ import annotations
 
@@ -21,7 +21,11 @@ __all__ = ["contents", "state_of"]
 
 
 def contents(run: Run) -> dict[str, Any]:
-    """Everything that the page's template shows, samples and rejects aside."""
+    """Returns the variables of the page's template.
+
+    Args:
+        run: The run.
+    """
     with drawing():
         return {
             "run": run,
@@ -41,33 +45,37 @@ def contents(run: Run) -> dict[str, Any]:
 
 
 def state_of(run: Run) -> list[str]:
-    """Where the run stands, and why it ended there, as far as its folder tells."""
+    """Returns sentences that say how far the run is, and why it ended if its folder shows the reason.
+
+    Args:
+        run: The run.
+    """
     done, most = len(run.whole), run.setting("trainer.max_epochs")
     rounds = counted(done, "round")
-    told = []
+    sentences = []
     if isinstance(most, int) and 0 <= most <= done and done:
-        told.append(f"All {rounds} are done." if done > 1 else "Its round is done.")
+        sentences.append(f"All {rounds} are done." if done > 1 else "The only round is done.")
     elif reason := _plateau(run):
-        told.append(f"It ended after {rounds}: {reason}.")
+        sentences.append(f"The run ended after {rounds}: {reason}.")
     elif done or run.unfinished:
         limit = f" of at most {most}" if isinstance(most, int) and most >= 0 else ""
-        told.append(f"{done}{limit} round{'s are' if limit or done != 1 else ' is'} done.")
-    if now := run.unfinished:
+        sentences.append(f"{done}{limit} round{'s are' if limit or done != 1 else ' is'} done.")
+    if unfinished := run.unfinished:
         parts = []
         for kind in KINDS:
             name = "training samples" if kind == "train" else "probe samples"
             wanted = run.setting(f"data.plan.{'samples' if kind == 'train' else 'probe'}_per_round")
-            have = len(now.samples[kind])
-            if have or kind == "train" or now.requested(kind):
-                parts.append(f"{have:,}{f' of {wanted:,}' if isinstance(wanted, int) else ''} {name}")
-        told.append(f"Round {now.number} is not whole: it has {' and '.join(parts)}.")
+            accepted = len(unfinished.samples[kind])
+            if accepted or kind == "train" or unfinished.requested(kind):
+                parts.append(f"{accepted:,}{f' of {wanted:,}' if isinstance(wanted, int) else ''} {name}")
+        sentences.append(f"Round {unfinished.number} is not finished: it has {' and '.join(parts)}.")
     if reason := _spent_budget(run):
-        told.append(reason)
-    return told or ["There is no round yet."]
+        sentences.append(reason)
+    return sentences or ["There is no round yet."]
 
 
 def _plateau(run: Run) -> str:
-    """Why early stopping ended the run; "" where it did not."""
+    """Returns the reason for which early stopping ended the run; "" if it did not."""
     watched, patience = run.setting("early_stopping.monitor"), run.setting("early_stopping.patience")
     delta = run.setting("early_stopping.min_delta", 0.0)
     if not isinstance(watched, str) or not isinstance(patience, int) or not isinstance(delta, int | float):
@@ -77,9 +85,9 @@ def _plateau(run: Run) -> str:
     for round_ in run.whole:
         value = round_.row.get("metrics", {}).get(watched)
         selection = round_.row.get("selection")
-        before = selection.get("before", {}).get(watched) if isinstance(selection, dict) else None
-        if isinstance(before, int | float):  # what the best round before had on the same rows
-            best = sign * before
+        previous_best = selection.get("before", {}).get(watched) if isinstance(selection, dict) else None
+        if isinstance(previous_best, int | float):  # scored anew, so that both are of the same rows
+            best = sign * previous_best
         if not isinstance(value, int | float):
             return ""
         best, waited = (sign * value, 0) if sign * value - abs(delta) > best else (best, waited + 1)
@@ -99,16 +107,16 @@ def _spent_budget(run: Run) -> str:
 
 
 def _facts(run: Run) -> list[tuple[str, str, str]]:
-    """The run in six numbers: a name, a number, and what to know about it."""
+    """Returns the run's six key figures, each as name, number and note."""
     train = sum(len(r.samples["train"]) for r in run.rounds)
-    asked = sum(r.requested("train") for r in run.rounds)
+    requests = sum(r.requested("train") for r in run.rounds)
     spent, budget = run.spent, run.budget
     money = f"${budget.cost(spent):,.2f}" if budget.priced else "no price set"
     money += f"; {spent.reused:,} calls reused" if spent.reused else ""
     return [
-        ("rounds", f"{len(run.whole)}", "whole ones"),
-        ("training samples", f"{train:,}", f"of {asked:,} requests"),
-        ("yield", percent(train / asked) if asked else NONE, "accepted of what was asked for"),
+        ("rounds", f"{len(run.whole)}", "finished"),
+        ("training samples", f"{train:,}", f"from {requests:,} requests"),
+        ("yield", percent(train / requests) if requests else NONE, "accepted share of the requests"),
         ("fed back", f"{sum(len(r.fed_back) for r in run.rounds):,}", "probe samples for later prompts"),
         ("tokens", abbreviated(spent.tokens), money),
         ("time", duration(run.seconds), "generation, training, scoring"),
@@ -119,21 +127,21 @@ def _facts(run: Run) -> list[tuple[str, str, str]]:
 
 
 def _result(run: Run) -> dict[str, Any]:
-    tests = [_comparison(held) for held in _tested(run)]
-    if not tests:
-        return {"number": "", "told": _untested(run), "panels": []}
-    held = _tested(run)[0]
-    first = _metrics_of(held)[0]
-    lead: dict[str, Any] = {"number": "", "told": []}
-    if "student" in held["results"]:
-        found = held["results"]["student"][first]
-        low, high = found["interval"]
-        lead["number"] = percent(found["value"])
-        lead["told"].append(
-            f"{first} of the best student on {held['rows']:,} test rows; the 95 % interval is "
+    summaries = _test_summaries(run)
+    if not summaries:
+        return {"number": "", "notes": _untested(run), "panels": []}
+    summary = summaries[0]
+    first = _metrics_of(summary)[0]
+    number, notes = "", list[str]()
+    if "student" in summary["results"]:
+        result = summary["results"]["student"][first]
+        low, high = result["interval"]
+        number = percent(result["value"])
+        notes.append(
+            f"{first} of the best student on {summary['rows']:,} test rows; the 95 % interval is "
             f"{100 * low:.1f} to {100 * high:.1f} %."
         )
-        beside = {
+        comparisons = {
             "untrained": "before training it had {}",
             "majority": "the most frequent answer has {}",
             "few_shot": "the generator, few-shot, has {}",
@@ -141,79 +149,78 @@ def _result(run: Run) -> dict[str, Any]:
             "supervised": "trained on labelled rows it has {}",
         }
         parts = [
-            text.format(percent(held["results"][name][first]["value"]))
-            for name, text in beside.items()
-            if name in held["results"]
+            text.format(percent(summary["results"][name][first]["value"]))
+            for name, text in comparisons.items()
+            if name in summary["results"]
         ]
         if parts:
-            told = "; ".join(parts)
-            lead["told"].append(told[0].upper() + told[1:] + ".")
-    shared = (held.get("overlap") or run.overlap).get("train", {})
+            sentence = "; ".join(parts)
+            notes.append(sentence[0].upper() + sentence[1:] + ".")
+    shared = (summary.get("overlap") or run.overlap).get("train", {})
     if shared.get("any"):
-        lead["told"].append(
-            f"Take it with care: text of the test set stands in {shared['any']:,} of {shared['samples']:,} training "
-            "samples."
+        notes.append(
+            f"Caution: {shared['any']:,} of {shared['samples']:,} training samples share text with the test set."
         )
-    if held.get("labels_as_read"):
-        lead["told"].append(f"Labels as read: {cut(held['labels_as_read'], 2000)}.")
-    return lead | {"panels": tests}
+    if summary.get("labels_as_read"):
+        notes.append(f"Labels as read: {cut(summary['labels_as_read'], 2000)}.")
+    return {"number": number, "notes": notes, "panels": [_comparison(summary) for summary in summaries]}
 
 
-def _tested(run: Run) -> list[dict[str, Any]]:
-    """Results on the same rows together, those of ``test`` first."""
-    found: list[dict[str, Any]] = []
-    for held in (run.results, run.baselines):
-        if not held.get("results"):
+def _test_summaries(run: Run) -> list[dict[str, Any]]:
+    """Returns the summary of ``test``, then that of ``baselines``; one of both if they tested the same rows."""
+    summaries: list[dict[str, Any]] = []
+    for summary in (run.results, run.baselines):
+        if not summary.get("results"):
             continue
-        if found and found[0].get("of_rows") == held.get("of_rows"):
-            found[0] = found[0] | {"results": {**held["results"], **found[0]["results"]}}
+        if summaries and summaries[0].get("of_rows") == summary.get("of_rows"):
+            summaries[0] = summaries[0] | {"results": {**summary["results"], **summaries[0]["results"]}}
         else:
-            found.append(dict(held))
-    return found
+            summaries.append(dict(summary))
+    return summaries
 
 
-def _metrics_of(held: Mapping[str, Any]) -> list[str]:
-    """Names of the metrics, the watched one first."""
-    first = next(iter(held["results"].values()))
+def _metrics_of(summary: Mapping[str, Any]) -> list[str]:
+    """Returns the names of the metrics, the watched one first."""
+    first = next(iter(summary["results"].values()))
     return [name for name, value in first.items() if isinstance(value, Mapping) and "interval" in value]
 
 
-def _comparison(held: Mapping[str, Any]) -> Panel:
-    common = held.get("most_frequent")
+def _comparison(summary: Mapping[str, Any]) -> Panel:
+    common = summary.get("most_frequent")
     always = f"always {cut(common, LABEL_CHARS)!r}" if isinstance(common, str) else "always the most frequent answer"
     names = {**BASELINE_TITLES, "majority": always}
-    rows = [(title, held["results"][name]) for name, title in names.items() if name in held["results"]]
-    metrics = _metrics_of(held)
-    told = [f"{title}: {note}." for title, found in rows for note in found.get("notes", ())]
-    if {"zero_shot", "few_shot"} & held["results"].keys():
-        told.append("Where there are labels, the generator takes the one whose name it finds likeliest, uncalibrated.")
+    rows = [(title, summary["results"][name]) for name, title in names.items() if name in summary["results"]]
+    metrics = _metrics_of(summary)
+    notes = [f"{title}: {note}." for title, result in rows for note in result.get("notes", ())]
+    if {"zero_shot", "few_shot"} & summary["results"].keys():
+        notes.append("For tasks with labels, the generator chooses the label whose name is likeliest, uncalibrated.")
     if len(rows) > 1:
-        told.append("Each interval is of its own number: which of several differences hold is not tested here.")
-    drawn = [(title, found[metrics[0]]["value"], *found[metrics[0]]["interval"]) for title, found in rows]
+        notes.append("Each interval covers one number. Differences between the lines are not tested here.")
+    drawn = [(title, result[metrics[0]]["value"], *result[metrics[0]]["interval"]) for title, result in rows]
     table = Table(
-        f"Test metrics with 95 % bootstrap intervals, {held['rows']:,} rows",
+        f"Test metrics with 95 % bootstrap intervals, {summary['rows']:,} rows",
         ["", *metrics],
-        [[title, *(_with_interval(found.get(name)) for name in metrics)] for title, found in rows],
+        [[title, *(_with_interval(result.get(name)) for name in metrics)] for title, result in rows],
     )
-    return Panel(f"{metrics[0]} on {held['rows']:,} test rows", told, [Markup(forest(drawn))], [table])
+    return Panel(f"{metrics[0]} on {summary['rows']:,} test rows", notes, [Markup(forest(drawn))], [table])
 
 
-def _with_interval(found: Mapping[str, Any] | None) -> str:
-    if found is None:
+def _with_interval(result: Mapping[str, Any] | None) -> str:
+    if result is None:
         return NONE
-    low, high = found["interval"]
-    return f"{percent(found['value'])} ({100 * low:.1f} to {100 * high:.1f})"
+    low, high = result["interval"]
+    return f"{percent(result['value'])} ({100 * low:.1f} to {100 * high:.1f})"
 
 
 def _untested(run: Run) -> list[str]:
     scored = [(r, values) for r in run.whole if (values := r.metrics())]
     if not scored:
-        return ["No round is whole yet, so there is no student. This page is written anew when the run ends."]
+        return ["No round is finished yet, so there is no student. The page is rewritten when the run ends."]
     name = next(iter(scored[0][1]))
     best = run.best or scored[-1][0]
     doubt = "" if "labelled" in best.validated_on else " Those labels are the generator's, and may be wrong."
     return [
-        "The student has not been tested on labelled rows: the test command with the same config does it.",
+        "The student has not been tested on labelled rows; run the test command with the same config to do so.",
         f"The best round is {best.number}: its {name} was {percent(best.metrics().get(name, math.nan))} on "
         f"{best.validated_on}.{doubt}",
     ]
@@ -253,9 +260,9 @@ _KEYS = {
 
 
 def _settings(run: Run) -> list[Table]:
-    """The settings that matter most, and the versions. The page links ``config.yaml`` for all others."""
+    """Returns tables of the main settings and of the versions; the page links ``config.yaml`` for the others."""
     rows = [[title, _plain(value)] for title, key in _KEYS.items() if (value := run.setting(key)) is not None]
-    tables = [Table("What matters most", ["setting", "value"], rows)] if rows else []
+    tables = [Table("Main settings", ["setting", "value"], rows)] if rows else []
     if run.versions:
         versions = [[str(name), _plain(value)] for name, value in run.versions.items()]
         tables.append(Table("Made with", ["", "version"], versions))

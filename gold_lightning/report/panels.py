@@ -1,4 +1,4 @@
-"""The plots and tables of a report: what the loop did, its data, its costs."""
+"""Builds the panels of a report, each a plot with its table: the loop, the data and the costs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = ["Panel", "Table", "cost_panels", "data_panels", "loop_panels"]
 _MOST_BARS = 40
 _MOST_DRAWN = 24  # rounds of a plot
 _MOST_REASONS = 7
-_MOST_TEXTS = 500  # that distinct-n and self-BLEU are taken of, a round
+_MOST_TEXTS = 500  # of a round, for distinct-n and self-BLEU
 _MOST_ROWS = 60  # of a table by round
 
 
@@ -33,10 +33,10 @@ class Table:
     """A small table; the first column names the rows.
 
     Args:
-        caption: What it is of.
+        caption: Caption above the table.
         head: Names of the columns.
-        rows: The cells, as text.
-        foot: A last row that sums up.
+        rows: Cells of each row, as text.
+        foot: Cells of a last row with totals; empty for no such row.
     """
 
     caption: str
@@ -47,23 +47,27 @@ class Table:
 
 @dataclass(frozen=True)
 class Panel:
-    """A plot with its numbers, and what to see in it.
+    """A plot with its numbers and an explanation.
 
     Args:
-        title: Its heading.
-        told: Paragraphs.
+        title: Heading.
+        notes: Paragraphs of the explanation.
         plots: SVG elements.
-        tables: The numbers.
+        tables: Tables with the plotted numbers.
     """
 
     title: str
-    told: Sequence[str] = ()
+    notes: Sequence[str] = ()
     plots: Sequence[Markup] = ()
     tables: Sequence[Table] = ()
 
 
 def loop_panels(run: Run) -> list[Panel]:
-    """Energies, metrics and yield by round, as far as there are any."""
+    """Returns the panels of energies, metrics and yield by round; those without data are left out.
+
+    Args:
+        run: The run.
+    """
     panels = []
     if run.whole:
         panels.append(_energies(run))
@@ -83,34 +87,34 @@ def _energies(run: Run) -> Panel:
         rows.append(
             Energies(
                 name=f"round {r.number}",
-                values={kind: list(found.values()) for kind, found in r.energies.items()},
+                values={kind: list(energies.values()) for kind, energies in r.energies.items()},
                 quantiles={k: _finite(v) for k, v in r.row.get("energy", {}).items()},
                 band=(float(band[0]), float(band[1])) if band and by_band else None,
                 fed_back=[e for i, e in r.energies["probe"].items() if i in r.fed_back],
                 auroc=to_float(r.row.get("auroc")),
             )
         )
-    told = ["Energy of the student on each sample: the higher, the further from what it has learnt."]
+    notes = ["Energy of the student on each sample: the higher, the further from what it has learnt."]
     if bands := [row.band for row in rows if row.band]:
         low, high = bands[-1]
         within = ", taken within each label" if run.labels else ""
-        alone = run.setting("data.plan.feedback_as") == "hint"
-        use = "ask the generator for more of its kind" if alone else "show it to the generator"
-        told.append(
+        as_hint = run.setting("data.plan.feedback_as") == "hint"
+        use = "ask the generator for more of its kind" if as_hint else "show it to the generator"
+        notes.append(
             f"The band holds the quantiles {low:g} to {high:g} of the probe set{within}: the prompts of the next "
-            f"rounds {use}. GOLD's idea: above it lies mostly noise, below it what is known already."
+            f"rounds {use}. GOLD's idea: samples above the band are mostly noise, samples below it are known already."
         )
     if others := sorted({_strategy(r) for r in run.whole} - {"energy_band"}):
-        told.append(f"What was fed back was chosen by {' and '.join(others)} (feedback.strategy).")
-    told += _not_fed_back(run)
+        notes.append(f"The samples fed back were chosen by {' and '.join(others)} (feedback.strategy).")
+    notes += _not_fed_back(run)
     if not all(row.values.get("probe") for row in rows):
-        told.append(
-            "Where a round did not store the energies of its samples, a thin line goes from the 5 % to the 95 % "
+        notes.append(
+            "If a round did not store the energies of its samples, a thin line goes from the 5 % to the 95 % "
             "quantile, a thick one from 25 % to 75 %, and the dot is the median."
         )
-    told.append(
-        "AUROC tells how well energy parts probe from training samples; 0.5 is not at all. A little more proves "
-        "little: samples that the student has merely not learnt from lie above those that it has."
+    notes.append(
+        "AUROC measures how well energy separates probe from training samples; 0.5 means not at all. A value little "
+        "above 0.5 proves little: samples the student was not trained on have higher energies anyway."
     )
     table = Table(
         "Energies by round",
@@ -126,19 +130,19 @@ def _energies(run: Run) -> Panel:
             for r in _rows(run.whole)
         ],
     )
-    return Panel("Energies, probe set against training samples", told, [Markup(ridge(rows))], [table])
+    return Panel("Energies, probe set against training samples", notes, [Markup(ridge(rows))], [table])
 
 
 def _not_fed_back(run: Run) -> list[str]:
-    """Which rounds fed back less than they were to, by the reason."""
+    """Returns a sentence for each reason for which rounds fed back less than planned."""
     rounds: dict[str, list[int]] = {}
     for r in run.whole:
-        why = r.row.get("not_fed_back", {})
-        for reason in reasons_not_fed_back(why, len(run.labels)) if isinstance(why, dict) else ():
+        counts = r.row.get("not_fed_back", {})
+        for reason in reasons_not_fed_back(counts, len(run.labels)) if isinstance(counts, dict) else ():
             rounds.setdefault(reason, []).append(r.number)
     return [
-        f"Less was fed back than was to be in {counted(len(of), 'round')}, the first of which is {of[0]}: {reason}."
-        for reason, of in rounds.items()
+        f"Less was fed back than planned in {counted(len(numbers), 'round')}, first in round {numbers[0]}: {reason}."
+        for reason, numbers in rounds.items()
     ]
 
 
@@ -147,7 +151,7 @@ def _finite(values: Mapping[str, Any]) -> dict[str, float]:
 
 
 def _strategy(round_: Round) -> str:
-    """How a round chose what to feed back; before there was a choice, by the band."""
+    """Returns the name of a round's feedback strategy; runs of before there was a choice used the band."""
     return str(round_.row.get("strategy", "energy_band"))
 
 
@@ -170,17 +174,18 @@ def _metrics(run: Run) -> Panel:
         ],
     )
     if all("labelled" in r.validated_on for r in run.whole):
-        told = ["On the labelled rows that the task names for comparing rounds; they are no test rows."]
+        notes = ["Scored on the task's labelled validation rows, which are not test rows."]
     else:
-        told = [
-            "Each round's student was scored on what stands in its row, against the generator's labels: these may be "
-            "wrong, and numbers on different probes cannot be compared. So they say whether the student still learns, "
-            "not how good it is. To find the best round, the best one so far was scored anew on the same probes."
+        notes = [
+            "Each round's student was scored on the rows named in the last column, against the generator's labels. "
+            "These may be wrong, and numbers on different probe sets are not comparable: they show whether the "
+            "student still learns, not how good it is. To find the best round, the best one so far was scored again "
+            "on the same probe sets."
         ]
     drawn = (
         [Markup(lines(series, percent=True, best=run.best.number if run.best else None))] if len(run.whole) > 1 else []
     )
-    return Panel("Metrics by round", told, drawn, [table])
+    return Panel("Metrics by round", notes, drawn, [table])
 
 
 def _yield(run: Run) -> Panel:
@@ -191,10 +196,10 @@ def _yield(run: Run) -> Panel:
     rounds = [r for r in run.rounds if r.requested(*KINDS)]
 
     def parts(r: Round) -> dict[str, int]:
-        found = r.reasons(*KINDS)
-        rest = {"other reasons": sum(n for name, n in found.items() if name not in reasons)}
-        accepted = {"accepted": r.requested(*KINDS) - found.total()}
-        return accepted | {name: found[name] for name in reasons} | (rest if len(total) > len(reasons) else {})
+        counts = r.reasons(*KINDS)
+        rest = {"other reasons": sum(n for name, n in counts.items() if name not in reasons)}
+        accepted = {"accepted": r.requested(*KINDS) - counts.total()}
+        return accepted | {name: counts[name] for name in reasons} | (rest if len(total) > len(reasons) else {})
 
     order = list(parts(rounds[0]))
     drawn = stacked(
@@ -219,17 +224,19 @@ def _yield(run: Run) -> Panel:
         rejects = [[f"{r.number}", *(f"{parts(r)[name]:,}" for name in order[1:])] for r in _rows(rounds)]
         foot = ["all", *(f"{sum(parts(r)[name] for r in rounds):,}" for name in order[1:])]
         tables.append(Table("Rejects by reason and round", ["round", *order[1:]], rejects, foot))
-    told = [
-        "Requests for training and probe samples together: accepted ones, and the others by the reason of the reject."
-    ]
-    return Panel("Yield by round", told, [Markup(drawn)], tables)
+    notes = ["Requests for training and probe samples: the accepted ones, and the rejected ones by reason."]
+    return Panel("Yield by round", notes, [Markup(drawn)], tables)
 
 
 # The data
 
 
 def data_panels(run: Run) -> list[Panel]:
-    """Label balance, lengths, diversity and copies; none without samples."""
+    """Returns the panels of label balance, lengths, diversity and copies; none if the run has no samples.
+
+    Args:
+        run: The run.
+    """
     if not any(r.samples["train"] or r.samples["probe"] for r in run.rounds):
         return []
     panels = [_labels(run)] if run.labels else []
@@ -237,60 +244,59 @@ def data_panels(run: Run) -> list[Panel]:
 
 
 def _labels(run: Run) -> Panel:
-    made = Counter(s.sample.target for r in run.rounds for s in r.samples["train"])
-    lost = Counter(row.get("label") for r in run.rounds for row in r.rejects if row["kind"] == "train")
+    accepted = Counter(s.sample.target for r in run.rounds for s in r.samples["train"])
+    rejected = Counter(row.get("label") for r in run.rounds for row in r.rejects if row["kind"] == "train")
     checked = [s for r in run.rounds for s in r.samples["train"] if s.label_agrees is not None]
-    asked, agreed = (
-        Counter(s.sample.target for s in checked),
-        Counter(s.sample.target for s in checked if s.label_agrees),
-    )
-    total = made.total() or 1
-    names = sorted(run.labels, key=lambda name: -made[name]) if len(run.labels) > _MOST_BARS else list(run.labels)
-    drawn = bars([(name, made[name], f"{made[name]:,}") for name in names[:_MOST_BARS]], unit="training samples")
-    told = ["The plan asks for each label as often; what is rejected is asked for again."]
+    checks = Counter(s.sample.target for s in checked)
+    agreed = Counter(s.sample.target for s in checked if s.label_agrees)
+    total = accepted.total() or 1
+    names = sorted(run.labels, key=lambda name: -accepted[name]) if len(run.labels) > _MOST_BARS else list(run.labels)
+    values = [(name, accepted[name], f"{accepted[name]:,}") for name in names[:_MOST_BARS]]
+    notes = ["The plan asks for each label equally often and asks again for rejected samples."]
     if len(names) > _MOST_BARS:
-        told.append(f"Of {len(names):,} labels the {_MOST_BARS} with the most samples are drawn.")
+        notes.append(f"Of {len(names):,} labels the {_MOST_BARS} with the most samples are drawn.")
     head = ["label", "samples", "share", "yield"] + (["generator agrees"] if checked else [])
     rows = [
         [
             cut(name, LABEL_CHARS),
-            f"{made[name]:,}",
-            percent(made[name] / total),
-            percent(ratio(made[name], made[name] + lost[name])),
-            *([percent(ratio(agreed[name], asked[name]))] if checked else []),
+            f"{accepted[name]:,}",
+            percent(accepted[name] / total),
+            percent(ratio(accepted[name], accepted[name] + rejected[name])),
+            *([percent(ratio(agreed[name], checks[name]))] if checked else []),
         ]
         for name in names[:200]
     ]
     if checked:
-        told.append("The last column: how often the generator's own likelihoods favour the label of a kept sample.")
-    return Panel("Label balance", told, [Markup(drawn)], [Table("Training samples by label", head, rows)])
+        notes.append("The last column is the share of samples whose label the generator itself finds likeliest.")
+    plots = [Markup(bars(values, unit="training samples"))]
+    return Panel("Label balance", notes, plots, [Table("Training samples by label", head, rows)])
 
 
 def _lengths(run: Run) -> Panel:
-    made = {kind: [s.sample for r in run.rounds for s in r.samples[kind]] for kind in KINDS}
-    inputs: dict[str, list[float]] = {kind: [len(words(s.text)) for s in found] for kind, found in made.items()}
+    samples = {kind: [s.sample for r in run.rounds for s in r.samples[kind]] for kind in KINDS}
+    inputs: dict[str, list[float]] = {kind: [len(words(s.text)) for s in samples[kind]] for kind in KINDS}
     plots = [histogram(inputs, unit="words of an input" if run.labels else "words of an input (all fields)")]
-    columns: dict[str, list[float]] = {name: [len(words(s.fields[name])) for s in made["train"]] for name in run.fields}
+    columns: dict[str, list[float]] = {
+        name: [len(words(s.fields[name])) for s in samples["train"]] for name in run.fields
+    }
     if not run.labels:
-        targets: dict[str, list[float]] = {
-            kind: [_target_words(s.target) for s in found] for kind, found in made.items()
-        }
+        targets: dict[str, list[float]] = {kind: [_target_words(s.target) for s in samples[kind]] for kind in KINDS}
         plots.append(histogram(targets, unit="words of a target"))
         columns["target"] = targets["train"]
     rows = [
-        [name, *(f"{quantile(found, q):,.0f}" for q in (0, 0.05, 0.5, 0.95, 1))]
-        for name, found in columns.items()
-        if found
+        [name, *(f"{quantile(lengths, q):,.0f}" for q in (0, 0.05, 0.5, 0.95, 1))]
+        for name, lengths in columns.items()
+        if lengths
     ]
     table = Table("Words of the training samples", ["", "shortest", "5\u00a0%", "median", "95\u00a0%", "longest"], rows)
-    told = ["A probe set that departs in length alone could be told by its length, so both are drawn."]
-    if any(has_characters(s.text) for found in made.values() for s in found[:100]):
-        told.append("In scripts without spaces each character counts as a word.")
-    return Panel("Lengths", told, [Markup(p) for p in plots], [table])
+    notes = ["Lengths of both kinds are drawn, since length alone could separate the probe set from training samples."]
+    if any(has_characters(s.text) for kind in KINDS for s in samples[kind][:100]):
+        notes.append("In scripts without spaces each character counts as a word.")
+    return Panel("Lengths", notes, [Markup(p) for p in plots], [table])
 
 
 def _target_words(target: str) -> int:
-    """Words between spaces, since a target may be a formula; characters in scripts without spaces."""
+    """Counts words between spaces, since a target may be a formula; characters in scripts without spaces."""
     return len(words(target)) if has_characters(target) else len(target.split())
 
 
@@ -317,58 +323,62 @@ def _diversity(run: Run) -> Panel:
         Lines(names[name], {number: measures[name] for number, measures in by_round.items()})
         for name in ("distinct_2", "self_bleu")
     ]
-    told = [
-        "Distinct-n: different runs of n words over all of them; higher is more varied. Self-BLEU: BLEU-4 of the "
-        "texts, each with the others as references; higher is more alike.",
-        "Both depend on the number of texts, so each round gives as many, drawn by a fixed seed; the row of all "
-        "rounds has more, and is not comparable.",
+    notes = [
+        "Distinct-n: distinct sequences of n words over all such sequences; higher is more varied. Self-BLEU: BLEU-4 "
+        "of each text with the others as references; higher is more alike.",
+        "Both depend on the number of texts, so the same number is drawn from each round with a fixed seed; the last "
+        "row covers more texts and is not comparable.",
     ]
-    return Panel("Diversity", told, [Markup(lines(series))] if len(by_round) > 1 else [], [table])
+    return Panel("Diversity", notes, [Markup(lines(series))] if len(by_round) > 1 else [], [table])
 
 
 def _copies(run: Run) -> Panel:
     rounds = [r for r in run.rounds if r.requested(*KINDS)]
     reasons = ("duplicate", "near_duplicate", "copies_demo", "copies_prompt")
-    counts = [[f"{r.number}", *(f"{r.reasons(*KINDS)[name]:,}" for name in reasons)] for r in _rows(rounds)]
+    rejects = [[f"{r.number}", *(f"{r.reasons(*KINDS)[name]:,}" for name in reasons)] for r in _rows(rounds)]
     total = [f"{sum(r.reasons(*KINDS)[name] for r in rounds):,}" for name in reasons]
     tables = [
         Table(
             "Rejected as copies",
             ["round", "duplicate", "near duplicate", "of a demo", "of the prompt"],
-            counts,
+            rejects,
             ["all", *total],
         )
     ]
-    kept = Counter(" ".join(words(s.sample.text)) for r in run.rounds for kind in KINDS for s in r.samples[kind])
-    twice = kept.total() - len(kept)
-    told = [
-        f"Of {kept.total():,} kept samples, training and probe set, "
-        + (f"{twice:,} have the very words of another." if twice else "no two have the same words.")
+    accepted = Counter(" ".join(words(s.sample.text)) for r in run.rounds for kind in KINDS for s in r.samples[kind])
+    repeated = accepted.total() - len(accepted)
+    notes = [
+        f"Of {accepted.total():,} accepted samples, training and probe set, "
+        + (f"{repeated:,} have the same words as another." if repeated else "no two have the same words.")
     ]
     measured = [(r, r.row["overlap"]["train"]) for r in run.whole if r.row.get("overlap", {}).get("train")]
     parts = ("samples", "words", "full_field", "full_row", "any")
     head = ["samples", f"{OVERLAP_WORDS} words in a row", "full field", "full row", "any of these"]
     if measured or run.overlap:
-        rows = [[f"round {r.number}", *(f"{found.get(p, 0):,}" for p in parts)] for r, found in _rows(measured)]
+        rows = [[f"round {r.number}", *(f"{counts.get(p, 0):,}" for p in parts)] for r, counts in _rows(measured)]
         for name, title in (("train", "all training samples"), ("demos", "demos")):
-            if found := run.overlap.get(name):
-                rows.append([title, *(f"{found.get(p, 0):,}" for p in parts)])
+            if counts := run.overlap.get(name):
+                rows.append([title, *(f"{counts.get(p, 0):,}" for p in parts)])
         tables.append(Table("Text in common with the test set", ["", *head], rows))
         dropped = sum(r.reasons(*KINDS)["in_test_set"] for r in run.rounds)
-        told.append(
-            "Decontamination compares words, so zero means not copied, not never seen"
-            + (f"; {dropped:,} samples were dropped for it." if dropped else ".")
+        notes.append(
+            "The comparison is of words: zero means that nothing was copied, not that the generator never saw the "
+            + (f"test set. Decontamination dropped {dropped:,} samples." if dropped else "test set.")
         )
     else:
-        told.append("The overlap with the test set was not measured.")
-    return Panel("Copies and decontamination", told, [], tables)
+        notes.append("The overlap with the test set was not measured.")
+    return Panel("Copies and decontamination", notes, [], tables)
 
 
 # The costs
 
 
 def cost_panels(run: Run) -> list[Panel]:
-    """Seconds, tokens and money by round."""
+    """Returns the panels of seconds, tokens and money by round.
+
+    Args:
+        run: The run.
+    """
     panels = []
     if run.whole:
         rounds = [(f"round {r.number}", r.phases) for r in _drawn(run.whole)]
@@ -383,27 +393,29 @@ def cost_panels(run: Run) -> list[Panel]:
         panels.append(Panel("Time", [], [Markup(drawn)], [table]))
     spent, budget = run.spent, run.budget
     tokens = [(r, r.row.get("tokens", {})) for r in run.whole]
-    priced = budget.priced or any("cost" in found for _, found in tokens)
+    priced = budget.priced or any("cost" in counts for _, counts in tokens)
     rows = [
         [
             f"{r.number}",
-            *(f"{found.get(name, 0):,}" for name in ("calls", "reused_calls", "prompt", "completion")),
-            *([f"${found.get('cost', 0.0):,.4f}"] if priced else []),
+            *(f"{counts.get(name, 0):,}" for name in ("calls", "reused_calls", "prompt", "completion")),
+            *([f"${counts.get('cost', 0.0):,.4f}"] if priced else []),
         ]
-        for r, found in _rows(tokens)
+        for r, counts in _rows(tokens)
     ]
     total = [f"{v:,}" for v in (spent.calls, spent.reused, spent.prompt_tokens, spent.completion_tokens)]
     foot = ["all", *total, *([f"${budget.cost(spent):,.4f}"] if priced else [])]
     head = ["round", "calls", "reused calls", "prompt tokens", "tokens written", *(["cost"] if priced else [])]
-    told = ["Calls are requests that the generator answered, label checks included. Another run paid for reused ones."]
+    notes = [
+        "Calls are requests the generator answered, label checks included. Reused calls were paid for by another run."
+    ]
     if priced:
-        told.append(
+        notes.append(
             f"Prices: ${budget.price_prompt:g} for a million prompt tokens, ${budget.price_completion:g} for a million "
             "written."
         )
     else:
-        told.append("No price is set: on an own machine tokens are free (data.budget.price_prompt, price_completion).")
-    panels.append(Panel("Tokens and money", told, [], [Table("Tokens by round", head, rows, foot)]))
+        notes.append("No price is set, so no cost is shown (data.budget.price_prompt, data.budget.price_completion).")
+    panels.append(Panel("Tokens and money", notes, [], [Table("Tokens by round", head, rows, foot)]))
     return panels
 
 
@@ -411,10 +423,10 @@ def cost_panels(run: Run) -> list[Panel]:
 
 
 def _drawn(rounds: Sequence[Round]) -> list[Round]:
-    """The rounds that a plot has room for."""
+    """Returns evenly spaced rounds, as many as a plot has room for."""
     return [rounds[i] for i in evenly_spaced(range(len(rounds)), _MOST_DRAWN)]
 
 
 def _rows(rounds: Sequence[Any]) -> list[Any]:
-    """The rounds that a table has room for."""
+    """Returns evenly spaced rounds, as many as a table has room for."""
     return [rounds[i] for i in evenly_spaced(range(len(rounds)), _MOST_ROWS)]

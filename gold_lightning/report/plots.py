@@ -1,6 +1,6 @@
-"""The plots of a report: plain matplotlib in the colours of ``page.css``, which the SVG takes as CSS variables.
+"""Draws the plots of a report with matplotlib, in the colours of ``page.css`` as CSS variables.
 
-Each is 380 units wide: legible on a phone, and beside its table on a screen. Colour is never the only mark: lines
+Each plot is 380 units wide: legible on a phone, and beside its table on a screen. Colour is never the only mark: lines
 differ in dashes and markers, areas in hatching, and the table beside a plot has its numbers.
 """
 
@@ -75,7 +75,14 @@ class Lines:
 
 
 def ridge(rows: Sequence[Energies]) -> str:
-    """Energies by round, probe against training samples, with the band, and the AUROC beside them."""
+    """Draws the energies of probe and training samples by round, with the band, and the AUROC beside them.
+
+    Args:
+        rows: Energies of the rounds, from the top.
+
+    Returns:
+        An SVG element, as the other plots do.
+    """
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
@@ -132,7 +139,7 @@ def _ridge_row(axes: Axes, row: Energies, base: float, grid: np.ndarray[Any, Any
 
 
 def _range(rows: Sequence[Energies]) -> tuple[float, float]:
-    """Limits of the axis: they leave out the outermost half per cent of a round's samples at each end."""
+    """Returns the axis limits, without the outermost half per cent of a round's samples at each end."""
     ends: list[float] = []
     for row in rows:
         for kind in _LOOKS:
@@ -157,10 +164,10 @@ def _density(values: Sequence[float], grid: np.ndarray[Any, Any]) -> np.ndarray[
 
 
 def lines(series: Sequence[Lines], *, percent: bool = False, best: int | None = None) -> str:
-    """Values by round.
+    """Draws values by round as lines.
 
     Args:
-        series: The lines, five at most.
+        series: Lines, five at most.
         percent: Whether values are shares.
         best: The round whose point on the first line gets a ring.
     """
@@ -191,7 +198,7 @@ def lines(series: Sequence[Lines], *, percent: bool = False, best: int | None = 
 
 
 def stacked(rows: Sequence[tuple[str, Mapping[str, float]]], order: Sequence[str], *, share: bool, unit: str) -> str:
-    """A bar for each row, in parts that differ in colour and hatching.
+    """Draws a bar for each row, in parts that differ in colour and hatching.
 
     Args:
         rows: Name of each row, and its parts by name.
@@ -215,7 +222,7 @@ def stacked(rows: Sequence[tuple[str, Mapping[str, float]]], order: Sequence[str
 
 
 def bars(rows: Sequence[tuple[str, float, str]], *, unit: str) -> str:
-    """A bar for each row with its number beside it.
+    """Draws a bar for each row with its number beside it.
 
     Args:
         rows: Name, value, and the value as text.
@@ -233,7 +240,7 @@ def bars(rows: Sequence[tuple[str, float, str]], *, unit: str) -> str:
 
 
 def histogram(values: Mapping[str, Sequence[float]], *, unit: str) -> str:
-    """Shares of lengths in the training samples (area) and in the probe set (line).
+    """Draws the shares of lengths in the training samples (area) and in the probe set (line).
 
     Args:
         values: Lengths by kind, ``train`` and ``probe``.
@@ -264,7 +271,7 @@ def histogram(values: Mapping[str, Sequence[float]], *, unit: str) -> str:
 
 
 def forest(rows: Sequence[tuple[str, float, float, float]]) -> str:
-    """A point with its interval for each row, the first one emphasised.
+    """Draws a point with its interval for each row, the first one emphasised.
 
     Args:
         rows: Name, value, and the ends of the interval, all shares.
@@ -292,11 +299,11 @@ def forest(rows: Sequence[tuple[str, float, float, float]]) -> str:
 
 @contextmanager
 def drawing() -> Iterator[None]:
-    """The style of the page, whatever a matplotlibrc of the user says. All plots are drawn inside this block."""
+    """Applies the page's style, regardless of the user's matplotlibrc. All plots are drawn inside this block."""
     from matplotlib import style
 
     with style.context(Path(__file__).parent / "plots.mplstyle", after_reset=True), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of glyphs that matplotlib's font lacks: the page's may have them
+        warnings.simplefilter("ignore")  # glyphs that matplotlib's font lacks may exist in the page's font
         yield
 
 
@@ -307,7 +314,7 @@ def _figure(height: float) -> Figure:
 
 
 def _bar_axes(figure: Figure, names: Sequence[str], unit: str) -> Axes:
-    """Axes with a named row for each bar, from the top."""
+    """Returns axes with a named row for each bar, from the top."""
     axes: Axes = figure.subplots()
     axes.set_yticks([-at for at in range(len(names))], list(names))
     axes.set(ylim=(-len(names) + 0.4, 0.6), xlabel=unit)
@@ -323,12 +330,11 @@ def _percent_axis(axes: Axes) -> None:
 
 
 def _svg(figure: Figure) -> str:
-    """The figure as an SVG element of a page, in the page's colours and without a size of its own."""
+    """Returns the figure as an SVG element of the page, in the page's colours and without a fixed size."""
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     svg = buffer.getvalue()
-    prefix = hashlib.sha256(svg.encode()).hexdigest()[:8]  # several stand in a page, and an id is unique there
-
+    prefix = hashlib.sha256(svg.encode()).hexdigest()[:8]  # ids must be unique in a page of several plots
     used = set(re.findall(r'(?:url\(|href=")#([^)"]+)', svg))
 
     def for_page(tag: re.Match[str]) -> str:
@@ -339,5 +345,5 @@ def _svg(figure: Figure) -> str:
 
     svg = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
     svg = re.sub("<[^>]*>", for_page, svg)
-    # The table beside it says the same to readers who do not see the plot.
+    # Hidden from screen readers, which read the table beside it.
     return svg.replace("<svg", '<svg class="plot" aria-hidden="true" focusable="false"', 1)

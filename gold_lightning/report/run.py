@@ -1,4 +1,4 @@
-"""A run folder, read for its report: nothing is written, and what is not there yet is empty."""
+"""Reads a run folder for its report. Nothing is written, and parts that do not exist yet are empty."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ from gold_lightning.validation import described
 __all__ = ["KINDS", "PHASES", "Round", "Run", "read_run"]
 
 KINDS: tuple[Kind, ...] = ("train", "probe")
-"""Kinds of samples, in the order in which a round makes them."""
+"""Kinds of samples, in the order in which a round generates them."""
 
 PHASES = ("generation", "training", "scoring")
-"""What a round's seconds are measured of."""
+"""Phases of a round whose seconds are measured."""
 
 
 @dataclass(frozen=True)
 class Round:
-    """A round of a run, whole or not.
+    """A round of a run, finished or not.
 
     Args:
-        number: Its number.
-        row: Its line of ``rounds.jsonl``; empty for a round that is not whole yet.
+        number: Number of the round, from 0.
+        row: Line of the round in ``rounds.jsonl``; empty for an unfinished round.
         samples: Accepted samples by kind.
         batches: Committed batches by kind.
-        rejects: Rows of what was not accepted.
-        energies: Energy of each scored sample by kind and id; empty where the run did not store them.
+        rejects: Rows of ``rejects.jsonl``.
+        energies: Energy of each scored sample by kind and id; empty if the run did not store them.
         fed_back: Ids of the probe samples that the round fed back.
     """
 
@@ -53,51 +53,52 @@ class Round:
 
     @property
     def whole(self) -> bool:
-        """Whether the student was trained on it and its probe set was scored."""
+        """Whether the round is finished: the student was trained on it and its probe set was scored."""
         return bool(self.row)
 
     @property
     def validated_on(self) -> str:
-        """What its validation metrics are over, in words."""
-        held = self.row.get("validated_on")
-        if isinstance(held, dict) and all(isinstance(held.get(key), int) for key in ("rows", "probe_sets")):
-            return described(held)
-        return described({"rows": len(self.samples["probe"]), "probe_sets": 1})  # as it was before there was a choice
+        """Description of the rows behind the validation metrics, such as ``32 labelled rows``."""
+        counts = self.row.get("validated_on")
+        if isinstance(counts, dict) and all(isinstance(counts.get(key), int) for key in ("rows", "probe_sets")):
+            return described(counts)
+        # Older runs did not write it down: each round was scored on its own probe set.
+        return described({"rows": len(self.samples["probe"]), "probe_sets": 1})
 
     @property
     def phases(self) -> dict[str, float]:
-        """Its seconds by phase; 0 for a round that is not whole."""
-        found = self.row.get("seconds", {})
-        return {name: float(found.get(name, 0.0)) for name in PHASES}
+        """Seconds by phase; 0 for an unfinished round."""
+        seconds = self.row.get("seconds", {})
+        return {name: float(seconds.get(name, 0.0)) for name in PHASES}
 
     def requested(self, *kinds: Kind) -> int:
-        """Requests for samples of these kinds."""
+        """Returns the number of requests for samples of these kinds."""
         return sum(b.requested for kind in kinds for b in self.batches[kind])
 
     def reasons(self, *kinds: Kind) -> Counter[str]:
-        """Rejects of these kinds by reason."""
+        """Returns the number of rejects of these kinds by reason."""
         return sum((Counter(b.rejects) for kind in kinds for b in self.batches[kind]), Counter())
 
     def metrics(self) -> dict[str, float]:
-        """Its validation metrics by name, loss and the copy of the watched one aside."""
-        found = self.row.get("metrics", {})
-        named = {k.removeprefix("val/"): v for k, v in found.items() if k.startswith("val/")}
+        """Returns the validation metrics by name, without the loss and the copy of the watched metric."""
+        logged = self.row.get("metrics", {})
+        named = {k.removeprefix("val/"): v for k, v in logged.items() if k.startswith("val/")}
         return {k: v for k, v in named.items() if k not in ("loss", "metric") and _is_number(v)}
 
 
 @dataclass(frozen=True)
 class Run:
-    """A run.
+    """The content of a run folder.
 
     Args:
         folder: The run folder.
-        rounds: Its rounds, in order. The last one may not be whole.
-        config: The resolved config; empty where there is none.
-        results: What ``test`` left; empty before.
-        baselines: What ``baselines`` left; empty before.
-        overlap: What ``test`` counted of the overlap with the test set; empty before.
+        rounds: Rounds in order; the last one may be unfinished.
+        config: Resolved config; empty if the folder has none.
+        results: Summary written by ``test``; empty before it.
+        baselines: Summary written by ``baselines``; empty before it.
+        overlap: Overlap with the test set as counted by ``test``; empty before it.
         spent: Calls and tokens of all rounds.
-        versions: Of what the run was made with, by name.
+        versions: Versions of the packages that the run used, by name.
     """
 
     folder: Path
@@ -111,7 +112,7 @@ class Run:
 
     @property
     def task(self) -> str:
-        """Name of the task: the folder above the run's is named so."""
+        """Name of the task, which names the folder above the run folder."""
         return self.folder.absolute().parent.name
 
     @property
@@ -121,40 +122,40 @@ class Run:
 
     @property
     def whole(self) -> list[Round]:
-        """The rounds that are whole."""
+        """The finished rounds."""
         return [r for r in self.rounds if r.whole]
 
     @property
     def best(self) -> Round | None:
-        """The best whole round as the run compared them; in older runs the last of those with the highest metric."""
+        """The best finished round by the run's own comparison; in older runs the last one with the highest metric."""
         if not self.whole:
             return None
         selection = self.whole[-1].row.get("selection")
         number = selection.get("best") if isinstance(selection, dict) else None
-        if found := next((r for r in self.whole if r.number == number), None):
-            return found
+        if selected := next((r for r in self.whole if r.number == number), None):
+            return selected
         scored = [(next(iter(r.metrics().values())), r.number, r) for r in self.whole if r.metrics()]
         return max(scored, key=lambda s: s[:2])[2] if scored else None
 
     @property
     def unfinished(self) -> Round | None:
-        """The round that was begun and is not whole."""
+        """The round that was begun and is not finished; ``None`` if there is none."""
         return next((r for r in self.rounds if not r.whole), None)
 
     @property
     def seconds(self) -> float:
-        """Seconds of all phases, and of the generation of a round that is not whole."""
-        whole = sum(sum(r.phases.values()) for r in self.whole)
-        now = self.unfinished
-        noted = _first(self.folder / "data" / "seconds.json").get("seconds", 0.0)  # with sittings that broke off
-        known = whole + (sum(b.seconds for kind in now.batches.values() for b in kind) if now else 0.0)
-        return max(known, noted) if _is_number(noted) else known
+        """Seconds of all phases of finished rounds, and of the generation of an unfinished one."""
+        finished = sum(sum(r.phases.values()) for r in self.whole)
+        batches = [b for kind in self.unfinished.batches.values() for b in kind] if self.unfinished else []
+        measured = finished + sum(b.seconds for b in batches)
+        stored = _first_row(self.folder / "data" / "seconds.json").get("seconds", 0.0)  # includes killed sittings
+        return max(measured, stored) if _is_number(stored) else measured
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """Labels of a classification, in the order in which they were asked for; none for other tasks."""
-        asked = (g.get("label") for r in self.rounds for kind in r.batches.values() for b in kind for g in b.groups)
-        return tuple(dict.fromkeys(label for label in asked if isinstance(label, str)))
+        """Labels of a classification in the order in which they were requested; none for other tasks."""
+        labels = (g.get("label") for r in self.rounds for kind in r.batches.values() for b in kind for g in b.groups)
+        return tuple(dict.fromkeys(label for label in labels if isinstance(label, str)))
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -164,48 +165,51 @@ class Run:
 
     @property
     def budget(self) -> Budget:
-        """What the run may spend; nothing is limited where that cannot be read."""
-        given = self.setting("data.budget")
+        """The run's budget; one without limits if the config has none that can be read."""
+        settings = self.setting("data.budget")
         try:
-            return Budget(**given) if isinstance(given, dict) else Budget()
+            return Budget(**settings) if isinstance(settings, dict) else Budget()
         except (TypeError, GoldError):
             return Budget()
 
     def setting(self, key: str, default: Any = None) -> Any:
-        """A value of the config by its key, as it is written on the command line."""
-        found: Any = self.config
+        """Returns a value of the config by its dotted key, as written on the command line."""
+        value: Any = self.config
         for part in key.split("."):
-            if not isinstance(found, Mapping) or part not in found:
+            if not isinstance(value, Mapping) or part not in value:
                 return default
-            found = found[part]
-        return found
+            value = value[part]
+        return value
 
 
 def read_run(folder: Path) -> Run:
-    """Reads a run folder, also that of a run at work.
+    """Reads a run folder, which may be that of a run in progress.
 
     Args:
         folder: The run folder.
 
+    Returns:
+        The run.
+
     Raises:
-        GoldError: It is no run folder.
+        GoldError: The folder holds no run.
     """
     folder = Path(folder)
     lines = {row["round"]: row for row in read_lines(folder / "rounds.jsonl") if isinstance(row.get("round"), int)}
     numbers = sorted({*rounds_in(folder), *lines})
     files = ("config.yaml", "results.json", "baselines/results.json")
     if not numbers and not any((folder / name).is_file() for name in files):
-        what = "no run in it" if folder.is_dir() else "no such folder"
-        raise GoldError(f"{folder}: {what}; give the folder of a run, runs/<task>/<name>")
+        problem = "no run in it" if folder.is_dir() else "no such folder"
+        raise GoldError(f"{folder}: {problem}; give the folder of a run, runs/<task>/<name>")
     return Run(
         folder=folder,
         rounds=[_read_round(folder, number, lines.get(number, {})) for number in numbers],
         config=_read_config(folder / "config.yaml"),
-        results=_first(folder / "results.json"),
-        baselines=_first(folder / "baselines" / "results.json"),
-        overlap=_first(folder / "overlap.json"),
+        results=_first_row(folder / "results.json"),
+        baselines=_first_row(folder / "baselines" / "results.json"),
+        overlap=_first_row(folder / "overlap.json"),
         spent=_spent(folder / "data" / "completions.jsonl", lines[max(lines)] if lines else {}),
-        versions=_first(folder / "versions.json"),
+        versions=_first_row(folder / "versions.json"),
     )
 
 
@@ -214,11 +218,11 @@ def _read_round(folder: Path, number: int, row: Mapping[str, Any]) -> Round:
     rejects = [r for r in read_lines(store.folder / "rejects.jsonl") if {"kind", "reason", "raw"} <= r.keys()]
     energies: dict[Kind, dict[str, float]] = {kind: {} for kind in KINDS}
     fed = {i for i in row.get("fed_back", ()) if isinstance(i, str)}
-    # A round that is made again has the energies of the time before until it is scored.
+    # A round that is generated again holds its earlier energies until it is scored.
     for scored in read_lines(store.folder / "energies.jsonl") if row else ():
         kind, id_, energy = scored.get("kind"), scored.get("id"), scored.get("energy")
         if kind in energies and isinstance(id_, str) and isinstance(energy, int | float) and _is_number(energy):
-            if abs(energy) < sys.float_info.max:  # what stands there for an infinite one
+            if abs(energy) < sys.float_info.max:  # the file holds this for an infinite energy
                 energies[kind][id_] = float(energy)
     return Round(
         number=number,
@@ -232,27 +236,26 @@ def _read_round(folder: Path, number: int, row: Mapping[str, Any]) -> Round:
 
 
 def _spent(path: Path, last: Mapping[str, Any]) -> Spent:
-    """What the stored completions took, as :class:`gold_lightning.storage.completions.CompletionLog` counts it.
+    """Counts calls and tokens of the stored completions, without repairing a torn end: the run may be in progress.
 
-    That one mends a torn end of the file, which here may be that of a run at work. A folder that was copied without the
-    file, its largest, has what the last round wrote down.
+    Folders are copied without this file, their largest, so the counts of the last finished round replace it.
     """
     if not path.is_file():
-        told = last.get("tokens_so_far", {})
-        return Spent(*(told.get(name, 0) for name in ("calls", "prompt", "completion", "reused_calls")))
+        counts = last.get("tokens_so_far", {})
+        return Spent(*(counts.get(name, 0) for name in ("calls", "prompt", "completion", "reused_calls")))
     return spent_in(path)
 
 
-def _first(path: Path) -> dict[str, Any]:
+def _first_row(path: Path) -> dict[str, Any]:
     return next(iter(read_lines(path)), {})
 
 
 def _read_config(path: Path) -> dict[str, Any]:
     try:
-        held = yaml.safe_load(path.read_text(encoding="utf-8"))
+        config = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError):
         return {}
-    return held if isinstance(held, dict) else {}
+    return config if isinstance(config, dict) else {}
 
 
 def _is_number(value: object) -> bool:

@@ -65,14 +65,22 @@ class PageReason:
 
 
 def max_chars(run: Run) -> int:
-    """Most characters of a text on a page; fewer for a run of many rounds or fields, so that the page stays small."""
+    """Returns the most characters of a text on a page, fewer with many rounds or fields to bound the page's size.
+
+    Args:
+        run: The run.
+    """
     rounds = sum(bool(r.samples["train"] or r.samples["probe"]) for r in run.rounds)
     texts = min(rounds, _MAX_ROUNDS) * _PER_ROUND * (len(run.fields) + (not run.labels))
     return min(_MAX_CHARS, _ALL_CHARS // max(1, texts))
 
 
 def samples_of(run: Run) -> list[PageRound]:
-    """Some samples of each round, drawn by a fixed seed: half of them training samples, half of the probe set."""
+    """Returns some samples of each round, drawn with a fixed seed: half training samples, half probe set.
+
+    Args:
+        run: The run.
+    """
     with_samples = {r.number: r for r in run.rounds if r.samples["train"] or r.samples["probe"]}
     return [_round(run, with_samples[number]) for number in evenly_spaced([*with_samples], _MAX_ROUNDS)]
 
@@ -92,7 +100,7 @@ def _round(run: Run, round_: Round) -> PageRound:
 
 
 def _some_probes(round_: Round, count: int, rng: random.Random) -> list[StoredSample]:
-    """Some of the probe set, half of them fed back if there are any; evenly from the lowest to the highest energy."""
+    """Draws from the probe set, half of it fed back if possible, evenly from the lowest to the highest energy."""
     energy = round_.energies["probe"]
     fed = [s for s in round_.samples["probe"] if s.id in round_.fed_back]
     rest = [s for s in round_.samples["probe"] if s.id not in round_.fed_back]
@@ -126,7 +134,11 @@ def _sample(stored: StoredSample, kind: Kind, round_: Round, run: Run) -> PageSa
 
 
 def reasons_of(run: Run) -> list[PageReason]:
-    """Rejects by reason, the most frequent first, with an example or two of each."""
+    """Returns the rejects by reason, the most frequent first, with up to two examples each.
+
+    Args:
+        run: The run.
+    """
     total: Counter[str] = sum((r.reasons(*KINDS) for r in run.rounds), Counter())
     requested = sum(r.requested(*KINDS) for r in run.rounds)
     rows = [row for r in run.rounds for row in r.rejects if isinstance(row["raw"], str)]

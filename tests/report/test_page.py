@@ -76,9 +76,9 @@ def test_it_tells_the_story_from_top_to_bottom(page):
     for part in (
         "79.6 % accuracy of the best student on 240 test rows; the 95 % interval is 74.6 to 84.6 %.",
         "Before training it had 0.0 %; the most frequent answer has 25.0 %; the generator, few-shot, has 66.0 %",
-        "text of the test set stands in 1 of 60 training samples",
+        "1 of 60 training samples share text with the test set",
         "generator, few-shot: 2 rows were cut.",
-        "Each interval is of its own number: which of several differences hold is not tested here.",
+        "Each interval covers one number. Differences between the lines are not tested here.",
         "All 3 rounds are done.",
         "The band holds the quantiles 0.5 to 0.8 of the probe set, taken within each label",
         "no two have the same words",
@@ -120,7 +120,7 @@ def test_its_tables_have_the_numbers_of_the_run(page, small):
     ]
     assert table(page, "Seconds by phase")[-1] == ["all", "123.0", "78.0", "9.0", "210.0"]
     assert table(page, "Tokens by round")[-1] == ["all", "96", "0", "28,800", "3,840", "$0.0066"]
-    settings = dict(table(page, "What matters most")[1:])
+    settings = dict(table(page, "Main settings")[1:])
     assert settings["seed"] == "7" and settings["learning rate"] == "0.0005" and settings["band, to"] == "0.8"
     assert ["torch", "2.13.0"] in table(page, "Made with")
 
@@ -163,17 +163,17 @@ def test_it_says_how_the_band_came_into_prompts(tmp_path):
 
 def test_an_older_run_is_drawn_from_its_quantiles(tmp_path):
     page = render(read_run(make_run(tmp_path / "news_topics" / "old", energies=False)))
-    assert "Where a round did not store the energies" in page and "by energy" not in page
+    assert "If a round did not store the energies" in page and "by energy" not in page
     assert page.count("<mark>fed back</mark>") == 9
 
 
 def test_a_run_at_work_has_a_page(tmp_path):
     run = make_run(tmp_path / "news_topics" / "live", rounds=0, tested=False, unfinished=True)
     told = body(render(read_run(run)))
-    assert "Round 0 is not whole: it has 10 of 20 training samples." in told
-    assert "No round is whole yet, so there is no student." in told and "Yield by round" in told
+    assert "Round 0 is not finished: it has 10 of 20 training samples." in told
+    assert "No round is finished yet, so there is no student." in told and "Yield by round" in told
     (run / "rounds.jsonl").write_text('{"round": 0, "torn')
-    assert "No round is whole yet" in render(read_run(run))
+    assert "No round is finished yet" in render(read_run(run))
 
 
 def test_a_run_that_has_only_begun_has_a_page(tmp_path):
@@ -192,7 +192,7 @@ def test_a_run_that_has_only_begun_has_a_page(tmp_path):
         ({"max_seconds: null": "max_seconds: 60"}, "Its budget of 1 min is spent."),
         (
             {"max_epochs: 3": "max_epochs: 8", "min_delta: 0.0": "min_delta: 0.9", "patience: 3": "patience: 2"},
-            "It ended after 3 rounds: val/metric had not improved for 2 rounds.",
+            "The run ended after 3 rounds: val/metric had not improved for 2 rounds.",
         ),
     ],
 )
