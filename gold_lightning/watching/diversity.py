@@ -1,10 +1,10 @@
-"""How varied texts are: distinct n-grams, self-BLEU and lengths.
+"""Measures how varied texts are: distinct n-grams, self-BLEU and lengths.
 
 Words are those of :func:`gold_lightning.parsing.words.words`.
 
-Distinct-n falls and self-BLEU rises with the number of texts, so values are comparable where that number is the
-same. :func:`diversity` therefore takes at most as many texts as it is told to. In scripts without spaces a word is a
-character here, so values of Chinese and of English texts are not comparable.
+Distinct-n falls and self-BLEU rises with the number of texts, so values are comparable only for equal numbers of texts;
+:func:`diversity` therefore limits that number. In scripts without spaces each character is a word, so values of Chinese
+and of English texts are not comparable.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ _ORDERS = 4  # BLEU's
 
 
 def distinct_n(texts: Sequence[str], n: int) -> float:
-    """Distinct n-grams over all n-grams of the texts (Li et al., NAACL 2016).
+    """Returns the share of distinct n-grams among all n-grams of the texts (Li et al., NAACL 2016).
 
     Args:
-        texts: The texts. No n-gram reaches from one into the next.
-        n: Words in a row.
+        texts: Texts; no n-gram reaches from one into the next.
+        n: Number of words of an n-gram.
 
     Returns:
-        From 0 to 1, higher = more varied; 0 where no text has n words.
+        A value in [0, 1], higher for more varied texts; 0 if no text has n words.
 
     >>> distinct_n(["a red fox", "a red hen"], 2)
     0.75
@@ -41,18 +41,19 @@ def distinct_n(texts: Sequence[str], n: int) -> float:
 
 
 def self_bleu(texts: Sequence[str]) -> float:
-    """BLEU-4 of each text with all others as its references (Zhu et al., SIGIR 2018), as one corpus.
+    """Returns the corpus BLEU-4 of the texts, each with all others as references (Zhu et al., SIGIR 2018).
 
-    The clipped matches of all texts are summed before the precisions are taken (Papineni et al., ACL 2002), where the
-    original averages a BLEU of each text: texts of few words seldom share four in a row, and would need a smoothing
-    that decides the value. torchmetrics' ``bleu_score`` gives the same number, but merges the counts of all others
-    for each text: 20 s for 200 texts of 40 words. Here each n-gram's two highest counts do, in linear time.
+    The clipped matches of all texts are summed before the precisions are taken (Papineni et al., ACL 2002). The
+    original averages the BLEU of each text instead, but short texts seldom share four words in a row, so that the
+    smoothing would decide the value. torchmetrics' ``bleu_score`` gives the same number, but merges the counts of all
+    other texts for each text: 20 s for 200 texts of 40 words. Here the two highest counts of each n-gram suffice, in
+    linear time.
 
     Args:
-        texts: The texts.
+        texts: Texts.
 
     Returns:
-        From 0 to 1, lower = more varied; 0 where no four words in a row stand in two texts.
+        A value in [0, 1], lower for more varied texts; 0 if no two texts share four words in a row.
 
     >>> self_bleu(["one two three four five"] * 2)
     1.0
@@ -60,7 +61,7 @@ def self_bleu(texts: Sequence[str]) -> float:
     split = [words(text) for text in texts]
     if len(split) < 2:
         return 0.0
-    counts = [[Counter(_grams(found, n)) for n in range(1, _ORDERS + 1)] for found in split]
+    counts = [[Counter(_grams(of_text, n)) for n in range(1, _ORDERS + 1)] for of_text in split]
     # The highest count of each n-gram, the text that has it, and the highest count in any other text.
     most: dict[tuple[str, ...], tuple[int, int, int]] = {}
     for i, orders in enumerate(counts):
@@ -76,14 +77,19 @@ def self_bleu(texts: Sequence[str]) -> float:
                 total[n] += count
     if not all(matched):
         return 0.0
-    length, closest = sum(map(len, split)), _closest_lengths([len(found) for found in split])
+    length, closest = sum(map(len, split)), _closest_lengths([*map(len, split)])
     brevity = 1.0 if length >= closest else math.exp(1 - closest / length)
     return brevity * math.exp(sum(math.log(m / t) for m, t in zip(matched, total, strict=True)) / _ORDERS)
 
 
 def length_quantiles(texts: Sequence[str]) -> dict[str, float]:
-    """Words of a text: the quantiles 0.05, 0.25, 0.5, 0.75 and 0.95, interpolated; 0 where there is no text.
+    """Returns interpolated quantiles of the number of words of a text.
 
+    Args:
+        texts: Texts.
+
+    Returns:
+        ``q05``, ``q25``, ``q50``, ``q75`` and ``q95``, in words; 0 without texts.
     >>> length_quantiles(["a b", "a b c", "a b c d"])["q50"]
     3.0
     """
@@ -93,16 +99,19 @@ def length_quantiles(texts: Sequence[str]) -> dict[str, float]:
 
 
 def diversity(texts: Sequence[str], *, at_most: int = 256, seed: int = 0) -> dict[str, float]:
-    """All measures of some texts.
+    """Returns all measures of some texts.
 
     Args:
-        texts: The texts.
-        at_most: More than these are not looked at, but a seeded draw of so many.
-        seed: Of the draw.
+        texts: Texts.
+        at_most: Largest number of texts to measure; of more texts, so many are drawn.
+        seed: Seed of the draw.
 
     Returns:
-        ``texts`` (how many were looked at), ``distinct_1`` to ``distinct_3``, ``self_bleu``, ``words_q05`` to
+        ``texts`` (the number of measured texts), ``distinct_1`` to ``distinct_3``, ``self_bleu`` and ``words_q05`` to
         ``words_q95``.
+
+    Raises:
+        ValueError: ``at_most`` is below 1.
     """
     if at_most < 1:
         raise ValueError(f"at_most: got {at_most}, expected 1 or more")
@@ -116,12 +125,12 @@ def diversity(texts: Sequence[str], *, at_most: int = 256, seed: int = 0) -> dic
     }
 
 
-def _grams(found: Sequence[str], n: int) -> list[tuple[str, ...]]:
-    return list(zip(*(found[i:] for i in range(n)), strict=False))
+def _grams(tokens: Sequence[str], n: int) -> list[tuple[str, ...]]:
+    return list(zip(*(tokens[i:] for i in range(n)), strict=False))
 
 
 def _closest_lengths(lengths: Sequence[int]) -> int:
-    """The sum of what is closest to each length among the others; of two as close the shorter, as in BLEU."""
+    """Sums the length closest to each length among the others; of two equally close the shorter, as in BLEU."""
     every = sorted(lengths)
     total = 0
     for length in lengths:

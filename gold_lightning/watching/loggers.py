@@ -1,4 +1,4 @@
-"""What a run's loggers are shown: each round once, read from the run folder."""
+"""Sends every finished round to the run's loggers exactly once, reading it from the run folder."""
 
 from __future__ import annotations
 
@@ -38,15 +38,15 @@ _TEXT_ROWS = 20  # TensorBoard shows a text as a whole
 
 @dataclass(frozen=True)
 class RoundRecord:
-    """One round, as loggers take it.
+    """A round in the forms in which loggers take it.
 
     Args:
-        row: Its line in ``rounds.jsonl``.
-        store: Its samples.
-        rejects: Reasons of rejects that the run has had so far; those that this round has not are logged as 0.
+        row: Line of the round in ``rounds.jsonl``.
+        store: Samples of the round.
+        rejects: Kinds and reasons of the run's rejects so far; those without a reject in this round are logged as 0.
         labels: Names of the task's labels.
-        missed: Whether it is told to a logger that was not there in its time, which has not heard from Lightning what
-            the validation gave either.
+        missed: Whether the logger was not attached during the round. It then lacks Lightning's validation metrics,
+            so the scalars include them.
     """
 
     row: Mapping[str, Any]
@@ -57,12 +57,12 @@ class RoundRecord:
 
     @property
     def step(self) -> int:
-        """The round's last training step, counted from 0: where Lightning logs what its validation gave."""
+        """The round's last training step, counted from 0, at which Lightning logs the validation metrics."""
         return max(0, int(self.row.get("step", 0)) - 1)
 
     @cached_property
     def scalars(self) -> dict[str, float]:
-        """What every logger can show."""
+        """Numbers by name, which every logger can show; values that were not finite are left out."""
         row = self.row
         flat: dict[str, float] = {
             "round/number": row["round"],
@@ -84,29 +84,29 @@ class RoundRecord:
             flat[f"{kind}/rejects_{reason}"] = row[kind]["rejects"].get(reason, 0)
         for kind in get_args(Kind):
             samples = [s.sample for s in self.store.accepted(kind)]
-            have = Counter(s.target for s in samples)
-            flat |= {f"{kind}/label_{name}": have[name] for name in self.labels}
-            varied = diversity([s.text for s in samples])
-            flat |= {f"{kind}/{name}": value for name, value in varied.items() if name != "texts"}
+            targets = Counter(s.target for s in samples)
+            flat |= {f"{kind}/label_{name}": targets[name] for name in self.labels}
+            measures = diversity([s.text for s in samples])
+            flat |= {f"{kind}/{name}": value for name, value in measures.items() if name != "texts"}
         if self.band:
             flat |= {"probe/band_low": self.band[0], "probe/band_high": self.band[1]}
         if self.missed:
             flat |= {k: v for k, v in row["metrics"].items() if k.startswith("val/")} | {"probe/auroc": row["auroc"]}
             flat |= {f"{k}/energy_{name}": v for k, summary in row["energy"].items() for name, v in summary.items()}
-        return {name: value for name, value in flat.items() if value is not None}  # null: it was not finite
+        return {name: value for name, value in flat.items() if value is not None}  # the file holds null for nan
 
     @cached_property
     def energies(self) -> dict[str, list[float]]:
-        """Finite energies of ``probe``, of ``train`` and of what was fed back (``fed_back``)."""
+        """Finite energies of the probe set (``probe``), training samples (``train``) and fed-back samples."""
         # A file holds null for nan, and the largest number for an infinite one.
         known = [r for r in self.store.energies() if r["energy"] is not None]
         rows = [r for r in known if abs(r["energy"]) < sys.float_info.max]
-        found = {kind: [r["energy"] for r in rows if r["kind"] == kind] for kind in get_args(Kind)}
-        return found | {"fed_back": [r["energy"] for r in rows if r["fed_back"]]}
+        energies = {kind: [r["energy"] for r in rows if r["kind"] == kind] for kind in get_args(Kind)}
+        return energies | {"fed_back": [r["energy"] for r in rows if r["fed_back"]]}
 
     @property
     def band(self) -> tuple[float, float] | None:
-        """Energies that the band lies between, over all labels; ``None`` where feedback is not chosen by a band."""
+        """Lower and upper energy of the band over all labels; ``None`` if feedback is not chosen by a band."""
         if self.row.get("strategy", "energy_band") != "energy_band" or not self.energies["probe"]:
             return None
         low, high = np.quantile(self.energies["probe"], self.row["band"]).tolist()
@@ -114,7 +114,7 @@ class RoundRecord:
 
     @cached_property
     def histograms(self) -> dict[str, tuple[list[int], list[float]]]:
-        """Counts and edges of the energies by kind. The edges are the same, so that the bars can be compared."""
+        """Counts and edges of the energies by kind. All kinds share the edges, so that their bars are comparable."""
         every = [e for energies in self.energies.values() for e in energies]
         if not every:
             return {}
@@ -122,7 +122,7 @@ class RoundRecord:
         return {k: (np.histogram(v, edges)[0].tolist(), edges.tolist()) for k, v in self.energies.items()}
 
     def figure(self) -> Figure:
-        """The energies of probe and training samples with the band shaded, readable without colour."""
+        """Draws the energies of probe and training samples with the band shaded, readable without colour."""
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
 
@@ -146,12 +146,16 @@ class RoundRecord:
         return figure
 
     def fed_back(self) -> list[dict[str, Any]]:
-        """The samples fed back, ascending by energy: ``id``, ``text``, ``target``, ``energy``, ``loss``, ``prompt``."""
+        """Returns the fed-back samples by ascending energy.
+
+        Returns:
+            Rows of ``id``, ``text``, ``target``, ``energy``, ``loss`` and ``prompt``.
+        """
         samples = {s.id: s for s in self.store.accepted("probe")}
         chosen = [r for r in self.store.energies() if r["fed_back"] and r["id"] in samples]
-        shown = {samples[r["id"]].prompt_hash for r in chosen}
+        hashes = {samples[r["id"]].prompt_hash for r in chosen}
         rows = (row for _, row in whole_rows(self.store.folder / "prompts.jsonl"))  # of all samples of the round
-        prompts = {row.get("hash"): row.get("prompt", "") for row in rows if row.get("hash") in shown}
+        prompts = {row.get("hash"): row.get("prompt", "") for row in rows if row.get("hash") in hashes}
         return [
             {
                 "id": r["id"],
@@ -166,16 +170,16 @@ class RoundRecord:
 
 
 class RoundLogger(Callback):
-    """Shows each round to each logger of the run once, however often the run is stopped and started.
+    """Sends each round to each logger of the run once, however often the run is stopped and resumed.
 
-    It comes after :class:`gold_lightning.callbacks.OODFeedback`, which leaves the round in the run folder, and reads
-    it from there. Every logger gets the scalars; TensorBoard and W&B get histograms of the energies, a figure of them
-    with the band, and the samples fed back. At the start of a sitting a logger is shown the rounds that it lacks: it
-    may be new to the run, or a kill may have come before it.
+    It runs after :class:`gold_lightning.callbacks.OODFeedback`, which writes the round to the run folder, and reads
+    the round from there. Every logger gets the scalars; TensorBoard and W&B also get histograms of the energies, a
+    figure of them with the band, and the fed-back samples. When training starts, each logger gets the rounds that it
+    lacks: it may be new to the run, or the run may have been killed before the logger was reached.
 
-    What was logged after the checkpoint that a sitting goes on from is logged again. A CSV file forgets it first, and
-    TensorBoard is told to. Other loggers cannot, so ``logged.json`` holds which rounds each has; a round is shown to
-    one again only where it was made again of other samples.
+    A resumed run repeats the steps after its checkpoint, and logs them again. The CSV file drops the earlier rows
+    first, and TensorBoard hides them. Other loggers can do neither, so ``logged.json`` records which rounds each of
+    them has; a round is sent again only if it was generated again and its samples differ.
     """
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -185,55 +189,55 @@ class RoundLogger(Callback):
         marks = _read_marks(data.run_dir)
         for logger in trainer.loggers:
             if isinstance(logger, WandbLogger):
-                _ = logger.experiment  # where W&B makes up an id, it does so here
+                _ = logger.experiment  # W&B assigns the run's id here, and the logger's name needs it
             if _forget_from(logger, trainer.global_step):
-                held = marks.get(_name(logger), {})
-                marks[_name(logger)] = {r: mark for r, mark in held.items() if int(r) < data.round}
+                logged = marks.get(_name(logger), {})
+                marks[_name(logger)] = {r: mark for r, mark in logged.items() if int(r) < data.round}
         if any(marks.values()):
             write_lines(data.run_dir / "logged.json", [marks])
-        self._show(trainer, marks, missed=True)
+        self._send_missing(trainer, marks, missed=True)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.is_global_zero:
-            self._show(trainer, _read_marks(GoldDataModule.of(trainer).run_dir), missed=False)
+            self._send_missing(trainer, _read_marks(GoldDataModule.of(trainer).run_dir), missed=False)
 
-    def _show(self, trainer: Trainer, marks: dict[str, dict[str, str]], *, missed: bool) -> None:
-        """Shows what the loggers lack of the rounds that are over."""
+    def _send_missing(self, trainer: Trainer, marks: dict[str, dict[str, str]], *, missed: bool) -> None:
+        """Sends each logger the finished rounds that it lacks, and records them in ``marks`` and ``logged.json``."""
         data = GoldDataModule.of(trainer)
         rows = [row for row in read_lines(data.run_dir / "rounds.jsonl") if row["round"] < data.round]
-        seen: set[tuple[Kind, str]] = set()
+        rejects: set[tuple[Kind, str]] = set()
         for row in rows:
-            seen |= {(kind, reason) for kind in get_args(Kind) for reason in row[kind]["rejects"]}
+            rejects |= {(kind, reason) for kind in get_args(Kind) for reason in row[kind]["rejects"]}
             number, mark = str(row["round"]), digest([row.get("step"), row["train"], row["probe"]])
             lacking = [
                 logger
                 for logger in trainer.loggers
                 if (
                     row["round"] not in logger.rounds()
-                    if isinstance(logger, RunCSVLogger)  # its file tells
+                    if isinstance(logger, RunCSVLogger)  # its file shows which rounds it has
                     else marks.get(_name(logger), {}).get(number) != mark
                 )
             ]
             if not lacking:
                 continue
-            record = RoundRecord(row, data.store(row["round"]), frozenset(seen), data.task.label_names, missed)
+            record = RoundRecord(row, data.store(row["round"]), frozenset(rejects), data.task.label_names, missed)
             for logger in lacking:
-                _show_to(logger, record)
+                _send(logger, record)
                 if isinstance(logger, RunCSVLogger):
                     continue
-                held = marks.setdefault(_name(logger), {})
-                if number in held:
-                    _log.warning("round %s was made again of other samples, and %s has both", number, _name(logger))
-                held[number] = mark
-                # One by one: what a logger has been shown, it is not shown again.
+                logged = marks.setdefault(_name(logger), {})
+                if number in logged:
+                    _log.warning("round %s was generated again with other samples; %s has both", number, _name(logger))
+                logged[number] = mark
+                # Written after each logger, so that a kill in between repeats none.
                 write_lines(data.run_dir / "logged.json", [marks])
 
 
 class _Utf8Files:
-    """A file system of fsspec whose text files are UTF-8.
+    """Wraps an fsspec file system so that its text files are UTF-8.
 
     Args:
-        files: The file system.
+        files: File system of fsspec.
     """
 
     def __init__(self, files: Any) -> None:
@@ -247,15 +251,15 @@ class _Utf8Files:
 
 
 class RunCSVLogger(CSVLogger):
-    """Lightning's CSV logger, which starts its file anew on resume; this one goes on with what is there.
+    """A CSV logger that appends to its file when a run is resumed. Lightning's own overwrites it.
 
     Args:
-        run_dir: The run folder; the file in it is ``metrics.csv``.
+        run_dir: Run folder, in which ``metrics.csv`` is written.
     """
 
     def __init__(self, run_dir: str) -> None:
         super().__init__(run_dir, name="", version="")
-        self._rounds: set[int] | None = None  # that the file holds; read once, then counted
+        self._rounds: set[int] | None = None  # rounds in the file: read once, then updated as rows are logged
 
     def log_metrics(self, metrics: dict[str, Any], step: int | None = None) -> None:
         super().log_metrics(metrics, step)
@@ -265,33 +269,33 @@ class RunCSVLogger(CSVLogger):
     @property
     @rank_zero_only
     def experiment(self) -> Any:
-        before = self._rows() if self._experiment is None else []
-        made: Any = super().experiment
-        if not isinstance(made._fs, _Utf8Files):  # Lightning's writer takes the locale's encoding
-            made._fs = _Utf8Files(made._fs)
-        if before:
-            made.metrics = before
-            made.save()
-        return made
+        stored = self._rows() if self._experiment is None else []
+        writer: Any = super().experiment
+        if not isinstance(writer._fs, _Utf8Files):  # Lightning's writer uses the locale's encoding
+            writer._fs = _Utf8Files(writer._fs)
+        if stored:
+            writer.metrics = stored
+            writer.save()
+        return writer
 
     def forget_from(self, step: int) -> None:
-        """Forgets what was logged from a step on.
+        """Removes the rows of a step and of all later ones.
 
         Args:
-            step: The next one of the run, counted from 0.
+            step: Next training step of the run, counted from 0.
         """
-        made: Any = self.experiment
-        made.save()
+        writer: Any = self.experiment
+        writer.save()
         rows = self._rows()
-        kept = [row for row in rows if int(row.get("step") or 0) < step]
-        self._rounds = _rounds_of(kept)
-        if len(kept) < len(rows):
+        earlier = [row for row in rows if int(row.get("step") or 0) < step]
+        self._rounds = _rounds_of(earlier)
+        if len(earlier) < len(rows):
             (Path(self.root_dir) / "metrics.csv").unlink()
-            made.metrics, made.metrics_keys = kept, []
-            made.save()
+            writer.metrics, writer.metrics_keys = earlier, []
+            writer.save()
 
     def rounds(self) -> set[int]:
-        """The rounds that the file holds."""
+        """Returns the numbers of the rounds in the file."""
         if self._rounds is None:
             self.save()
             self._rounds = _rounds_of(self._rows())
@@ -309,17 +313,18 @@ def _rounds_of(rows: Iterable[Mapping[str, Any]]) -> set[int]:
     return {int(float(row["round/number"])) for row in rows if "round/number" in row}
 
 
-def set_up_wandb(given: Any, run_dir: Path) -> None:
-    """Makes all sittings of a run one run of W&B, of the run's name and in its folder, unless the config says else.
+def set_up_wandb(loggers: Any, run_dir: Path) -> None:
+    """Sets defaults of W&B loggers so that a run and its continuations are one W&B run with the run's name and folder.
 
     Args:
-        given: ``trainer.logger`` of a config, not instantiated; what is of W&B in it is changed in place.
-        run_dir: The run folder; nothing is written there where an error is raised.
+        loggers: ``trainer.logger`` of a config, not instantiated: one logger or a list. Those of W&B are changed in
+            place; values set in the config stay.
+        run_dir: Run folder. Nothing is written to it if an error is raised.
 
     Raises:
-        ConfigError: W&B is not installed, or is to be online and finds no key.
+        ConfigError: W&B is not installed, or it is online and finds no key.
     """
-    for logger in given if isinstance(given, list) else [given]:
+    for logger in loggers if isinstance(loggers, list) else [loggers]:
         if not getattr(logger, "class_path", "").endswith("WandbLogger"):
             continue
         if importlib.util.find_spec("wandb") is None:
@@ -339,70 +344,70 @@ def set_up_wandb(given: Any, run_dir: Path) -> None:
 
 
 def _wandb_offline_or_with_key() -> bool:
-    """Whether W&B is set to need no key or finds one, without asking it, or anybody, for one."""
+    """Whether W&B is offline or finds a key, without a network and without a question to the user."""
     import wandb
 
     logging.getLogger("wandb").setLevel(logging.ERROR)
-    # Its settings are read from the environment and from what `wandb offline` leaves. ``verify`` is whether W&B's
-    # server is asked if it knows the key, which takes a network; it has nothing to do with certificates.
+    # W&B reads its settings from the environment and from the file of `wandb offline`. ``verify`` asks its server
+    # whether the key is known, which needs a network; it does not concern certificates.
     return wandb.setup().settings.mode != "online" or bool(wandb.login(prompt=False, verify=False))
 
 
 def wandb_id(run_dir: Path) -> str:
-    """The id under which a run folder's sittings are one W&B run; made up once, and kept in ``wandb_id``.
+    """Returns the W&B id of a run folder, drawn once and stored in its file ``wandb_id``.
 
     Args:
-        run_dir: The run folder.
+        run_dir: Run folder; created if missing.
     """
     path = run_dir / "wandb_id"
-    if path.exists() and re.fullmatch(r"[0-9a-z]{4,64}", held := path.read_text(encoding="utf-8").strip()):
-        return held
+    if path.exists() and re.fullmatch(r"[0-9a-z]{4,64}", stored := path.read_text(encoding="utf-8").strip()):
+        return stored
     run_dir.mkdir(parents=True, exist_ok=True)
-    made, part = secrets.token_hex(4), run_dir / "wandb_id.part"
-    part.write_text(made + "\n", encoding="utf-8")
+    new_id, part = secrets.token_hex(4), run_dir / "wandb_id.part"
+    part.write_text(new_id + "\n", encoding="utf-8")
     part.replace(path)
-    return made
+    return new_id
 
 
 def _name(logger: Logger) -> str:
-    """What tells one destination from another."""
+    """Returns a name that identifies a logger's destination across continuations of a run."""
     return f"{type(logger).__name__}/{logger.version}"
 
 
 def _read_marks(run_dir: Path) -> dict[str, dict[str, str]]:
-    """By logger and round, what the logger has been shown."""
-    held = read_lines(run_dir / "logged.json")
-    return held[0] if held else {}
+    """Returns the digests of the rounds that each logger has, by the logger's name and the round's number."""
+    rows = read_lines(run_dir / "logged.json")
+    return rows[0] if rows else {}
 
 
 def _forget_from(logger: Logger, step: int) -> bool:
-    """Has a logger forget what it was given from a step on; ``False`` where it cannot."""
+    """Removes or hides the records of a step and of all later ones; returns ``False`` if the logger cannot."""
     if isinstance(logger, RunCSVLogger):
         logger.forget_from(step)
         return True
     if isinstance(logger, TensorBoardLogger):
         from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 
-        # What SummaryWriter's purge_step does; but a writer may be there before it is known where to go on.
+        # SummaryWriter's purge_step does the same, but the writer may be created before the step is known.
         logger.experiment.file_writer.add_event(Event(session_log=SessionLog(status=SessionLog.START)), step)
         return True
     return False
 
 
-def _show_to(logger: Logger, record: RoundRecord) -> None:
+def _send(logger: Logger, record: RoundRecord) -> None:
     if isinstance(logger, WandbLogger):
         import wandb
 
-        shown: dict[str, Any] = {
+        media: dict[str, Any] = {
             f"{_key(kind)}": wandb.Histogram(np_histogram=(np.array(counts), np.array(edges)))
             for kind, (counts, edges) in record.histograms.items()
         }
         if record.histograms:
-            shown["probe/energy_band"] = wandb.Image(record.figure())
+            media["probe/energy_band"] = wandb.Image(record.figure())
         rows = record.fed_back()
         columns = ["id", "text", "target", "energy", "loss", "prompt"]
-        shown["probe/fed_back_samples"] = wandb.Table([*columns], [[row[c] for c in columns] for row in rows])
-        logger.log_metrics(record.scalars | shown, step=record.step)  # one step of W&B's history
+        media["probe/fed_back_samples"] = wandb.Table([*columns], [[row[c] for c in columns] for row in rows])
+        logger.log_metrics(record.scalars | media, step=record.step)  # one call: one step of W&B's history
         return
     logger.log_metrics(record.scalars, step=record.step)
     if isinstance(logger, TensorBoardLogger):
@@ -422,7 +427,7 @@ def _key(kind: str) -> str:
 
 
 def _markdown(rows: Sequence[Mapping[str, Any]]) -> str:
-    """A table for TensorBoard. What the generator wrote is letters, digits, spaces and character references."""
+    """Formats a table for TensorBoard, with every character of generated text that could be markup escaped."""
     lines = ["| energy | target | text | prompt |", "|---|---|---|---|"]
     for row in rows[:_TEXT_ROWS]:
         cells = [f"{row['energy']:.4f}", *map(_plain, (row["target"], row["text"], row["prompt"]))]

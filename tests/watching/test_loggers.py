@@ -241,7 +241,7 @@ def test_each_logger_is_shown_each_round_once_and_again_only_if_it_was_made_agai
     write_lines(tmp_path / "rounds.jsonl", [row(0), other | {"seconds": row()["seconds"] | {"training": 9.0}}])
     callback.on_train_epoch_end(trainer, None)
     assert one.given == [(0, 3), (1, 7), (1, 7)]
-    assert "round 1 was made again of other samples, and Memory/one has both" in caplog.text
+    assert "round 1 was generated again with other samples; Memory/one has both" in caplog.text
     trainer.is_global_zero = False
     trainer.loggers.append(Memory("three"))
     callback.on_train_epoch_end(trainer, None)
