@@ -1,8 +1,8 @@
 """Metrics over decoded text, by name.
 
-A row may have several texts that count as right; the best one counts, as in SQuAD's own evaluation.
-States are gathered by torchmetrics, and rows that a distributed sampler padded in are dropped by id, so one
-process and many give the same number.
+A row may have several correct texts; the one that scores best counts, as in SQuAD's evaluation script. torchmetrics
+gathers the states, and duplicates that a distributed sampler adds are dropped by id, so that one process and several
+give the same number.
 """
 
 from __future__ import annotations
@@ -50,12 +50,14 @@ __all__ = [
 ]
 
 Targets = str | Sequence[str]
-"""What counts as right in a row: one text, or several."""
+"""The correct text of a row, or all of its correct texts."""
 _T = TypeVar("_T")
 
 
 class TextMetric(Metric):
-    """A metric over (prediction, targets) texts. Subclasses give numbers a row and reduce them.
+    """Base class of metrics over predicted and correct texts.
+
+    Subclasses implement :meth:`row`, the numbers of a row, and may override :meth:`reduce`, by default their mean.
 
     Args:
         labels: Names of the task's labels; empty for a sequence-to-sequence task.
@@ -75,36 +77,56 @@ class TextMetric(Metric):
         """Adds a batch.
 
         Args:
-            predictions: What the student wrote.
-            targets: What it should have written; one text a row, or all that count as right.
+            predictions: Predicted text of each row.
+            targets: Correct text or texts of each row.
             ids: (batch,) int64, unique for each row of the data set.
         """
         self.ids.append(ids.to(self.device))
         self.values.append(self.rows(predictions, targets).to(self.device))
 
     def compute(self) -> Tensor:
-        """The metric over all rows, each counted once; nan without rows."""
+        """Returns the metric over all rows, each counted once; nan without rows."""
         if isinstance(self.ids, list) and not self.ids:
             return torch.tensor(float("nan"))
         ids, values = (torch.cat(x) if isinstance(x, list) else x for x in (self.ids, self.values))
         return self.reduce(values[_firsts(ids)]).float() if len(ids) else torch.tensor(float("nan"))
 
     def rows(self, predictions: Sequence[str], targets: Sequence[Targets]) -> Tensor:
-        """(rows, numbers) float64: the numbers of each row."""
+        """Returns the numbers of each row.
+
+        Args:
+            predictions: Predicted text of each row.
+            targets: Correct text or texts of each row.
+
+        Returns:
+            (rows, numbers) float64.
+        """
         pairs = zip(predictions, targets, strict=True)
         return torch.tensor([self.row(p, (t,) if isinstance(t, str) else t) for p, t in pairs], dtype=torch.float64)
 
     @abstractmethod
     def row(self, prediction: str, targets: Sequence[str]) -> list[float]:
-        """The numbers of one row, as many for each. ``targets`` are one or more."""
+        """Returns the numbers of one row, the same count for every row.
+
+        Args:
+            prediction: Predicted text.
+            targets: Correct texts, one or more.
+        """
 
     def reduce(self, values: Tensor) -> Tensor:
-        """(rows, numbers) float64 -> scalar; the mean by default."""
+        """Reduces the numbers of all rows to the metric; by default to their mean.
+
+        Args:
+            values: (rows, numbers) float64, one row at least.
+
+        Returns:
+            A scalar.
+        """
         return values.mean()
 
 
 class TokenMean(Metric):
-    """Mean of a value over all target tokens, each row counted once: what a sampler padded in is dropped by id."""
+    """Mean of a value over all target tokens. Duplicate rows that a distributed sampler adds are dropped by id."""
 
     full_state_update = False
     ids: list[Tensor]
@@ -119,17 +141,17 @@ class TokenMean(Metric):
         """Adds a batch.
 
         Args:
-            values: (batch, target_len).
-            mask: (batch, target_len), true where a token counts.
+            values: (batch, target_len), value of each token.
+            mask: (batch, target_len), true for tokens that count.
             ids: (batch,) int64, unique for each row of a data set.
-            data_set: Number of the data set that the rows are of.
+            data_set: Number of the rows' data set.
         """
         counted = mask.double()
         self.ids.append(torch.stack([torch.full_like(ids, data_set), ids], dim=1).to(self.device))
         self.values.append(torch.stack([(values.double() * counted).sum(-1), counted.sum(-1)], dim=1).to(self.device))
 
     def compute(self) -> Tensor:
-        """The mean over all tokens; nan without any."""
+        """Returns the mean over all tokens; nan without any."""
         if isinstance(self.ids, list) and not self.ids:
             return torch.tensor(float("nan"))
         ids, values = (torch.cat(x) if isinstance(x, list) else x for x in (self.ids, self.values))
@@ -138,7 +160,7 @@ class TokenMean(Metric):
 
 
 def _firsts(ids: Tensor) -> Tensor:
-    """Positions of the first row of each id, by ascending id.
+    """Returns the positions of the first row of each id, by ascending id.
 
     Args:
         ids: (rows,), or (rows, numbers) for ids of several numbers.
@@ -149,16 +171,16 @@ def _firsts(ids: Tensor) -> Tensor:
 
 
 class Accuracy(TextMetric):
-    """Share of the rows whose prediction is a target, spaces at the ends aside."""
+    """Share of the rows whose prediction equals a target, apart from spaces at the ends."""
 
     def row(self, prediction: str, targets: Sequence[str]) -> list[float]:
         return [float(any(prediction.strip() == t.strip() for t in targets))]
 
 
 class _LabelMetric(TextMetric):
-    """A metric over pairs of predicted and true label, each its position; what is no label comes after the last.
+    """A metric over pairs of predicted and true label, as positions. Other texts get the position after the last label.
 
-    A row has one true label: the first of its targets.
+    The true label of a row is the first of its targets.
     """
 
     def __init__(self, labels: Sequence[str] = ()) -> None:
@@ -173,10 +195,10 @@ class _LabelMetric(TextMetric):
 
 
 class BalancedAccuracy(_LabelMetric):
-    """Unweighted mean of the labels' recall, over the labels that are some row's true one; 0 if there is none.
+    """Unweighted mean of the recall of all labels that occur as the true label of a row; 0 if there is none.
 
-    Guessing has 1 / labels, whatever it guesses and however the rows are spread over the labels, where accuracy
-    has the share of the label that is guessed (Brodersen et al., ICPR 2010).
+    Guessing scores 1 / labels for any guess and any distribution of the labels, whereas accuracy scores the share of
+    the guessed label (Brodersen et al., ICPR 2010).
     """
 
     def reduce(self, values: Tensor) -> Tensor:
@@ -184,113 +206,114 @@ class BalancedAccuracy(_LabelMetric):
         classes = len(self.labels) + 1
         rows = torch.bincount(true, minlength=classes).double()
         right = torch.bincount(true[predicted == true], minlength=classes).double()
-        there = rows > 0
-        there[-1] = False  # what is no label is nobody's true one
-        return (right[there] / rows[there]).mean() if there.any() else values.new_zeros(())
+        occurs = rows > 0
+        occurs[-1] = False  # texts that are no label have no recall
+        return (right[occurs] / rows[occurs]).mean() if occurs.any() else values.new_zeros(())
 
 
 class MacroF1(_LabelMetric):
-    """Unweighted mean of the labels' F1, over the labels that are some row's true or predicted one; 0 if there is none.
+    """Unweighted mean of the F1 of all labels that occur as true or predicted label of a row; 0 if there is none.
 
-    So do torchmetrics and scikit-learn: a label that does not occur has no F1, and taking it for 0 would lower the
-    metric of perfect predictions. A prediction that is no label counts against the true label's recall and adds no
-    class (for scikit-learn each such text would be a class of its own).
+    torchmetrics and scikit-learn average so too: a label that does not occur has no F1, and counting it as 0 would
+    lower the metric of perfect predictions. A prediction that is no label lowers the recall of the true label and adds
+    no class (scikit-learn would make a class of each such text).
     """
 
     def reduce(self, values: Tensor) -> Tensor:
         predicted, true = values.long().T
-        classes = len(self.labels) + 1  # the last one holds what is no label
+        classes = len(self.labels) + 1  # the last one is for texts that are no label
         right = torch.bincount(true[predicted == true], minlength=classes)
-        occurs = torch.bincount(true, minlength=classes) + torch.bincount(predicted, minlength=classes)
-        there = occurs > 0
-        there[-1] = False
-        return (2 * right[there] / occurs[there].double()).mean() if there.any() else values.new_zeros(())
+        counts = torch.bincount(true, minlength=classes) + torch.bincount(predicted, minlength=classes)
+        occurs = counts > 0
+        occurs[-1] = False
+        return (2 * right[occurs] / counts[occurs].double()).mean() if occurs.any() else values.new_zeros(())
 
 
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
 def _squad_words(text: str) -> list[str]:
-    """SQuAD's normalisation: lower case, no ASCII punctuation, no articles; then split at white space.
+    """Splits a text into words after SQuAD's normalisation: lower case, no ASCII punctuation, no articles.
 
-    That leaves a Chinese sentence whole, with its punctuation. So a text with letters of a script without spaces is cut
-    further, each such letter a word and all punctuation away: the mixed segmentation of CMRC 2018 and MLQA.
+    Splitting at white space would leave a Chinese sentence whole, with its punctuation. A text with letters of a script
+    without spaces is therefore split further, each such letter a word and all punctuation removed: the mixed
+    segmentation of CMRC 2018 and MLQA.
     """
-    found = re.sub(r"\b(?:a|an|the)\b", " ", text.lower().translate(_PUNCTUATION)).split()
-    return segments(" ".join(found)) if has_characters(text) else found
+    normalised = re.sub(r"\b(?:a|an|the)\b", " ", text.lower().translate(_PUNCTUATION)).split()
+    return segments(" ".join(normalised)) if has_characters(text) else normalised
 
 
 class SquadExactMatch(TextMetric):
-    """SQuAD v1.1's exact match: the prediction is one of the targets once both are normalised.
+    """Share of the rows whose prediction equals a target after normalisation: the exact match of SQuAD v1.1.
 
     Rajpurkar et al., EMNLP 2016, section 6.1, as in its evaluation script.
     """
 
     def row(self, prediction: str, targets: Sequence[str]) -> list[float]:
-        found = _squad_words(prediction)
-        return [float(any(found == _squad_words(t) for t in targets))]
+        predicted = _squad_words(prediction)
+        return [float(any(predicted == _squad_words(t) for t in targets))]
 
 
 class SquadF1(TextMetric):
-    """SQuAD v1.1's F1 over the bags of normalised words, for the target with which it is highest.
+    """Mean F1 of SQuAD v1.1 over bags of normalised words, with the target that scores best.
 
-    Texts without a word in common have 0, two that come to nothing (``the`` and an empty text) too: so does the
-    script of v1.1. torchmetrics has v2's rule, which gives those 1 for "no answer" foretold; hence our own.
+    As in the script of v1.1, texts without a common word score 0, also two that are both empty after normalisation
+    (such as ``the`` and an empty text). torchmetrics follows v2, which scores those 1 for a correct "no answer".
     """
 
     def row(self, prediction: str, targets: Sequence[str]) -> list[float]:
-        found = Counter(_squad_words(prediction))
-        return [max(_overlap(found, Counter(_squad_words(t))) for t in targets)]
+        predicted = Counter(_squad_words(prediction))
+        return [max(_overlap(predicted, Counter(_squad_words(t))) for t in targets)]
 
 
 def _overlap(first: Counter[str], second: Counter[str]) -> float:
-    """F1 of two bags: twice the common words over all words."""
+    """Returns the F1 of two bags: twice the common words over all words."""
     common = (first & second).total()
     return 2 * common / (first.total() + second.total()) if common else 0.0
 
 
 class EquationValue(TextMetric):
-    """Share of the rows whose equation comes to a target's value: |p - t| <= 1e-4 |t|, in exact fractions.
+    """Share of the rows whose equation has the value of a target: |p - t| <= 1e-4 |t|, in exact fractions.
 
-    What does not parse or divides by zero is wrong, also where the target does not parse.
+    A prediction that does not parse or divides by zero is wrong, even if the target does so too.
     """
 
     tolerance = Fraction(1, 10_000)
 
     def row(self, prediction: str, targets: Sequence[str]) -> list[float]:
-        found = _read(parse_equation, prediction)
-        if found is None:
+        predicted = _parse_or_none(parse_equation, prediction)
+        if predicted is None:
             return [0.0]
-        wanted = [t.value for t in (_read(parse_equation, t) for t in targets) if t]
-        return [float(any(abs(found.value - v) <= self.tolerance * abs(v) for v in wanted))]
+        values = [t.value for t in (_parse_or_none(parse_equation, t) for t in targets) if t]
+        return [float(any(abs(predicted.value - v) <= self.tolerance * abs(v) for v in values))]
 
 
 class ProgrammeEqual(TextMetric):
-    """Share of the rows whose linear programme is a target's, up to form.
+    """Share of the rows whose linear programme is that of a target, up to form.
 
-    Order of constraints and of declarations, and a positive factor of a constraint, do not matter: see
-    :func:`gold_lightning.parsing.formula.same_programme`. What does not parse is wrong.
+    The order of constraints and declarations and a positive factor of a constraint do not matter: see
+    :func:`gold_lightning.parsing.formula.same_programme`. A prediction that does not parse is wrong.
     """
 
     def row(self, prediction: str, targets: Sequence[str]) -> list[float]:
-        found = _read(parse_programme, prediction)
-        if found is None:
+        predicted = _parse_or_none(parse_programme, prediction)
+        if predicted is None:
             return [0.0]
-        wanted = (_read(parse_programme, t) for t in targets)
-        return [float(any(same_programme(found, t) for t in wanted if t))]
+        programmes = (_parse_or_none(parse_programme, t) for t in targets)
+        return [float(any(same_programme(predicted, t) for t in programmes if t))]
 
 
 class JsonEqual(TextMetric):
-    """Share of the rows whose JSON is a target's as data: see :func:`gold_lightning.parsing.json_text.same_json`.
+    """Share of the rows whose JSON holds the same data as a target.
 
-    What does not parse is wrong.
+    See :func:`gold_lightning.parsing.json_text.same_json`. A prediction that does not parse is wrong.
     """
 
     def row(self, prediction: str, targets: Sequence[str]) -> list[float]:
         return [float(any(same_json(prediction, t) for t in targets))]
 
 
-def _read(parse: Callable[[str], _T], text: str) -> _T | None:
+def _parse_or_none(parse: Callable[[str], _T], text: str) -> _T | None:
     try:
         return parse(text)
     except FormulaError:
@@ -298,16 +321,15 @@ def _read(parse: Callable[[str], _T], text: str) -> _T | None:
 
 
 class RougeL(TextMetric):
-    """Mean ROUGE-L F-measure (Lin, 2004) over lower-case words, no stemming, best target.
+    """Mean ROUGE-L F-measure (Lin, 2004) over lower-case words without stemming, with the target that scores best.
 
-    torchmetrics computes it; ``rougeL`` of it needs no nltk. English words are those of Google's ``rouge-score``, runs
-    of a-z and 0-9. By that rule other scripts have no words at all, and "für" has two; here words are those of
-    :func:`gold_lightning.parsing.words.words`, which are characters in scripts without spaces.
+    torchmetrics computes it. Google's ``rouge-score`` takes runs of a-z and 0-9 as words, by which other scripts have
+    no words and "für" has two. Here words are those of :func:`gold_lightning.parsing.words.words`, which agree for
+    English and are characters in scripts without spaces.
     """
 
     def row(self, prediction: str, targets: Sequence[str]) -> list[float]:
-        # The score cuts each text by the tokenizer, once it is normalised: both by ours.
-        found = rouge_score(
+        scores = rouge_score(
             prediction,
             list(targets),
             accumulate="best",
@@ -315,14 +337,14 @@ class RougeL(TextMetric):
             normalizer=lambda text: text.replace("_", " "),
             tokenizer=words,
         )
-        return [float(found["rougeL_fmeasure"])]
+        return [float(scores["rougeL_fmeasure"])]
 
 
 class FunctionMetric(TextMetric):
     """Mean over the rows of a function of prediction and targets.
 
     Args:
-        function: Returns the number of a row.
+        function: Function of a row's predicted text and correct texts to a number.
         labels: Names of the task's labels.
     """
 
@@ -346,24 +368,24 @@ METRICS: dict[str, Callable[[Sequence[str]], TextMetric]] = {
     "json_equal": JsonEqual,
     "rouge_l": RougeL,
 }
-"""Metrics by the name that task files use. ``exact_match`` compares the strings as they are."""
+"""Metrics by their names in task files. ``exact_match`` compares the strings, apart from spaces at the ends."""
 
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 
 def metric(kind: _F) -> _F:
-    """Registers a metric that a task file can name; ``--data.plugins my_package.metrics`` imports its module.
+    """Registers a metric under its own name for task files. ``--data.plugins my_package.metrics`` imports its module.
 
     Args:
-        kind: A function from the prediction and the correct texts of a row to a number, of which the metric is the
-            mean; or a subclass of :class:`TextMetric`. Its name is the name in the task file. Higher must be better.
+        kind: A function of a row's predicted text and correct texts to a number, whose mean is the metric; or a
+            subclass of :class:`TextMetric`. Higher values must be better.
 
     Returns:
         The function or class itself.
 
     Raises:
-        GoldError: A metric of another module has that name.
+        GoldError: A metric of another module has the same name.
 
     Example:
         >>> from gold_lightning.metrics import metric
@@ -376,7 +398,7 @@ def metric(kind: _F) -> _F:
     name = kind.__name__
     registered = METRICS.get(name)
     if registered is not None and _module(registered) != kind.__module__:  # a notebook runs a cell twice
-        raise GoldError(f"the metric {name} of {kind.__module__} has the name of one of {_module(registered)}")
+        raise GoldError(f"the metric {name} of {kind.__module__} has the same name as one of {_module(registered)}")
     is_class = isinstance(kind, type) and issubclass(kind, TextMetric)
     METRICS[name] = kind if is_class else partial(FunctionMetric, kind)
     return kind
@@ -388,6 +410,10 @@ def _module(registered: Callable[..., TextMetric]) -> str:
 
 def make_metric(name: str, labels: Sequence[str]) -> TextMetric:
     """Returns a metric by name.
+
+    Args:
+        name: Name of the metric in :data:`METRICS` or of a plugin.
+        labels: Names of the task's labels; empty for a sequence-to-sequence task.
 
     Raises:
         ConfigError: No metric has the name, or it does not fit the task.
@@ -402,18 +428,21 @@ def make_metric(name: str, labels: Sequence[str]) -> TextMetric:
 def bootstrap_interval(
     metric: TextMetric, predictions: Sequence[str], targets: Sequence[Targets], draws: int = 1000, seed: int = 0
 ) -> tuple[float, float]:
-    """95 % percentile interval of a metric over resampled rows (Efron and Tibshirani, 1993, ch. 13).
+    """Returns the 95 % percentile interval of a metric over resampled rows (Efron and Tibshirani, 1993, ch. 13).
 
-    Resamples of few rows a label have a lower macro-F1 than the rows themselves: with 300 rows of 150 labels, nearly
-    all of them. So a metric that is no plain mean of its rows has the bias of its resamples taken off (ibid., ch. 10).
-    Every interval holds the metric's own value.
+    Resamples with few rows for each label have a lower macro-F1 than the rows themselves: nearly all resamples of 300
+    rows with 150 labels do. The bias of the resamples is therefore subtracted for metrics that are not a mean over the
+    rows (ibid., ch. 10). The interval always contains the metric's value.
 
     Args:
-        metric: The metric; its state is not touched.
-        predictions: One text a row, of one row at least.
-        targets: One text a row, or all that count as right.
+        metric: Metric; its state does not change.
+        predictions: Predicted text of each row, one row at least.
+        targets: Correct text or texts of each row.
         draws: Number of resamples.
-        seed: Of the resampling.
+        seed: Seed of the resampling.
+
+    Returns:
+        Lower and upper end.
     """
     _, low, high = _value_and_interval(metric, metric.rows(predictions, targets), draws, seed)
     return low, high
@@ -422,7 +451,7 @@ def bootstrap_interval(
 def _value_and_interval(
     metric: TextMetric, values: Tensor, draws: int = 1000, seed: int = 0
 ) -> tuple[float, float, float]:
-    """The metric of rows with these numbers, and the ends of its interval."""
+    """Returns the metric of rows with these numbers, and the lower and upper end of its interval."""
     value = float(metric.reduce(values))
     generator = torch.Generator().manual_seed(seed)
     n = len(values)
@@ -435,32 +464,35 @@ def _value_and_interval(
 
 
 def prediction_row(row: int, prediction: str, targets: Sequence[str], **more: Any) -> dict[str, Any]:
-    """A line of a predictions file.
+    """Returns a line of a predictions file.
 
     Args:
         row: Position of the row in its data set.
-        prediction: What was predicted.
-        targets: All texts that count as right, one or more.
-        more: What else stands in the line.
+        prediction: Predicted text.
+        targets: Correct texts, one or more.
+        more: Further values of the line by key.
     """
     several = {"targets": list(targets)} if len(targets) > 1 else {}
     return {"row": row, "prediction": prediction, "target": targets[0], **several, **more}
 
 
 def evaluate(metrics: Sequence[str], labels: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Each metric by name, with its 95 % bootstrap interval, and the number of rows as ``n``.
+    """Computes metrics over predictions, with 95 % bootstrap intervals.
 
     Args:
-        metrics: Their names.
+        metrics: Names of the metrics.
         labels: Names of the task's labels; empty for a sequence-to-sequence task.
-        rows: Lines as :func:`prediction_row` makes them. The interval's draws follow their order.
+        rows: Lines as :func:`prediction_row` returns them. The draws of the interval depend on their order.
+
+    Returns:
+        ``value`` and ``interval`` of each metric by its name, and the number of rows as ``n``.
     """
     predictions = [row["prediction"] for row in rows]
     targets = [row.get("targets", (row["target"],)) for row in rows]
-    found: dict[str, Any] = {"n": len(rows)}
+    results: dict[str, Any] = {"n": len(rows)}
     for name in metrics:
         metric = make_metric(name, labels)
-        # Not by compute(), which would ask the other processes for more: these are all rows.
+        # compute() would gather rows from the other processes, but these are all rows already.
         value, low, high = _value_and_interval(metric, metric.rows(predictions, targets))
-        found[name] = {"value": value, "interval": [low, high]}
-    return found
+        results[name] = {"value": value, "interval": [low, high]}
+    return results

@@ -107,7 +107,7 @@ def test_a_module_that_imports_a_missing_one_keeps_its_own_error(module):
 def test_a_metrics_name_is_taken_once(module):
     plugins.load_plugins([module])
 
-    with pytest.raises(GoldError, match=r"^the metric same_initial of .* has the name of one of my_plugins$"):
+    with pytest.raises(GoldError, match=r"^the metric same_initial of .* has the same name as one of my_plugins$"):
 
         @metric
         def same_initial(prediction, targets):
