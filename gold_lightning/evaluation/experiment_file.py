@@ -1,4 +1,4 @@
-"""Reads an experiment: arms that differ in a setting, the seeds and the configs that they share."""
+"""Reads experiment files: arms that differ in a setting, and the seeds and configs that they share."""
 
 from __future__ import annotations
 
@@ -18,19 +18,23 @@ __all__ = ["Experiment", "folder_name", "load_experiment"]
 
 @dataclass(frozen=True)
 class Experiment:
-    """What is compared.
+    """A comparison of arms over seeds.
 
     Args:
-        name: A folder's name.
+        name: Name of the experiment, also of its folder.
         base: Configs of all runs, as ``--config`` takes them.
-        arms: Settings of each arm by its name, keys as on the command line. The first is what others are compared with.
-        seeds: Of the runs; each arm has one run for each.
+        arms: Settings of each arm by its name, with keys as on the command line. The others are compared with the
+            first arm.
+        seeds: Seeds, 0 or more; each arm has one run for each seed.
         set: Settings of all arms.
-        question: What is to be found out, in a sentence.
-        metric: Of the task's metrics; "" for the first.
-        checkpoint: Which student is tested. ``last``: trained on the samples of all rounds, as many in each arm;
-            ``best``: by the probe set, which is each arm's own.
+        question: Question that the experiment answers, in a sentence; "" for none.
+        metric: Name of one of the task's metrics; "" for the first.
+        checkpoint: Checkpoint of the student that is tested. ``last`` is trained on the samples of all rounds, the
+            same number in each arm; ``best`` is chosen by the probe set, which differs between arms.
         root: Folder of all experiments.
+
+    Raises:
+        ConfigError: A value is not allowed.
     """
 
     name: str
@@ -61,21 +65,22 @@ class Experiment:
         for at, settings in [("set", self.set), *((f"arms.{name}", arm) for name, arm in self.arms.items())]:
             for key in settings:
                 if key in ("seed_everything", "config", "ckpt_path") or key.startswith("run."):
-                    raise ConfigError(
-                        f"{at}.{key}", settings[key], "a setting that is not the experiment's own to make"
-                    )
+                    raise ConfigError(f"{at}.{key}", settings[key], "a setting that the experiment does not set itself")
 
     @property
     def folder(self) -> Path:
-        """Where runs, results and figures go."""
+        """Folder of the experiment's runs, results and figures."""
         return folder_for("root", self.root) / self.name
 
 
 def load_experiment(path: Path) -> Experiment:
     """Reads an experiment file.
 
+    Args:
+        path: YAML file.
+
     Raises:
-        GoldError: A key in it is wrong; the message names file and key.
+        GoldError: A key or value in the file is wrong; the message names file and key.
     """
     raw = load_yaml(path)
     try:
@@ -86,18 +91,19 @@ def load_experiment(path: Path) -> Experiment:
 
 def _read(raw: object) -> Experiment:
     known = ("name", "question", "base", "set", "arms", "grid", "seeds", "metric", "checkpoint", "root")
-    given = _mapping(raw, "the experiment")
-    for key in given:
+    settings = _mapping(raw, "the experiment")
+    for key in settings:
         if key not in known:
-            raise ConfigError(key, given[key], f"one of the keys {', '.join(known)}")
-    if "name" not in given or "base" not in given:
-        missing = "name" if "name" not in given else "base"
+            raise ConfigError(key, settings[key], f"one of the keys {', '.join(known)}")
+    if "name" not in settings or "base" not in settings:
+        missing = "name" if "name" not in settings else "base"
         raise ConfigError(
             missing, None, "text" if missing == "name" else "a config or a list of them; the key is missing"
         )
-    base = given["base"] if isinstance(given["base"], list) else [given["base"]]
-    seeds = given.get("seeds", [1, 2, 3, 4, 5])
-    texts: dict[str, Any] = {k: given[k] for k in ("name", "question", "metric", "checkpoint", "root") if k in given}
+    base = settings["base"] if isinstance(settings["base"], list) else [settings["base"]]
+    seeds = settings.get("seeds", [1, 2, 3, 4, 5])
+    text_keys = ("name", "question", "metric", "checkpoint", "root")
+    texts: dict[str, Any] = {key: settings[key] for key in text_keys if key in settings}
     for key, value in [*texts.items(), *((f"base[{i}]", b) for i, b in enumerate(base))]:
         if not isinstance(value, str):
             raise ConfigError(key, value, "text", "put it in quotes")
@@ -105,16 +111,16 @@ def _read(raw: object) -> Experiment:
         raise ConfigError("seeds", seeds, "a list of whole numbers, 0 or more")
     arms = {
         name: _mapping({} if arm is None else arm, f"arms.{name}")
-        for name, arm in _mapping(given.get("arms", {}), "arms").items()
+        for name, arm in _mapping(settings.get("arms", {}), "arms").items()
     }
-    grid = _mapping(given.get("grid", {}), "grid")
+    grid = _mapping(settings.get("grid", {}), "grid")
     for key, values in grid.items():
         if not isinstance(values, list) or not values:
             raise ConfigError(f"grid.{key}", values, "a list of values")
     if grid:
-        arms = _spread(arms, grid)
+        arms = _combine(arms, grid)
     return Experiment(
-        base=tuple(base), arms=arms, seeds=tuple(seeds), set=_mapping(given.get("set", {}), "set"), **texts
+        base=tuple(base), arms=arms, seeds=tuple(seeds), set=_mapping(settings.get("set", {}), "set"), **texts
     )
 
 
@@ -127,19 +133,19 @@ def _mapping(value: object, key: str) -> dict[str, Any]:
     return value
 
 
-def _spread(arms: Mapping[str, Mapping[str, Any]], grid: Mapping[str, Sequence[Any]]) -> dict[str, dict[str, Any]]:
-    """Each arm at each point of the grid; without arms, the points."""
-    found: dict[str, dict[str, Any]] = {}
+def _combine(arms: Mapping[str, Mapping[str, Any]], grid: Mapping[str, Sequence[Any]]) -> dict[str, dict[str, Any]]:
+    """Combines each arm with each point of the grid; without arms, returns the points."""
+    combined: dict[str, dict[str, Any]] = {}
     for name, arm in (arms or {"": {}}).items():
         for point in itertools.product(*grid.values()):
             values = dict(zip(grid, point, strict=True))
-            told = ", ".join(f"{key.rsplit('.', 1)[-1]} {_shown(value)}" for key, value in values.items())
-            found[f"{name}, {told}" if name else told] = {**arm, **values}
-    return found
+            title = ", ".join(f"{key.rsplit('.', 1)[-1]} {_describe(value)}" for key, value in values.items())
+            combined[f"{name}, {title}" if name else title] = {**arm, **values}
+    return combined
 
 
-def _shown(value: Any) -> str:
-    """A setting in a few words: of a class its name and arguments."""
+def _describe(value: Any) -> str:
+    """Returns a setting as text; a class as its name and arguments."""
     if isinstance(value, dict) and "class_path" in value:
         arguments = "".join(f" {k} {v}" for k, v in value.get("init_args", {}).items())
         return str(value["class_path"]).rsplit(".", 1)[-1] + arguments
@@ -147,5 +153,5 @@ def _shown(value: Any) -> str:
 
 
 def folder_name(text: str) -> str:
-    """The text with everything replaced that a folder's name should not contain."""
+    """Replaces all characters of a text that are not letters, digits, ``_``, ``.`` or ``-``, for a folder's name."""
     return re.sub(r"[^A-Za-z0-9_.-]+", "_", text).strip("_.")

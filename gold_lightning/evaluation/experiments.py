@@ -1,13 +1,12 @@
-"""Runs of one base that differ in a setting, repeated over seeds at equal sample budgets, and compared.
+"""Repeats runs that differ in a setting over seeds, at equal sample budgets, and compares them.
 
-Each run is an ordinary run folder, made by the ordinary ``fit`` and ``test`` in a process of its own.
+``fit`` and ``test`` run in a process for each run and leave an ordinary run folder.
 
-Runs of one seed lie beside each other, so they share completions as all runs of a task do: what two arms ask in the
-very same way (round 0, mostly) is asked once. That makes the design *paired*: arms of a seed begin with the same
-samples, weights and order, and their difference is free of what these do to both. It makes no two seeds alike: a
-request carries a seed drawn from the run's, so runs of different seeds share no sample. Hence all intervals here are
-over seeds, and differences are taken within them. The first arm of a seed ends before the others begin, so what is
-shared does not depend on how many run at once.
+The runs of a seed share completions as all runs of a task do: a request that two arms send in the same form (mostly in
+round 0) is sent once. The design is therefore *paired*: the arms of a seed begin with the same samples, weights and
+order, whose effects cancel in their difference. Runs of different seeds share no sample, because each request carries
+a seed drawn from the run's. Hence all intervals here are over seeds, and differences are taken within a seed. The first
+arm of a seed ends before the others begin, so that the shared requests do not depend on the number of parallel runs.
 """
 
 from __future__ import annotations
@@ -61,9 +60,9 @@ _NEVER = 1_000_000  # rounds without improvement
 _RECORD = "experiment.json"
 
 Resolve = Callable[[Sequence[str]], Mapping[str, Any]]
-"""Gives the resolved config of a command line, or an error that names what is wrong with it."""
+"""Resolves a command line to its config; raises an error that names the setting if one is wrong."""
 Runner = Callable[[Sequence[str], Path], int]
-"""Runs a command line, its output appended to a file, and gives the exit status."""
+"""Runs a command line, appends its output to a file, and returns the exit status."""
 
 
 @dataclass(frozen=True)
@@ -71,14 +70,14 @@ class Run:
     """One run of an experiment.
 
     Args:
-        arm: Name of its arm.
-        seed: Its seed.
-        first: Whether the others of its seed wait for it.
-        arguments: Of ``fit`` and ``test``, without the subcommand.
-        config: The resolved config, a value for each dotted key.
-        folder: Its run folder.
-        log: Where its output goes.
-        task: Its task.
+        arm: Name of the arm.
+        seed: Seed of the run.
+        first: Whether the other runs of the seed wait for this one.
+        arguments: Arguments of ``fit`` and ``test``, without the subcommand.
+        config: Resolved config, a value for each dotted key.
+        folder: Run folder.
+        log: File for the run's output.
+        task: Task of the run.
     """
 
     arm: str
@@ -91,47 +90,55 @@ class Run:
     task: Task
 
     def record(self) -> dict[str, Any]:
-        """What is known of an earlier sitting; nothing where there was none.
+        """Reads the run's record from its folder.
+
+        Returns:
+            The record; empty if the run was never started.
 
         Raises:
-            GoldError: That one had other settings.
+            GoldError: The run was started with other settings.
         """
-        held, *_ = [*read_lines(self.folder / _RECORD), {}]
-        was = held.get("config", {})
-        if other := sorted(k for k in was.keys() & self.config.keys() if was[k] != self.config[k]):
+        record, *_ = [*read_lines(self.folder / _RECORD), {}]
+        earlier = record.get("config", {})
+        if changed := sorted(k for k in earlier.keys() & self.config.keys() if earlier[k] != self.config[k]):
             raise GoldError(
-                f"{self.folder}: was run with another {', '.join(other)}; take another --name, or delete the folder"
+                f"{self.folder}: was run with another {', '.join(changed)}; take another --name, or delete the folder"
             )
-        return held
+        return record
 
 
 def plan_runs(experiment: Experiment, resolve: Resolve) -> list[Run]:
-    """All runs, seed by seed, each with its config looked at.
+    """Plans all runs, seed by seed, after resolving the config of each arm.
+
+    Args:
+        experiment: The experiment.
+        resolve: Resolves a command line to its config.
 
     Raises:
         GoldError: A setting is wrong; the message names the arm.
     """
     runs: list[Run] = []
-    looked_at: dict[str, tuple[dict[str, Any], Task]] = {}
+    resolved: dict[str, tuple[dict[str, Any], Task]] = {}
     for seed in experiment.seeds:
         for name, arm in experiment.arms.items():
             slug = f"{folder_name(name)}-s{seed}"
-            # Equal budgets: no arm ends early, unless the experiment says so.
+            # Equal budgets: no arm stops early, unless the experiment sets a patience.
             settings = {"early_stopping.patience": _NEVER, "trainer.enable_progress_bar": False}
             settings |= {**experiment.set, **arm}
-            base = [local_copy("base", config) or config for config in experiment.base]  # each run reads it
+            # A pipe can be read only once, but each run reads the configs.
+            base = [local_copy("base", config) or config for config in experiment.base]
             arguments = [part for config in base for part in ("--config", config)]
             arguments += ["--run.root", str(experiment.folder), "--run.name", slug, "--seed_everything", str(seed)]
             arguments += [f"--{key}={_text(value)}" for key, value in settings.items()]
-            if name not in looked_at:
+            if name not in resolved:
                 try:
-                    found = _flat(resolve(["fit", *arguments]))
-                    looked_at[name] = found, Task.load(str(found["data.task"]))
+                    values = _flat(resolve(["fit", *arguments]))
+                    resolved[name] = values, Task.load(str(values["data.task"]))
                 except GoldError as e:
                     raise GoldError(f"arms.{name}: {e}") from None
-                _metric(experiment, looked_at[name][1])
-            found, task = looked_at[name]
-            config = {k: v for k, v in found.items() if not k.startswith("run.")}
+                _metric(experiment, resolved[name][1])
+            values, task = resolved[name]
+            config = {k: v for k, v in values.items() if not k.startswith("run.")}
             config |= {"seed_everything": seed, "checkpoint": experiment.checkpoint}
             folder = experiment.folder / task.name / slug
             log = experiment.folder / "logs" / f"{task.name}-{slug}.log"
@@ -145,11 +152,11 @@ def _text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def _flat(value: Mapping[str, Any], at: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for key, inner in value.items():
-        found |= _flat(inner, f"{at}{key}.") if isinstance(inner, dict) and inner else {f"{at}{key}": inner}
-    return json.loads(json.dumps(found, default=str))  # type: ignore[no-any-return]
+def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for key, inner in config.items():
+        values |= _flat(inner, f"{prefix}{key}.") if isinstance(inner, dict) and inner else {f"{prefix}{key}": inner}
+    return json.loads(json.dumps(values, default=str))  # type: ignore[no-any-return]
 
 
 def _metric(experiment: Experiment, task: Task) -> str:
@@ -160,30 +167,41 @@ def _metric(experiment: Experiment, task: Task) -> str:
 
 
 def result_of(experiment: Experiment, run: Run) -> dict[str, Any] | None:
-    """What a finished run is compared by; ``None`` too where it was tested before its task had the metric."""
-    held = run.record()
+    """Returns the stored result of a run.
+
+    Args:
+        experiment: The experiment.
+        run: One of its runs.
+
+    Returns:
+        The result; ``None`` if the run is not finished, or was tested before its task had the metric.
+
+    Raises:
+        GoldError: The run was started with other settings.
+    """
+    record = run.record()
     name = _metric(experiment, run.task)
-    return held["result"] if held.get("finished") and name in held["result"]["metrics"] else None
+    return record["result"] if record.get("finished") and name in record["result"]["metrics"] else None
 
 
 # Running
 
 
 def in_processes(stopped: threading.Event, jobs: int) -> Runner:
-    """Runs command lines in processes of their own, which end when ``stopped`` is set.
+    """Returns a runner that starts a process for each command line.
 
     Args:
-        stopped: Ends them all, in order.
-        jobs: How many run at once; each gets a share of the processors, unless ``OMP_NUM_THREADS`` says otherwise.
+        stopped: Event that stops all processes at their next safe point.
+        jobs: Number of parallel runs; each gets a share of the processors, unless ``OMP_NUM_THREADS`` is set.
     """
 
     def run(arguments: Sequence[str], log: Path) -> int:
-        environment = dict(os.environ) | {"PYTHONIOENCODING": "utf-8"}  # as the log is read
+        environment = dict(os.environ) | {"PYTHONIOENCODING": "utf-8"}  # the encoding in which the log is read
         if jobs > 1:
             environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // jobs)))
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("ab") as out:
-            # A session of its own: a Ctrl-C reaches it through this process alone, once and in order.
+            # In a new session a Ctrl-C does not reach the run directly; this process sends it one SIGTERM instead.
             process = subprocess.Popen(
                 [sys.executable, "-m", "gold_lightning", *arguments],
                 stdin=subprocess.DEVNULL,
@@ -209,43 +227,47 @@ def run_all(
     stopped: threading.Event,
     prune: bool = False,
 ) -> bool:
-    """Runs what is not finished; whether all of it went well.
+    """Runs all runs that are not finished.
 
-    A run that fails with a wrong setting ends the experiment; one that fails otherwise leaves the others alone.
+    A run that fails because of a wrong setting ends the experiment. After any other failure the other runs go on.
 
     Args:
         experiment: The experiment.
-        runs: Its runs.
-        jobs: How many at once.
+        runs: Runs of the experiment.
+        jobs: Number of parallel runs.
         runner: Runs a command line.
-        stopped: Set where somebody wants all to stop.
-        prune: Whether the checkpoints of each are deleted once it is tested.
+        stopped: Event that is set to stop all runs.
+        prune: Whether to delete the checkpoints of each run once it is tested.
+
+    Returns:
+        Whether all runs succeeded.
 
     Raises:
-        GoldError: A run had a wrong setting.
+        GoldError: A setting of a run is wrong, or a run was started with other settings.
     """
-    left = [run for run in runs if result_of(experiment, run) is None]
-    if done := len(runs) - len(left):
+    pending = [run for run in runs if result_of(experiment, run) is None]
+    if done := len(runs) - len(pending):
         _log.info("%d of %d runs are finished", done, len(runs))
-    waiting = {run.seed for run in left if run.first}  # seeds whose first run is not finished
-    working: dict[Future[str], Run] = {}
-    good, wrong = True, ""
+    waiting = {run.seed for run in pending if run.first}  # seeds whose first run is not finished
+    running: dict[Future[str], Run] = {}
+    succeeded, wrong_setting = True, ""
     with ThreadPoolExecutor(jobs) as pool:
         try:
-            while left or working:
-                ready = [run for run in left if run.first or run.seed not in waiting]
-                for run in ready[: jobs - len(working)]:
-                    left.remove(run)
-                    working[pool.submit(_run, experiment, run, runner, stopped)] = run
-                ended, _ = wait(working, return_when=FIRST_COMPLETED)
+            while pending or running:
+                ready = [run for run in pending if run.first or run.seed not in waiting]
+                for run in ready[: jobs - len(running)]:
+                    pending.remove(run)
+                    running[pool.submit(_run, experiment, run, runner, stopped)] = run
+                ended, _ = wait(running, return_when=FIRST_COMPLETED)
                 for future in ended:
-                    run = working.pop(future)
+                    run = running.pop(future)
                     if run.first:
                         waiting.discard(run.seed)
                     if failure := future.result():
-                        good = False
+                        succeeded = False
                         if failure.startswith("error: "):
-                            wrong, left = wrong or f"{run.arm}, seed {run.seed}: {failure.removeprefix('error: ')}", []
+                            message = f"{run.arm}, seed {run.seed}: {failure.removeprefix('error: ')}"
+                            wrong_setting, pending = wrong_setting or message, []
                         else:
                             _log.warning("%s, seed %d failed: %s (%s)", run.arm, run.seed, failure, run.log)
                     elif prune:
@@ -254,13 +276,13 @@ def run_all(
         except BaseException:
             stopped.set()
             raise
-    if wrong:
-        raise GoldError(wrong)
-    return good
+    if wrong_setting:
+        raise GoldError(wrong_setting)
+    return succeeded
 
 
 def _run(experiment: Experiment, run: Run, runner: Runner, stopped: threading.Event) -> str:
-    """Fits and tests; "" where that went well, else why not. What begins with ``error:`` is a wrong setting."""
+    """Fits and tests; returns "" on success, and otherwise the reason, with ``error:`` first for a wrong setting."""
     _wait_for_others(run, stopped)
     record: dict[str, Any] = {"experiment": experiment.name, "arm": run.arm, "seed": run.seed, "config": run.config}
     write_lines(run.folder / _RECORD, [record | {"finished": False}])
@@ -271,35 +293,35 @@ def _run(experiment: Experiment, run: Run, runner: Runner, stopped: threading.Ev
             return "stopped"
         status = runner(arguments, run.log)
         if status:
-            return _why(run.log, status)
-    found = _outcome(run)
-    write_lines(run.folder / _RECORD, [record | {"finished": True, "result": found}])
+            return _failure(run.log, status)
+    result = _measure(run)
+    write_lines(run.folder / _RECORD, [record | {"finished": True, "result": result}])
     name = _metric(experiment, run.task)
-    told = f"{run.arm}, seed {run.seed}: {name} {found['metrics'][name]:.3f}, {found['samples']} training samples"
-    _log.info("%s, %.0f s", told, time.perf_counter() - started)
+    message = f"{run.arm}, seed {run.seed}: {name} {result['metrics'][name]:.3f}, {result['samples']} training samples"
+    _log.info("%s, %.0f s", message, time.perf_counter() - started)
     return ""
 
 
 def prune_checkpoints(run: Run) -> None:
-    """Deletes the checkpoints, which are most of a run folder. Its samples stay: to train again asks for none."""
+    """Deletes the checkpoints, which are most of a run folder. The samples stay, so that training again needs none."""
     shutil.rmtree(run.folder / "checkpoints", ignore_errors=True)
 
 
 def _wait_for_others(run: Run, stopped: threading.Event) -> None:
-    """Waits while another process is at work on the run: one that outlived an experiment that was killed."""
-    told = False
+    """Waits while another process works on the run, such as one that outlived a killed experiment."""
+    logged = False
     while not stopped.is_set():
         try:
             with only_writer(run.folder):
                 return
         except BusyError:
-            if not told:
-                _log.info("%s, seed %d: waits for a process that is at work on it", run.arm, run.seed)
-                told = True
+            if not logged:
+                _log.info("%s, seed %d: waits for another process that works on it", run.arm, run.seed)
+                logged = True
         stopped.wait(1.0)
 
 
-def _why(log: Path, status: int) -> str:
+def _failure(log: Path, status: int) -> str:
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.exists() else []
     if status == 2 and (errors := [line for line in lines if line.startswith("error: ")]):
         return printable(errors[-1])
@@ -307,17 +329,17 @@ def _why(log: Path, status: int) -> str:
     return printable(f"exit status {status}: {last}"[:300])
 
 
-def _outcome(run: Run) -> dict[str, Any]:
-    """What a finished run is compared by."""
+def _measure(run: Run) -> dict[str, Any]:
+    """Returns the metrics and counts of a finished run."""
     tested = read_lines(run.folder / "predictions.jsonl")
     metrics = {}
     for name in metric_names(run.task):
         metric = make_metric(name, run.task.label_names)
         targets = [row.get("targets", (row["target"],)) for row in tested]
-        # As results.json has it, digit for digit.
+        # In float64, as in results.json, so that both have the same digits.
         metrics[name] = float(metric.reduce(metric.rows([row["prediction"] for row in tested], targets)))
     rounds = read_lines(run.folder / "rounds.jsonl")
-    found = {
+    result = {
         "metrics": metrics,
         "test_rows": len(tested),
         "rounds": len(rounds),
@@ -333,24 +355,24 @@ def _outcome(run: Run) -> dict[str, Any]:
         for r in rounds_in(run.folder)
     ]
     if any("flipped" in row for rows in scored for row in rows):
-        found["flipped"] = _flipped(scored)
-    return found
+        result["flipped"] = _flipped(scored)
+    return result
 
 
 def _flipped(rounds: Sequence[Sequence[Mapping[str, Any]]]) -> dict[str, Any]:
-    """How many probe samples have an exchanged label, how many of those fed back, and how well energy finds them."""
+    """Counts exchanged labels among all probe samples and the fed-back ones; ``auroc`` is that of energy for them."""
     rows = [row for scored in rounds for row in scored]
     fed = [row for row in rows if row["fed_back"]]
-    # Energies of different rounds are of different students: only those of one round are compared. Rounds count by
-    # their pairs of a flipped and another sample.
+    # Each round has another student, so only energies of the same round are compared. A round's weight is its number of
+    # pairs of a flipped and another sample.
     score, pairs = 0.0, 0
     for scored in rounds:
-        known = [row for row in scored if row["energy"] is not None and math.isfinite(row["energy"])]
-        high = [row["energy"] for row in known if row["flipped"]]
-        low = [row["energy"] for row in known if not row["flipped"]]
-        if high and low:
-            score += len(high) * len(low) * auroc(low, high)
-            pairs += len(high) * len(low)
+        finite = [row for row in scored if row["energy"] is not None and math.isfinite(row["energy"])]
+        flipped = [row["energy"] for row in finite if row["flipped"]]
+        others = [row["energy"] for row in finite if not row["flipped"]]
+        if flipped and others:
+            score += len(flipped) * len(others) * auroc(others, flipped)
+            pairs += len(flipped) * len(others)
     return {
         "probe": [sum(row["flipped"] for row in rows), len(rows)],
         "fed_back": [sum(row["flipped"] for row in fed), len(fed)],
@@ -362,38 +384,51 @@ def _flipped(rounds: Sequence[Sequence[Mapping[str, Any]]]) -> dict[str, Any]:
 
 
 def results_of(experiment: Experiment, runs: Sequence[Run]) -> list[dict[str, Any]]:
-    """Results of the finished runs."""
-    found = []
+    """Returns the results of the finished runs, each with its arm, seed, task and run folder."""
+    results = []
     for run in runs:
         if result := result_of(experiment, run):
-            at = {"arm": run.arm, "seed": run.seed, "task": run.task.name, "run": str(run.folder)}
-            found.append(at | result)
-    return found
+            source = {"arm": run.arm, "seed": run.seed, "task": run.task.name, "run": str(run.folder)}
+            results.append(source | result)
+    return results
 
 
 def write_results(experiment: Experiment, runs: Sequence[Run]) -> list[ArmSummary]:
-    """Writes what is there so far: ``results.jsonl``, a line a run, and ``summary.jsonl``, a line an arm."""
+    """Writes the results so far: ``results.jsonl``, a line for each run, and ``summary.jsonl``, a line for each arm.
+
+    Returns:
+        A summary of each arm.
+    """
     results = results_of(experiment, runs)
-    found = compare_arms([*experiment.arms], results, _metric(experiment, runs[0].task))
+    summaries = compare_arms([*experiment.arms], results, _metric(experiment, runs[0].task))
     write_lines(experiment.folder / "results.jsonl", results)
-    write_lines(experiment.folder / "summary.jsonl", [summary.row() for summary in found])
-    return found
+    write_lines(experiment.folder / "summary.jsonl", [summary.row() for summary in summaries])
+    return summaries
 
 
-def table_lines(experiment: Experiment, runs: Sequence[Run], found: Sequence[ArmSummary] | None = None) -> list[str]:
-    """The table of what is finished, which writes nothing."""
+def table_lines(
+    experiment: Experiment, runs: Sequence[Run], summaries: Sequence[ArmSummary] | None = None
+) -> list[str]:
+    """Returns the table of the finished runs without writing anything.
+
+    Args:
+        experiment: The experiment.
+        runs: Runs of the experiment.
+        summaries: Summary of each arm; ``None`` to compute them.
+    """
     metric = _metric(experiment, runs[0].task)
-    found = compare_arms([*experiment.arms], results_of(experiment, runs), metric) if found is None else found
+    if summaries is None:
+        summaries = compare_arms([*experiment.arms], results_of(experiment, runs), metric)
     tasks = ", ".join(dict.fromkeys(run.task.name for run in runs))
-    return [*result_lines(experiment.question, f"{tasks}, {metric}", found, len(runs))]
+    return [*result_lines(experiment.question, f"{tasks}, {metric}", summaries, len(runs))]
 
 
 def comparison_lines(experiment: Experiment, runs: Sequence[Run]) -> list[str]:
-    """The table of what is finished; writes it, the results and the figure."""
-    found = write_results(experiment, runs)
-    lines = table_lines(experiment, runs, found)
+    """Writes the results, the table and the figure of the finished runs, and returns the lines of the table."""
+    summaries = write_results(experiment, runs)
+    lines = table_lines(experiment, runs, summaries)
     (experiment.folder / "table.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    if any(s.values for s in found):
+    if any(summary.values for summary in summaries):
         figures = [experiment.folder / f"figure.{kind}" for kind in ("png", "svg")]
-        draw(experiment.question or experiment.name, _metric(experiment, runs[0].task), found, figures)
+        draw(experiment.question or experiment.name, _metric(experiment, runs[0].task), summaries, figures)
     return lines

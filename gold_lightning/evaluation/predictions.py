@@ -1,4 +1,4 @@
-"""Collects a test's predictions and energies."""
+"""Collects the predictions and energies of a test."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ __all__ = ["TestPredictions"]
 
 
 class TestPredictions(Callback):
-    """Collects each test prediction, with its energy by the score of the run's :class:`OODFeedback`.
+    """Collects each test prediction with its energy, by the score of the run's :class:`OODFeedback`.
 
     Args:
-        energies: Whether to score; it takes another pass of the decoder.
+        energies: Whether to compute energies, which takes another pass of the decoder.
 
     Attributes:
-        rows: Lines of the last test, as :func:`gold_lightning.metrics.prediction_row` makes them, in the order
+        rows: Lines of the last test, as :func:`gold_lightning.metrics.prediction_row` returns them, in the order
             of the test set; the same in every process.
     """
 
-    __test__ = False  # not for pytest
+    __test__ = False  # pytest would collect the class by its name
 
     def __init__(self, energies: bool = True) -> None:
         self.energies = energies
-        self._found: list[tuple[int, float | None, str]] = []
+        self._predictions: list[tuple[int, float | None, str]] = []
         self._score: OODScore | None = None
         self.rows: list[dict[str, Any]] = []
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._found = []
+        self._predictions = []
         callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
         scores = (callback.score for callback in callbacks if isinstance(callback, OODFeedback))
         self._score = next(scores, EnergyScore()) if self.energies else None
@@ -53,19 +53,19 @@ class TestPredictions(Callback):
         energies: list[float | None] = [None] * len(batch["id"])
         if self._score is not None:
             energies = student_of(pl_module).score(batch, self._score, tokens=outputs["tokens"]).tolist()
-        self._found += zip(batch["id"].tolist(), energies, outputs["predictions"], strict=True)
+        self._predictions += zip(batch["id"].tolist(), energies, outputs["predictions"], strict=True)
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        parts = [self._found]
+        parts = [self._predictions]
         if trainer.world_size > 1:
             parts = [[] for _ in range(trainer.world_size)]
-            torch.distributed.all_gather_object(parts, self._found)
-        # A distributed sampler pads with rows that are there already.
-        found = {row: (energy, text) for part in parts for row, energy, text in part}
-        if any(energy is not None and not math.isfinite(energy) for energy, _ in found.values()):
+            torch.distributed.all_gather_object(parts, self._predictions)
+        # A distributed sampler pads with duplicates of rows, which the dictionary drops.
+        predictions = {row: (energy, text) for part in parts for row, energy, text in part}
+        if any(energy is not None and not math.isfinite(energy) for energy, _ in predictions.values()):
             raise student_of(pl_module).not_finite("energies of test rows are not finite", self._score)
         tested = GoldDataModule.of(trainer).test_set.rows
         self.rows = [
             prediction_row(row, text, tested[row].targets, **({} if energy is None else {"energy": round(energy, 4)}))
-            for row, (energy, text) in sorted(found.items())
+            for row, (energy, text) in sorted(predictions.items())
         ]

@@ -1,4 +1,4 @@
-"""What a test or a comparison came to: plain values for ``results.json``, and a table of them."""
+"""Summarises tests and comparisons as plain values for ``results.json``, and prints them as a table."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ BASELINE_TITLES = {
     "few_shot": "generator, few-shot",
     "zero_shot": "generator, zero-shot",
 }
-"""What a person calls the lines of a comparison, in the order in which they are shown."""
+"""Titles of the lines of a comparison, in the order of the table."""
 
 
 _STUDENTS = {"student", "untrained", "supervised"}
@@ -39,20 +39,19 @@ def results_summary(
     student: T5Student,
     overlap: Mapping[str, Mapping[str, int]] | None = None,
 ) -> dict[str, Any]:
-    """All that there is to say about a test, as plain values.
+    """Summarises a test as plain values. The most frequent answer, ``majority``, is added as a line to compare with.
 
     Args:
-        results: Metrics by name of the line, as :func:`gold_lightning.metrics.evaluate` gives them. The most
-            frequent answer, ``majority``, is added: it costs nothing, and without it the others say little.
-        data: Whose test rows they are.
-        student: Whose metrics they are.
-        overlap: How many training samples (``train``) and ``demos`` have text in common with the test set, as
-            :func:`~gold_lightning.checks.contamination.count_overlaps` gives it; left out if not measured.
+        results: Metrics by name of the line, as :func:`gold_lightning.metrics.evaluate` returns them.
+        data: Data module with the test rows.
+        student: Student with the names of the metrics and the task.
+        overlap: Counts of training samples (``train``) and ``demos`` that share text with the test set, as
+            :func:`~gold_lightning.checks.contamination.count_overlaps` returns them; ``None`` if not measured.
 
     Returns:
-        ``task``, ``metrics``, ``rows`` tested, ``of`` how many, ``of_rows`` (their digest), ``results``,
-        ``most_frequent``, ``labels_as_read``, ``overlap`` and ``cut``: how many of the tested rows are longer than
-        the student reads or writes (:class:`gold_lightning.t5.checks.Cut`).
+        ``task``, ``metrics``, ``rows`` (number of tested rows), ``of`` (number of rows of the test set), ``of_rows``
+        (digest of the tested rows), ``results``, ``most_frequent``, ``labels_as_read``, ``overlap`` and ``cut``
+        (numbers of tested rows that are too long for the student: :class:`gold_lightning.t5.checks.Cut`).
     """
     every, ids = data.test_set.rows, data.test_set.ids
     tested = {i: every[i] for i in ids}
@@ -72,12 +71,12 @@ def results_summary(
 
 
 def results_table(summary: Mapping[str, Any], run_dir: Path, task: Task) -> str:
-    """The test metrics beside the baselines without which they say little.
+    """Returns the test metrics beside the baselines as a printable table, with the ``notes`` of the lines below it.
 
     Args:
-        summary: What :func:`results_summary` gave. What stands in the ``notes`` of a line is said below.
-        run_dir: The run folder.
-        task: The task.
+        summary: Summary as :func:`results_summary` returns it.
+        run_dir: Run folder.
+        task: Task of the run.
     """
     results, metrics = summary["results"], summary["metrics"]
     titles = {name: BASELINE_TITLES[name] for name in BASELINE_TITLES if name in results}
@@ -100,11 +99,11 @@ def results_table(summary: Mapping[str, Any], run_dir: Path, task: Task) -> str:
 
 
 def validation_table(data: GoldDataModule, metrics: Mapping[str, Any]) -> Iterator[str]:
-    """What ``validate`` came to, a line for each metric.
+    """Yields the lines that ``validate`` prints, one for each metric.
 
     Args:
-        data: Whose rows they were, with the counter of the round after the student's.
-        metrics: What the trainer's callbacks may watch.
+        data: Data module with the validation rows; its round is the one after the student's.
+        metrics: Metrics by name, as the trainer's callbacks see them.
     """
     rows = data.watched(data.round - 1)
     student = f"the student of round {data.round - 1}" if data.round else "the student before training"

@@ -1,4 +1,4 @@
-"""Training on labelled rows in place of what a generator writes, for the supervised baseline."""
+"""Trains on labelled rows in place of generated samples, for the supervised baseline."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ __all__ = ["LabelledRounds"]
 
 
 class LabelledRounds(LightningDataModule):
-    """Labelled rows in place of a run's synthetic samples, in as many rounds of as many training steps.
+    """A data module of labelled rows, with the rounds and training steps of a run on generated samples.
 
-    A round of the run trains ``passes_per_round`` times on its samples so far. Here the same number of rows is
-    taken from the labelled ones, all of them in a new order before any comes again.
+    A round of the run trains ``passes_per_round`` times on its samples so far. Here the same number of rows is drawn
+    from the labelled ones; each row is used once, in a random order, before any is used again.
 
     Args:
-        data: Whose rounds they are.
-        rows: The labelled rows.
+        data: Data module of the run, for the number and size of its rounds.
+        rows: Labelled rows.
     """
 
     def __init__(self, data: GoldDataModule, rows: Sequence[Sample]) -> None:
@@ -32,11 +32,15 @@ class LabelledRounds(LightningDataModule):
         self.data, self.rows = data, rows
 
     def steps(self, round_: int) -> int:
-        """Training steps of a round on one device."""
+        """Returns the number of training steps of a round on one device.
+
+        Args:
+            round_: Number of the round, from 0.
+        """
         return math.ceil(self._size(round_) / self.data.batch_size)
 
     def train_dataloader(self) -> DataLoader[dict[str, Any]]:
-        """The rows of the trainer's current epoch."""
+        """Returns the rows of the trainer's current epoch in batches."""
         round_ = self.trainer.current_epoch if self.trainer else 0
         rng = random.Random(f"{self.data.seed}/{round_}/labelled")
         order: list[int] = []

@@ -208,7 +208,7 @@ def test_a_process_that_outlived_the_experiment_is_waited_for(tmp_path, caplog):
     with only_writer(folder):
         thread = threading.Thread(target=lambda: found.append(go(tmp_path, script)[0]))
         thread.start()
-        while "waits for a process" not in caplog.text:
+        while "waits for another process" not in caplog.text:
             time.sleep(0.01)
         assert script.began == []
     thread.join(timeout=20)
