@@ -1,7 +1,7 @@
-"""Look before you pay: the prompts of a run, a handful of what comes back, and what all of it would cost.
+"""Previews a run before it costs anything: its prompts, a few judged completions, and an estimate of the total cost.
 
-Everything is planned, parsed and judged by the run's own :class:`~gold_lightning.synthesis.Synthesizer`, so what is
-shown is what a run does. Nothing is stored, and the student's weights are not needed.
+The run's own :class:`~gold_lightning.synthesis.Synthesizer` plans, parses and judges the requests, so that a preview
+shows exactly what a run does. Nothing is stored, and the student's weights are not needed.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ from gold_lightning.task import Sample, Task
 
 __all__ = ["Cost", "Measured", "PreviewSettings", "Requests", "cost", "plan_requests", "preview", "wilson_interval"]
 
-_ALONE = "as round 0 sends it, word for word"
+_MAX_REJECT_CHARS = 600
+_FIRST_PROMPT = "as round 0 sends it, word for word"
 _WHAT_TO_CHANGE = {
     "filtered": "wording of the task and its demos that no filter takes amiss, a server with a milder filter, "
     "or another data.generator",
@@ -57,10 +58,13 @@ _WHAT_TO_CHANGE = {
 
 @dataclass(frozen=True)
 class PreviewSettings:
-    """What ``preview`` asks for.
+    """Settings of the ``preview`` command.
 
     Args:
-        count: Requests that are sent to the generator.
+        count: Number of requests sent to the generator.
+
+    Raises:
+        ConfigError: ``count`` is below 1.
     """
 
     count: int = 8
@@ -75,9 +79,9 @@ class Requests:
     """The requests that a preview shows.
 
     Args:
-        batch: All of round 0's first batch, exactly as a run sends it.
-        feedback: A training request of the first round that shows feedback demos; ``None`` where no round does.
-        probe: A probe request of round 0.
+        batch: First batch of round 0, exactly as a run sends it.
+        feedback: Training request of the first round that uses feedback; ``None`` if no round does.
+        probe: Probe request of round 0.
     """
 
     batch: Sequence[PlannedRequest]
@@ -85,31 +89,31 @@ class Requests:
     probe: PlannedRequest
 
     def handful(self, count: int) -> list[PlannedRequest]:
-        """Some of the batch, in its order: the first of each prompt, then the second, so that each label has its share.
+        """Returns some requests of the batch, in its order, spread evenly over the prompts so that each label occurs.
 
         Args:
-            count: How many; all of the batch where it has fewer.
+            count: Number of requests; the whole batch if it is smaller.
         """
-        place: Counter[str] = Counter()
+        seen: Counter[str] = Counter()
         turns = []
-        for i, asked in enumerate(self.batch):
-            turns.append((place[asked.request.prefix], i))
-            place[asked.request.prefix] += 1
+        for i, planned in enumerate(self.batch):
+            turns.append((seen[planned.request.prefix], i))
+            seen[planned.request.prefix] += 1
         return [self.batch[i] for i in sorted(i for _, i in sorted(turns)[:count])]
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What the handful took.
+    """The measured yield and cost of the requests that a preview sent.
 
     Args:
-        requests: How many there were.
-        passed: How many passed all checks.
-        prompt_tokens: Tokens of their prompts.
-        completion_tokens: Tokens written.
-        label_tokens: Tokens of the prompts that checked labels.
-        calibration_tokens: Tokens of what is asked once a run before labels are checked.
-        seconds: Wall time, loading and calibration apart.
+        requests: Number of requests.
+        passed: Number of completions that passed all checks.
+        prompt_tokens: Tokens of the prompts.
+        completion_tokens: Tokens written by the generator.
+        label_tokens: Prompt tokens of the label checks.
+        calibration_tokens: Prompt tokens of the calibration, which a run does once before its label checks.
+        seconds: Wall time in seconds, without loading and calibration.
         feedback_length: Length of a feedback prompt as a multiple of a training prompt's.
         probe_length: Length of a probe prompt as a multiple of a training prompt's.
     """
@@ -127,13 +131,13 @@ class Measured:
 
 @dataclass(frozen=True)
 class Cost:
-    """What generation costs: of a whole run, or up to where it stops.
+    """The cost of generation for a whole run, or for the part until it stops.
 
     Args:
-        requests: Requests for samples.
+        requests: Number of requests for samples.
         prompt_tokens: Tokens of all prompts, label checks included.
-        completion_tokens: Tokens written.
-        seconds: Of the generator.
+        completion_tokens: Tokens written by the generator.
+        seconds: Generation time in seconds.
     """
 
     requests: float
@@ -143,7 +147,7 @@ class Cost:
 
 
 def wilson_interval(hits: int, of: int) -> tuple[float, float]:
-    """95 % score interval of a share (Wilson, 1927).
+    """Returns the 95 % score interval of a share (Wilson, 1927).
 
     Args:
         hits: Number of successes, 0 to ``of``.
@@ -160,39 +164,39 @@ def wilson_interval(hits: int, of: int) -> tuple[float, float]:
 
 
 def cost(train: float, feedback: float, probe: float, measured: Measured) -> Cost:
-    """What so many requests cost, each as much as one of the handful did.
+    """Estimates the cost of some requests from the measured cost of a few.
 
-    Prompt tokens of feedback and probe requests go by the length of their prompts, seconds by the number of
-    requests.
+    Prompt tokens of feedback and probe requests are scaled by the length of their prompts; seconds are proportional to
+    the number of requests.
 
     Args:
-        train: Training requests without feedback demos.
-        feedback: Training requests with feedback demos.
-        probe: Probe requests.
-        measured: What the handful took.
+        train: Number of training requests without feedback.
+        feedback: Number of training requests with feedback.
+        probe: Number of probe requests.
+        measured: Measured cost.
     """
     n = measured.requests
-    asked = train + feedback + probe
+    requests = train + feedback + probe
     prompts = train + feedback * measured.feedback_length + probe * measured.probe_length
     return Cost(
-        requests=asked,
-        prompt_tokens=(measured.prompt_tokens * prompts + measured.label_tokens * asked) / n
+        requests=requests,
+        prompt_tokens=(measured.prompt_tokens * prompts + measured.label_tokens * requests) / n
         + measured.calibration_tokens,
-        completion_tokens=measured.completion_tokens * asked / n,
-        seconds=measured.seconds * asked / n,
+        completion_tokens=measured.completion_tokens * requests / n,
+        seconds=measured.seconds * requests / n,
     )
 
 
 def plan_requests(synthesizer: Synthesizer, warmup_rounds: int, rate: float) -> Requests:
     """Plans the requests that a preview shows. Nothing is generated.
 
-    Samples that do not exist yet have demos standing in, whose ids begin with ``stand-in``: those of the label that
-    the prompt does not show already, if there are any.
+    Demos stand in for samples that do not exist yet; their ids begin with ``stand-in``. They have the label of the
+    prompt and differ from its own demos if the task has others.
 
     Args:
-        synthesizer: Of the run; its store is not looked at.
-        warmup_rounds: Rounds that feed nothing back.
-        rate: Share of the prompts that shows feedback demos; 0: none does.
+        synthesizer: Synthesizer of the run; its store is not read.
+        warmup_rounds: Number of rounds without feedback.
+        rate: Share of the prompts with feedback, in [0, 1].
     """
     plan, task = synthesizer.plan, synthesizer.task
     batch, _ = synthesizer.plan_batch(0, "train", FeedbackPool(), 0.0)
@@ -204,7 +208,7 @@ def plan_requests(synthesizer: Synthesizer, warmup_rounds: int, rate: float) -> 
         first = warmup_rounds + 1
         (seeds, *_), _ = synthesizer.plan_batch(first, "train", FeedbackPool(), 0.0)
         pool = FeedbackPool(len(task.demos))
-        # What is fed back comes from a probe prompt, which has all kinds of hints.
+        # Fed-back samples come from probe prompts, which have all kinds of hints.
         probes, _ = synthesizer.plan_batch(first, "probe", FeedbackPool(), 0.0)
         likely = next((a.hint for a in probes if a.label == seeds.label), seeds.hint)
         hint = {k: v for k, v in vars(likely).items() if v}
@@ -214,11 +218,11 @@ def plan_requests(synthesizer: Synthesizer, warmup_rounds: int, rate: float) -> 
     return Requests(batch, feedback, probe)
 
 
-def _stand_ins(task: Task, asked: PlannedRequest) -> list[tuple[str, Sample]]:
-    """Demos for what does not exist yet, of the label that is asked for."""
-    shown = {i for i, _ in asked.demos}
-    own = [(i, d) for i, d in enumerate(task.demos) if asked.label is None or d.target == asked.label]
-    others = [(i, d) for i, d in own if f"demo-{i}" not in shown] or own
+def _stand_ins(task: Task, planned: PlannedRequest) -> list[tuple[str, Sample]]:
+    """Returns demos of the requested label, those that the prompt does not show already if there are any."""
+    demo_ids = {i for i, _ in planned.demos}
+    candidates = [(i, d) for i, d in enumerate(task.demos) if planned.label is None or d.target == planned.label]
+    others = [(i, d) for i, d in candidates if f"demo-{i}" not in demo_ids] or candidates
     return [(f"stand-in-{i}", d) for i, d in others]
 
 
@@ -231,15 +235,15 @@ def preview(
     warmup_rounds: int,
     warnings: Sequence[str] = (),
 ) -> Iterator[str]:
-    """The lines of a preview. The prompts come before anything is generated.
+    """Yields the lines of a preview. The prompts come before anything is generated.
 
     Args:
-        data: Whose task, generator, plan and seed are those of the run.
-        settings: How many requests to send, and what tokens cost.
-        rounds: Most rounds of the run; below 0: as many as it takes.
-        rate: Share of the prompts that shows feedback demos.
-        warmup_rounds: Rounds that feed nothing back.
-        warnings: What the run will not do although its settings ask for it.
+        data: Data module with the task, generator, plan and seed of the run.
+        settings: Settings of the preview.
+        rounds: Largest number of rounds; below 0 for no limit.
+        rate: Share of the prompts with feedback, in [0, 1].
+        warmup_rounds: Number of rounds without feedback.
+        warnings: Warnings about settings that the run will not fulfil.
     """
     task, synthesizer, generator = data.task, data.synthesizer, data.generator
     planned = plan_requests(synthesizer, warmup_rounds, rate if rounds < 0 or rounds > warmup_rounds + 1 else 0.0)
@@ -249,7 +253,7 @@ def preview(
         yield from _prose(f"warning: {line}")
 
     yield from ["", rule("a training prompt")]
-    yield from _prompt(planned.batch[0], _ALONE, task)
+    yield from _prompt(planned.batch[0], _FIRST_PROMPT, task)
     yield from ["", rule("a feedback prompt")]
     if planned.feedback is None:
         yield from _prose(
@@ -257,9 +261,9 @@ def preview(
             "data.plan.feedback_as, data.plan.feedback_demos, trainer.max_epochs)"
         )
     else:
-        what = "show such demos" if synthesizer.plan.feedback_as == "demo" else "ask for the kind of a fed-back sample"
-        told = f"a prompt of round {warmup_rounds + 1}; {rate:.0%} of the prompts from then on {what}"
-        yield from _prompt(planned.feedback, told, task)
+        use = "show such demos" if synthesizer.plan.feedback_as == "demo" else "ask for the kind of a fed-back sample"
+        caption = f"a prompt of round {warmup_rounds + 1}; {rate:.0%} of the prompts from then on {use}"
+        yield from _prompt(planned.feedback, caption, task)
     yield from ["", rule("a probe prompt")]
     yield from _prompt(planned.probe, "a prompt of round 0's probe set, which departs from its training samples", task)
 
@@ -289,8 +293,8 @@ def preview(
     for reason, _ in reasons.most_common(2):
         yield from _prose(f"to have fewer {reason}: {_change(reason)}")
     accepted = [judged.sample for judged in answers.completions if judged.sample]
-    for told in data.cut(accepted).sentences(task, "samples"):
-        yield from _prose(told)
+    for sentence in data.cut(accepted).sentences(task, "samples"):
+        yield from _prose(sentence)
 
     yield from ["", rule("the whole run, estimated")]
     rate = rate if planned.feedback else 0.0
@@ -308,7 +312,7 @@ def _measure(planned: Requests, answers: JudgedBatch, calibration: Sequence[Comp
     base = len(planned.batch[0].request.text)
     return Measured(
         requests=len(answers.completions),
-        # What is only more than was wanted is no fault of the generator's.
+        # A surplus sample passed all checks; the round has enough samples without it.
         passed=sum(j.reason in ("", "surplus") for j in answers.completions),
         prompt_tokens=sum(j.completion.prompt_tokens for j in answers.completions),
         completion_tokens=sum(j.completion.completion_tokens for j in answers.completions),
@@ -324,14 +328,14 @@ def _prose(text: str) -> list[str]:
     return wrap(printable(text), width())
 
 
-def _prompt(asked: PlannedRequest, told: str, task: Task) -> Iterator[str]:
-    """A prompt as it is sent, with a margin that marks stand-ins."""
-    text, at = asked.request.text, 0
+def _prompt(planned: PlannedRequest, caption: str, task: Task) -> Iterator[str]:
+    """Yields a prompt as it is sent, with a margin that marks stand-ins."""
+    text, at = planned.request.text, 0
     marked: set[int] = set()
     stand_ins = []
-    seeds = [d for i, d in asked.demos if i.startswith("demo-")]
-    again = any(d in seeds for i, d in asked.demos if i.startswith("stand-in"))
-    for id_, demo in asked.demos:
+    seeds = [d for i, d in planned.demos if i.startswith("demo-")]
+    repeated = any(d in seeds for i, d in planned.demos if i.startswith("stand-in"))
+    for id_, demo in planned.demos:
         block = render(demo, task)
         at = text.index(block, at)
         if id_.startswith("stand-in"):
@@ -339,11 +343,11 @@ def _prompt(asked: PlannedRequest, told: str, task: Task) -> Iterator[str]:
             marked.update(range(first, first + block.count("\n") + 1))
             stand_ins.append(id_)
         at += len(block)
-    yield from _prose(f"{asked.id}: {told}")
+    yield from _prose(f"{planned.id}: {caption}")
     if stand_ins:
         yield from _prose(
             f"The lines marked ~ are no generated samples yet: demos of the task stand in for {len(stand_ins)} of them"
-            f"{', the same again where it has no others' if again else ''}."
+            f"{', the same again where it has no others' if repeated else ''}."
         )
     for number, line in enumerate(text.split("\n")):
         for part in wrap(printable(line), width() - 2):
@@ -351,17 +355,16 @@ def _prompt(asked: PlannedRequest, told: str, task: Task) -> Iterator[str]:
 
 
 def _judged(judged: JudgedCompletion, task: Task) -> Iterator[str]:
-    asked = judged.planned
-    label = f"  {printable(asked.label)}" if asked.label is not None else ""
+    planned = judged.planned
+    label = f"  {printable(planned.label)}" if planned.label is not None else ""
     verdict = f"rejected: {printable(judged.reason)}" if judged.sample is None else "accepted"
-    yield f"{asked.id}{label}  {verdict}"
+    yield f"{planned.id}{label}  {verdict}"
     if judged.sample is None:
-        raw = asked.request.answer_prefix + judged.completion.text
-        shown = raw if len(raw) <= _RAW else raw[:_RAW]
-        for line in shown.split("\n"):
+        raw = planned.request.answer_prefix + judged.completion.text
+        for line in raw[:_MAX_REJECT_CHARS].split("\n"):
             yield from (f"  | {part}" for part in wrap(printable(line), width() - 4))
-        if len(raw) > _RAW:
-            yield f"  ... {len(raw) - _RAW} characters more"
+        if len(raw) > _MAX_REJECT_CHARS:
+            yield f"  ... {len(raw) - _MAX_REJECT_CHARS} characters more"
         return
     values = (
         dict(judged.sample.fields) if task.labels else {**judged.sample.fields, task.target.name: judged.sample.target}
@@ -373,9 +376,6 @@ def _judged(judged: JudgedCompletion, task: Task) -> Iterator[str]:
         yield from (" " * (edge + 3) + part for part in rest)
 
 
-_RAW = 600  # characters of a reject that are shown
-
-
 def _change(reason: str) -> str:
     return _WHAT_TO_CHANGE.get(reason, "demos that keep to the task's checks more plainly, or another data.generator")
 
@@ -383,7 +383,7 @@ def _change(reason: str) -> str:
 def _estimate(
     measured: Measured, plan: SynthesisPlan, budget: Budget, rounds: int, rate: float, warmup_rounds: int
 ) -> Iterator[str]:
-    """The table, and what it rests on."""
+    """Yields the table of estimated costs and the assumptions behind it."""
     if rounds == 0:
         yield from _prose("For 0 rounds (trainer.max_epochs): a run asks for nothing and trains nothing.")
         return
@@ -416,7 +416,7 @@ def _estimate(
         f"For {many} of {each}, at a yield of {share:.0%} ({low:.0%} to {high:.0%}: Wilson's 95% interval, from "
         f"{measured.requests} samples of round 0)."
     )
-    # A yield below the least ends the run, so no whole run costs more than one of just that yield.
+    # A yield below the least one ends the run, so a whole run costs at most as much as at the least yield.
     shares = [max(share, least), max(high, least), max(low, least)]
     yield from _costs(budget, measured, [run(s) for s in shares], ["expected", "from", "to"])
     if low < least:
@@ -426,16 +426,16 @@ def _estimate(
         )
 
 
-def _costs(budget: Budget, measured: Measured, found: Sequence[Cost], head: Sequence[str]) -> Iterator[str]:
-    rows = [["", *head], ["requests", *(_count(c.requests) for c in found)]]
+def _costs(budget: Budget, measured: Measured, costs: Sequence[Cost], head: Sequence[str]) -> Iterator[str]:
+    rows = [["", *head], ["requests", *(_count(c.requests) for c in costs)]]
     if measured.prompt_tokens:
-        rows += [["prompt tokens", *(_count(c.prompt_tokens) for c in found)]]
-        rows += [["tokens written", *(_count(c.completion_tokens) for c in found)]]
+        rows += [["prompt tokens", *(_count(c.prompt_tokens) for c in costs)]]
+        rows += [["tokens written", *(_count(c.completion_tokens) for c in costs)]]
     else:
-        rows += [["tokens", *("not counted" for _ in found)]]
-    rows += [["generator's time, at most", *(duration(c.seconds) for c in found)]]
+        rows += [["tokens", *("not counted" for _ in costs)]]
+    rows += [["generator's time, at most", *(duration(c.seconds) for c in costs)]]
     if budget.priced and measured.prompt_tokens:
-        rows += [["money", *(f"${budget.cost(c):,.2f}" for c in found)]]
+        rows += [["money", *(f"${budget.cost(c):,.2f}" for c in costs)]]
     yield from (f"  {line}" for line in table(rows, right=range(1, len(head) + 1)))
     if not budget.priced:
         yield "  free, on an own machine; for a paid one set data.budget.price_prompt and price_completion"
@@ -444,6 +444,6 @@ def _costs(budget: Budget, measured: Measured, found: Sequence[Cost], head: Sequ
 
 
 def _count(number: float) -> str:
-    """Three digits are more than an estimate knows."""
+    """Formats a number with three significant digits, more than an estimate is worth."""
     places = 0 if number < 1000 else 2 - math.floor(math.log10(number))
     return f"{round(number, places):,.0f}"

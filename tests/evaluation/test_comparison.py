@@ -84,7 +84,7 @@ def test_a_difference_that_is_one_of_several_is_corrected_and_marked(tmp_path):
     assert lines[0].endswith("p (Holm)")
     told = dict(zip(arms, lines[1:], strict=False))
     assert told["c"].endswith("*") and not told["a"].endswith("*") and told["none"].endswith(")")
-    assert "each interval is of its own difference alone; p is corrected for 3 comparisons with none" in lines
+    assert "each interval covers its own difference alone; p is corrected for 3 comparisons with none" in lines
     # Alone, the same difference holds: how many are looked at is what decides.
     only = compare_arms(["none", "a"], results, "accuracy")
     assert only[1].holds and only[1].p_holm == only[1].p == found["a"].p
