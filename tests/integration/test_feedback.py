@@ -91,7 +91,7 @@ def test_an_empty_band_is_told_at_the_start_in_the_preview_and_in_each_round(go,
     assert told.count(line) == 1 and told.count("fed back 0 (the band of 10 of 10 labels is empty)") == 2
     assert all(row["fed_back"] == [] and len(row["not_fed_back"]["empty_bands"]) == 10 for row in rows)
     page = (tmp_path / "runs" / "kinds" / "default" / "report.html").read_text()
-    assert "in 2 rounds, the first of which is 0: the band of 10 of 10 labels is empty." in page
+    assert "in 2 rounds, first in round 0: the band of 10 of 10 labels is empty." in page
 
 
 def test_bands_that_are_empty_for_some_labels_are_told_with_which(go):
