@@ -329,6 +329,7 @@ class RougeL(TextMetric):
     """
 
     def row(self, prediction: str, targets: Sequence[str]) -> list[float]:
+        # torchmetrics' own normalizer would drop all characters but a-z and 0-9.
         scores = rouge_score(
             prediction,
             list(targets),

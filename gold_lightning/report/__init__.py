@@ -1,7 +1,7 @@
 """Writes ``report.html`` of a run: one file that opens from disk and requests nothing.
 
-The page is made from the run folder alone, so it can be written anew at any time. The template escapes every value of
-the run; the page has no script, and its own policy forbids any.
+The page is built from the run folder alone, so it can be rewritten at any time. The template escapes every value of
+the run; the page has no script, and its content security policy forbids any.
 """
 
 from __future__ import annotations
@@ -74,5 +74,5 @@ def render(run: Run) -> str:
 
 
 def _visible(value: Any) -> Any:
-    """Escapes invisible characters of all values but our own markup; autoescaping comes after it."""
+    """Escapes the invisible characters of all values except our own markup; autoescaping follows."""
     return value if isinstance(value, Markup) else visible(str(value))

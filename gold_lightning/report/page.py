@@ -158,8 +158,9 @@ def _result(run: Run) -> dict[str, Any]:
             notes.append(sentence[0].upper() + sentence[1:] + ".")
     shared = (summary.get("overlap") or run.overlap).get("train", {})
     if shared.get("any"):
+        verb = "shares" if shared["any"] == 1 else "share"
         notes.append(
-            f"Caution: {shared['any']:,} of {shared['samples']:,} training samples share text with the test set."
+            f"Caution: {shared['any']:,} of {shared['samples']:,} training samples {verb} text with the test set."
         )
     if summary.get("labels_as_read"):
         notes.append(f"Labels as read: {cut(summary['labels_as_read'], 2000)}.")

@@ -1,4 +1,4 @@
-"""Chooses the samples and rejects of a run that a page shows."""
+"""Chooses the samples and rejects that a report shows."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class PageSample:
 
 @dataclass(frozen=True)
 class PageRound:
-    """The samples of a round that the page shows; ``of`` counts all by kind."""
+    """The samples of a round that the page shows; ``of`` holds the number of all samples by kind."""
 
     name: str
     train: Sequence[PageSample]
@@ -56,7 +56,7 @@ class PageRound:
 
 @dataclass(frozen=True)
 class PageReason:
-    """A reason of rejects with an example or two."""
+    """A reject reason with up to two examples."""
 
     name: str
     count: int
