@@ -20,6 +20,8 @@ from gold_lightning.parsing import clean_characters, is_refusal, read_reply
 from gold_lightning.parsing.blocks import find_sample, head, member
 from gold_lightning.parsing.framing import bare_value
 from gold_lightning.parsing.talk import is_placeholder, is_plan, is_talk
+from gold_lightning.parsing.task_talk import speaks_of_task
+from gold_lightning.parsing.wrappers import unwrapped, without_prefix
 from gold_lightning.task import Sample, Task
 
 __all__ = [
@@ -136,6 +138,8 @@ def read_sample(text: str, task: Task, answer: str = "") -> tuple[dict[str, str]
     values = parse(reply.text, task, answer)
     damaged = False
     described = {f.name: f.description for f in (*task.fields, task.target)}
+    begun = _lines(answer, names)
+    labels = [label for label in task.label_names if label in begun.values()]
     for name, value in values.items():
         seen, lost = clean_characters(value)
         demos = [_value(demo, name) for demo in task.demos]
@@ -143,6 +147,9 @@ def read_sample(text: str, task: Task, answer: str = "") -> tuple[dict[str, str]
         damaged |= lost
         if task.labels and name == task.target.name:
             continue
+        values[name] = without_prefix(unwrapped(values[name], names, labels, demos=demos), names, labels, demos=demos)
+        if speaks_of_task(values[name], names, labels) and not any(speaks_of_task(demo, names, labels) for demo in demos):
+            return values, "only_thinking"
         spoken = [value for value in (values[name], reply.text) if value]
         if any(is_plan(value, names) for value in spoken) and not any(is_plan(demo, names) for demo in demos):
             return values, "only_thinking"

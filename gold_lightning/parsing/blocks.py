@@ -19,6 +19,8 @@ from gold_lightning.parsing.framing import (
 )
 from gold_lightning.parsing.notations import as_lines, name_pattern
 from gold_lightning.parsing.talk import is_plan, is_talk
+from gold_lightning.parsing.task_talk import speaks_of_task
+from gold_lightning.parsing.wrappers import as_json, unwrapped, without_prefix
 
 __all__ = ["Found", "find_sample", "head", "heads", "is_object", "member", "without_beginning"]
 
@@ -65,7 +67,7 @@ def _forms(names: tuple[str, ...]) -> tuple[dict[str, str], re.Pattern[str], re.
     """Names by what they are compared by, and patterns of a line with a name and of a heading without a colon."""
     known = name_pattern(names)
     before = rf"(?:>\s*)?(?:{_MARKER}\s*)?(?:#{{1,6}}\s*)?{_OPENING}{{0,4}}"
-    line = before + rf"{_KIND}({known}){_NUMBER}{_CLOSING}{{0,4}}\s*{_COLON}[*_`]{{0,3}}(.*)"
+    line = before + rf"{_KIND}({known}){_NUMBER}{_CLOSING}{{0,4}}\s*{_COLON}(?:=(?=\s))?[*_`]{{0,3}}(.*)"
     alone = rf"(?:#{{1,6}}\s*[*_`]{{0,3}}{_KIND}({known})[*_`]{{0,3}}|\*\*{_KIND}({known})\*\*)\s*"
     own = {_key(name): name for name in names}
     return own, re.compile(line, re.IGNORECASE | re.DOTALL), re.compile(alone, re.IGNORECASE)
@@ -147,6 +149,11 @@ def find_sample(text: str, names: Sequence[str], answer: str = "", *, fresh: boo
     names = tuple(names)
     fresh = fresh or not answer
     opened = [*heads(answer, names).values()]
+    labels, demos = tuple(_begun_values(answer, names)), _shown_values(prompt, names)
+    if not demos or not any(demo.startswith(("{", "[")) for demo in demos):
+        text = as_json(text)
+        if not is_object(text) or _holding(json.loads(text), names) is None:
+            text = unwrapped(text, names, labels, demos=demos)
     text = _unboxed(as_lines(text, names, (opened or [""])[-1], prompt), prompt)
 
     def named(line: str) -> bool:
@@ -167,6 +174,8 @@ def find_sample(text: str, names: Sequence[str], answer: str = "", *, fresh: boo
             start, whole_before = first, False
         elif opened and opened[-1] not in {name for at, name in placed.items() if at >= start}:
             whole_before = True  # lines behind a text that was written without its name
+        if fresh and _has_text_before(text[:start], text[start:], answer, names, labels):
+            whole_before = True
         if not whole_before and (
             fresh or announces(text[:start]) or _begins_anew(text, placed, start, answer, names, prompt)
         ):
@@ -179,7 +188,7 @@ def find_sample(text: str, names: Sequence[str], answer: str = "", *, fresh: boo
 
     marked = re.search(rf"^(?:{name_pattern(names)}): *{_MARKER}[ \t]", prompt, re.MULTILINE)
     rest, ended = bare_text(text, named, keep_marker=marked is not None)
-    rest = _without_label(rest, answer, names)
+    rest = without_prefix(_without_label(rest, answer, names), names, labels, demos=demos)
     if (alone := without_role(rest, prompt, named)) is None:
         return Found(text, "preamble")
     rest = without_heading(alone)
@@ -188,6 +197,29 @@ def find_sample(text: str, names: Sequence[str], answer: str = "", *, fresh: boo
     if not rest.strip() and text.strip() and after_announcement(text, named) is not None:
         return Found(text, "preamble")
     return Found(rest, ended=ended)
+
+
+def _begun_values(answer: str, names: Sequence[str]) -> list[str]:
+    """Values in the lines with which a sample began: the label."""
+    found = (head(line, names) for line in answer.split("\n"))
+    return [one[1].strip() for one in found if one and one[1].strip()]
+
+
+@functools.lru_cache(maxsize=64)
+def _shown_values(prompt: str, names: tuple[str, ...]) -> tuple[str, ...]:
+    """Values in the lines of the prompt that have a name: those of the demos."""
+    found = (head(line, names) for line in prompt.split("\n"))
+    return tuple(one[1].strip() for one in found if one)
+
+
+def _has_text_before(before: str, block: str, answer: str, names: Sequence[str], labels: Sequence[str]) -> bool:
+    """Whether a bare text stands before a block of another label, which is then the next sample."""
+    told = head(block.split("\n", 1)[0], names)
+    if not labels or told is None or told[0] != next(iter(heads(answer, names).values())):
+        return False
+    if told[1].strip(" *_`\"'.").casefold() == labels[0].casefold() or announces(before):
+        return False
+    return not (is_plan(before, names) or is_talk(before, names) or speaks_of_task(before, names, labels))
 
 
 def _begins_anew(

@@ -1,0 +1,203 @@
+"""What is wrapped around the whole of a text: a short prefix that names it, brackets, tags, LaTeX, a literal of code."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import json
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from gold_lightning.parsing.notations import name_pattern
+from gold_lightning.parsing.patterns import spaced
+
+__all__ = ["as_json", "unwrapped", "without_prefix"]
+
+_LONGEST_LITERAL = 20_000  # characters
+_LONGEST_PREFIX = 60
+_TAG = re.compile(r"<([A-Za-z][\w.-]{0,30})(?: [^<>]{0,80})?>\s*")
+_LATEX = re.compile(r"(?:\\[\[(]\s*|\${0,2}\s*)\\([A-Za-z]{2,12})\*?\{")
+_CALL = re.compile(r"[A-Za-z_][\w.]{0,30}(?:\((?=[\"'\[{])|[ \t]?=[ \t]?(?=[\"'\[{]))")
+_BARE_MEMBER = r"[{{](?P<before>[^{{}}\n]*?)\b(?:{name})\s*[:=]\s*(?![\"'\[{{])(?P<text>.+?)[ \t]*[}}]"
+
+# What may stand beside a name in a prefix: nothing that says something of the world.
+_BESIDE = (
+    r"(?:the|an?|my|your|our|his|her|new|final|first|next|last|another|one|own|generated|created|written|real|realistic"
+    r"|possible|potential|suitable|appropriate|plausible|fictional|unique|short|single|example|sample|suggested"
+    r"|proposed|requested|revised|improved|actual|full|main|here|is|are|reads|read|says|could|would|might|can|be|goes"
+    r"|as|follows|like|this|this's|so|thus|then|therefore|for|with|about|in|on|of|from|by|to|and|labell?ed|category"
+    r"|class|label|no|number|#?\d{1,3}|text|content|body|version|draft|option|output|response|answer|result|line"
+    r"|customer(?:['’]?s)?|user(?:['’]?s)?|client(?:['’]?s)?|i(?:['’]d| would) (?:write|say)|simply|just)"
+)
+# Nouns for a text, in English and as the same word stands in other languages.
+_NOUNS = (
+    r"(?:message|msg|text|question|query|review|comment|inquiry|enquiry|complaint|ticket|utterance|sentence|statement"
+    r"|sample|example|output|response|answer|result|final|e-?mail|nachricht|kundennachricht|satz|bewertung|frage|antwort"
+    r"|rezension|beispiel|texte|phrase|avis|exemple|réponse|mensaje|texto|pregunta|reseña|ejemplo|respuesta|mensagem"
+    r"|pergunta|avaliação|exemplo|resposta|messaggio|testo|domanda|recensione|esempio|risposta|bericht|vraag|сообщение"
+    r"|текст|вопрос|отзыв|пример|ответ|消息|留言|信息|文本|问题|评论|示例|样本|回答|メッセージ|テキスト|質問|レビュー|例文|例|回答)"
+)
+_ROLES = (
+    r"(?:assistant|users?|customers?|clients?|human|person|speaker|sender|agent|shopper|buyer|caller|guest|patient"
+    r"|member|visitor|writer|author|reviewer|tenant|student|employee|operator|representative|support|passenger"
+    r"|subscriber|traveler|traveller|consumer|viewer|reader|owner|seller|host|kunde|kundin|nutzer|cliente|client"
+    r"|utilisateur|usuario|utente|usuário|klant|клиент|пользователь|客户|顾客|用户|お客様|ユーザー)"
+)
+_SIGN = r"(?P<sign>[:：﹕](?!//)=?|[=-]>|=|→|[ \t](?:--|[-–—])(?=[ \t]))"
+_STARTS = r"(?=[*_`\"“‘«'「¿¡(]{0,3}(?-i:[^\W_a-zà-þ]))"
+
+
+@functools.lru_cache(maxsize=256)
+def _prefix(names: tuple[str, ...], labels: tuple[str, ...]) -> re.Pattern[str]:
+    known = rf"(?:{name_pattern(names)}|{'|'.join(map(re.escape, labels)) or '(?!)'})(?:'s)?"
+    gap = r"[ \t*_`(\[\])]{1,4}"
+    beside = rf"(?:{_BESIDE}{gap}){{0,6}}?"
+    behind = rf"(?:{gap}(?:{_BESIDE}|{known}|{_NOUNS}|\d{{1,3}})){{0,5}}?"
+    told = r"(?:[ \t](?:says|said|writes|asks|wrote))?"
+    return re.compile(
+        rf"\s*+[>#*_`\[(]{{0,4}}[ \t]?(?:{beside}(?:{known}|{_NOUNS}){behind}"
+        rf"|(?:(?:an?|the|angry|new)[ \t])?{_ROLES}(?:[ \t]#?\d{{1,2}}|[ \t]\([^()\n]{{1,30}}\))?{told}"
+        rf"|(?:let(?:'s|’s| us| me) (?:go with|write|say)|i(?:'d|’d| would|'ll|’ll| will) (?:write|say|go with)(?: this)?))"
+        rf"[*_`\])]{{0,4}}[ \t]?{_SIGN}[*_`]{{0,3}}[ \t]*(?:\n\s*)?{_STARTS}",
+        re.IGNORECASE,
+    )
+
+
+def without_prefix(text: str, names: Sequence[str], labels: Sequence[str] = (), *, demos: Sequence[str] = ()) -> str:
+    """A text without a prefix that only names it: ``My message: ..``, ``billing - ..``, ``Buyer: ..``.
+
+    A prefix has a name, the label, a noun for a text or a role, words like articles beside it, and nothing else; a new
+    sentence follows.
+
+    Args:
+        text: The text.
+        names: Names of all lines of a sample.
+        labels: Labels that the prompt mentions.
+        demos: Texts of the demos. If one has such a prefix, it is a part of the text.
+    """
+    form = _prefix(tuple(names), tuple(labels))
+    for _ in range(2):
+        prefix = form.match(text[: 2 * _LONGEST_PREFIX])
+        if prefix is None or prefix.end() > _LONGEST_PREFIX or any(form.match(demo) for demo in demos):
+            return text
+        # A dash stands in sentences too: then nothing but the name and one or two words may stand before it.
+        if prefix["sign"].strip() in ("-", "–", "—", "--") and len(prefix[0].split()) > 4:
+            return text
+        text = text[prefix.end() :]
+    return text
+
+
+def unwrapped(text: str, names: Sequence[str] = (), labels: Sequence[str] = (), *, demos: Sequence[str] = ()) -> str:
+    """A text without tags, LaTeX, brackets of a list or a call that stand around the whole of it.
+
+    Args:
+        text: The text.
+        names: Names of all lines of a sample.
+        labels: Labels that the prompt mentions: beside one text in a list they only name it.
+        demos: Texts of the demos. What one of them is wrapped in is a part of the text.
+    """
+
+    def once(value: str) -> str | None:
+        for form in (_inside_tag, _inside_latex):
+            inner = form(value)
+            if inner is not None and all(form(demo.strip()) is None for demo in demos):
+                return inner
+        own = any(demo.lstrip().startswith(("[", "{", "(")) for demo in demos)
+        return None if own else _inside_literal(value, names, labels)
+
+    bare = text.strip()
+    for _ in range(4):
+        inner = once(bare)
+        if inner is None or not inner.strip():
+            return text
+        text = bare = inner.strip()
+    return text
+
+
+def as_json(text: str) -> str:
+    """A text that is one mapping as Python writes it, ``{'message': '..'}``, as JSON; other texts as they are."""
+    bare = text.strip()
+    if not (bare.startswith("{") and bare.endswith("}")) or len(bare) > _LONGEST_LITERAL:
+        return text
+    value = _literal(bare)
+    if not isinstance(value, dict):
+        return text
+    try:
+        return json.dumps(value, ensure_ascii=False)
+    except (TypeError, ValueError):  # keys or values that JSON does not know
+        return text
+
+
+def _inside_tag(text: str) -> str | None:
+    tag = _TAG.match(text)
+    if tag is None:
+        return None
+    closing = re.search(rf"</{re.escape(tag[1])}\s{{0,3}}>\Z", text[-40:])
+    inner = text[tag.end() : len(text) - len(text[-40:]) + closing.start()] if closing else None
+    return None if inner is None or f"<{tag[1]}" in inner else inner
+
+
+def _inside_latex(text: str) -> str | None:
+    """What is in ``\\text{..}``, ``$\\fbox{..}$`` or ``\\[ \\mathrm{..} \\]``."""
+    begin = _LATEX.match(text)
+    end = re.search(r"\}\s*(?:\$\$?|\\[\])])?\s*\Z", text[-8:])
+    if begin is None or end is None:
+        return None
+    inner = text[begin.end() : len(text) - len(text[-8:]) + end.start()]
+    depth = 0
+    for mark in re.finditer(r"(?<!\\)[{}]", inner):
+        depth += 1 if mark[0] == "{" else -1
+        if depth < 0:
+            return None
+    return re.sub(r"\\([%$&#_{} ])", r"\1", inner)
+
+
+def _inside_literal(text: str, names: Sequence[str], labels: Sequence[str]) -> str | None:
+    """The text in a literal of Python or JSON, or in a call or assignment that holds nothing else."""
+    if len(text) > _LONGEST_LITERAL:
+        return None
+    if call := _CALL.match(text):
+        text = text[call.end() :]
+        if call[0].endswith("("):
+            if not text.endswith(")"):
+                return None
+            text = text[:-1]
+        if text[:1] not in "[{":
+            text = f"({text})"
+    if not text.startswith(("[", "(", "{")) or not text.endswith(("]", ")", "}")):
+        return None
+    value = _literal(text.replace("“", '"').replace("”", '"') if '"' not in text else text)
+    if value is None and len(names) == 2 and text.startswith("{"):
+        bare = re.fullmatch(_BARE_MEMBER.format(name=name_pattern(names[-1:])), text, re.IGNORECASE)
+        if bare is None or (names[0] in bare["before"] and not any(label in bare["before"] for label in labels)):
+            return None
+        return bare["text"]
+    return _only_text(value, names, labels)
+
+
+def _literal(text: str) -> Any:
+    loaders: tuple[Callable[[str], Any], ...] = (json.loads, ast.literal_eval)
+    for load in loaders:
+        try:
+            return load(text)
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            continue
+    return None
+
+
+def _only_text(value: Any, names: Sequence[str], labels: Sequence[str]) -> str | None:
+    """The only text in a list or mapping beside labels and names; ``None`` if there are several or none."""
+    for _ in range(3):
+        if isinstance(value, dict):
+            known = {name.casefold() for name in (*names, *labels)}
+            if not value or any(str(key).casefold() not in known for key in value):
+                return None
+            value = list(value.values())
+        if isinstance(value, list | tuple):
+            marks = {word.casefold() for word in (*names, *labels)}
+            value = [part for part in value if not (isinstance(part, str) and part.casefold() in marks)]
+            if len(value) != 1:
+                return None
+            value = value[0]
+    return value if isinstance(value, str) else None
