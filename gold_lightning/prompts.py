@@ -147,8 +147,10 @@ def read_sample(text: str, task: Task, answer: str = "") -> tuple[dict[str, str]
         damaged |= lost
         if task.labels and name == task.target.name:
             continue
-        values[name] = without_prefix(unwrapped(values[name], names, labels, demos=demos), names, labels, demos=demos)
-        if speaks_of_task(values[name], names, labels) and not any(speaks_of_task(demo, names, labels) for demo in demos):
+        values[name] = unwrapped(values[name], names, labels, demos=demos)
+        values[name] = without_prefix(values[name], names, labels, demos=demos)
+        own_voice = any(speaks_of_task(demo, names, labels) for demo in demos)
+        if not own_voice and speaks_of_task(values[name], names, labels):
             return values, "only_thinking"
         spoken = [value for value in (values[name], reply.text) if value]
         if any(is_plan(value, names) for value in spoken) and not any(is_plan(demo, names) for demo in demos):

@@ -186,6 +186,20 @@ TAKEN = [
     "{}\n\nExplanation: fits billing.",
     "{}\n\nIs there anything else you need?",
     "{}\n\n(Word count: 9)",
+    "message := {}",
+    "The message is: {}",
+    "My message: {}",
+    "User's message: {}",
+    "Buyer: {}",
+    "Nachricht: {}",
+    "billing - {}",
+    "<p>{}</p>",
+    '["{}"]',
+    '("billing", "{}")',
+    "\\text{{}}",
+    "\\fbox{{}}",
+    "{message: {}}",
+    "{'queue': 'billing', 'message': '{}'}",
 ]
 NONE = [
     "### Human: {}\n### Assistant: I will look into it.",
@@ -260,8 +274,25 @@ NONE = [
     "As requested, here is one new sample.",
     "This is a sample message for the billing queue.",
     "Write one new sample with the queue billing.",
+    "The user is asking for a sample.",
+    "So the requirement is one new sample.",
+    "The examples show short messages about money.",
+    "I'm thinking of a customer who was charged twice.",
+    "Here you go!",
+    "I hope this helps!",
+    "Let me know if you need more samples.",
+    "Create a message that fits billing.",
+    "[same as above]",
+    "Lorem ipsum dolor sit amet.",
+    "Scenario: a lamp is sent back.",
+    "Hmm, billing.",
 ]
 REFUSALS = [
+    "This goes beyond what I can do.",
+    "I have to refuse this request.",
+    "Not able to help with that, sorry.",
+    "This request cannot be completed because of its content.",
+    "Diese Anfrage kann ich nicht bearbeiten.",
     "Sorry, but that's not something I can do.",
     "My guidelines do not allow this.",
     "My guidelines do not allow me to write that.",
@@ -346,6 +377,12 @@ REFUSALS = [
     "ごめんなさい、それについてはお答えできません。",
 ]
 GOOD = [
+    "My message from Monday is still unanswered.",
+    "The message said: Delivered, yet nothing is here.",
+    "I could write a book about your delays.",
+    "I have to refuse the parcel, the box is crushed.",
+    "The request I sent last week was never answered.",
+    "Maybe something went wrong with my card?",
     "I'm sorry, but I can't log in to my account.",
     "I can't help but notice that you charged me twice.",
     "Je ne peux pas me connecter.",
@@ -539,6 +576,10 @@ def test_a_field_that_does_not_come_again_begins_nothing():
     assert read("Let me think.\nhypothesis: An animal rests.", PAIRS, "follows", fresh=False) == "only_thinking"
     next_one = f"{text}\n\nrelation: contradicts\npremise: It snows a lot.\nhypothesis: It is dry."
     assert read(next_one, PAIRS, "follows", fresh=False) == PAIR
+
+
+def test_the_next_sample_of_another_label_is_left_when_the_model_began_anew():
+    assert read(f"{TEXT}\n\nqueue: delivery\nmessage: My parcel is late.") == TEXT
 
 
 def test_the_next_sample_of_another_label_is_left():

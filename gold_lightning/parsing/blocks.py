@@ -188,10 +188,10 @@ def find_sample(text: str, names: Sequence[str], answer: str = "", *, fresh: boo
 
     marked = re.search(rf"^(?:{name_pattern(names)}): *{_MARKER}[ \t]", prompt, re.MULTILINE)
     rest, ended = bare_text(text, named, keep_marker=marked is not None)
-    rest = without_prefix(_without_label(rest, answer, names), names, labels, demos=demos)
+    rest = _without_label(rest, answer, names)
     if (alone := without_role(rest, prompt, named)) is None:
         return Found(text, "preamble")
-    rest = without_heading(alone)
+    rest = without_heading(without_prefix(alone, names, labels, demos=demos))
     if "\n" not in text.strip() and is_title(rest):
         return Found(text, "preamble")
     if not rest.strip() and text.strip() and after_announcement(text, named) is not None:

@@ -134,6 +134,33 @@ _DECLINES = spaced(
     |let(?:'s| us) change the (?:topic|subject)[.!]*\Z
     |i am not comfortable (?:with|doing|writing|discussing) (?:that|this|it)[.!]*\Z"""
 )
+_ASKED = r"(?:requests?|prompts?|tasks?|instructions?|quer(?:y|ies)|content|output|response|material)"
+_DONE = r"(?:[.!;,]|\Z| (?:as|because|since|due|at this time|in its current form)\b)"
+_MY_LIMITS = r"(?:what i(?: am| can| could)\b|my (?:\w+ ){0,2}(?:capabilit|abilit|scope|limit|guideline|polic|remit))"
+# An inability or a rule whose object is the request itself. A customer's inability has an object of the world.
+_OF_THE_REQUEST = spaced(
+    rf"""(?:(?:i|we) (?:am |are )?)?
+    (?:(?:un|not )able to|cannot|could not|will not|(?:must|have to) (?:decline|refuse) to)
+    \ (?:\w+ (?:with |to |on )?)(?:this|that|your|the|such an?) (?:\w+ ){{0,1}}{_ASKED}{_DONE}
+    |(?:not able|unable) to (?:help|assist|comply)(?: you)?(?: with (?:that|this|it))?(?:,? sorry)?[.!]*\Z
+    |(?:this|your|the requested|such) (?:\w+ )?{_ASKED} (?:cannot|could not|will not|is not|are not|must not)
+    \ (?:be )?(?:\w+ed|done|met|written|shown|possible){_DONE}
+    |(?:the requested|such) {_ASKED} (?:is|are) (?:not (?:allowed|permitted|available)|prohibited|forbidden)
+    |i (?:(?:have|am going to have|will have|am afraid i have) to|must|need to|will)(?: respectfully| politely)?
+    \ (?:refuse|decline|reject|turn down|pass(?: on)?)(?: (?:this|that|your|the)(?: {_ASKED}| one)?)?{_DONE}
+    |(?:this|that|it|(?:this|that|your|the) {_ASKED})
+    \ (?:is|goes|falls|lies) (?:beyond|outside(?: of)?|out of) (?:the (?:scope|range|bounds|limits) of )?{_MY_LIMITS}
+    |(?:it|this|that|(?:this|that|your|the) {_ASKED}) is (?:against|not in line with|not consistent with|prohibited by)
+    \ (?:my|our) (?:\w+ ){{0,2}}(?:guidelines|polic(?:y|ies)|programming|principles|terms)
+    |(?:it|this|that) is not possible for me{_DONE}
+    |i do not (?:think|believe) (?:that )?i (?:should|can|could|am able to|ought to)
+    \ (?:write|create|generate|help with|answer|do|produce|provide|assist with) (?:this|that|such|it)\b
+    |i (?:do not have|lack) (?:the |any |enough |sufficient )?(?:ability|capability|capacity|information|context|means)
+    \ to \w+ (?:this|that|your|the|such) {_ASKED}
+    |(?:no can do|hard pass|i would rather not|i do not do that(?: (?:kind|sort) of thing)?)[.!]*\Z
+    |(?:response|output|content|answer|reply) (?:was |has been )?(?:withheld|removed|suppressed|redacted|blocked)
+    \ (?:for|by|due to|because of) (?:\w+ )?(?:safety|content|polic|filter|moderation|guidelines)"""
+)
 _RULES = spaced(
     r"""\b(?:my|our|openai's|ethical|content|safety|usage) (?:\w+ ){0,2}
     (?:guidelines|programming|principles|polic(?:y|ies))\b
@@ -165,7 +192,7 @@ def is_refusal(text: str) -> bool:
     leads = 0
     while leads < 4 and (lead := _LEAD.match(plain)):
         plain, leads = plain[lead.end() :].lstrip(_MARKS), leads + 1
-    if _IS_MODEL.match(plain) or _DECLINES.match(plain):
+    if _IS_MODEL.match(plain) or _DECLINES.match(plain) or _OF_THE_REQUEST.match(plain):
         return True
     if not (cannot := _CANNOT.match(plain)):
         return False

@@ -103,7 +103,30 @@ _RUSSIAN = r"""
     (?:извините|к сожалению|прошу прощения) ?,? ?(?:но )?я не могу [^.!?]{0,40}(?:запрос|помочь с|генерировать|контент)
     |как (?:языковая модель|ии\b|искусственный интеллект)"""
 
+# In one sentence: the request ("this", "your", never "my") and a word that denies it.
+_OF_THE_REQUEST = r"""
+    (?=[^.!?]{0,80}\b(?:diese[rn]?|ihre[rn]?|deine[rn]?) (?:anfrage|aufforderung|anforderung|eingabe)\b
+    |[^.!?]{0,80}\bdiese[rn]? aufgabe\b)
+    [^.!?]{0,120}\b(?:nicht|ablehnen|verweigern|zurückweisen|außerstande|unmöglich)\b
+    |(?:dazu|hierzu|dabei|damit|das) (?:kann|darf|werde|möchte) ich(?: leider| dir| ihnen)? nichts?
+    \ (?:schreiben|sagen|beitragen|helfen|erstellen)[.!]*\Z
+    |(?=[^.!?]{0,80}\b(?:cette|votre|ta) (?:demande|requête|tâche|instruction)\b)
+    [^.!?]{0,120}\b(?:pas|refuser|décliner|rejeter|impossible)\b
+    |(?=[^.!?]{0,80}\b(?:esta|esa|tu|su) (?:solicitud|petición|tarea|instrucción)\b)
+    [^.!?]{0,120}\b(?:no|rechazar|declinar|negarme|imposible)\b
+    |(?=[^.!?]{0,80}\b(?:questa|tua|sua|tale) richiesta\b)
+    [^.!?]{0,120}\b(?:non|rifiutare|declinare|impossibile|respingere)\b
+    |(?=[^.!?]{0,80}\b(?:essa|esta|sua|tua) (?:solicitação|tarefa|instrução)\b)
+    [^.!?]{0,120}\b(?:não|recusar|rejeitar|impossível|declinar)\b
+    |(?:很?抱歉[，,]?)?(?:该|此|这个|您的|你的)(?:请求|要求|任务|指令)[^。！？]{0,10}(?:无法|不能|拒绝|不便|不予)
+    |(?:申し訳ありませんが、)?(?:この|その|ご)(?:リクエスト|依頼|要求|要望|タスク)[^。]{0,12}
+    (?:でき(?:ません|かね)|お断り|応じ(?:られ|かね))
+    |(?=[^.!?]{0,60}\b(?:этот|ваш|данный|это|данное) (?:запрос|задание)\b)[^.!?]{0,100}\bне\b"""
+
 REFUSAL = spaced(
-    "|".join(f"(?:{p})" for p in (_GERMAN, _FRENCH, _SPANISH, _PORTUGUESE, _ITALIAN, _CHINESE, _JAPANESE, _RUSSIAN))
+    "|".join(
+        f"(?:{p})"
+        for p in (_OF_THE_REQUEST, _GERMAN, _FRENCH, _SPANISH, _PORTUGUESE, _ITALIAN, _CHINESE, _JAPANESE, _RUSSIAN)
+    )
 )
 """Matches the beginning of a text in lower case, with straight apostrophes and single spaces."""

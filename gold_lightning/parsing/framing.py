@@ -5,7 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 
-__all__ = ["after_announcement", "announces", "bare_text", "bare_value", "is_title", "without_heading", "without_role"]
+__all__ = [
+    "after_announcement",
+    "announces",
+    "bare_text",
+    "bare_value",
+    "has_turn",
+    "is_title",
+    "without_heading",
+    "without_role",
+]
 
 _ENDS_OPEN = (":", "：", "﹕")
 _LONGEST_TITLE = 60  # characters
@@ -136,6 +145,11 @@ def without_heading(text: str) -> str:
     begun = text.strip()
     marks = re.match(r"#{1,6}[ \t]+(?=\S)", begun)
     return begun[marks.end() :] if marks and "\n" not in begun else text
+
+
+def has_turn(text: str) -> bool:
+    """Whether a role with a colon stands in a text: a dialogue."""
+    return _TURN.search(text) is not None
 
 
 def without_role(text: str, prompt: str, named: Callable[[str], bool]) -> str | None:

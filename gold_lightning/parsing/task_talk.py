@@ -84,11 +84,17 @@ def _voices(names: tuple[str, ...]) -> tuple[tuple[int, re.Pattern[str]], ...]:
     subject = rf"(?:(?:for|to|in|with|given|based on) [^.,!?]{{1,40}}, )?{_DETERMINER} (?:[\w-]+ ){{0,2}}?{thing}"
     some = r"(?:an?|one|another|the|some|this|new)"
     forms = (
-        (4, rf"(?:just |only |simply )?{_WRITE} (?:me )?{some} (?:[\w-]+ ){{0,3}}?{thing}\b(?! (?:to|for) (?:my|me|us)\b)"),
+        (
+            4,
+            rf"{_WRITE} (?:me )?{some} (?:[\w-]+ ){{0,3}}?{thing}\b(?! (?:to|for) (?:my|me|us)\b)",
+        ),
         # "should have been": that is over, and no plan.
         (4, rf"{subject} (?:should|must|needs? to|ha(?:s|ve) to|could|might|ought to|can) (?!(?:not )?have been\b)"),
         (3, rf"{subject} (?:says?|asks?|wants?|requires?) \b"),
-        (2, rf"{subject} (?:is|are|was|were|will|would|have|has|fits?|match(?:es)?|shows?|mentions?|reflects?|seems?)\b"),
+        (
+            2,
+            rf"{subject} (?:is|are|was|were|will|would|have|has|fits?|match(?:es)?|shows?|mentions?|reflects?)\b",
+        ),
         (2, r"(?:it|this|that|they) (?:should|must|needs? to|has to|could|might|can) (?!(?:not )?have\b)"),
         (
             3,
@@ -96,12 +102,16 @@ def _voices(names: tuple[str, ...]) -> tuple[tuple[int, re.Pattern[str]], ...]:
             r" ?(?:should|could|can|might|must|will|would|need to|have to|want to|am going to|'m going to|are going to"
             rf"|have been asked to|am asked to|are asked to|try to|was asked to|ha(?:ve|d) to)? ?{_WRITE}\b",
         ),
-        (3, r"(?:i|we)(?:'ll|'d| will| can| should| could| might)? (?:go with|aim for|use|do|try) (?=an?\b|one\b|the\b)"),
+        (
+            3,
+            r"(?:i|we)(?:'ll|'d| will| can| should| could| might)? (?:go with|aim for|use|try) (?=an?\b|one\b|the\b)",
+        ),
         (6, rf"(?:i|we|let me|let us|let's)\b[^.!?]{{0,30}}\b{_WRITE} about (?:an?|one|someone|somebody)\b"),
         (
             3,
             rf"(?:the|a|this|an? \w+) {_PERSON} (?:wants?|would like|asks?|needs?|requests?|requested|complains?|wrote"
-            rf"|is (?:asking|requesting|looking|complaining)|says|is)\b|{_PERSON} (?:wants|complains|asks|requests|says)\b",
+            rf"|is (?:asking|requesting|looking|complaining)|says|is)\b"
+            rf"|{_PERSON} (?:wants|complains|asks|requests|says)\b",
         ),
         (3, r"you(?:'d| would)? (?:want|need|like|asked|are asking|requested)\b"),
         (
@@ -125,7 +135,11 @@ def _words(names: tuple[str, ...], labels: tuple[str, ...]) -> tuple[tuple[int, 
         (2, rf"\b{own}\b"),
         (2, rf"(?<!\w)(?:{target})(?!\w)"),
         (1, rf"[(\[](?:{target})[)\]]"),
-        (3, rf"\b(?:an?|some|the) (?:[\w-]+ )?{_PERSON} (?:who|whose|that|with|from|about|in|\w+ing)\b|\bsomeone \w+ing\b"),
+        (
+            3,
+            rf"\b(?:an?|some|the) (?:[\w-]+ )?{_PERSON} (?:who|whose|that|with|from|about|in|\w+ing)\b",
+        ),
+        (3, r"\bsomeone \w+ing\b"),
         (2, rf"\b{_HOW}\b"),
         (1, rf"\b(?:new|another|real|short|different|possible|typical) (?:[\w-]+ )?(?:{own}|{_SAMPLE})\b"),
     )
@@ -170,4 +184,6 @@ def speaks_of_task(text: str, names: Sequence[str], labels: Sequence[str] = ()) 
 def _nothing_else(text: str, names: Sequence[str], labels: Sequence[str]) -> bool:
     """Whether a text has but names and labels: ``Hmm, billing.``."""
     own = rf"(?:{name_pattern(names)}|{'|'.join(map(re.escape, labels)) or '(?!)'}|{_SAMPLE})"
-    return re.fullmatch(rf"\W*(?:(?:an?|the|new|one|about|for) )*{own}(?:[ ,]+{own})*\W*", text, re.IGNORECASE) is not None
+    return (
+        re.fullmatch(rf"\W*(?:(?:an?|the|new|one|about|for) )*{own}(?:[ ,]+{own})*\W*", text, re.IGNORECASE) is not None
+    )

@@ -1,4 +1,4 @@
-"""What is wrapped around the whole of a text: a short prefix that names it, brackets, tags, LaTeX, a literal of code."""
+"""What is wrapped around the whole of a text: a short prefix that names it, brackets, tags, LaTeX, code."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from gold_lightning.parsing.framing import has_turn
 from gold_lightning.parsing.notations import name_pattern
-from gold_lightning.parsing.patterns import spaced
 
 __all__ = ["as_json", "unwrapped", "without_prefix"]
 
@@ -58,7 +58,8 @@ def _prefix(names: tuple[str, ...], labels: tuple[str, ...]) -> re.Pattern[str]:
     return re.compile(
         rf"\s*+[>#*_`\[(]{{0,4}}[ \t]?(?:{beside}(?:{known}|{_NOUNS}){behind}"
         rf"|(?:(?:an?|the|angry|new)[ \t])?{_ROLES}(?:[ \t]#?\d{{1,2}}|[ \t]\([^()\n]{{1,30}}\))?{told}"
-        rf"|(?:let(?:'s|’s| us| me) (?:go with|write|say)|i(?:'d|’d| would|'ll|’ll| will) (?:write|say|go with)(?: this)?))"
+        rf"|let(?:'s|’s| us| me) (?:go with|write|say)"
+        rf"|i(?:'d|’d| would|'ll|’ll| will) (?:write|say|go with)(?: this)?)"
         rf"[*_`\])]{{0,4}}[ \t]?{_SIGN}[*_`]{{0,3}}[ \t]*(?:\n\s*)?{_STARTS}",
         re.IGNORECASE,
     )
@@ -83,6 +84,8 @@ def without_prefix(text: str, names: Sequence[str], labels: Sequence[str] = (), 
             return text
         # A dash stands in sentences too: then nothing but the name and one or two words may stand before it.
         if prefix["sign"].strip() in ("-", "–", "—", "--") and len(prefix[0].split()) > 4:
+            return text
+        if has_turn(text[prefix.end() :]):
             return text
         text = text[prefix.end() :]
     return text
@@ -139,7 +142,7 @@ def _inside_tag(text: str) -> str | None:
 
 
 def _inside_latex(text: str) -> str | None:
-    """What is in ``\\text{..}``, ``$\\fbox{..}$`` or ``\\[ \\mathrm{..} \\]``."""
+    """What is in one command of LaTeX, with or without the marks of a formula around it."""
     begin = _LATEX.match(text)
     end = re.search(r"\}\s*(?:\$\$?|\\[\])])?\s*\Z", text[-8:])
     if begin is None or end is None:
