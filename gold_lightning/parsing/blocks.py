@@ -131,7 +131,9 @@ def without_beginning(text: str, answer: str) -> str:
 def _line_form(line: str) -> str:
     """A pattern of a line of the answer, whatever stands between its words."""
     words = re.findall(r"\w+|[^\w\s]", line)
-    forms = (_COLON if word == ":" else "[_ -]".join(map(re.escape, word.split("_"))) for word in words)
+    forms = (
+        _COLON + r"(?:=(?=\s))?" if word == ":" else "[_ -]".join(map(re.escape, word.split("_"))) for word in words
+    )
     return r"[\s*`\"“”#]*".join(forms)
 
 
