@@ -141,7 +141,7 @@ _MY_LIMITS = r"(?:what i(?: am| can| could)\b|my (?:\w+ ){0,2}(?:capabilit|abili
 _OF_THE_REQUEST = spaced(
     rf"""(?:(?:i|we) (?:am |are )?)?
     (?:(?:un|not )able to|cannot|could not|will not|(?:must|have to) (?:decline|refuse) to)
-    \ (?:\w+ (?:with |to |on )?)(?:this|that|your|the|such an?) (?:\w+ ){{0,1}}{_ASKED}{_DONE}
+    \ (?:\w+ (?:with |to |on )?)(?:this|that|your|the|such an?) (?:\w+ ){{0,1}}{_ASKED}(?! because| since){_DONE}
     |(?:not able|unable) to (?:help|assist|comply)(?: you)?(?: with (?:that|this|it))?(?:,? sorry)?[.!]*\Z
     |(?:this|your|the requested|such) (?:\w+ )?{_ASKED} (?:cannot|could not|will not|is not|are not|must not)
     \ (?:be )?(?:\w+ed|done|met|written|shown|possible){_DONE}

@@ -100,7 +100,8 @@ def _voices(names: tuple[str, ...]) -> tuple[tuple[int, re.Pattern[str]], ...]:
             3,
             r"(?:i|we|you|one|let's|let me|let us)(?:'ll|'d)?"
             r" ?(?:should|could|can|might|must|will|would|need to|have to|want to|am going to|'m going to|are going to"
-            rf"|have been asked to|am asked to|are asked to|try to|was asked to|ha(?:ve|d) to)? ?{_WRITE}\b",
+            rf"|have been asked to|am asked to|are asked to|try to|was asked to|ha(?:ve|d) to)? ?{_WRITE}\b"
+            r"(?![^.!?]{0,40}\b(?:to|for) (?:my|our|me|us)\b)",
         ),
         (
             3,

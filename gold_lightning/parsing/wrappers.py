@@ -45,7 +45,7 @@ _ROLES = (
     r"|utilisateur|usuario|utente|usuário|klant|клиент|пользователь|客户|顾客|用户|お客様|ユーザー)"
 )
 _SIGN = r"(?P<sign>[:：﹕](?!//)=?|[=-]>|=|→|[ \t](?:--|[-–—])(?=[ \t]))"
-_STARTS = r"(?=[*_`\"“‘«'「¿¡(]{0,3}(?-i:[^\W_a-zà-þ]))"
+_STARTS = r"(?=[*_`\"“‘«'「¿¡(]{0,3}(?-i:[^\W\d_a-zà-þ]))"
 
 
 @functools.lru_cache(maxsize=256)
