@@ -150,7 +150,7 @@ def best_yield(accepted: int, requested: int) -> float:
     return float(binomtest(accepted, requested).proportion_ci(three_errors, method="wilson").high)
 
 
-_NO_ANSWER = {
+_ADVICE = {
     "filtered": "a filter refuses these prompts (the log has its words): change the wording of the task and its demos, "
     "or take a server or model without it",
     "failed": "the server broke these answers off (the log has its words): start again when it is well",
@@ -158,15 +158,19 @@ _NO_ANSWER = {
     "OpenAIGenerator, extra: {chat_template_kwargs: {enable_thinking: false}}), or the server drops the text",
     "only_thinking": "the model only thinks: give the server a reasoning parser, turn thinking off (with "
     "OpenAIGenerator, extra: {chat_template_kwargs: {enable_thinking: false}}), or raise max_sample_tokens of the task",
+    "label_disagreement": "the generator prefers another label: clearer meanings and demos of the labels, another "
+    "data.generator, or data.plan.label_agreement: measure, which keeps these samples",
     "label_unchecked": "the generator does not answer with a label: set data.plan.label_agreement to off",
 }
-"""What to do about requests that have no answer. They are not stored, and the same command asks anew."""
+"""Advice by reject reason."""
+_UNANSWERED = ("filtered", "failed", "label_unchecked")
+"""Reasons of requests without an answer, as an empty text is one: not stored, and asked again by the same command."""
 
 
 def unanswered(store: RoundStore, kind: Kind) -> Counter[str | None]:
     """Requests of committed batches that had no answer, by label."""
     rows = (row for row in read_lines(store.folder / "rejects.jsonl") if row.get("kind") == kind)
-    silent = (r for r in rows if r.get("reason") in _NO_ANSWER or not str(r.get("raw", "")).strip())
+    silent = (r for r in rows if r.get("reason") in _UNANSWERED or not str(r.get("raw", "")).strip())
     return Counter(row.get("label") for row in silent)
 
 
@@ -189,7 +193,7 @@ def yield_table(
     rows.append(why)
     rows.append("raw texts: " + str(store.folder / "rejects.jsonl"))
     common = [(reason, count) for reason, count in store.rejects(kind).most_common(2) if 3 * count >= requested - kept]
-    rows += [f"{reason}: {_NO_ANSWER[reason]}" for reason, _ in common if reason in _NO_ANSWER]
+    rows += [f"{reason}: {_ADVICE[reason]}" for reason, _ in common if reason in _ADVICE]
     if 2 * spent.reused > spent.calls + spent.reused:
         rows.append(
             f"{spent.reused} of {spent.calls + spent.reused} answers of the round are stored ones of other runs: "

@@ -8,9 +8,10 @@ import pytest
 from gold_lightning.errors import QuotaError
 from gold_lightning.feedback import FeedbackPool
 from gold_lightning.generators import ScriptedGenerator
-from gold_lightning.planning.quotas import Counts, give_up, quotas, requests_wanted
+from gold_lightning.planning.quotas import Counts, give_up, quotas, requests_wanted, unanswered, yield_table
+from gold_lightning.storage.completions import CompletionLog
 from gold_lightning.storage.json_lines import read_lines, write_lines
-from gold_lightning.storage.round_store import RoundStore
+from gold_lightning.storage.round_store import BatchRecord, RoundStore
 
 from tests.fakes import NewsWriter, bank_task
 from tests.test_synthesis import LABELS, PLAN, Repeater, Scorer, adds_up, distinct_texts, groups, make, shown
@@ -251,3 +252,21 @@ def test_a_round_of_many_small_quotas_goes_on_with_bad_luck():
     assert "stopped early: 64 requests for l0 gave 0; at that yield its share of 16 requests" in why
     assert give_up(counted(l0=(100, 8), **lucky), {"l0": 2}, wanted, replace(PLAN, max_attempts=8)) is None
     assert "are used up" in give_up(counted(l0=(1232, 1)), {"l0": 1}, wanted, replace(PLAN, max_attempts=8))
+
+
+ADVICE = [("label_disagreement", "data.plan.label_agreement: measure"), ("filtered", "a filter refuses")]
+
+
+@pytest.mark.parametrize(("reason", "advice"), ADVICE)
+def test_a_round_that_is_given_up_names_what_helps(reason, advice, tmp_path):
+    store = RoundStore(tmp_path, 0)
+    reject = {"reason": reason, "label": "a", "prompt_hash": "", "raw": "text"}
+    rejects = [reject | {"id": f"r000-train-{i:05d}"} for i in range(8)]
+    groups = [{"label": "a", "feedback": False, "size": 8}]
+    store.commit(BatchRecord("train", 0, 8, 0, {reason: 8}, 0, 0, 0.0, groups), [], rejects, {}, {})
+    counts = Counts()
+    counts.add(store.batches("train"), [], True)
+    spent = CompletionLog().spent()
+    table = yield_table(store, "train", counts, {"a": 4}, {"a": 4}, "stopped early", spent)
+    assert f"{reason}: " in table and advice in table
+    assert unanswered(store, "train") == ({"a": 8} if reason == "filtered" else {})
