@@ -1,4 +1,4 @@
-"""What a run may spend, and what it has spent."""
+"""Limits of a run's cost: tokens, dollars, seconds."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Any, Protocol
 
 from gold_lightning.errors import BudgetSpentError, ConfigError
 
-__all__ = ["Budget", "Spent", "Tokens"]
+__all__ = ["Budget", "Tokens", "Usage"]
 
 _MILLION = 1_000_000
 
 
 class Tokens(Protocol):
-    """Something that took tokens."""
+    """Anything with prompt and completion token counts."""
 
     @property
     def prompt_tokens(self) -> float:
@@ -27,14 +27,19 @@ class Tokens(Protocol):
 
 
 @dataclass(frozen=True)
-class Spent:
-    """What completions took.
+class Usage:
+    """Requests and tokens that a generator has used.
 
     Args:
-        calls: Requests that the generator answered.
+        calls: Number of requests that the generator answered.
         prompt_tokens: Tokens of their prompts.
         completion_tokens: Tokens written.
-        reused: Requests that a stored completion of another run answered. They cost nothing, and are not in the rest.
+        reused: Number of requests answered by a stored completion of another run. They cost nothing and do not count
+            in the other fields.
+
+    Example:
+        >>> Usage(calls=1, prompt_tokens=200, completion_tokens=30) + Usage(calls=2, prompt_tokens=400)
+        Usage(calls=3, prompt_tokens=600, completion_tokens=30, reused=0)
     """
 
     calls: int = 0
@@ -47,24 +52,38 @@ class Spent:
         """Tokens read and written."""
         return self.prompt_tokens + self.completion_tokens
 
-    def __add__(self, other: Spent) -> Spent:
-        return Spent(*(getattr(self, name) + getattr(other, name) for name in self.__dataclass_fields__))
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(*(getattr(self, name) + getattr(other, name) for name in self.__dataclass_fields__))
 
 
 @dataclass(frozen=True)
 class Budget:
-    """What a run may spend, over all its sittings. It ends in order when any of it is spent.
+    """Limits of a run, over all its sessions. A run that reaches one of them stops in order and can be resumed.
 
-    It is looked at before each call of the generator, which near its end gets no more requests than what is left pays
-    for, each at its longest: so a run may spend about one request more. A round that is cut off is not trained on, but
-    goes on where it was under a higher budget. Seconds are only looked at: a call that was begun is finished.
+    The budget is checked before each call of the generator. Near a limit the generator gets only as many requests as
+    fit, each counted at its longest, so a run may exceed a limit by about one request. The round at the limit is not
+    trained on; a later session with a higher budget completes it. Seconds are checked between calls: a call in progress
+    is completed.
 
     Args:
-        max_tokens: Most tokens read and written by the generator.
-        max_cost: Most dollars, by the two prices.
-        max_seconds: Most seconds, training included.
-        price_prompt: Dollars for a million prompt tokens; 0 on an own machine.
-        price_completion: Dollars for a million tokens written; 0 on an own machine.
+        max_tokens: Limit of tokens read and written by the generator.
+        max_cost: Limit in dollars, by the two prices.
+        max_seconds: Limit in seconds, training included.
+        price_prompt: Dollars per million prompt tokens; 0 for a generator on your own machine.
+        price_completion: Dollars per million tokens written; 0 for a generator on your own machine.
+
+    Raises:
+        ConfigError: A limit is not a positive finite number, a price is negative or not finite, or ``max_cost`` is set
+            without a price.
+
+    Example:
+        >>> budget = Budget(max_cost=5, price_prompt=0.15, price_completion=0.6)
+        >>> budget.cost(Usage(calls=1_000, prompt_tokens=400_000, completion_tokens=50_000))
+        0.09
+        >>> budget.check(Usage(completion_tokens=9_000_000), seconds=60)
+        Traceback (most recent call last):
+            ...
+        gold_lightning.errors.BudgetSpentError: data.budget.max_cost (5) is spent: $5.4000
     """
 
     max_tokens: int | None = None
@@ -86,60 +105,60 @@ class Budget:
             raise ConfigError(
                 "data.budget.max_cost",
                 self.max_cost,
-                "null where nothing costs anything",
+                "null if tokens have no price",
                 "set data.budget.price_prompt or price_completion",
             )
 
     @property
     def priced(self) -> bool:
-        """Whether tokens cost anything."""
+        """Whether tokens have a price."""
         return bool(self.price_prompt or self.price_completion)
 
-    def cost(self, spent: Tokens) -> float:
-        """Dollars that tokens cost."""
-        return (spent.prompt_tokens * self.price_prompt + spent.completion_tokens * self.price_completion) / _MILLION
+    def cost(self, usage: Tokens) -> float:
+        """Returns the price of tokens, in dollars."""
+        return (usage.prompt_tokens * self.price_prompt + usage.completion_tokens * self.price_completion) / _MILLION
 
-    def pays_for(self, spent: Spent, costs: Iterable[Spent]) -> int:
-        """How many requests, of some in order, what is left pays for.
+    def affordable(self, usage: Usage, requests: Iterable[Usage]) -> int:
+        """Counts how many requests, from the first on, fit into the rest of the budget.
 
         Args:
-            spent: By the run so far.
-            costs: What each request takes at most.
+            usage: Usage of the run so far.
+            requests: Upper bound of each request's usage.
         """
         count = 0
-        for cost in costs:
-            spent += cost
-            tokens = self.max_tokens is not None and spent.tokens > self.max_tokens
-            if tokens or (self.max_cost is not None and self.cost(spent) > self.max_cost):
+        for request in requests:
+            usage += request
+            over_tokens = self.max_tokens is not None and usage.tokens > self.max_tokens
+            if over_tokens or (self.max_cost is not None and self.cost(usage) > self.max_cost):
                 break
             count += 1
         return count
 
-    def check(self, spent: Spent, seconds: float) -> None:
-        """Looks whether something is left.
+    def check(self, usage: Usage, seconds: float) -> None:
+        """Raises if any limit is reached.
 
         Args:
-            spent: By the run so far.
-            seconds: Of the run so far.
+            usage: Usage of the run so far.
+            seconds: Seconds of the run so far.
 
         Raises:
-            BudgetSpentError: It is not.
+            BudgetSpentError: A limit is reached; the message names it.
         """
         limits: dict[str, tuple[float | None, float, str]] = {
-            "max_tokens": (self.max_tokens, spent.tokens, f"{spent.tokens:,} tokens"),
-            "max_cost": (self.max_cost, self.cost(spent), f"${self.cost(spent):,.4f}"),
+            "max_tokens": (self.max_tokens, usage.tokens, f"{usage.tokens:,} tokens"),
+            "max_cost": (self.max_cost, self.cost(usage), f"${self.cost(usage):,.4f}"),
             "max_seconds": (self.max_seconds, seconds, f"{seconds:,.0f} s"),
         }
-        for key, (limit, value, told) in limits.items():
+        for key, (limit, value, text) in limits.items():
             if limit is not None and value >= limit:
-                raise BudgetSpentError(f"data.budget.{key} ({limit:,}) is spent: {told}")
+                raise BudgetSpentError(f"data.budget.{key} ({limit:,}) is spent: {text}")
 
-    def as_row(self, spent: Spent) -> dict[str, Any]:
-        """Plain values of what was spent, dollars included where tokens cost something."""
+    def as_row(self, usage: Usage) -> dict[str, Any]:
+        """Returns usage as plain values, with its cost if tokens have a price."""
         row: dict[str, Any] = {
-            "calls": spent.calls,
-            "prompt": spent.prompt_tokens,
-            "completion": spent.completion_tokens,
-            "reused_calls": spent.reused,
+            "calls": usage.calls,
+            "prompt": usage.prompt_tokens,
+            "completion": usage.completion_tokens,
+            "reused_calls": usage.reused,
         }
-        return row | ({"cost": round(self.cost(spent), 6)} if self.priced else {})
+        return row | ({"cost": round(self.cost(usage), 6)} if self.priced else {})

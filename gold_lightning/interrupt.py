@@ -1,4 +1,4 @@
-"""Ctrl-C once ends a run in order, twice at once."""
+"""The first Ctrl-C stops a run at the next safe point; the second stops it immediately."""
 
 from __future__ import annotations
 
@@ -14,34 +14,35 @@ __all__ = ["FINISHING", "Stopping"]
 FINISHING = "finishing what is in flight; Ctrl-C again stops at once"
 
 
-def _write() -> None:
-    # Not print: the signal may have come in the middle of one, and a stream refuses to be entered twice.
+def _announce() -> None:
+    # The signal may interrupt a print, and streams are not re-entrant: write to the descriptor.
     with suppress(OSError):
         os.write(2, f"\n{FINISHING}\n".encode())
 
 
 class Stopping:
-    """Whether somebody wants the run to stop.
+    """A user's request to stop the run.
 
     Attributes:
-        wanted: Looked at where the run can stop without losing anything: when the generator has answered what it
-            was asked and all of it is stored, and after a training step.
-        immediately: Whether somebody does not want to wait even for that.
-        announce: Called by the signal handler after the first Ctrl-C; writes a line to standard error by default.
+        wanted: Whether Ctrl-C was pressed. The run checks it where stopping loses nothing: after the generator's
+            answers are stored, and after a training step.
+        immediately: Whether Ctrl-C was pressed twice.
+        announce: Function that the signal handler calls after the first Ctrl-C; by default it writes a line to standard
+            error.
     """
 
     announce: Callable[[], None]
 
     def __init__(self) -> None:
         self.wanted = self.immediately = False
-        self.announce = _write
+        self.announce = _announce
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Notes the first Ctrl-C; the second raises KeyboardInterrupt, as the first does outside of this."""
-        # Other threads may not set handlers, and a program around this one may have its own.
-        own = signal.default_int_handler
-        if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGINT) is not own:
+        """Records the first Ctrl-C inside the block; the second one raises KeyboardInterrupt, as usual outside it."""
+        # Only the main thread may set handlers, and a surrounding program may have its own.
+        default = signal.default_int_handler
+        if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGINT) is not default:
             yield
             return
         self.wanted = self.immediately = False
@@ -49,7 +50,7 @@ class Stopping:
         try:
             yield
         finally:
-            signal.signal(signal.SIGINT, own)
+            signal.signal(signal.SIGINT, default)
 
     def _note(self, signum: int, frame: FrameType | None) -> None:
         if self.wanted:

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from gold_lightning.budget import Budget, Spent
+from gold_lightning.budget import Budget, Usage
 from gold_lightning.checks.contamination import OVERLAP_WORDS, Decontaminator
 from gold_lightning.checks.label_agreement import LabelCheck
 from gold_lightning.errors import ConfigError, QuotaError
@@ -237,9 +237,9 @@ class Synthesizer:
             self.completions = Completions(self.generator, log, self.budget, self._seconds, self._stopping)
         return self.completions.log
 
-    def spent(self, first: int = 0, last: int | None = None) -> Spent:
+    def spent(self, first: int = 0, last: int | None = None) -> Usage:
         """Returns what the completions of some rounds took, from a first round to a last one."""
-        return self.log().spent(first, last)
+        return self.log().usage(first, last)
 
     def _require_fingerprint(self, store: RoundStore, kind: Kind, depends: dict[str, str]) -> None:
         """Refuses a store whose samples were asked for with other settings."""

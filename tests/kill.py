@@ -28,7 +28,7 @@ from gold_lightning.checkpoints.best import WholeCheckpointIO
 from gold_lightning.cli import main as cli
 from gold_lightning.generators.base import request_dict
 from gold_lightning.storage import completions
-from gold_lightning.storage.completions import CompletionLog, Completions, kept_rows
+from gold_lightning.storage.completions import CompletionLog, Completions, stored_rows
 from gold_lightning.storage.json_lines import digest, read_lines
 from gold_lightning.storage.round_store import RoundStore
 from gold_lightning.storage.run_folder import rounds_in
@@ -197,7 +197,7 @@ def campaign(kills, arguments, root, name, rng, phases):
             else:
                 killed = kill_at(pid, pipe, phase, rng.choice([0, 0, 1, 2]), rng.random() ** 2 * 0.03)
             again += len(stored.intersection(asked.read_text().split()[before:]))
-            rows, _ = kept_rows(folder / "data" / "completions.jsonl")
+            rows, _ = stored_rows(folder / "data" / "completions.jsonl")
             stored |= {row["key"] for row in rows if "text" in row}
             now = {r["id"] for p in folder.glob("data/round_*/train.jsonl") for r in read_lines(p)}
             committed = {

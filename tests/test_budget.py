@@ -1,40 +1,40 @@
 """What a run may spend."""
 
 import pytest
-from gold_lightning.budget import Budget, Spent
+from gold_lightning.budget import Budget, Usage
 from gold_lightning.errors import BudgetSpentError, ConfigError
 
 
 def test_money_is_prompt_and_written_tokens_by_their_own_prices():
     budget = Budget(price_prompt=0.5, price_completion=2.0)
-    assert budget.cost(Spent(3, 1_000_000, 250_000)) == pytest.approx(1.0)
-    assert Budget().cost(Spent(3, 1_000_000, 250_000)) == 0
-    assert budget.as_row(Spent(3, 1000, 500, 2)) == {
+    assert budget.cost(Usage(3, 1_000_000, 250_000)) == pytest.approx(1.0)
+    assert Budget().cost(Usage(3, 1_000_000, 250_000)) == 0
+    assert budget.as_row(Usage(3, 1000, 500, 2)) == {
         "calls": 3,
         "prompt": 1000,
         "completion": 500,
         "reused_calls": 2,
         "cost": 0.0015,
     }
-    assert "cost" not in Budget().as_row(Spent())
+    assert "cost" not in Budget().as_row(Usage())
 
 
 def test_spent_adds_up():
-    assert Spent(1, 2, 3, 4) + Spent(10, 20, 30, 40) == Spent(11, 22, 33, 44)
-    assert Spent(1, 2, 3, 4).tokens == 5
+    assert Usage(1, 2, 3, 4) + Usage(10, 20, 30, 40) == Usage(11, 22, 33, 44)
+    assert Usage(1, 2, 3, 4).tokens == 5
 
 
 @pytest.mark.parametrize(
     ("limit", "left", "spent", "told"),
     [
-        ({"max_tokens": 1000}, (Spent(1, 900, 99), 0), (Spent(1, 900, 100), 0), "max_tokens (1,000) is spent: 1,000"),
+        ({"max_tokens": 1000}, (Usage(1, 900, 99), 0), (Usage(1, 900, 100), 0), "max_tokens (1,000) is spent: 1,000"),
         (
             {"max_cost": 0.002, "price_completion": 2.0},
-            (Spent(1, 10**9, 999), 0),
-            (Spent(1, 0, 1000), 0),
+            (Usage(1, 10**9, 999), 0),
+            (Usage(1, 0, 1000), 0),
             "max_cost (0.002) is spent: $0.0020",
         ),
-        ({"max_seconds": 60}, (Spent(1, 10**9, 9), 59.9), (Spent(), 60.0), "max_seconds (60) is spent: 60 s"),
+        ({"max_seconds": 60}, (Usage(1, 10**9, 9), 59.9), (Usage(), 60.0), "max_seconds (60) is spent: 60 s"),
     ],
 )
 def test_a_limit_is_reached_and_not_before(limit, left, spent, told):
@@ -45,7 +45,7 @@ def test_a_limit_is_reached_and_not_before(limit, left, spent, told):
 
 
 def test_without_limits_nothing_is_ever_spent():
-    Budget().check(Spent(10**9, 10**12, 10**12), 1e12)
+    Budget().check(Usage(10**9, 10**12, 10**12), 1e12)
 
 
 @pytest.mark.parametrize(

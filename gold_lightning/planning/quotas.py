@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from gold_lightning.budget import Spent
+from gold_lightning.budget import Usage
 from gold_lightning.planning.plan import SynthesisPlan
 from gold_lightning.storage.json_lines import read_lines
 from gold_lightning.storage.round_store import BatchRecord, Kind, RoundStore, StoredSample
@@ -181,7 +181,7 @@ def yield_table(
     missing: Mapping[str | None, int],
     wanted: Mapping[str | None, int],
     why: str,
-    spent: Spent,
+    spent: Usage,
 ) -> str:
     """What a round that is given up has, why, and what to change."""
     name = "training" if kind == "train" else "probe"

@@ -12,9 +12,9 @@ from typing import Any
 
 import yaml
 
-from gold_lightning.budget import Budget, Spent
+from gold_lightning.budget import Budget, Usage
 from gold_lightning.errors import GoldError
-from gold_lightning.storage.completions import spent_in
+from gold_lightning.storage.completions import usage_in
 from gold_lightning.storage.json_lines import read_lines
 from gold_lightning.storage.round_store import BatchRecord, Kind, RoundStore, StoredSample
 from gold_lightning.storage.run_folder import rounds_in
@@ -107,7 +107,7 @@ class Run:
     results: Mapping[str, Any] = field(default_factory=dict)
     baselines: Mapping[str, Any] = field(default_factory=dict)
     overlap: Mapping[str, Any] = field(default_factory=dict)
-    spent: Spent = field(default_factory=Spent)
+    spent: Usage = field(default_factory=Usage)
     versions: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -235,15 +235,15 @@ def _read_round(folder: Path, number: int, row: Mapping[str, Any]) -> Round:
     )
 
 
-def _spent(path: Path, last: Mapping[str, Any]) -> Spent:
+def _spent(path: Path, last: Mapping[str, Any]) -> Usage:
     """Counts calls and tokens of the stored completions, without repairing a torn end: the run may be in progress.
 
     Folders are copied without this file, their largest, so the counts of the last finished round replace it.
     """
     if not path.is_file():
         counts = last.get("tokens_so_far", {})
-        return Spent(*(counts.get(name, 0) for name in ("calls", "prompt", "completion", "reused_calls")))
-    return spent_in(path)
+        return Usage(*(counts.get(name, 0) for name in ("calls", "prompt", "completion", "reused_calls")))
+    return usage_in(path)
 
 
 def _first_row(path: Path) -> dict[str, Any]:

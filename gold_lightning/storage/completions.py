@@ -1,18 +1,18 @@
-"""Completions by what was asked: what a run has been given is stored at once, and never asked for again.
+"""Completions stored by their requests, so that no run pays twice for the same one.
 
-A completion's key is a hash of the generator's fingerprint and the whole request, seed included. So another
-number of samples, learning rate or band finds what is there, while another task, model or seed asks anew.
+The key of a completion is a hash of the generator's fingerprint and the whole request, seed included. Changing the
+number of samples, the learning rate or the band therefore finds the stored completions; another task, model or seed
+makes new requests.
 
-What is no answer (:attr:`gold_lightning.generators.base.Completion.is_answer`) is no completion: a line says that it
-was asked for and what it took, and no run is lent it. It is judged with its batch; if the run is killed before that, it
-is asked for again. Only where an engine computes a whole batch at once, and answered some of it, its run keeps the
-batch as it was: asked again alone, a part of it may come out as another text.
+An empty or refused completion (:attr:`gold_lightning.generators.base.Completion.is_answer` is false) is recorded with
+its token counts but is not lent to other runs. It is judged with its batch; if the run is killed before that, the
+request is sent again. An engine that computes a whole batch at once is an exception: if some of the batch was answered,
+the run keeps all of it, because a part computed alone may come out as another text.
 """
 
 from __future__ import annotations
 
 import json
-import logging
 import math
 import os
 import time
@@ -24,117 +24,115 @@ from typing import Any
 
 import numpy as np
 
-from gold_lightning.budget import Budget, Spent
+from gold_lightning.budget import Budget, Usage
 from gold_lightning.generators.base import Completion, Generator, Request, request_dict
 from gold_lightning.storage.json_lines import append_line, digest, whole_rows
 
-__all__ = ["CompletionLog", "Completions", "kept_rows", "spent_in"]
+__all__ = ["CompletionLog", "Completions", "stored_rows", "usage_in"]
 
-_log = logging.getLogger(__name__)
-_FLUSH_SECONDS = 0.5  # what a kill may lose of an engine that gives completions one by one
+_FLUSH_SECONDS = 0.5  # a kill loses at most so much of an engine that gives completions one by one
 
 
 class CompletionLog:
-    """The completions of a run, in ``data/completions.jsonl``, and those of other runs of the same task.
+    """The completions of a run, and read access to those of other runs of the same task.
 
     Args:
-        path: The file, which is only ever appended to; ``None`` to keep them in memory alone.
-        others: Files of other runs. They are read when something is missing here, and left as they are.
+        path: The run's file, append-only; ``None`` keeps completions in memory.
+        others: Files of other runs. They are read if a completion is missing here, and never changed.
     """
 
     def __init__(self, path: Path | None = None, others: Sequence[Path] = ()) -> None:
         self.path, self.others = path, tuple(others)
-        self._held: dict[str, Completion] = {}
-        self._spent: dict[int, Spent] = defaultdict(Spent)
-        self._elsewhere: _Index | None = None
+        self._completions: dict[str, Completion] = {}
+        self._usage: dict[int, Usage] = defaultdict(Usage)
+        self._index: _Index | None = None
         if path is not None:
             self._read(path)
 
     def _read(self, path: Path) -> None:
-        rows, end = kept_rows(path)
-        if path.exists() and path.stat().st_size > end:  # torn by a kill: cut off, so that what follows is whole
+        rows, end = stored_rows(path)
+        if path.exists() and path.stat().st_size > end:  # torn by a kill: the next row must start on its own line
             with path.open("rb+") as file:
                 file.truncate(end)
                 os.fsync(file.fileno())
-        self._hold(rows)
+        self._remember(rows)
 
     def find(self, keys: Iterable[str], round_: int, origin: str = "") -> dict[str, Completion]:
-        """What was given for keys, here or in other runs; the latter is copied here.
+        """Returns the stored completions of this run and of other runs; the latter are copied here.
 
         Args:
-            keys: Of requests.
+            keys: Keys of requests.
             round_: The round that asks.
-            origin: Where answers come from now (:meth:`gold_lightning.generators.base.Generator.origin`). What came
-                from elsewhere is not taken from other runs.
+            origin: Current source of answers (:meth:`gold_lightning.generators.base.Generator.origin`). Completions of
+                other runs count only if they have the same origin.
 
         Returns:
-            Completions by key, without the keys that nothing is known of.
+            Completions by key; unknown keys are left out.
         """
         keys = list(dict.fromkeys(keys))
-        lent = self._borrow([key for key in keys if key not in self._held], origin)
-        if lent:  # each for itself, whatever it was made together with
-            apart = [{name: value for name, value in row.items() if name != "more"} for row in lent]
-            self.add([row | {"round": round_, "reused": True} for row in apart])
-        return {key: self._held[key] for key in keys if key in self._held}
+        borrowed = self._borrow([key for key in keys if key not in self._completions], origin)
+        if borrowed:  # each row on its own, even if it was computed together with others
+            single = [{name: value for name, value in row.items() if name != "more"} for row in borrowed]
+            self.add([row | {"round": round_, "reused": True} for row in single])
+        return {key: self._completions[key] for key in keys if key in self._completions}
 
-    def held(self, key: str) -> Completion | None:
-        """What the run itself was given for a key."""
-        return self._held.get(key)
+    def get(self, key: str) -> Completion | None:
+        """Returns this run's own completion for a key; ``None`` if there is none."""
+        return self._completions.get(key)
 
     def add(self, rows: Sequence[Mapping[str, Any]], together: bool = False) -> None:
-        """Appends rows; when this returns they are on disk.
+        """Appends rows and returns once they are on disk.
 
         Args:
             rows: ``key``, ``round`` and the completion's values; ``reused`` if another run paid for it. A row without
-                ``text`` tells what a request took that stayed without an answer.
-            together: Keep all or none of them, should a kill tear them apart: each says how many follow it (``more``).
+                ``text`` records the usage of a request that got no answer.
+            together: Keep all or none of the rows if a kill tears them apart. Each says how many follow it (``more``).
         """
         if together:
             rows = [dict(row) | {"more": len(rows) - 1 - i} for i, row in enumerate(rows)]
         if self.path is not None and rows:
             append_line(self.path, *rows)
-        self._hold(rows)
+        self._remember(rows)
 
-    def spent(self, first: int = 0, last: int | None = None) -> Spent:
-        """What the run's completions took.
+    def usage(self, first: int = 0, last: int | None = None) -> Usage:
+        """Returns the usage of the run's completions.
 
         Args:
             first: The first round that counts.
-            last: The last one; all that follow, by default.
+            last: The last round that counts; ``None`` for no end.
         """
-        rounds = (r for r in self._spent if r >= first and (last is None or r <= last))
-        return sum((self._spent[r] for r in rounds), Spent())
+        rounds = (r for r in self._usage if r >= first and (last is None or r <= last))
+        return sum((self._usage[r] for r in rounds), Usage())
 
-    def _hold(self, rows: Iterable[Mapping[str, Any]]) -> None:
+    def _remember(self, rows: Iterable[Mapping[str, Any]]) -> None:
         batch: list[tuple[Mapping[str, Any], Completion]] = []
         for row in rows:
-            if row["key"] not in self._held:
+            if row["key"] not in self._completions:
                 batch.append((row, _completion(row)))
             if row.get("more"):
                 continue
             answered = "more" in row and any(completion.is_answer for _, completion in batch)
-            for part, completion in batch:
-                if part["key"] in self._held:  # it stands here twice
+            for batch_row, completion in batch:
+                if batch_row["key"] in self._completions:  # twice in one batch
                     continue
-                self._spent[part["round"]] += _took(part, completion)
+                self._usage[batch_row["round"]] += _usage_of(batch_row, completion)
                 if completion.is_answer or answered:
-                    self._held[part["key"]] = completion
+                    self._completions[batch_row["key"]] = completion
             batch = []
 
     def _borrow(self, keys: Sequence[str], origin: str) -> list[dict[str, Any]]:
-        """Rows of other runs."""
         if not keys or not self.others:
             return []
-        if self._elsewhere is None:
-            self._elsewhere = _Index(self.others)
-        return [row for row in self._elsewhere.rows(keys) if row.get("origin", "") == origin]
+        if self._index is None:
+            self._index = _Index(self.others)
+        return [row for row in self._index.rows(keys) if row.get("origin", "") == origin]
 
 
 class _Index:
-    """Where completions stand in the files of other runs: 16 bytes for each, and no row is parsed before it is needed.
+    """Positions of completions in the files of other runs: 16 bytes each. A row is parsed when it is needed.
 
     Args:
-        paths: The files, read from end to end once.
+        paths: The files; each is read once from end to end.
     """
 
     _BEGIN = b'{"key": "'
@@ -143,64 +141,64 @@ class _Index:
         self._files = [(path, *self._scan(path)) for path in paths]
 
     def rows(self, keys: Iterable[str]) -> Iterator[dict[str, Any]]:
-        """A row for each key that has an answer in any of the files; of several the first."""
-        wanted = {key: _short(key) for key in keys}
-        for path, shorts, places in self._files:
-            begins = np.searchsorted(shorts, np.fromiter(wanted.values(), np.uint64, len(wanted)))
-            found: list[str] = []
-            for (key, short), begin in zip(wanted.items(), begins.tolist(), strict=True):
+        """Yields the first row that answers a key, for each key that has one."""
+        missing = {key: _short(key) for key in keys}
+        for path, shorts, positions in self._files:
+            begins = np.searchsorted(shorts, np.fromiter(missing.values(), np.uint64, len(missing)))
+            answered: list[str] = []
+            for (key, short), begin in zip(missing.items(), begins.tolist(), strict=True):
                 for at in range(begin, len(shorts)):
                     if shorts[at] != short:
                         break
-                    if (row := _row_at(path, int(places[at]))) is not None and row["key"] == key:
+                    if (row := _row_at(path, int(positions[at]))) is not None and row["key"] == key:
                         yield row
-                        found.append(key)
+                        answered.append(key)
                         break
-            for key in found:
-                del wanted[key]
-            if not wanted:
+            for key in answered:
+                del missing[key]
+            if not missing:
                 return
 
     def _scan(self, path: Path) -> tuple[Any, Any]:
-        """Keys in ascending order, shortened to numbers, and the positions of their rows."""
+        """Returns shortened keys in ascending order and the positions of their rows."""
         shorts: list[int] = []
-        places: list[int] = []
-        at = 0
+        positions: list[int] = []
+        end = 0
         try:
             with path.open("rb") as file:
                 for line in file:
-                    here, at = at, at + len(line)
+                    begin, end = end, end + len(line)
                     if line.startswith(self._BEGIN):
                         key = line[len(self._BEGIN) :].partition(b'"')[0].decode("utf-8", "replace")
                     else:
-                        row = _parsed(line)
+                        row = _parse(line)
                         key = row["key"] if row is not None and isinstance(row.get("key"), str) else ""
                     if key:
                         shorts.append(_short(key))
-                        places.append(here)
-        except OSError:  # that run was deleted meanwhile
+                        positions.append(begin)
+        except OSError:  # the run was deleted in the meantime
             pass
         order = np.argsort(np.array(shorts, np.uint64), kind="stable")
-        return np.array(shorts, np.uint64)[order], np.array(places, np.uint64)[order]
+        return np.array(shorts, np.uint64)[order], np.array(positions, np.uint64)[order]
 
 
 def _short(key: str) -> int:
-    """A key as a number; two keys may have the same one."""
+    """Shortens a key to a number, which is not unique."""
     try:
         return int(key[:16], 16) & 0xFFFFFFFFFFFFFFFF
     except ValueError:
         return hash(key) & 0xFFFFFFFFFFFFFFFF
 
 
-def _row_at(path: Path, place: int) -> dict[str, Any] | None:
+def _row_at(path: Path, position: int) -> dict[str, Any] | None:
     try:
-        _, row = next(whole_rows(path, place))
-    except (StopIteration, OSError):  # that run was deleted meanwhile
+        _, row = next(whole_rows(path, position))
+    except (StopIteration, OSError):  # the run was deleted in the meantime
         return None
-    return row if _is_whole(row) and _completion(row).is_answer else None
+    return row if _is_valid(row) and _completion(row).is_answer else None
 
 
-def _parsed(line: bytes) -> dict[str, Any] | None:
+def _parse(line: bytes) -> dict[str, Any] | None:
     try:
         row = json.loads(line)
     except (ValueError, RecursionError):
@@ -208,69 +206,69 @@ def _parsed(line: bytes) -> dict[str, Any] | None:
     return row if isinstance(row, dict) else None
 
 
-def kept_rows(path: Path) -> tuple[list[dict[str, Any]], int]:
-    """Rows of a file of completions that a log would hold, and where the last of them ends, in bytes.
+def stored_rows(path: Path) -> tuple[list[dict[str, Any]], int]:
+    """Reads the rows that a :class:`CompletionLog` keeps.
 
-    What follows there is what a kill left of rows that were written together, or of one. Damage before that is passed
-    over.
+    Args:
+        path: A file of completions; it may be missing.
+
+    Returns:
+        The rows, and the end of the last one in bytes. Anything after it is a remainder that a kill left: a part of a
+        row, or of rows that were written together. Damaged lines before it are skipped.
     """
     found: list[dict[str, Any]] = []
     end = 0
-    for rows, end in _kept_together(path):  # noqa: B007 - the last one is given
+    for rows, end in _row_groups(path):  # noqa: B007 - the last one is returned
         found += rows
     return found, end
 
 
-def spent_in(path: Path) -> Spent:
-    """What the completions of a file took, as a log of it has them, without holding their texts.
-
-    Args:
-        path: The file; it is left as it is.
-    """
-    seen: set[int] = set()  # hashes: the keys themselves would be as much again
-    spent = Spent()
-    for rows, _ in _kept_together(path):
+def usage_in(path: Path) -> Usage:
+    """Returns the usage of a file of completions as a :class:`CompletionLog` counts it, without holding its texts."""
+    seen: set[int] = set()  # hashes: the keys themselves would need as much memory again
+    usage = Usage()
+    for rows, _ in _row_groups(path):
         if not rows:
             continue
         batch = [(row, hash(row["key"]), _completion(row)) for row in rows]
         answered = "more" in rows[-1] and any(c.is_answer for _, key, c in batch if key not in seen)
         for row, key, completion in batch:
             if key not in seen:
-                spent += _took(row, completion)
+                usage += _usage_of(row, completion)
                 if completion.is_answer or answered:
                     seen.add(key)
-    return spent
+    return usage
 
 
-def _kept_together(path: Path) -> Iterator[tuple[list[dict[str, Any]], int]]:
-    """Rows that were written together, and where the last of them ends, in bytes."""
-    waiting: list[dict[str, Any]] = []
+def _row_groups(path: Path) -> Iterator[tuple[list[dict[str, Any]], int]]:
+    """Yields rows that were written together, with the end of the last one in bytes."""
+    group: list[dict[str, Any]] = []
     if not path.exists():
         return
     with path.open("rb") as file:
-        at = 0
+        end = 0
         for line in file:
-            at += len(line)
+            end += len(line)
             if not line.endswith(b"\n"):
                 break
-            row = _parsed(line)
-            if row is None or not _is_whole(row):
-                if not waiting:
-                    yield [], at
+            row = _parse(line)
+            if row is None or not _is_valid(row):
+                if not group:
+                    yield [], end
                 continue
-            waiting.append(row)
+            group.append(row)
             if not row.get("more"):
-                yield waiting, at
-                waiting = []
+                yield group, end
+                group = []
 
 
-def _took(row: Mapping[str, Any], completion: Completion) -> Spent:
+def _usage_of(row: Mapping[str, Any], completion: Completion) -> Usage:
     if row.get("reused"):
-        return Spent(reused=1)
-    return Spent(1, completion.prompt_tokens, completion.completion_tokens)
+        return Usage(reused=1)
+    return Usage(1, completion.prompt_tokens, completion.completion_tokens)
 
 
-def _is_whole(row: Mapping[str, Any]) -> bool:
+def _is_valid(row: Mapping[str, Any]) -> bool:
     tokens = (row.get("prompt_tokens", 0), row.get("completion_tokens", 0))
     return (
         isinstance(row.get("key"), str)
@@ -289,14 +287,14 @@ def _completion(row: Mapping[str, Any]) -> Completion:
     return Completion(text, *counts, finish, scores, row.get("reason", ""))
 
 
-def _was_silent(completion: Completion) -> bool:
-    """Whether no label was among the tokens that a server told: earlier versions gave all the same likelihood then."""
+def _lacks_label_scores(completion: Completion) -> bool:
+    """Recognises label scores of earlier versions if the server reported none: all labels got the same likelihood."""
     return len(completion.choice_log_probs) > 1 and len(set(completion.choice_log_probs)) == 1
 
 
 def _as_row(completion: Completion) -> dict[str, Any]:
     row = asdict(completion)
-    # JSON has no infinity: a choice without any mass has no number.
+    # JSON has no infinity: a choice without any probability becomes null.
     row["choice_log_probs"] = [p if math.isfinite(p) else None for p in completion.choice_log_probs]
     if not completion.is_answer:
         row |= {"unanswered": True, "raw": row.pop("text"), "choice_log_probs": []}
@@ -304,14 +302,14 @@ def _as_row(completion: Completion) -> dict[str, Any]:
 
 
 class Completions:
-    """Answers requests from what is stored, and has the generator answer the rest.
+    """Answers requests from stored completions and asks the generator for the missing ones.
 
     Args:
-        generator: Who answers.
-        log: What is stored.
-        budget: Looked at before the generator is asked; near its end it is asked for less at once.
-        seconds: Gives the seconds that the run has taken so far.
-        stopping: Whether the run is to stop: asked when what was asked is answered and stored.
+        generator: The generator.
+        log: The stored completions.
+        budget: Limits, checked before each call of the generator.
+        seconds: Function that returns the seconds of the run so far.
+        stopping: Function that tells whether the run should stop; called after answers are stored.
     """
 
     def __init__(
@@ -326,74 +324,75 @@ class Completions:
         self.seconds, self.stopping = seconds, stopping
 
     def answer(self, requests: Sequence[Request], round_: int) -> list[Completion]:
-        """A completion for each request, in order.
+        """Returns a completion for each request, in order.
 
         Args:
-            requests: What is asked.
-            round_: The round that it is asked for.
+            requests: The requests.
+            round_: The round that asks.
 
         Raises:
-            BudgetSpentError: Something is not there, and nothing is left to pay for it.
-            KeyboardInterrupt: Somebody wants the run to stop; all that was answered is stored.
+            BudgetSpentError: A completion is missing and the budget is spent.
+            KeyboardInterrupt: The run should stop. All answers so far are stored.
         """
-        asked = [request_dict(request) for request in requests]
-        who = self.generator.fingerprint()
-        keys = [digest([who, a], 32) for a in asked]
-        found = self.log.find(keys, round_, self.generator.origin())
-        before = self.generator.earlier_fingerprints()
+        contents = [request_dict(request) for request in requests]
+        fingerprint = self.generator.fingerprint()
+        keys = [digest([fingerprint, content], 32) for content in contents]
+        completions = self.log.find(keys, round_, self.generator.origin())
+        earlier_fingerprints = self.generator.earlier_fingerprints()
         missing: dict[str, Request] = {}
-        for key, a, request in zip(keys, asked, requests, strict=True):
-            if key in found or key in missing:
+        for key, content, request in zip(keys, contents, requests, strict=True):
+            if key in completions or key in missing:
                 continue
-            earlier = (self.log.held(digest([was, a], 32)) for was in before)
-            if (completion := next((c for c in earlier if c is not None and not _was_silent(c)), None)) is not None:
-                found[key] = completion
+            candidates = (self.log.get(digest([earlier, content], 32)) for earlier in earlier_fingerprints)
+            usable = next((c for c in candidates if c is not None and not _lacks_label_scores(c)), None)
+            if usable is not None:
+                completions[key] = usable
             else:
                 missing[key] = request
         while missing:
-            self.budget.check(self.log.spent(), self.seconds())
-            size = max(1, self.budget.pays_for(self.log.spent(), map(_most, missing.values())))
-            found |= self._ask(dict(list(missing.items())[:size]), round_)
+            usage = self.log.usage()
+            self.budget.check(usage, self.seconds())
+            size = max(1, self.budget.affordable(usage, map(_largest_usage, missing.values())))
+            completions |= self._ask(dict(list(missing.items())[:size]), round_)
             missing = dict(list(missing.items())[size:])
         if self.stopping():
             raise KeyboardInterrupt
-        return [found[key] for key in keys]
+        return [completions[key] for key in keys]
 
     def _ask(self, missing: Mapping[str, Request], round_: int) -> dict[str, Completion]:
         keys, requests = list(missing), list(missing.values())
         origin = self.generator.origin()
-        from_there = {"origin": origin} if origin else {}
-        came: list[int] = []
-        found: dict[str, Completion] = {}
+        source = {"origin": origin} if origin else {}
+        positions: list[int] = []
+        completions: dict[str, Completion] = {}
 
         def rows() -> Iterator[dict[str, Any]]:
-            for at, completion in self.generator.stream(requests):
-                came.append(at)
-                if at < len(keys):
-                    found[keys[at]] = completion
-                    yield {"key": keys[at], "round": round_, **_as_row(completion), **from_there}
+            for position, completion in self.generator.stream(requests):
+                positions.append(position)
+                if position < len(keys):
+                    completions[keys[position]] = completion
+                    yield {"key": keys[position], "round": round_, **_as_row(completion), **source}
 
-        # What an engine gives may depend on what it computes together, in the last digits, and a text on these. So what
-        # came together stays together: asked again alone, a part of it may come out as another text.
+        # A completion may depend, in its last digits and so in its text, on the requests computed with it. An engine
+        # that computes a batch at once therefore has the batch stored as a whole.
         if type(self.generator).stream is Generator.stream:
             self.log.add([*rows()], together=True)
         else:
             _flush_often(rows(), self.log.add)
-        if sorted(came) != list(range(len(requests))):
+        if sorted(positions) != list(range(len(requests))):
             name = type(self.generator).__name__
-            raise RuntimeError(f"{name} gave {len(came)} completions for {len(requests)} requests")
-        return found
+            raise RuntimeError(f"{name} gave {len(positions)} completions for {len(requests)} requests")
+        return completions
 
 
-def _most(request: Request) -> Spent:
-    """What a request takes at most, about: three bytes a token are few in any script."""
-    return Spent(
-        1, len(request.text.encode("utf-8", "surrogatepass")) // 3, 0 if request.choices else request.max_tokens
-    )
+def _largest_usage(request: Request) -> Usage:
+    """Estimates an upper bound: few scripts have under three bytes a token."""
+    prompt_tokens = len(request.text.encode("utf-8", "surrogatepass")) // 3
+    return Usage(1, prompt_tokens, 0 if request.choices else request.max_tokens)
 
 
 def _flush_often(rows: Iterable[dict[str, Any]], add: Callable[[Sequence[dict[str, Any]]], None]) -> None:
-    """Stores rows in small batches, and what came before an error too."""
+    """Stores rows in small batches; rows before an error are stored, too."""
     waiting: list[dict[str, Any]] = []
     since = time.monotonic()
     try:

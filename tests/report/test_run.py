@@ -5,12 +5,12 @@ import tracemalloc
 from pathlib import Path
 
 import pytest
-from gold_lightning.budget import Spent
+from gold_lightning.budget import Usage
 from gold_lightning.cli.main import main
 from gold_lightning.errors import GoldError
 from gold_lightning.report import render, write_report
 from gold_lightning.report.run import read_run
-from gold_lightning.storage.completions import CompletionLog, spent_in
+from gold_lightning.storage.completions import CompletionLog, usage_in
 from gold_lightning.storage.json_lines import read_lines, write_lines
 
 from tests.runs import make_run
@@ -19,12 +19,12 @@ from tests.runs import make_run
 def test_without_its_completions_the_run_has_spent_what_its_rounds_say(tmp_path):
     run = make_run(tmp_path / "news_topics" / "copied")
     (run / "data" / "completions.jsonl").unlink()
-    assert read_run(run).spent == Spent()  # these rounds do not say
+    assert read_run(run).spent == Usage()  # these rounds do not say
     rows = read_lines(run / "rounds.jsonl")
     for i, row in enumerate(rows, start=1):
         row["tokens_so_far"] = {"calls": 10 * i, "prompt": 200 * i, "completion": 30 * i, "reused_calls": i}
     write_lines(run / "rounds.jsonl", rows)
-    assert read_run(run).spent == Spent(30, 600, 90, 3)
+    assert read_run(run).spent == Usage(30, 600, 90, 3)
 
 
 def test_adding_up_completions_takes_no_memory_for_their_texts(tmp_path):
@@ -42,10 +42,10 @@ def test_adding_up_completions_takes_no_memory_for_their_texts(tmp_path):
         file.write(json.dumps(row | {"key": "together", "more": 1}) + "\n")
         file.write(json.dumps(row | {"key": "torn"})[:-1])  # the rest of what is stored together
     tracemalloc.start()
-    spent = spent_in(path)
+    spent = usage_in(path)
     most = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert spent == Spent(20_002, 60_006, 40_004, 1) == CompletionLog(path).spent()
+    assert spent == Usage(20_002, 60_006, 40_004, 1) == CompletionLog(path).usage()
     assert most < 5_000_000  # all rows at once were 30 MB
 
 

@@ -6,7 +6,7 @@ import os
 from dataclasses import replace
 
 import pytest
-from gold_lightning.budget import Budget, Spent
+from gold_lightning.budget import Budget, Usage
 from gold_lightning.errors import BudgetSpentError
 from gold_lightning.generators import Completion, Generator, Request, ScriptedGenerator
 from gold_lightning.generators.base import request_dict
@@ -166,12 +166,12 @@ def test_other_runs_lend_theirs_for_nothing(tmp_path):
     completions = Completions(generator, log(tmp_path, "two", [theirs, tmp_path / "gone.jsonl"]))
     assert [c.text for c in completions.answer(ask("a", "b", "c"), 3)] == ["A", "B", "C"]
     assert generator.asked == ["c"]
-    assert completions.log.spent() == completions.log.spent(3, 3) == Spent(1, 3, 1, reused=2)
+    assert completions.log.usage() == completions.log.usage(3, 3) == Usage(1, 3, 1, reused=2)
     assert theirs.read_bytes() == before
     theirs.unlink()  # what was lent is kept
     alone = Streaming()
     assert [c.text for c in Completions(alone, log(tmp_path, "two")).answer(ask("a", "b"), 3)] == ["A", "B"]
-    assert alone.asked == [] and log(tmp_path, "two").spent() == Spent(1, 3, 1, reused=2)
+    assert alone.asked == [] and log(tmp_path, "two").usage() == Usage(1, 3, 1, reused=2)
 
 
 def test_the_ledger_counts_each_call_once(tmp_path):
@@ -179,9 +179,9 @@ def test_the_ledger_counts_each_call_once(tmp_path):
         completions = Completions(Streaming(), log(tmp_path))
         completions.answer(ask("a", "b"), 0)
         completions.answer(ask("a", "b", "c"), 1)
-        assert completions.log.spent(0, 0) == Spent(2, 6, 2)
-        assert completions.log.spent(1) == Spent(1, 3, 1)
-        assert completions.log.spent() == Spent(3, 9, 3)
+        assert completions.log.usage(0, 0) == Usage(2, 6, 2)
+        assert completions.log.usage(1) == Usage(1, 3, 1)
+        assert completions.log.usage() == Usage(3, 9, 3)
 
 
 def test_the_budget_stops_what_costs_and_nothing_else(tmp_path):
@@ -217,7 +217,7 @@ def test_near_its_end_the_budget_pays_for_one_request_more_at_most(tmp_path, str
     completions = Completions(engine, log(tmp_path), Budget(**limit))
     with pytest.raises(BudgetSpentError):
         completions.answer(requests, 0)
-    assert 1000 <= completions.log.spent().tokens < 1000 + 20 + written
+    assert 1000 <= completions.log.usage().tokens < 1000 + 20 + written
     assert len(calls) < 12 and calls[0] > 10
     more = Completions(engine, log(tmp_path))  # a higher budget goes on with what is there
     asked = sum(calls)
@@ -284,7 +284,7 @@ def test_what_is_no_answer_is_asked_again_and_paid_for_each_time(tmp_path, name)
     completions = Completions(again, log(tmp_path))
     assert [c.text for c in completions.answer(ask("a", "b"), 0)] == ["A", "B"]
     assert again.asked == ["a"]
-    assert completions.log.spent() == log(tmp_path).spent() == Spent(3, 5 + 3 + 3, 2 + 1 + 1)
+    assert completions.log.usage() == log(tmp_path).usage() == Usage(3, 5 + 3 + 3, 2 + 1 + 1)
     other = Streaming()
     Completions(other, log(tmp_path, "two", [log(tmp_path).path])).answer(ask("a", "b"), 0)
     assert other.asked == []
@@ -383,7 +383,7 @@ def test_what_is_lent_together_is_written_once(tmp_path, monkeypatch):
     assert [c.text for c in completions.answer(ask(*names[:20]), 0)] == names[:20]
     assert len(synced) == 1
     assert len(read_lines(two.path)) == 20
-    assert log(tmp_path, "two").spent() == Spent(reused=20)  # none of them waits for the rest of its batch
+    assert log(tmp_path, "two").usage() == Usage(reused=20)  # none of them waits for the rest of its batch
 
 
 def test_files_of_other_runs_are_not_parsed_to_look_for_a_key(tmp_path, monkeypatch):
