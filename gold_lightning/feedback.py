@@ -1,6 +1,7 @@
-"""Feedback: strategies that choose among scored probe samples, and the pool in which feedback demos wait for prompts.
+"""Feedback: strategies that choose among scored probe samples, and the pool that supplies feedback demos to prompts.
 
-All strategies of this file give the same number of samples of each label, so that they differ in the choice alone.
+All strategies here choose the same number of samples of each label, so that comparisons differ in the choice alone.
+A strategy of your own is a subclass of :class:`FeedbackStrategy` with one method.
 """
 
 from __future__ import annotations
@@ -35,12 +36,12 @@ __all__ = [
 ]
 
 StrategyName = Literal["energy_band", "none", "random", "energy_top", "energy_bottom", "loss_top"]
-"""Strategies that have a name; any other is given by ``class_path``."""
+"""Names of the strategies in this module; a config names any other by ``class_path``."""
 
 
 @dataclass(frozen=True)
 class ScoredProbe:
-    """A round's probe set as the student sees it: all that a strategy may know.
+    """A round's probe set with the student's scores: the input of a strategy.
 
     Args:
         round: Number of the round.
@@ -48,9 +49,9 @@ class ScoredProbe:
         alpha: Lower quantile of the band.
         beta: Upper quantile of the band.
         samples: The samples.
-        energies: Of each sample; higher = further out of distribution.
-        losses: Mean cross-entropy of the student on the generator's target, for each sample.
-        groups: Label of each sample; "" for all of a task without labels.
+        energies: Energy of each sample; higher = further out of distribution.
+        losses: The student's mean cross-entropy per target token on the generator's target, in nats, for each sample.
+        groups: Label of each sample; "" if the task has no labels.
     """
 
     round: int
@@ -63,24 +64,39 @@ class ScoredProbe:
     groups: tuple[str, ...]
 
     def take(self, keys: Sequence[float], at: Literal["band", "top", "bottom"] = "band") -> list[int]:
-        """Positions of as many samples of each group as the band holds, by ascending key.
+        """Returns positions of samples by ascending key: of each label as many as the band contains.
 
         Args:
-            keys: One number a sample.
-            at: Those in the band, or as many with the highest or the lowest keys.
+            keys: One number per sample.
+            at: Samples in the ``band``, or the same number with the highest (``top``) or lowest (``bottom``) keys.
         """
         return select_band(keys, self.alpha, self.beta, self.groups, at=at)
 
 
 class FeedbackStrategy(ABC):
-    """Chooses what is fed back. A strategy of one's own defines :meth:`choose` and is named by ``class_path``."""
+    """Base of strategies, which choose the probe samples that become feedback demos.
+
+    Example:
+        A strategy of your own defines :meth:`choose`. Saved as ``my_strategies.py``, it is named in a config by
+        ``feedback.strategy.class_path: my_strategies.Shortest``.
+
+        >>> class Shortest(FeedbackStrategy):
+        ...     def choose(self, probe):
+        ...         lengths = [len(sample.text) for sample in probe.samples]
+        ...         return probe.take(lengths, "bottom")
+        >>> samples = tuple(Sample({"text": "x" * n}, "") for n in (9, 4, 7, 2))
+        >>> probe = ScoredProbe(0, 1, alpha=0.5, beta=1.0, samples=samples, energies=(1.0, 3.0, 2.0, 0.0),
+        ...                     losses=(0.1, 0.4, 0.2, 0.3), groups=("",) * 4)
+        >>> choose(Shortest(), probe), choose(EnergyBand(), probe)
+        ([1, 3], [1, 2])
+    """
 
     @abstractmethod
     def choose(self, probe: ScoredProbe) -> Sequence[int]:
-        """Positions of the samples to feed back, each once, in any order.
+        """Returns positions of the samples to feed back, each once, in any order.
 
-        It depends on ``probe`` and on settings alone: a resumed run chooses again, and each process of several
-        for itself. Whatever is drawn at random is drawn from ``probe.seed`` and ``probe.round``.
+        The choice must depend on ``probe`` and on settings alone, because a resumed run repeats it and each process
+        makes it by itself. Seed random choices with ``probe.seed`` and ``probe.round``.
         """
 
 
@@ -92,14 +108,14 @@ class EnergyBand(FeedbackStrategy):
 
 
 class NoFeedback(FeedbackStrategy):
-    """Nothing: plain generation, as in ZeroGen (Ye et al., EMNLP 2022)."""
+    """No samples: plain generation, as in ZeroGen (Ye et al., EMNLP 2022)."""
 
     def choose(self, probe: ScoredProbe) -> Sequence[int]:
         return ()
 
 
 class RandomSamples(FeedbackStrategy):
-    """Any samples, drawn by seed and round."""
+    """Random samples, seeded by run and round."""
 
     def choose(self, probe: ScoredProbe) -> Sequence[int]:
         rng = random.Random(f"{probe.seed}/{probe.round}/feedback")
@@ -107,21 +123,21 @@ class RandomSamples(FeedbackStrategy):
 
 
 class EnergyTop(FeedbackStrategy):
-    """The highest energies: what the band leaves out as noise."""
+    """The highest energies, which the band excludes as noise."""
 
     def choose(self, probe: ScoredProbe) -> Sequence[int]:
         return probe.take(probe.energies, "top")
 
 
 class EnergyBottom(FeedbackStrategy):
-    """The lowest energies: what the student knows."""
+    """The lowest energies: samples that are familiar to the student."""
 
     def choose(self, probe: ScoredProbe) -> Sequence[int]:
         return probe.take(probe.energies, "bottom")
 
 
 class LossTop(FeedbackStrategy):
-    """The highest losses: where the student contradicts the generator's label, whichever of them is wrong."""
+    """The highest losses: samples on which student and generator disagree, whichever of them is wrong."""
 
     def choose(self, probe: ScoredProbe) -> Sequence[int]:
         return probe.take(probe.losses, "top")
@@ -135,39 +151,44 @@ STRATEGIES: dict[StrategyName, type[FeedbackStrategy]] = {
     "energy_bottom": EnergyBottom,
     "loss_top": LossTop,
 }
-"""The strategies of this file, by name."""
+"""The strategies of this module, by name."""
 
 
-def make_strategy(given: StrategyName | FeedbackStrategy) -> FeedbackStrategy:
-    """The strategy of that name, or the one that was given."""
-    return given if isinstance(given, FeedbackStrategy) else STRATEGIES[given]()
+def make_strategy(strategy: StrategyName | FeedbackStrategy) -> FeedbackStrategy:
+    """Makes a strategy by name; returns a strategy as it is."""
+    return strategy if isinstance(strategy, FeedbackStrategy) else STRATEGIES[strategy]()
 
 
 def strategy_name(strategy: FeedbackStrategy) -> str:
-    """The strategy's name, or its class."""
+    """Returns the strategy's name, or the full name of its class.
+
+    Example:
+        >>> strategy_name(EnergyBand())
+        'energy_band'
+    """
     names = [name for name, kind in STRATEGIES.items() if type(strategy) is kind]
     return names[0] if names else f"{type(strategy).__module__}.{type(strategy).__qualname__}"
 
 
 def strategy_settings(strategy: FeedbackStrategy) -> dict[str, Any]:
-    """Plain values that say which strategy it is."""
+    """Returns the strategy's name and settings as plain values."""
     return {"name": strategy_name(strategy)} | {
         k: v for k, v in vars(strategy).items() if isinstance(v, bool | int | float | str)
     }
 
 
 def choose(strategy: FeedbackStrategy, probe: ScoredProbe) -> list[int]:
-    """What a strategy chooses, checked and in ascending order.
+    """Returns the positions that a strategy chooses, checked and in ascending order.
 
     Raises:
-        GoldError: It gave what is no position, or one twice.
+        GoldError: The strategy returned a value that is not a position, or a position twice.
     """
     chosen = list(strategy.choose(probe))
-    every = range(len(probe.samples))
-    if wrong := [i for i in chosen if isinstance(i, bool) or not isinstance(i, int) or i not in every]:
+    positions = range(len(probe.samples))
+    if wrong := [i for i in chosen if isinstance(i, bool) or not isinstance(i, int) or i not in positions]:
         raise GoldError(
             f"feedback.strategy: {type(strategy).__name__} chose {wrong[0]!r}, expected positions from 0 to "
-            f"{len(every) - 1}"
+            f"{len(positions) - 1}"
         )
     if len(set(chosen)) < len(chosen):
         raise GoldError(f"feedback.strategy: {type(strategy).__name__} chose a position more than once")
@@ -182,8 +203,8 @@ class PoolEntry:
         id: Id of the probe sample.
         sample: The sample.
         energy: Its energy when it was chosen.
-        round: The round in whose probe set it stood.
-        hint: What its own prompt asked for beyond the label.
+        round: Number of the round of its probe set.
+        hint: Request of its own prompt beyond the label, such as a topic.
     """
 
     id: str
@@ -196,12 +217,23 @@ class PoolEntry:
 class FeedbackPool:
     """Bounded, deterministic store of feedback demos.
 
-    What it holds depends only on what was pushed, never on the order within a round: when it is full, the
-    oldest rounds leave first, and within a round the lowest energies, each target's share apart so that
-    no label starves.
+    Its content depends on the pushed demos and not on their order within a round. A full pool drops the oldest rounds
+    first, and within a round the lowest energies. Each label has its own capacity, so that none is crowded out.
 
     Args:
-        capacity: Most demos held for one label (for a sequence-to-sequence task: in all).
+        capacity: Maximum number of demos per label; in all, if the task has no labels.
+
+    Raises:
+        ConfigError: The capacity is below 1.
+
+    Example:
+        >>> pool = FeedbackPool(capacity=2)
+        >>> pool.push([PoolEntry(f"p{i}", Sample({"text": f"text {i}"}, "World"), float(i), round=0) for i in range(3)],
+        ...           by_label=True)
+        >>> [entry.id for entry in pool.entries("World")]
+        ['p2', 'p1']
+        >>> len(pool.draw(5, random.Random(0), "World"))
+        2
     """
 
     def __init__(self, capacity: int = 64) -> None:
@@ -214,42 +246,42 @@ class FeedbackPool:
         return sum(len(entries) for entries in self._entries.values())
 
     def push(self, entries: Iterable[PoolEntry], *, by_label: bool) -> None:
-        """Adds demos; one whose id is already held replaces it.
+        """Adds demos. A demo replaces an earlier one with the same id.
 
         Args:
-            entries: What the band chose.
-            by_label: Keep the shares of the labels apart (classification).
+            entries: The demos.
+            by_label: Whether each label has its own capacity (classification).
         """
-        touched = set()
+        changed = set()
         for entry in entries:
             key = entry.sample.target if by_label else ""
-            held = self._entries.setdefault(key, [])
-            held[:] = [e for e in held if e.id != entry.id] + [entry]
-            touched.add(key)
-        for key in touched:
+            label_entries = self._entries.setdefault(key, [])
+            label_entries[:] = [e for e in label_entries if e.id != entry.id] + [entry]
+            changed.add(key)
+        for key in changed:
             newest_first = sorted(self._entries[key], key=lambda e: (-e.round, -e.energy, e.id))
             self._entries[key] = newest_first[: self.capacity]
 
     def entries(self, label: str = "", *, hinted: bool = False) -> tuple[PoolEntry, ...]:
-        """Demos of a label (``""`` for a sequence-to-sequence task), newest round first.
+        """Returns the demos of a label, newest round first.
 
         Args:
-            label: The label.
-            hinted: Only those whose own prompt asked for something beyond the label.
+            label: The label; "" if the task has no labels.
+            hinted: Only demos with a hint.
         """
         return tuple(e for e in self._entries.get(label, ()) if e.hint or not hinted)
 
     def draw(self, count: int, rng: random.Random, label: str = "", *, hinted: bool = False) -> list[PoolEntry]:
-        """Up to ``count`` different demos of a label, at random from ``rng``; see :meth:`entries`."""
-        held = self.entries(label, hinted=hinted)
-        return rng.sample(held, min(count, len(held)))
+        """Draws up to ``count`` different demos of a label at random; see :meth:`entries`."""
+        entries = self.entries(label, hinted=hinted)
+        return rng.sample(entries, min(count, len(entries)))
 
     def state_dict(self) -> dict[str, Any]:
-        """Plain values, loadable with ``weights_only=True``."""
+        """Returns plain values, which ``torch.load(..., weights_only=True)`` can read."""
         return {"entries": {k: [_plain(e) for e in v] for k, v in sorted(self._entries.items())}}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Takes over what :meth:`state_dict` gave."""
+        """Replaces the content by that of :meth:`state_dict`."""
         self._entries = {key: [_entry(e) for e in entries] for key, entries in state["entries"].items()}
 
 

@@ -1,9 +1,11 @@
-"""Losses that survive wrong labels, from one pass over the vocabulary.
+"""Losses that tolerate wrong labels.
 
-Every loss here depends on the logits only through log p_y, the log-probability of the target token, and
-(label smoothing) the mean logit. :func:`target_log_probs` gives log p_y and the log-sum-exp together: one
-reduction forward, one softmax backward, no one-hot and no second tensor of the size of the logits but the
-gradient itself. The energy of :mod:`gold_lightning.scores` is the same log-sum-exp.
+Every loss here depends on the logits only through log p_y, the log-probability of the target token, and for label
+smoothing the mean logit. :func:`target_log_probs` computes log p_y and the log-sum-exp together. Its backward pass
+allocates one tensor of the size of the logits, the gradient itself, instead of the two or three of
+``torch.nn.functional.cross_entropy``. The energy of :mod:`gold_lightning.scores` is the same log-sum-exp.
+
+A loss of your own is a subclass of :class:`RobustLoss` with one method; name it in a config by ``class_path``.
 """
 
 from __future__ import annotations
@@ -31,12 +33,12 @@ __all__ = [
 ]
 
 IGNORE_INDEX = -100
-"""Marks padding in targets, as everywhere in PyTorch and transformers."""
-_NEVER = 2**62  # no step has this number
+"""Marks padding in targets, as in PyTorch and transformers."""
+_NEVER = 2**62  # larger than any step's number
 
 
 class _TargetLogProbs(torch.autograd.Function):
-    """log p_y and logsumexp; d log p_y / dz = onehot(y) - p, d logsumexp / dz = p."""
+    """log p_y and logsumexp, with d log p_y / dz = onehot(y) - p and d logsumexp / dz = p."""
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
@@ -57,14 +59,21 @@ class _TargetLogProbs(torch.autograd.Function):
 
 
 def target_log_probs(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """Log-probability of each target, and the log-sum-exp that it needed anyway.
+    """Returns the log-probability of each target and the log-sum-exp of the logits.
 
     Args:
-        logits: (..., vocab), any floating dtype; lower precision than float32 is widened inside.
-        targets: (...), int64 in [0, vocab); positions to ignore may hold :data:`IGNORE_INDEX`.
+        logits: (..., vocab), any floating dtype; computed in float32 or wider.
+        targets: (...), int64 in [0, vocab), or :data:`IGNORE_INDEX` on padding.
 
     Returns:
-        ``log_p`` (...) in nats, 0 where ignored, and ``lse`` (...), both float32 (float64 for float64).
+        ``log_p`` (...) in nats, 0 on padding, and ``lse`` (...); both float32, or float64 for float64 logits.
+
+    Example:
+        >>> log_p, lse = target_log_probs(torch.zeros(1, 3, 4), torch.tensor([[2, 0, IGNORE_INDEX]]))
+        >>> log_p
+        tensor([[-1.3863, -1.3863,  0.0000]])
+        >>> lse
+        tensor([[1.3863, 1.3863, 1.3863]])
     """
     ignored = targets == IGNORE_INDEX
     log_p, lse = _TargetLogProbs.apply(logits, targets.masked_fill(ignored, 0))  # type: ignore[no-untyped-call]
@@ -72,32 +81,55 @@ def target_log_probs(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class RobustLoss(nn.Module, ABC):
-    """Mean of :meth:`per_token` over the target tokens; padding never counts.
+    """Base of losses: the mean of :meth:`per_token` over all target tokens, without padding.
 
-    A loss of one's own subclasses this and defines :meth:`per_token`.
+    Example:
+        A loss of your own defines :meth:`per_token`. Saved as ``my_losses.py``, it is named in a config by
+        ``model.loss.class_path: my_losses.AbsoluteError``.
+
+        >>> class AbsoluteError(RobustLoss):
+        ...     def per_token(self, logits, targets):
+        ...         log_p, _ = target_log_probs(logits, targets)
+        ...         return 1 - log_p.exp()
+        >>> logits, targets = torch.zeros(1, 3, 4), torch.tensor([[2, 0, IGNORE_INDEX]])
+        >>> AbsoluteError()(logits, targets)
+        tensor(0.7500)
     """
 
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Scalar loss.
+        """Returns the loss of a batch.
 
         Args:
             logits: (batch, target_len, vocab).
             targets: (batch, target_len), :data:`IGNORE_INDEX` on padding.
 
         Returns:
-            Scalar; 0 when every position is padding.
+            Scalar float32; 0 if every position is padding.
         """
-        counted = (targets != IGNORE_INDEX).to(torch.float32)
+        mask = (targets != IGNORE_INDEX).to(torch.float32)
         loss = self.per_token(logits, targets)
-        return (loss * counted).sum() / counted.sum().clamp(min=1.0)
+        return (loss * mask).sum() / mask.sum().clamp(min=1.0)
 
     @abstractmethod
     def per_token(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Loss of each position, (batch, target_len); what it gives on padding is not used."""
+        """Returns the loss of each position.
+
+        Args:
+            logits: (batch, target_len, vocab).
+            targets: (batch, target_len), :data:`IGNORE_INDEX` on padding.
+
+        Returns:
+            (batch, target_len); finite on padding, where it is not used.
+        """
 
 
 class CrossEntropy(RobustLoss):
-    """Plain cross-entropy, -log p_y."""
+    """Plain cross-entropy, -log p_y.
+
+    Example:
+        >>> CrossEntropy()(torch.zeros(1, 1, 4), torch.tensor([[2]]))
+        tensor(1.3863)
+    """
 
     def per_token(self, logits: Tensor, targets: Tensor) -> Tensor:
         return -target_log_probs(logits, targets)[0]
@@ -106,15 +138,24 @@ class CrossEntropy(RobustLoss):
 class SymmetricCrossEntropy(RobustLoss):
     r"""Symmetric cross-entropy, sigma * CE + lambda * RCE (Wang et al., ICCV 2019; GOLD, eq. 4).
 
-    The reverse term swaps prediction and label: RCE = -sum_k p_k log q_k with the one-hot label q clipped
-    at ``clip`` so that its logarithm is finite. Since log q_y = 0 and log q_k = log(clip) for every other
-    token, it is ``-log(clip) * (1 - p_y)``: no one-hot is needed. The published code clips p at 1e-7 as
-    well, which adds a near-constant of up to 0.03 at 32k tokens; that is left out here.
+    The reverse term swaps prediction and label: RCE = -sum_k p_k log q_k, with the one-hot label q clipped at ``clip``
+    to keep its logarithm finite. As log q_y = 0 and log q_k = log(clip) for every other token, RCE equals
+    ``-log(clip) * (1 - p_y)`` and needs no one-hot. Unlike the published code, this does not clip p at 1e-7, which adds
+    a near-constant of up to 0.03 at 32k tokens.
 
     Args:
         sigma: Weight of the cross-entropy, 0 or more.
         lambda_: Weight of the reverse cross-entropy, 0 or more.
         clip: Floor of the one-hot label, in (0, 1).
+
+    Raises:
+        ConfigError: A weight is negative or not finite, both are 0, or ``clip`` is out of range.
+
+    Example:
+        At p_y = 1/4 the cross-entropy is 1.386 and the reverse one 6.908, three quarters of -log(1e-4).
+
+        >>> SymmetricCrossEntropy(sigma=0.1, lambda_=1.0)(torch.zeros(1, 1, 4), torch.tensor([[2]]))
+        tensor(7.0464)
     """
 
     def __init__(self, sigma: float = 0.1, lambda_: float = 1.0, clip: float = 1e-4) -> None:
@@ -123,7 +164,7 @@ class SymmetricCrossEntropy(RobustLoss):
             if not (math.isfinite(value) and value >= 0):
                 raise ConfigError(f"model.loss.{key}", value, "a finite number, 0 or more")
         if sigma == lambda_ == 0:
-            raise ConfigError("model.loss.sigma", sigma, "more than 0 where lambda_ is 0")
+            raise ConfigError("model.loss.sigma", sigma, "more than 0 if lambda_ is 0")
         if not 0 < clip < 1:
             raise ConfigError("model.loss.clip", clip, "a number between 0 and 1")
         self.sigma, self.lambda_, self.log_clip = sigma, lambda_, math.log(clip)
@@ -138,7 +179,14 @@ class GeneralizedCrossEntropy(RobustLoss):
     """Generalised cross-entropy, (1 - p_y^q) / q (Zhang and Sabuncu, NeurIPS 2018, eq. 6).
 
     Args:
-        q: In (0, 1]: towards 0 it is cross-entropy, at 1 the mean absolute error.
+        q: Exponent in (0, 1]. The limit at 0 is the cross-entropy; 1 gives the absolute error.
+
+    Raises:
+        ConfigError: ``q`` is out of range.
+
+    Example:
+        >>> GeneralizedCrossEntropy(q=1.0)(torch.zeros(1, 1, 4), torch.tensor([[2]]))
+        tensor(0.7500)
     """
 
     def __init__(self, q: float = 0.7) -> None:
@@ -155,7 +203,14 @@ class LabelSmoothing(RobustLoss):
     """Cross-entropy against (1 - epsilon) * one-hot + epsilon / vocab (Szegedy et al., CVPR 2016).
 
     Args:
-        epsilon: Share of the mass that is spread, in [0, 1).
+        epsilon: Share of the probability that is spread over the vocabulary, in [0, 1).
+
+    Raises:
+        ConfigError: ``epsilon`` is out of range.
+
+    Example:
+        >>> LabelSmoothing(epsilon=0.1)(torch.tensor([[[2.0, 0.0, 0.0, 0.0]]]), torch.tensor([[0]]))
+        tensor(0.4908)
     """
 
     def __init__(self, epsilon: float = 0.1) -> None:
@@ -171,9 +226,18 @@ class LabelSmoothing(RobustLoss):
 
 
 class RoundLoss(Metric):
-    """Mean loss over all target tokens of a round's training steps, those whose loss is not finite left out.
+    """Mean loss over all target tokens of a round's training steps, without steps whose loss is not finite.
 
-    Nothing here waits for the device. torchmetrics' ``MeanMetric`` either does, or leaves out the weights.
+    Updates do not synchronise with the device. torchmetrics' ``MeanMetric`` does, or loses the weights of such steps.
+
+    Example:
+        >>> mean = RoundLoss()
+        >>> for step, (loss, tokens) in enumerate([(2.0, 30), (float("nan"), 500), (1.0, 10)]):
+        ...     mean.update(torch.tensor(loss), torch.tensor(tokens), step)
+        >>> mean.compute()
+        tensor(1.7500)
+        >>> mean.bad_steps()
+        (1, 1)
     """
 
     full_state_update = False
@@ -194,27 +258,30 @@ class RoundLoss(Metric):
 
         Args:
             loss: Scalar, the mean over the step's target tokens.
-            tokens: Scalar, how many there were.
+            tokens: Scalar, number of target tokens.
             step: Number of the step within the round.
         """
-        good = torch.isfinite(loss)
-        self.total += torch.where(good, loss.float(), 0.0) * tokens
-        self.tokens += torch.where(good, tokens, 0)
-        self.bad += (~good).long()
-        self.first_bad = torch.where(good, self.first_bad, self.first_bad.clamp(max=step))
+        finite = torch.isfinite(loss)
+        self.total += torch.where(finite, loss.float(), 0.0) * tokens
+        self.tokens += torch.where(finite, tokens, 0)
+        self.bad += (~finite).long()
+        self.first_bad = torch.where(finite, self.first_bad, self.first_bad.clamp(max=step))
 
     def compute(self) -> Tensor:
-        """Scalar; nan without any step whose loss is finite."""
+        """Returns the mean as a scalar; nan if no step had a finite loss."""
         return self.total / self.tokens
 
     def bad_steps(self, processes: int = 1) -> tuple[int, int]:
-        """How many steps had a loss that is not finite, and the number of the first of them; waits for the device.
+        """Counts the steps whose loss is not finite. Synchronises with the device.
 
         Args:
-            processes: With more than one, the most of any process; all of them have to ask.
+            processes: Number of processes. With more than one this is a collective call, which all must make.
+
+        Returns:
+            The number of such steps (the maximum over processes) and the number of the first one.
         """
-        found = torch.stack([self.bad, -self.first_bad])
+        count_and_first = torch.stack([self.bad, -self.first_bad])
         if processes > 1:
-            torch.distributed.all_reduce(found, op=torch.distributed.ReduceOp.MAX)
-        bad, first = found.tolist()
-        return bad, -first
+            torch.distributed.all_reduce(count_and_first, op=torch.distributed.ReduceOp.MAX)
+        count, negative_first = count_and_first.tolist()
+        return count, -negative_first

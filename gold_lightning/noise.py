@@ -15,15 +15,20 @@ __all__ = ["LabelNoise", "count_flipped"]
 
 
 class LabelNoise:
-    """Exchanges the labels of a share of the samples. The store keeps what was written.
+    """Replaces the labels of a share of the samples. Stored samples keep their labels.
 
     Args:
-        share: Share of the samples, in [0, 1]; a larger share exchanges the same labels and more.
+        share: Share of the samples, in [0, 1]. A larger share contains the samples of a smaller one.
         labels: Names of the task's labels.
-        seed: The run's seed; together with a sample's id it decides whether and how the label changes.
+        seed: Seed of the run. Seed and sample id decide whether a label changes, and to which.
 
     Raises:
         ConfigError: The share is out of range, or the task has fewer than two labels.
+
+    Example:
+        >>> noise = LabelNoise(0.5, ["Sports", "World"], seed=1)
+        >>> [noise.flips(f"r000-train-{i:05d}") for i in range(6)]
+        [True, True, True, True, False, True]
     """
 
     def __init__(self, share: float, labels: Sequence[str], seed: int) -> None:
@@ -34,12 +39,12 @@ class LabelNoise:
         self.share, self.labels, self.seed = share, labels, seed
 
     def flips(self, id_: str) -> bool:
-        """Whether the label of the sample with this id is exchanged."""
-        # Seeding costs more than all else that is done with a sample.
+        """Tells whether the sample with this id gets another label."""
+        # Without noise, skip the seeding: it costs more than everything else that happens to a sample.
         return self.share > 0 and random.Random(f"{self.seed}/label noise/{id_}").random() < self.share
 
     def apply(self, stored: StoredSample) -> StoredSample:
-        """Returns a sample as the run uses it."""
+        """Returns the sample with the label that the run trains on."""
         if not self.flips(stored.id):
             return stored
         others = [name for name in self.labels if name != stored.sample.target]
@@ -49,13 +54,19 @@ class LabelNoise:
 
 
 def count_flipped(scored: Sequence[Mapping[str, Any]]) -> dict[str, list[int]]:
-    """Counts exchanged labels among scored samples.
+    """Counts replaced labels among scored samples.
 
     Args:
         scored: Rows with ``kind``, ``fed_back`` and ``flipped``.
 
     Returns:
-        For ``train``, ``probe`` and ``fed_back``: how many are exchanged, and how many there are.
+        For ``train``, ``probe`` and ``fed_back``: number of replaced labels and number of samples.
+
+    Example:
+        >>> rows = [{"kind": "train", "fed_back": False, "flipped": False},
+        ...         {"kind": "probe", "fed_back": True, "flipped": True}]
+        >>> count_flipped(rows)
+        {'train': [0, 1], 'probe': [1, 1], 'fed_back': [1, 1]}
     """
     groups = {kind: [s for s in scored if s["kind"] == kind] for kind in ("train", "probe")}
     groups["fed_back"] = [s for s in scored if s["fed_back"]]

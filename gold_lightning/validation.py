@@ -1,4 +1,4 @@
-"""The rows by which rounds are compared: labelled ones, or the probe sets of all rounds so far."""
+"""The samples on which the students of different rounds are compared."""
 
 from __future__ import annotations
 
@@ -15,15 +15,20 @@ __all__ = ["WatchedRows", "described"]
 
 @dataclass(frozen=True)
 class WatchedRows:
-    """What ``val/metric`` and the other validation metrics of a round are over.
+    """The samples behind ``val/metric`` and the other validation metrics of a round.
 
-    A probe set is small, and each round has another one: metrics of different rounds say little about which of their
-    students is better. So each round's student is scored on the probe sets of all rounds so far, none of which was ever
-    trained on, or on labelled rows, if the task names some (``validation``).
+    A probe set is small and differs from round to round, so metrics on single probe sets cannot rank the rounds'
+    students. Each student is therefore scored on the probe sets of all rounds so far, which are never trained on, or on
+    labelled rows if the task names some (``validation``).
 
     Args:
-        samples: The rows.
-        rounds: Of how many rounds they are the probe sets; 0: they are labelled rows.
+        samples: The samples.
+        rounds: Number of rounds whose probe sets they are; 0 for labelled rows.
+
+    Example:
+        >>> rows = WatchedRows([Sample({"text": "Rain stops play"}, "Sports")], rounds=1)
+        >>> str(rows)
+        '1 probes'
     """
 
     samples: Sequence[Sample]
@@ -31,11 +36,11 @@ class WatchedRows:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hash of the rows, in their order."""
+        """Hash of the samples, in their order."""
         return digest([(dict(s.fields), s.targets) for s in self.samples])
 
     def as_row(self) -> dict[str, Any]:
-        """Plain values for ``rounds.jsonl``."""
+        """Returns plain values for ``rounds.jsonl``."""
         return {"rows": len(self.samples), "probe_sets": self.rounds}
 
     def __str__(self) -> str:
@@ -43,10 +48,11 @@ class WatchedRows:
 
 
 def described(row: dict[str, Any]) -> str:
-    """What :meth:`WatchedRows.as_row` gave, in words.
+    """Describes a row of :meth:`WatchedRows.as_row` in words.
 
-    >>> described({"rows": 60, "probe_sets": 3}), described({"rows": 200, "probe_sets": 0})
-    ('60 probes of 3 rounds', '200 labelled rows')
+    Example:
+        >>> described({"rows": 60, "probe_sets": 3}), described({"rows": 200, "probe_sets": 0})
+        ('60 probes of 3 rounds', '200 labelled rows')
     """
     if not row["probe_sets"]:
         return f"{row['rows']:,} labelled rows"
