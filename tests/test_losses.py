@@ -1,9 +1,11 @@
 """Losses against their textbook definitions."""
 
+import doctest
 import math
 
 import pytest
 import torch
+from gold_lightning import losses
 from gold_lightning.errors import ConfigError
 from gold_lightning.losses import (
     IGNORE_INDEX,
@@ -184,7 +186,7 @@ def test_target_log_probs():
 def test_wrong_settings_name_their_key(make, key):
     with pytest.raises(ConfigError) as e:
         make()
-    assert str(e.value).startswith(f"{key}: got ")
+    assert e.value.key == key
 
 
 def test_the_loss_of_a_round_is_the_mean_over_its_tokens_and_leaves_out_what_is_not_finite():
@@ -197,3 +199,8 @@ def test_the_loss_of_a_round_is_the_mean_over_its_tokens_and_leaves_out_what_is_
     found.reset()
     found.update(torch.tensor(3.0, dtype=torch.bfloat16), torch.tensor(4), 0)
     assert float(found.compute()) == 3.0 and found.bad_steps()[0] == 0
+
+
+def test_the_examples_run():
+    results = doctest.testmod(losses)
+    assert results.attempted and not results.failed

@@ -17,6 +17,7 @@ import pytest
 import torch
 from gold_lightning import report
 from gold_lightning.cli.main import main
+from gold_lightning.scores import auroc
 from gold_lightning.storage import round_store as store
 from gold_lightning.storage.json_lines import read_lines
 from gold_lightning.storage.round_store import RoundStore
@@ -79,7 +80,10 @@ def test_each_round_trains_on_all_samples_so_far_and_probes_apart(whole):
         assert r["train"]["accepted"] == 16 and r["probe"]["accepted"] == 12
         for kind in ("train", "probe"):
             assert r[kind]["requested"] == r[kind]["accepted"] + sum(r[kind]["rejects"].values())
-        assert 0 <= r["auroc"] <= 1 and r["energy"]["probe"]["q05"] <= r["energy"]["probe"]["q95"]
+        energies = RoundStore(whole / "news_topics" / "t", r["round"], read_only=True).energies()
+        by_kind = {kind: [e["energy"] for e in energies if e["kind"] == kind] for kind in ("train", "probe")}
+        assert r["auroc"] == pytest.approx(auroc(by_kind["train"], by_kind["probe"]), abs=1e-4)
+        assert r["energy"]["probe"]["q05"] < r["energy"]["probe"]["q95"]
         assert "val/accuracy" in r["metrics"]
 
 
