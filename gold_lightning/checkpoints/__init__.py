@@ -1,4 +1,4 @@
-"""Checkpoints: which are kept, how they get onto the disk, which student is the best."""
+"""Checkpoints: saving them as a whole, and keeping the best student."""
 
 from gold_lightning.checkpoints.best import BestCheckpoint, WholeCheckpointIO
 

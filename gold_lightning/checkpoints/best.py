@@ -1,4 +1,4 @@
-"""Which checkpoints are kept, and how they get onto the disk: whole or not at all."""
+"""Keeps the checkpoint of the best round, and saves checkpoints as a whole or not at all."""
 
 from __future__ import annotations
 
@@ -29,99 +29,108 @@ _log = logging.getLogger(__name__)
 
 
 class WholeCheckpointIO(TorchCheckpointIO):
-    """Saves to a file beside the checkpoint, which takes the checkpoint's place once it is on disk.
+    """Saves to a file beside the checkpoint, which replaces the checkpoint once it is on disk.
 
-    Lightning's own writes to the system's temporary folder and moves the file from there. Where the run
-    folder is on another file system that move is a copy onto the old file, and a kill during it leaves
-    neither the old checkpoint nor the new one.
+    Lightning's own plugin writes to the system's temporary folder and moves the file from there. If the run folder is
+    on another file system, that move is a copy onto the old file, and a kill during it destroys both checkpoints.
+
+    Example:
+        >>> trainer = Trainer(plugins=[WholeCheckpointIO()], logger=False, accelerator="cpu")
+        >>> type(trainer.strategy.checkpoint_io).__name__
+        'WholeCheckpointIO'
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None) -> None:
-        if storage_options is not None or "://" in str(path):  # no local file
+        if storage_options is not None or "://" in str(path):  # not a local file
             super().save_checkpoint(checkpoint, path, storage_options)
             return
-        whole = Path(path)
-        part = whole.with_name(whole.name + ".part")
-        whole.parent.mkdir(parents=True, exist_ok=True)
+        target = Path(path)
+        part = target.with_name(target.name + ".part")
+        target.parent.mkdir(parents=True, exist_ok=True)
         try:
             with part.open("wb") as file:
                 torch.save(checkpoint, file)
                 file.flush()
                 os.fsync(file.fileno())
-            part.replace(whole)
+            part.replace(target)
         except BaseException as e:  # Ctrl-C too
             part.unlink(missing_ok=True)
             if isinstance(e, RuntimeError) and isinstance(e.__context__, OSError):
-                raise e.__context__ from None  # torch hides why: a full disk, mostly
+                raise e.__context__ from None  # the cause that torch hides, such as a full disk
             raise
 
 
 def set_aside_damaged(path: Path) -> bool:
-    """Whether a checkpoint is damaged; then it is renamed, so that the run can do without it.
-
-    What is looked at is the archive's own checksums, not what stands in it.
+    """Renames a damaged checkpoint, so that the run can continue without it. Checks the checksums of the archive.
 
     Args:
         path: The checkpoint.
+
+    Returns:
+        Whether it was damaged.
     """
-    if path.is_dir():  # a sharded one
+    if path.is_dir():  # a sharded checkpoint
         return False
     try:
-        with zipfile.ZipFile(path) as held:
-            damaged = held.testzip() is not None
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip() is not None
     except (zipfile.BadZipFile, EOFError, zlib.error):
         damaged = True
     if damaged:
-        kept = path.with_name(path.name + ".damaged")
+        copy = path.with_name(path.name + ".damaged")
         with suppress(FileNotFoundError):  # another process was first
-            path.replace(kept)
-        _log.warning("%s is damaged and kept as %s; its rounds are trained again on the stored samples", path, kept)
+            path.replace(copy)
+        _log.warning("%s is damaged and kept as %s; its rounds are trained again on the stored samples", path, copy)
     return damaged
 
 
 def check_checkpoint(key: str, path: str) -> None:
-    """Refuses what is no checkpoint, before anything is loaded for it.
+    """Validates the path of a checkpoint early, before anything expensive is loaded.
 
     Args:
-        key: Where it was named.
-        path: What was named; ``last`` and ``best`` are those of the run.
+        key: The setting that names the checkpoint.
+        path: Its value: a path, or ``last`` or ``best`` for the run's own checkpoints.
 
     Raises:
-        ConfigError: There is no such file, or it is of another kind.
+        ConfigError: The file does not exist or is not a checkpoint.
     """
     if path in ("last", "best"):
         return
-    place = Path(expand(key, path))
-    if (place / "meta.pt").is_file():  # a sharded one
+    file = Path(expand(key, path))
+    if (file / "meta.pt").is_file():  # a sharded checkpoint
         return
     if "://" in path:
         try:
-            there = get_filesystem(path).exists(path)
+            exists = get_filesystem(path).exists(path)
         except (ImportError, OSError, ValueError) as e:
             raise ConfigError(key, path, "a place that can be read", " ".join(str(e).split())) from None
-        if not there:
+        if not exists:
             raise ConfigError(key, path, "the place of a checkpoint, and nothing is found there")
         return
-    if not place.is_file():
+    if not file.is_file():
         raise ConfigError(key, path, "last, best, or the path of a checkpoint")
-    if not zipfile.is_zipfile(place):
+    if not zipfile.is_zipfile(file):
         raise ConfigError(key, path, "a checkpoint of a run, and this file is none")
 
 
 class BestCheckpoint(ModelCheckpoint):
-    """Keeps the student of the best round, where rounds are compared on the same rows.
+    """Keeps the student of the best round; compares rounds on the same rows.
 
-    The rows by which rounds are compared (:class:`gold_lightning.validation.WatchedRows`) grow with each probe set. So
-    before a round is compared with the best one, the best one's student is scored anew, on the rows on which this
-    round's was just scored. It costs a validation with that student's weights, and none if the rows are the same as
-    before, as labelled ones are. Early stopping is given the same values: it counts the rounds whose student is no
-    better, by what it monitors, than that of the best checkpoint.
+    The rows for comparison (:class:`gold_lightning.validation.WatchedRows`) grow with each probe set. Before a round is
+    compared with the best one so far, the best student is therefore scored again, on the current rows. This costs one
+    validation with that student's weights; none if the rows did not change, as labelled ones do not. Early stopping
+    gets the same values: it counts the rounds whose student is not better than the best checkpoint's.
 
-    Of equally good rounds the latest is kept: that one has learnt from more samples. Lightning keeps the first.
+    Among equally good rounds the latest wins, as its student has learnt from more samples. Lightning keeps the first.
 
     Attributes:
-        best_round: The round of the best student; ``None`` before there is one.
-        best_rows: Fingerprint of the rows that it was scored on.
+        best_round: Number of the best student's round; ``None`` before the first validation.
+        best_rows: Fingerprint of the rows on which it was scored.
+
+    Example:
+        >>> callback = BestCheckpoint(monitor="val/metric", mode="max", filename="best", save_last=True)
+        >>> callback.best_round is None
+        True
     """
 
     best_round: int | None = None
@@ -139,32 +148,32 @@ class BestCheckpoint(ModelCheckpoint):
         self._scored = data.round, rows
         if self.best_model_path and (rows != self.best_rows or not self.best_k_models):
             path = Path(self.best_model_path)
-            path = Path(self.dirpath) / path.name if self.dirpath else path  # the folder may have been moved
+            path = Path(self.dirpath) / path.name if self.dirpath else path  # the run folder may have been moved
             best = rescore(trainer, student, data, path, self.best_round)
-            self._take(str(path), best)
+            self._set_best(str(path), best)
             for callback in trainer.callbacks:  # type: ignore[attr-defined]
                 if isinstance(callback, EarlyStopping) and callback.monitor.startswith("val/"):
                     worst = -torch.inf if callback.mode == "max" else torch.inf
                     callback.best_score = torch.tensor(best.values.get(callback.monitor, worst) if best else worst)
             self.best_round, self.best_rows = (best.round if best else None), rows
-            before = dict(best.values) if best else {}
+            best_values = dict(best.values) if best else {}
         else:
-            before = {str(self.monitor): float(self.best_model_score)} if self.best_model_score is not None else {}
+            best_values = {str(self.monitor): float(self.best_model_score)} if self.best_model_score is not None else {}
         current = trainer.callback_metrics.get(str(self.monitor))
         if current is None or not str(self.monitor).startswith("val/"):
             return
-        known = before.get(str(self.monitor))
-        better = known is None or bool(current >= known if self.mode == "max" else current <= known)
+        best_value = best_values.get(str(self.monitor))
+        better = best_value is None or bool(current >= best_value if self.mode == "max" else current <= best_value)
         data.notes["selection"] = {
             "monitor": self.monitor,
             "rows": rows,
             "best_before": self.best_round,
-            "before": before,
+            "before": best_values,
             "best": data.round if better else self.best_round,
         }
 
-    def _take(self, path: str, best: Rescored | None) -> None:
-        """Has Lightning compare with these values of the best student, or with none if it is lost."""
+    def _set_best(self, path: str, best: Rescored | None) -> None:
+        """Sets the values that Lightning compares with: those of the best student, or none if it is lost."""
         name = str(self.monitor)
         if best is not None and not name.startswith("val/"):
             return
@@ -180,7 +189,7 @@ class BestCheckpoint(ModelCheckpoint):
         if not better:
             tied = current is not None and bool(current == self.best_k_models[self.kth_best_model_path])
             better = trainer.strategy.reduce_boolean_decision(tied)
-        if better and self._scored is not None:  # before it is saved: a checkpoint says of which round the best one is
+        if better and self._scored is not None:  # before saving: the checkpoint contains the best round's number
             self.best_round, self.best_rows = self._scored
         return better
 
@@ -193,6 +202,6 @@ class BestCheckpoint(ModelCheckpoint):
 
 
 def save_whole(trainer: Trainer) -> None:
-    """Has a trainer save through :class:`WholeCheckpointIO`, unless its strategy or its user has another way."""
+    """Makes a trainer save through :class:`WholeCheckpointIO`, unless its strategy or its user has another plugin."""
     if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
         trainer.strategy.checkpoint_io = WholeCheckpointIO()

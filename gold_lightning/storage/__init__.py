@@ -1,1 +1,1 @@
-"""Everything that a run keeps on disk."""
+"""Files of a run folder: stored completions, samples by round, and the lock."""

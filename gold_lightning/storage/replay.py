@@ -1,4 +1,4 @@
-"""Replays the samples of a finished run, round by round, in place of asking a generator."""
+"""Replays the samples of a finished run, round by round, instead of using a generator."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from gold_lightning.errors import ConfigError, GoldError
 from gold_lightning.inputs.paths import expand
 from gold_lightning.storage.json_lines import read_lines
 from gold_lightning.storage.round_store import RoundStore
-from gold_lightning.storage.run_folder import copy_round
+from gold_lightning.storage.run_folder import RunFolder, copy_round
 from gold_lightning.task import Task
 
 __all__ = ["Replay"]
 
 
 class Replay:
-    """A run folder whose samples another run trains on.
+    """Samples of a finished run for another run to train on.
 
     Args:
         folder: The run folder to replay.
@@ -23,7 +23,7 @@ class Replay:
         task: The task of the run.
 
     Raises:
-        ConfigError: The folder holds no finished round, or is the run's own.
+        ConfigError: The folder contains no finished round, or is the run's own folder.
 
     Attributes:
         rounds: Number of finished rounds in the folder.
@@ -31,20 +31,20 @@ class Replay:
 
     def __init__(self, folder: str, run_dir: Path, task: Task) -> None:
         self.folder, self._run_dir, self._task = Path(expand("data.replay_from", folder)), run_dir, task
-        self.rounds = len(read_lines(self.folder / "rounds.jsonl"))
+        self.rounds = len(read_lines(RunFolder(self.folder).rounds))
         if not self.rounds:
             raise ConfigError("data.replay_from", folder, "the folder of a run with at least one whole round")
         if self.folder.resolve() == run_dir.resolve():
             raise ConfigError("data.replay_from", folder, "the folder of another run", "take another --run.name")
 
     def copy(self, store: RoundStore) -> None:
-        """Copies a round's samples into the run folder, unless they are there.
+        """Copies a round's samples into the run folder if they are not there yet.
 
         Args:
-            store: The run's store of that round.
+            store: The run's store of the round.
 
         Raises:
-            GoldError: A sample does not have the task's fields or labels.
+            GoldError: The fields or the label of a sample are not the task's.
         """
         copy_round(self.folder, self._run_dir, store.round)
         names, labels = {f.name for f in self._task.fields}, self._task.label_names

@@ -1,11 +1,11 @@
-"""Batches as the student takes them: rows of texts as token ids, and the loader that yields them.
+"""Batches for the student: token ids of samples, and the loader that yields them.
 
-A batch is the contract between data and student. It holds
+A batch is the contract between data and student. It contains
 
-- ``id``: (batch,) int64, position of each row in its data set, :data:`PADDING` for a row that counts for nothing;
+- ``id``: (batch,) int64, position of each row in its data set, or :data:`PADDING` for a row that must not count;
 - ``input_ids``, ``attention_mask``: (batch, input_len) int64;
 - ``labels``: (batch, target_len) int64, -100 on padding;
-- ``targets``: one tuple per row with all texts that count as right, as the task has them; ``labels`` hold the first.
+- ``targets``: a tuple per row with all accepted texts, as the task spells them; ``labels`` encode the first.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Text = str | Mapping[str, str]
 """An input of the student: the text of the task's only field, or a mapping from each field's name to its text."""
 
 PADDING = -1
-"""In place of a row's position: the loss counts none of the row's tokens."""
+"""Id of a padding row; the loss ignores all its tokens."""
 
 
 class _Rows(Dataset[dict[str, Any]]):
@@ -51,10 +51,10 @@ class _Rows(Dataset[dict[str, Any]]):
 
 
 class _Share(DistributedSampler[Any]):
-    """One process's share of the rows in their order; all shares have the same size.
+    """One process's share of the rows, in order; all shares have the same size.
 
-    If the rows cannot be divided, PyTorch's sampler repeats the first of them, which would train on them twice.
-    This one yields padding.
+    If the rows do not divide evenly, PyTorch's sampler repeats the first ones, which would train on them twice. This
+    sampler yields padding rows.
     """
 
     def __iter__(self) -> Iterator[int]:
@@ -64,11 +64,11 @@ class _Share(DistributedSampler[Any]):
 
 
 def collate(rows: Sequence[dict[str, Any]], *, task: Task, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
-    """Makes the batch that this module documents.
+    """Tokenizes samples into a batch; the module's docstring lists its entries.
 
     Args:
         rows: Mappings with ``id`` and ``sample``.
-        task: The task, whose templates and limits apply.
+        task: The task, with the templates and length limits.
         tokenizer: The student's tokenizer.
     """
     form = task.student
@@ -107,17 +107,16 @@ def make_loader(
     order: Sequence[int] | None = None,
     shares: tuple[int, int] = (1, 0),
 ) -> DataLoader[dict[str, Any]]:
-    """Makes a loader of batches.
+    """Returns a loader of batches.
 
     Args:
         task: The task.
         tokenizer: The student's tokenizer.
         samples: The samples.
-        batch_size: Rows in a batch of one process.
-        order: Positions in ``samples``; their own order by default.
-        shares: Number of processes that share the rows, and the rank of this one. Together the processes take the
-            step that one process with as many times the batch size would take. Lightning's own sampler for training
-            would shuffle and repeat rows.
+        batch_size: Rows in a batch, per process.
+        order: Positions in ``samples``; ``None`` keeps their order.
+        shares: Number of processes that share the rows, and the rank of this one. A step of n processes equals a step
+            of one process with n times the batch size. Lightning's own training sampler would shuffle and repeat rows.
     """
     rows = _Rows(samples, order)
     sampler = _Share(rows, *shares, shuffle=False) if shares[0] > 1 else None

@@ -1,7 +1,7 @@
-"""Checks a student against its task: whether it can read its inputs, write its targets and tell its labels apart.
+"""Checks a student against its task: whether it can read the inputs, write the targets and distinguish the labels.
 
-A tokenizer that was not made for the weights, or lacks the task's characters, ends no run by itself. The student
-trains on what is left of the texts, and the numbers at the end are those of another task.
+A tokenizer that does not belong to the weights, or that lacks the task's characters, raises no error by itself: the
+student trains on the remaining characters, and the results are those of another task.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ if TYPE_CHECKING:
 
 __all__ = ["Cut", "answer_of", "check_student", "count_cut"]
 
-_UNREADABLE, _WORTH_A_WORD = 0.5, 0.05  # shares of the demos' characters
+_REFUSED_SHARE, _WARNED_SHARE = 0.5, 0.05  # of the characters in the demos that the tokenizer lacks
 _OTHER = "or take another student"
 
 
 @dataclass(frozen=True)
 class Cut:
-    """How many of some samples the student sees or writes without their end.
+    """Numbers of samples that are longer than the student's limits.
 
     Args:
-        inputs: Samples whose input is longer than ``student.max_input_tokens``.
-        targets: Samples none of whose targets fits into ``student.max_target_tokens``.
-        of: How many there are.
+        inputs: Number of samples whose input is longer than ``student.max_input_tokens``.
+        targets: Number of samples without a target that fits into ``student.max_target_tokens``.
+        of: Number of all samples.
     """
 
     inputs: int
@@ -42,24 +42,24 @@ class Cut:
     of: int
 
     def sentences(self, task: Task, noun: str) -> list[str]:
-        """What a person is told: nothing if nothing was cut.
+        """Returns a warning for each limit that is too low.
 
         Args:
             task: The task.
-            noun: What was counted, in the plural.
+            noun: Name of the samples, in the plural.
         """
-        form, told = task.student, []
+        form, warnings = task.student, []
         if self.inputs:
-            told.append(
+            warnings.append(
                 f"{self.inputs} of {self.of} {noun} are longer than student.max_input_tokens of the task "
                 f"({form.max_input_tokens}): the student does not read their end; raise it"
             )
         if self.targets:
-            told.append(
+            warnings.append(
                 f"the targets of {self.targets} of {self.of} {noun} are longer than student.max_target_tokens of the "
                 f"task ({form.max_target_tokens}): the student cannot write their end; raise it"
             )
-        return told
+        return warnings
 
 
 def count_cut(task: Task, tokenizer: PreTrainedTokenizerBase, samples: Sequence[Sample]) -> Cut:
@@ -67,8 +67,8 @@ def count_cut(task: Task, tokenizer: PreTrainedTokenizerBase, samples: Sequence[
 
     Args:
         task: The task.
-        tokenizer: The student's.
-        samples: The samples; a test row counts as cut in its targets if each of them is.
+        tokenizer: The student's tokenizer.
+        samples: The samples. A test row counts in ``targets`` if each of its targets is too long.
     """
     if not samples:
         return Cut(0, 0, 0)
@@ -86,7 +86,7 @@ def count_cut(task: Task, tokenizer: PreTrainedTokenizerBase, samples: Sequence[
 
 
 def answer_of(task: Task, text: str) -> str:
-    """The target in what a student wrote: without the text that ``student.target`` of the task has around it."""
+    """Extracts the target from a student's text by removing the text around it in ``student.target`` of the task."""
     before, after = (part.strip() for part in task.student_target("\0").split("\0", 1))
     return text.strip().removeprefix(before).removesuffix(after).strip()
 
@@ -94,20 +94,20 @@ def answer_of(task: Task, text: str) -> str:
 def check_student(
     task: Task, name: str, tokenizer: PreTrainedTokenizerBase | None = None, key: str = "model.student"
 ) -> list[str]:
-    """Refuses a student that cannot learn a task. Its weights are not loaded.
+    """Refuses a student that cannot learn a task, without loading its weights.
 
     Args:
         task: The task.
         name: Hub id, folder, ``embedded`` or ``generator-embeddings``.
-        tokenizer: The student's, if it is loaded already.
-        key: The setting that named it, for messages.
+        tokenizer: The student's tokenizer, if it is loaded already.
+        key: The setting that names the student, for messages.
 
     Returns:
-        Warnings: what it can learn only in part.
+        Warnings about texts that the student can learn only in part.
 
     Raises:
-        GoldError: Its files are missing or damaged; its tokenizer is not its model's, or says next to nothing of the
-            task's texts; or it cannot write the labels, or tell them apart, or no demo's target.
+        GoldError: Files are missing or damaged; the tokenizer does not belong to the model or lacks most of the task's
+            characters; or the student cannot write or distinguish the labels, or cannot write any demo's target.
     """
     config = load_config(name, key)
     check = _Check(task, name, key, config, tokenizer or load_tokenizer(name, key))
@@ -138,7 +138,7 @@ class _Check:
         return self.encode(target_text(self.tokenizer, self.task.student_target(target)))
 
     def vocabulary(self) -> None:
-        """Whether the tokenizer was made for the model."""
+        """Checks that the tokenizer belongs to the model."""
         expected, hint = "a T5 with its own tokenizer", "save both from one model, with save_pretrained(FOLDER)"
         if self.tokenizer.pad_token_id is None:
             raise self.refuse(expected, "this one's has no token for padding", hint)
@@ -148,76 +148,78 @@ class _Check:
             raise self.refuse(expected, f"this one's ends a text {last}, the model with {end} (eos_token_id)", hint)
         rows = self.config.vocab_size
         beyond = {token: id_ for token, id_ in self.tokenizer.get_vocab().items() if id_ >= rows}
-        # Tokens that were added, as T5's own <extra_id_0>, may be out of reach of any text.
+        # Added tokens, such as T5's <extra_id_0>, may be unreachable from any text.
         added = self.tokenizer.added_tokens_decoder
         if any(id_ not in added or id_ in self.encode(token) for token, id_ in beyond.items()):
             most = max(beyond.values()) + 1
             raise self.refuse(expected, f"its tokenizer has {most} tokens, the model {rows}", hint)
 
     def inputs(self) -> Iterator[str]:
-        """Whether the tokenizer has the characters of the demos' fields."""
+        """Checks that the tokenizer has the characters of the demos' fields."""
         yield from self._characters("inputs", [text for demo in self.task.demos for text in demo.fields.values()])
 
     def _characters(self, noun: str, texts: Sequence[str]) -> Iterator[str]:
-        had: Counter[str] = Counter()
+        all_characters: Counter[str] = Counter()
         lost: Counter[str] = Counter()
         for text in texts:
-            had += _characters(text)
+            all_characters += _characters(text)
             lost += _characters(text) - _characters(self.decode(self.encode(text)))
-        share = lost.total() / max(1, had.total())
-        shown = "".join(c for c, _ in lost.most_common(8))
-        if share > _UNREADABLE:
+        share = lost.total() / max(1, all_characters.total())
+        examples = "".join(c for c, _ in lost.most_common(8))
+        if share > _REFUSED_SHARE:
             raise self.refuse(
                 "a student whose tokenizer has the characters of the task",
-                f"it lacks {share:.0%} of those in the demos' {noun} (as {shown!r})",
+                f"it lacks {share:.0%} of those in the demos' {noun} (as {examples!r})",
                 "take one that was trained on such texts (mT5 for many languages, ByT5 for any)",
             )
-        if share > _WORTH_A_WORD:
+        if share > _WARNED_SHARE:
             yield (
                 f"{self.key} {self.name!r}: its tokenizer lacks {share:.0%} of the characters in the demos' {noun} "
-                f"(as {shown!r}): the student neither reads nor writes them"
+                f"(as {examples!r}): the student neither reads nor writes them"
             )
 
     def labels(self) -> None:
-        """Whether each label can be written, and told from the others."""
-        most, seen = self.task.student.max_target_tokens, dict[tuple[int, ...], str]()
+        """Checks that the student can write each label and distinguish it from the others."""
+        limit, seen = self.task.student.max_target_tokens, dict[tuple[int, ...], str]()
         tokens = {label: self.target_ids(label) for label in self.task.label_names}
         for label, ids in tokens.items():
             if (other := seen.setdefault(tuple(ids), label)) != label:
                 raise self.refuse(
                     "a student that can tell the labels apart",
-                    f"{other!r} and {label!r} are the same tokens to it ({_shown(self.decode(ids))})",
+                    f"{other!r} and {label!r} are the same tokens to it ({_short(self.decode(ids))})",
                     f"rename one of them, {_OTHER}",
                 )
         expected = "a student that can write each label"
         for i, (label, ids) in enumerate(tokens.items()):
-            at, wanted = f"labels[{i}] {label!r}", self.task.student_target(label).strip()
-            if len(ids) > most:
+            place, target = f"labels[{i}] {label!r}", self.task.student_target(label).strip()
+            if len(ids) > limit:
                 raise self.refuse(
                     expected,
-                    f"{at} takes {len(ids)} tokens of student.max_target_tokens {most}",
+                    f"{place} takes {len(ids)} tokens of student.max_target_tokens {limit}",
                     f"set that of the task to {len(ids)} or more, or shorten the label",
                 )
-            back = self.decode(ids).strip()
-            if back != wanted:
+            decoded = self.decode(ids).strip()
+            if decoded != target:
                 raise self.refuse(
-                    expected, f"it writes {at} as {_shown(back)}", f"name the label so that it can be written, {_OTHER}"
+                    expected,
+                    f"it writes {place} as {_short(decoded)}",
+                    f"name the label so that it can be written, {_OTHER}",
                 )
 
     def targets(self) -> Iterator[str]:
-        """Whether the demos' targets come back from the tokenizer as far as the metrics look at them."""
+        """Checks that the demos' targets survive encoding and decoding, as far as the metrics can tell."""
         if self.task.labels:
             return
         targets = [demo.target for demo in self.task.demos]
-        back = [answer_of(self.task, self.decode(self.target_ids(target))) for target in targets]
-        changed = next(((t, b) for t, b in zip(targets, back, strict=True) if b.split() != t.split()), None)
+        decoded = [answer_of(self.task, self.decode(self.target_ids(target))) for target in targets]
+        changed = next(((t, d) for t, d in zip(targets, decoded, strict=True) if d.split() != t.split()), None)
         example = "" if changed is None else _difference(*changed)
         yield from self._characters("targets", targets)
         names = self.task.metrics or ("exact_match",)
         for name in names:
             metric = make_metric(name, ())
-            best, own = (float(metric.reduce(metric.rows(texts, targets))) for texts in (back, targets))
-            if not best < own:
+            best, perfect = (float(metric.reduce(metric.rows(texts, targets))) for texts in (decoded, targets))
+            if not best < perfect:
                 continue
             if not best and name == names[0]:
                 raise self.refuse(
@@ -232,17 +234,18 @@ class _Check:
 
 
 def _characters(text: str) -> Counter[str]:
-    """Characters of a text without spaces and marks, and in lower case: some tokenizers take these off on purpose."""
+    """Counts characters in lower case, without spaces and accents: some tokenizers remove these on purpose."""
     plain = unicodedata.normalize("NFKD", text).casefold()
     return Counter(c for c in plain if not c.isspace() and unicodedata.category(c) != "Mn")
 
 
-def _shown(text: str) -> str:
+def _short(text: str) -> str:
     return repr(text) if len(text) <= 40 else repr(text[:37] + "...")
 
 
-def _difference(text: str, back: str) -> str:
-    """Where a text and what came back begin to differ."""
-    at = next((i for i, (a, b) in enumerate(zip(text, back, strict=False)) if a != b), min(len(text), len(back)))
+def _difference(text: str, decoded: str) -> str:
+    """Quotes both texts around their first difference."""
+    shorter = min(len(text), len(decoded))
+    at = next((i for i, (a, b) in enumerate(zip(text, decoded, strict=False)) if a != b), shorter)
     start = max(0, at - 10)
-    return f"{_shown(text[start : at + 15])} as {_shown(back[start : at + 15])}"
+    return f"{_short(text[start : at + 15])} as {_short(decoded[start : at + 15])}"

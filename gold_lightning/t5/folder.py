@@ -1,4 +1,4 @@
-"""A student's folder: a T5's config, tokenizer and weights, checked before anything is loaded, and its task."""
+"""A student's folder: checks of its config, tokenizer and weights before loading, and the file of its task."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ __all__ = [
 ]
 
 TASK_FILE = "gold_task.json"
-"""File of a student's folder that holds its task and how the student decodes."""
+"""File of a student's folder with its task and its settings of decoding."""
 
 FAMILY = ("t5", "mt5", "umt5", "longt5", "switch_transformers")
-"""Architectures, by ``model_type``, that are a T5 as far as the student needs one."""
+"""Supported architectures by ``model_type``: T5 and models with the same interface."""
 
 _Refuse = Callable[..., GoldError]
 _WHOLE, _INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -36,33 +36,33 @@ _TOKENIZERS = ("tokenizer.json", "tokenizer_config.json", "*.model", "vocab.json
 
 
 def refusal(key: str, name: str) -> _Refuse:
-    """Makes errors about a student.
+    """Returns a function that makes errors about a student.
 
     Args:
-        key: The setting that named it.
+        key: The setting that names the student.
         name: The value of that setting.
 
     Returns:
-        A function of what is expected, of the problem, and of what to do: another student by default.
+        A function of the expectation, the problem and a remedy; the default remedy is the embedded student.
     """
 
     def refuse(expected: str, problem: str, hint: str = "") -> GoldError:
-        other = f"or take --{key.removeprefix('--')} embedded"
-        return GoldError(f"{key} {name!r}: expected {expected}, and {problem}; {hint or other}")
+        default_hint = f"or take --{key.removeprefix('--')} embedded"
+        return GoldError(f"{key} {name!r}: expected {expected}, and {problem}; {hint or default_hint}")
 
     return refuse
 
 
 def check_folder(folder: Path, key: str, name: str) -> None:
-    """Refuses a folder that holds no T5, and one whose weights are not whole.
+    """Refuses a folder without a T5 or with incomplete weights.
 
     Args:
         folder: The folder.
-        key: The setting that named it.
+        key: The setting that names it.
         name: The value of that setting.
 
     Raises:
-        GoldError: Something is missing, damaged or of another kind.
+        GoldError: A file is missing, damaged or of another kind.
     """
     refuse = refusal(key, name)
     config = _config_of(folder, refuse)
@@ -71,37 +71,37 @@ def check_folder(folder: Path, key: str, name: str) -> None:
 
 
 def check_config(config: dict[str, Any], key: str, name: str) -> None:
-    """Refuses another architecture than T5's.
+    """Refuses architectures other than T5's.
 
     Args:
-        config: What ``config.json`` holds.
-        key: The setting that named the student.
+        config: Content of ``config.json``.
+        key: The setting that names the student.
         name: The value of that setting.
 
     Raises:
-        GoldError: It is of another one, or quantised.
+        GoldError: The model has another architecture, no decoder, or is quantised.
     """
     refuse = refusal(key, name)
     kind, classes = config.get("model_type"), config.get("architectures")
-    own = ", ".join(map(str, classes)) if isinstance(classes, list) and classes else str(kind)
+    architecture = ", ".join(map(str, classes)) if isinstance(classes, list) and classes else str(kind)
     if kind not in FAMILY:
-        raise refuse(f"a T5 (model_type {', '.join(FAMILY)})", f"this is none ({own})")
-    if "EncoderModel" in own:
-        raise refuse("a T5 with a decoder", f"this is an encoder alone ({own})")
+        raise refuse(f"a T5 (model_type {', '.join(FAMILY)})", f"this is none ({architecture})")
+    if "EncoderModel" in architecture:
+        raise refuse("a T5 with a decoder", f"this is an encoder alone ({architecture})")
     if config.get("quantization_config"):
         raise refuse("a T5 that can be trained", "this one is quantised", "take the one that it was made from")
 
 
 def check_tokenizer_files(folder: Path, key: str, name: str) -> None:
-    """Refuses a folder without a tokenizer, for which transformers would make up a blank one.
+    """Refuses a folder without a tokenizer, for which transformers would silently create a blank one.
 
     Args:
-        folder: The folder; its tokenizer may be another model's than a T5's.
-        key: The setting that named it.
+        folder: The folder; any kind of tokenizer is allowed.
+        key: The setting that names it.
         name: The value of that setting.
 
     Raises:
-        GoldError: It has none, or none that is JSON where it should be.
+        GoldError: The tokenizer is missing, or its files are not valid JSON.
     """
     refuse = refusal(key, name)
     if folder.is_file() or (folder / "config.json").is_file():
@@ -141,7 +141,7 @@ def _config_of(folder: Path, refuse: _Refuse) -> dict[str, Any]:
 
 
 def _damage(path: Path, otherwise: str) -> str:
-    """What is wrong with a file: a pointer stands for it, it is empty, or what was found."""
+    """Describes a damaged file: empty, a Git LFS pointer, or ``otherwise``."""
     with path.open("rb") as file:
         start = file.read(40)
     if not start:
@@ -150,12 +150,12 @@ def _damage(path: Path, otherwise: str) -> str:
 
 
 def _nearby(folder: Path) -> str:
-    """A question that names a student in a folder: a run's own, or the last checkpoint of transformers' trainer."""
-    found: list[Path] = []
+    """Suggests a student near a folder: a run's student, or the last checkpoint of transformers' trainer."""
+    students: list[Path] = []
     with suppress(OSError):
-        found = [path for path in (folder, folder / "student") if (path / "config.json").is_file()]
-        found += sorted((p.parent for p in folder.glob("checkpoint-*/config.json")), key=lambda p: p.stat().st_mtime)
-    return f"did you mean {found[-1]}?" if found else ""
+        students = [path for path in (folder, folder / "student") if (path / "config.json").is_file()]
+        students += sorted((p.parent for p in folder.glob("checkpoint-*/config.json")), key=lambda p: p.stat().st_mtime)
+    return f"did you mean {students[-1]}?" if students else ""
 
 
 def _refuse_without_config(folder: Path, refuse: _Refuse) -> None:
@@ -171,17 +171,17 @@ def _refuse_without_config(folder: Path, refuse: _Refuse) -> None:
     if any(folder.glob("*.ckpt")) or (folder / "checkpoints").is_dir():
         near = _nearby(folder.parent) if folder.name == "checkpoints" else ""
         raise refuse(expected, "this holds checkpoints alone", near or f"{_EXPORT} when fit ends")
-    there = next((path.name for pattern in _OTHER_WEIGHTS for path in folder.glob(pattern)), "")
-    raise refuse(expected, f"this folder holds {there} without one" if there else "this folder has none")
+    weights = next((path.name for pattern in _OTHER_WEIGHTS for path in folder.glob(pattern)), "")
+    raise refuse(expected, f"this folder holds {weights} without one" if weights else "this folder has none")
 
 
 def _check_weights(folder: Path, config: dict[str, Any], refuse: _Refuse) -> None:
-    """Reads the headers of the weights: names, shapes, and whether the files are as long as they say."""
+    """Checks the headers of the weights: names, shapes, and the lengths of the files."""
     shapes: dict[str, tuple[int, ...]] = {}
     for path in _weight_files(folder, refuse):
         try:
             shapes |= _shapes(path)
-        except Exception as e:  # safetensors has an exception of its own, which is no OSError
+        except Exception as e:  # safetensors raises an exception of its own, which is not an OSError
             problem = _damage(path, f"is damaged ({' '.join(str(e).split())[:80]})")
             raise refuse("a folder with whole weights", f"{path.name} {problem}", _AGAIN) from None
     if not any("decoder.block.0." in name for name in shapes):
@@ -211,12 +211,12 @@ def _weight_files(folder: Path, refuse: _Refuse) -> Iterator[Path]:
                 raise refuse("a folder with whole weights", f"{part} is missing, which {_INDEX} names", _AGAIN)
             yield folder / part
         return
-    there = next((path.name for pattern in _OTHER_WEIGHTS for path in sorted(folder.glob(pattern))), "")
+    weights = next((path.name for pattern in _OTHER_WEIGHTS for path in sorted(folder.glob(pattern))), "")
     hint = "AutoModelForSeq2SeqLM.from_pretrained(FOLDER, use_safetensors=False).save_pretrained(FOLDER) writes one"
     raise refuse(
         f"a folder with {_WHOLE}",
-        f"this one has no {_WHOLE}" + (f", but {there}" if there else ""),
-        hint if there.endswith(".bin") and "adapter" not in there else _EXPORT,
+        f"this one has no {_WHOLE}" + (f", but {weights}" if weights else ""),
+        hint if weights.endswith(".bin") and "adapter" not in weights else _EXPORT,
     )
 
 
@@ -235,12 +235,12 @@ def _read_json(path: Path) -> Any:
 
 
 def write_task(folder: Path, task: Task, decoding: Mapping[str, Any]) -> None:
-    """Writes a student's task beside its weights, without the places of labelled rows, which stay where they are.
+    """Writes a student's task beside its weights, without the paths of labelled rows.
 
     Args:
         folder: The student's folder.
         task: The task.
-        decoding: Settings of :class:`~gold_lightning.student.T5Student` that predictions depend on.
+        decoding: Settings of :class:`~gold_lightning.student.T5Student` that affect predictions.
     """
     document = {key: value for key, value in task.to_document().items() if key not in ("test", "validation")}
     content = {"gold_lightning": __version__, "task": document, "decoding": dict(decoding)}
@@ -249,13 +249,13 @@ def write_task(folder: Path, task: Task, decoding: Mapping[str, Any]) -> None:
 
 
 def load_folder_task(folder: Path) -> tuple[Task, dict[str, Any]]:
-    """Reads what :func:`write_task` wrote.
+    """Reads the file of :func:`write_task`.
 
     Returns:
         The task and the settings of decoding.
 
     Raises:
-        GoldError: The folder carries no task, or a damaged one.
+        GoldError: The folder has no such file, or a damaged one.
     """
     path = Path(folder) / TASK_FILE
     try:

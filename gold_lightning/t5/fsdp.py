@@ -1,8 +1,8 @@
-"""Weights cut up among the processes, for a student that is too large for one device: PyTorch's FSDP2.
+"""Shards the student's weights over processes with PyTorch's FSDP2, for a student too large for one device.
 
-Lightning's own ``fsdp`` wraps a module so that its weights are whole only inside of the module's training and
-validation steps. Here the student is asked between them too, by the callback that scores the probe set. FSDP2
-gathers weights where a layer is called, whoever calls it, and leaves their names as they are.
+Lightning's own ``fsdp`` gathers weights only inside the module's training and validation steps. The callback that
+scores the probe set also calls the student between these steps. FSDP2 gathers weights whenever a layer is called, and
+keeps their names.
 """
 
 from __future__ import annotations
@@ -38,13 +38,19 @@ _GATHERED = StateDictOptions(full_state_dict=True, cpu_offload=True)
 
 
 class ShardedStrategy(ModelParallelStrategy):
-    """Cuts the student's weights, gradients and optimizer state up among all processes; ``fsdp2`` by name.
+    """Shards the student's weights, gradients and optimizer state over all processes; registered as ``fsdp2``.
 
-    Checkpoints are whole files, which a run with any number of processes reads.
+    Checkpoints are unsharded files, so that a run with any number of processes can read them.
 
     Args:
-        process_group_backend: How processes talk; chosen by the device where it is ``None``.
-        timeout: How long processes wait for each other's student.
+        process_group_backend: Communication backend of the processes; ``None`` chooses it by the device.
+        timeout: How long processes wait for each other.
+
+    Example:
+        In a config: ``trainer.strategy: fsdp2``. In Python:
+
+        >>> import lightning
+        >>> trainer = lightning.Trainer(strategy="fsdp2", devices=2, accelerator="gpu")  # doctest: +SKIP
     """
 
     def __init__(self, process_group_backend: str | None = None, timeout: timedelta | None = _PATIENCE) -> None:
@@ -59,11 +65,11 @@ class ShardedStrategy(ModelParallelStrategy):
         self._data_parallel_size = self.num_nodes * self.num_processes
         super().setup_environment()
 
-    # Lightning numbers the weights of an optimizer by their place in the module, and a single process by their place
-    # in the optimizer. The two differ as soon as there are groups of them, or some that are not trained.
+    # Lightning numbers an optimizer's weights by their position in the module; a single process numbers them by their
+    # position in the optimizer. The two differ if there are several groups or untrained weights.
 
     def optimizer_state(self, optimizer: Optimizer) -> dict[str, Any]:
-        """State of an optimizer as a single process would have it; empty in all processes but the first."""
+        """Returns the optimizer state of an unsharded run; empty in all processes but the first."""
         if isinstance(optimizer, LightningOptimizer):
             optimizer = optimizer.optimizer
         state: dict[str, Any] = {**get_optimizer_state_dict(self._module, optimizer, options=_GATHERED)}
@@ -71,25 +77,25 @@ class ShardedStrategy(ModelParallelStrategy):
         return _renamed(state, numbers)
 
     def load_checkpoint(self, checkpoint_path: str | Path, weights_only: bool | None = None) -> dict[str, Any]:
-        """Reads a checkpoint of any number of processes; each takes its part of it.
+        """Reads a checkpoint; each process keeps its shard.
 
         Args:
-            checkpoint_path: A whole file.
-            weights_only: Not looked at: nothing but plain values and tensors is loaded.
+            checkpoint_path: An unsharded file.
+            weights_only: Ignored; only plain values and tensors are ever loaded.
         """
-        held = torch.load(checkpoint_path, map_location="cpu", weights_only=True, mmap=True)
-        load_whole(self._module, held["state_dict"])
-        of = {weight: name for name, weight in self._module.named_parameters()}
-        for optimizer, saved in zip(self.optimizers, held.get("optimizer_states", []), strict=False):
-            names = {i: of[w] for i, w in enumerate(w for g in optimizer.param_groups for w in g["params"])}
-            # Lightning's module has the student's model in it by that name.
-            own = [name.removeprefix("model.") for name in names.values()]
-            state = fitting_state(saved, optimizer, own, held.get("optimizer_names", ()))
+        checkpoint = torch.load(checkpoint_path, map_location="cpu", weights_only=True, mmap=True)
+        load_whole(self._module, checkpoint["state_dict"])
+        name_of = {weight: name for name, weight in self._module.named_parameters()}
+        for optimizer, saved in zip(self.optimizers, checkpoint.get("optimizer_states", []), strict=False):
+            names = {i: name_of[w] for i, w in enumerate(w for g in optimizer.param_groups for w in g["params"])}
+            # The student's T5 is the attribute "model" of the Lightning module.
+            t5_names = [name.removeprefix("model.") for name in names.values()]
+            state = fitting_state(saved, optimizer, t5_names, checkpoint.get("optimizer_names", ()))
             if state is not None:
                 set_optimizer_state_dict(self._module, optimizer, _renamed(state, names), options=_WHOLE)
             elif self.is_global_zero:
                 say_afresh()
-        return dict(held)
+        return dict(checkpoint)
 
     @property
     def _module(self) -> nn.Module:
@@ -99,29 +105,29 @@ class ShardedStrategy(ModelParallelStrategy):
 
 
 def _renamed(state: dict[str, Any], names: Mapping[Any, Any]) -> dict[str, Any]:
-    """State of an optimizer with other keys for its weights."""
+    """Renames the weights in the state of an optimizer."""
     groups = [group | {"params": [names[key] for key in group["params"]]} for group in state.get("param_groups", [])]
-    return {"state": {names[key]: of for key, of in state.get("state", {}).items()}, "param_groups": groups}
+    return {"state": {names[key]: value for key, value in state.get("state", {}).items()}, "param_groups": groups}
 
 
 StrategyRegistry.register("fsdp2", ShardedStrategy, description="FSDP2 over all processes, checkpoints in one file")
 
 
 def check_strategy(strategy: Any, optimizer: str) -> None:
-    """Refuses strategies that leave no whole weights where a round needs them, and what does not go with one that does.
+    """Refuses strategies under which a round cannot gather the student's weights, and optimizers that need whole ones.
 
     Args:
-        strategy: As in a config: a name, or a mapping with ``class_path``.
-        optimizer: The student's.
+        strategy: Value of ``trainer.strategy``: a name, or a mapping with ``class_path``.
+        optimizer: Value of ``model.optimizer``.
 
     Raises:
-        ConfigError: It is one of them.
+        ConfigError: The strategy or its combination with the optimizer is not supported.
     """
-    given = str(strategy.get("class_path") if isinstance(strategy, dict) else strategy)
-    name = given.split(".")[-1].lower()
+    value = str(strategy.get("class_path") if isinstance(strategy, dict) else strategy)
+    name = value.split(".")[-1].lower()
     if name != "fsdp2" and name.startswith(("fsdp", "deepspeed", "modelparallel")):
         raise ConfigError(
-            "trainer.strategy", given, "auto, ddp or one of its kin, or fsdp2, which cuts the weights up (FSDP2)"
+            "trainer.strategy", value, "auto, ddp or one of its kin, or fsdp2, which cuts the weights up (FSDP2)"
         )
     if name in ("fsdp2", ShardedStrategy.__name__.lower()) and optimizer == "adafactor":
         raise ConfigError(
@@ -130,11 +136,11 @@ def check_strategy(strategy: Any, optimizer: str) -> None:
 
 
 def shard(model: nn.Module, mesh: DeviceMesh) -> None:
-    """Cuts a T5 up among the processes of a mesh, block by block; nothing where it is cut up already.
+    """Shards a T5 over the processes of a mesh, block by block. Does nothing to a sharded T5.
 
     Args:
-        model: The whole one, the same in each process.
-        mesh: With one dimension.
+        model: The unsharded T5, identical in all processes.
+        mesh: A mesh with one dimension.
     """
     if is_sharded(model):
         return
@@ -142,25 +148,25 @@ def shard(model: nn.Module, mesh: DeviceMesh) -> None:
         for block in stack.block:  # type: ignore[union-attr]
             fully_shard(block, mesh=mesh)
     fully_shard(model, mesh=mesh)
-    # It calls the encoder by itself, whose embeddings are the whole model's.
+    # generate calls the encoder directly, whose embeddings belong to the whole model.
     register_fsdp_forward_method(model, "generate")
 
 
 def is_sharded(model: nn.Module) -> bool:
-    """Whether :func:`shard` has cut a model up."""
+    """Tells whether a model is sharded; see :func:`shard`."""
     return isinstance(model, FSDPModule)
 
 
 def load_whole(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
-    """Loads whole weights, which each process has, into a model that may be cut up."""
+    """Loads unsharded weights, given in each process, into a model that may be sharded."""
     set_model_state_dict(model, {**weights}, options=_WHOLE)
 
 
 @torch.no_grad()
 def own_weights(model: nn.Module) -> list[Tensor]:
-    """What this process has of the weights and buffers of a model that may be cut up, to copy and to write back."""
+    """Returns this process's part of a model's weights and buffers, to read and to write; the model may be sharded."""
     for module in model.modules():
         if isinstance(module, FSDPModule):
-            module.reshard()  # after a forward pass the whole weights, or none, may stand in their place
+            module.reshard()  # a forward pass may leave gathered weights, or none
     tensors = (*model.parameters(), *model.buffers())
     return [t.to_local() if isinstance(t, DTensor) else t.detach() for t in tensors]

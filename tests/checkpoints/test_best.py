@@ -1,10 +1,12 @@
 """Checkpoints: which are kept, and that whatever breaks a save off, the old file is whole."""
 
+import doctest
 import errno
 import os
 
 import pytest
 import torch
+from gold_lightning.checkpoints import best as best_module
 from gold_lightning.checkpoints.best import BestCheckpoint, WholeCheckpointIO, save_whole
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.plugins.io import TorchCheckpointIO
@@ -117,3 +119,8 @@ def test_of_equally_good_rounds_the_latest_is_kept(tmp_path, scores, best):
     Trainer(accelerator="cpu", max_epochs=len(scores), callbacks=[keeper], **quiet).fit(Scores(scores))
     assert torch.load(tmp_path / "best.ckpt", weights_only=True)["epoch"] == best
     assert [p.name for p in tmp_path.iterdir()] == ["best.ckpt"]
+
+
+def test_the_examples_run():
+    results = doctest.testmod(best_module)
+    assert results.attempted and not results.failed

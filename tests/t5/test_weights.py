@@ -1,13 +1,13 @@
 """The student built around a language model's embeddings, and the errors of what is not there."""
 
-from __future__ import annotations
-
+import doctest
 import json
 import random
 
 import pytest
 import torch
 from gold_lightning.errors import GoldError
+from gold_lightning.t5 import weights
 from gold_lightning.t5.weights import build_from_generator, build_tokenizer, load_model, load_tokenizer
 
 
@@ -94,3 +94,8 @@ def test_a_missing_student_is_told_in_one_line_with_two_ways_out(load):
     message = str(caught.value)
     assert "\n" not in message and "no-such-org/no-such-t5" in message
     assert "--model.student FOLDER" in message and "--model.student embedded" in message
+
+
+def test_the_examples_run():
+    results = doctest.testmod(weights)
+    assert results.attempted and not results.failed
