@@ -43,7 +43,7 @@ from gold_lightning.planning.plan_warnings import plan_warnings
 from gold_lightning.report import write_report
 from gold_lightning.storage.json_lines import read_lines
 from gold_lightning.storage.round_store import Kind, RoundStore, StoredSample
-from gold_lightning.storage.run_folder import rounds_in
+from gold_lightning.storage.run_folder import RunFolder, rounds_in
 from gold_lightning.student import T5Student, metric_names
 from gold_lightning.synthesis import Synthesizer
 from gold_lightning.t5.folder import load_folder_task
@@ -83,18 +83,18 @@ class Run:
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(expand("folder", str(folder)))
-        if not (self.folder / "config.yaml").is_file():
+        if not RunFolder(self.folder).config.is_file():
             raise GoldError(f"{folder}: expected a run folder, runs/TASK/NAME, with the file config.yaml")
 
     @property
     def rounds(self) -> list[dict[str, Any]]:
         """One mapping for each finished round, the lines of ``rounds.jsonl``."""
-        return read_lines(self.folder / "rounds.jsonl")
+        return read_lines(RunFolder(self.folder).rounds)
 
     @property
     def results(self) -> dict[str, Any]:
         """The last test's results, ``results.json``; empty before a test."""
-        lines = read_lines(self.folder / "results.json")
+        lines = read_lines(RunFolder(self.folder).results)
         return lines[-1] if lines else {}
 
     def samples(self, kind: Kind = "train") -> Dataset:
@@ -125,9 +125,9 @@ class Run:
         Raises:
             GoldError: No round is finished yet.
         """
-        if not (self.folder / "student").is_dir():
+        if not RunFolder(self.folder).student.is_dir():
             raise GoldError(f"{self.folder}: no round is finished yet, so there is no student")
-        return self.folder / "student"
+        return RunFolder(self.folder).student
 
     def report(self) -> Report:
         """Writes ``report.html`` anew and returns it; a notebook shows it inline."""
@@ -260,7 +260,7 @@ def distill(
         feedback_capacity=feedback.capacity,
         seed=seed,
     )
-    checkpoints = folder / "checkpoints"
+    checkpoints = RunFolder(folder).checkpoints
     callbacks = [
         feedback,
         EarlyStopping(**runner.EARLY_STOPPING),
@@ -456,7 +456,7 @@ def preview(
 
 
 def _target_name(folder: Path) -> str:
-    config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+    config = yaml.safe_load(RunFolder(folder).config.read_text(encoding="utf-8"))
     return Task.load(str(config["data"]["task"])).target.name
 
 

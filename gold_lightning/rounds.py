@@ -21,6 +21,7 @@ from gold_lightning.planning.plan_warnings import reasons_not_fed_back
 from gold_lightning.storage.clock import RunClock
 from gold_lightning.storage.json_lines import read_lines, write_lines
 from gold_lightning.storage.round_store import Kind, RoundStore, StoredSample
+from gold_lightning.storage.run_folder import RunFolder
 from gold_lightning.synthesis import Synthesizer
 from gold_lightning.t5.checks import Cut
 from gold_lightning.task import Sample, StudentFormat, Task
@@ -124,7 +125,7 @@ class RoundEnd(Callback):
         self._times["scoring"] = time.perf_counter() - self._since
         if trainer.is_global_zero:
             row = self._row(trainer, data)
-            path = data.run_dir / "rounds.jsonl"
+            path = RunFolder(data.run_dir).rounds
             # A round that runs again after a kill replaces its line.
             write_lines(path, [r for r in read_lines(path) if r["round"] < data.round] + [row])
             _log.info(_line(row, data.task))

@@ -37,7 +37,7 @@ from gold_lightning.planning.plan_warnings import plan_warnings
 from gold_lightning.report import try_to_report
 from gold_lightning.rounds import RoundEnd, SeedSteps, StopInOrder
 from gold_lightning.storage.json_lines import write_lines
-from gold_lightning.storage.run_folder import only_writer
+from gold_lightning.storage.run_folder import RunFolder, only_writer
 from gold_lightning.student import T5Student
 from gold_lightning.t5.checks import check_student
 from gold_lightning.watching.live import LiveProgress
@@ -130,12 +130,12 @@ def write_settings(run_dir: Path, config: str) -> None:
     run_dir.mkdir(parents=True, exist_ok=True)
     part = run_dir / "config.yaml.part"
     part.write_text(config, encoding="utf-8")
-    part.replace(run_dir / "config.yaml")
+    part.replace(RunFolder(run_dir).config)
     versions = {"gold_lightning": __version__, "python": platform.python_version()}
     for name in ("lightning", "torch", "transformers", "tokenizers", "torchmetrics", "vllm"):
         with suppress(PackageNotFoundError):  # an extra
             versions[name] = version(name)
-    write_lines(run_dir / "versions.json", [versions | {"platform": platform.platform()}])
+    write_lines(RunFolder(run_dir).versions, [versions | {"platform": platform.platform()}])
 
 
 def ignore_known_warnings() -> None:
@@ -197,7 +197,7 @@ def fit(
                 "%s; round %d has %d samples. More of it, and the same command goes on",
                 *(trainer.ended_by, data.round, accepted),
             )
-        if not (data.run_dir / "checkpoints" / "best.ckpt").exists():
+        if not RunFolder(data.run_dir).best_checkpoint.exists():
             if trainer.ended_by:
                 _log.info("no round is whole yet, so there is no student")
             return None
@@ -219,11 +219,12 @@ def export_best(student: T5Student, run_dir: Path) -> Path:
     Raises:
         GoldError: There is no such checkpoint.
     """
-    path = Path(run_dir) / "checkpoints" / "best.ckpt"
+    path = RunFolder(Path(run_dir)).best_checkpoint
     if not path.exists():
         raise GoldError(f"{path}: no such checkpoint; run fit first")
     checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    folder, part = Path(run_dir) / "student", Path(run_dir) / "student.part"
+    folder = RunFolder(Path(run_dir)).student
+    part = folder.with_name(folder.name + ".part")
     shutil.rmtree(part, ignore_errors=True)
     student.export(part, checkpoint["state_dict"])
     shutil.rmtree(folder, ignore_errors=True)
@@ -352,7 +353,7 @@ class GoldTrainer(Trainer):
             )
 
     def _report(self, data: GoldDataModule) -> None:
-        if self.is_global_zero and (data.run_dir / "config.yaml").is_file():  # else no run had begun
+        if self.is_global_zero and RunFolder(data.run_dir).config.is_file():  # else no run had begun
             try_to_report(data.run_dir)
 
     def _is_over(self, data: GoldDataModule, ckpt_path: str | Path | None) -> bool:

@@ -27,6 +27,7 @@ from gold_lightning.planning.requests import PlannedRequest, RequestPlanner, Sam
 from gold_lightning.storage.completions import CompletionLog, Completions
 from gold_lightning.storage.json_lines import digest
 from gold_lightning.storage.round_store import BatchRecord, Kind, RoundStore, StoredSample
+from gold_lightning.storage.run_folder import RunFolder
 from gold_lightning.task import Task
 
 __all__ = ["Progress", "Synthesizer"]
@@ -233,7 +234,7 @@ class Synthesizer:
     def log(self) -> CompletionLog:
         """Returns the run's completions, opened once."""
         if self.completions.log.path is None:
-            log = CompletionLog(self.run_dir / "data" / "completions.jsonl", self._others)
+            log = CompletionLog(RunFolder(self.run_dir).completions, self._others)
             self.completions = Completions(self.generator, log, self.budget, self._seconds, self._stopping)
         return self.completions.log
 

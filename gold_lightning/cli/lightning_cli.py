@@ -53,6 +53,7 @@ from gold_lightning.runner import (
     write_settings,
 )
 from gold_lightning.storage.json_lines import write_lines
+from gold_lightning.storage.run_folder import RunFolder
 from gold_lightning.student import T5Student, metric_names
 from gold_lightning.t5.fsdp import check_strategy
 from gold_lightning.task import Task
@@ -262,10 +263,10 @@ class GoldCLI(LightningCLI):
             metrics, labels = self.model.metric_names, self.model.task.label_names
             tested = {"student": self._collected.rows, "untrained": self._untrained}
             results = {name: evaluate(metrics, labels, rows) for name, rows in tested.items()}
-            write_lines(self.datamodule.run_dir / "predictions.jsonl", self._collected.rows)
+            write_lines(RunFolder(self.datamodule.run_dir).predictions, self._collected.rows)
             counts, found = self.datamodule.overlaps()
             if counts:
-                write_lines(self.datamodule.run_dir / "overlap.json", [counts | {"found": found}])
+                write_lines(RunFolder(self.datamodule.run_dir).overlap, [counts | {"found": found}])
             self._tell(results, counts, "results.json")
 
     def baselines(self, **kwargs: Any) -> None:

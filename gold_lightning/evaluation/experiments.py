@@ -36,7 +36,7 @@ from gold_lightning.metrics import make_metric
 from gold_lightning.scores import auroc
 from gold_lightning.storage.json_lines import read_lines, write_lines
 from gold_lightning.storage.round_store import RoundStore
-from gold_lightning.storage.run_folder import only_writer, rounds_in
+from gold_lightning.storage.run_folder import RunFolder, only_writer, rounds_in
 from gold_lightning.student import metric_names
 from gold_lightning.task import Task
 
@@ -304,7 +304,7 @@ def _run(experiment: Experiment, run: Run, runner: Runner, stopped: threading.Ev
 
 def prune_checkpoints(run: Run) -> None:
     """Deletes the checkpoints, which are most of a run folder. The samples stay, so that training again needs none."""
-    shutil.rmtree(run.folder / "checkpoints", ignore_errors=True)
+    shutil.rmtree(RunFolder(run.folder).checkpoints, ignore_errors=True)
 
 
 def _wait_for_others(run: Run, stopped: threading.Event) -> None:
@@ -331,14 +331,14 @@ def _failure(log: Path, status: int) -> str:
 
 def _measure(run: Run) -> dict[str, Any]:
     """Returns the metrics and counts of a finished run."""
-    tested = read_lines(run.folder / "predictions.jsonl")
+    tested = read_lines(RunFolder(run.folder).predictions)
     metrics = {}
     for name in metric_names(run.task):
         metric = make_metric(name, run.task.label_names)
         targets = [row.get("targets", (row["target"],)) for row in tested]
         # In float64, as in results.json, so that both have the same digits.
         metrics[name] = float(metric.reduce(metric.rows([row["prediction"] for row in tested], targets)))
-    rounds = read_lines(run.folder / "rounds.jsonl")
+    rounds = read_lines(RunFolder(run.folder).rounds)
     result = {
         "metrics": metrics,
         "test_rows": len(tested),

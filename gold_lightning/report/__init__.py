@@ -16,6 +16,7 @@ from markupsafe import Markup
 from gold_lightning.report.page import contents
 from gold_lightning.report.run import Run, read_run
 from gold_lightning.report.text import visible
+from gold_lightning.storage.run_folder import RunFolder
 
 __all__ = ["render", "try_to_report", "write_report"]
 
@@ -36,7 +37,8 @@ def write_report(run_dir: Path) -> Path:
         GoldError: The folder holds no run.
     """
     page = render(read_run(run_dir)).encode()
-    path, part = Path(run_dir) / "report.html", Path(run_dir) / "report.html.part"
+    path = RunFolder(Path(run_dir)).report
+    part = path.with_name(path.name + ".part")
     part.write_bytes(page)
     part.replace(path)
     return path

@@ -17,7 +17,7 @@ from gold_lightning.errors import GoldError
 from gold_lightning.storage.completions import usage_in
 from gold_lightning.storage.json_lines import read_lines
 from gold_lightning.storage.round_store import BatchRecord, Kind, RoundStore, StoredSample
-from gold_lightning.storage.run_folder import rounds_in
+from gold_lightning.storage.run_folder import RunFolder, rounds_in
 from gold_lightning.validation import described
 
 __all__ = ["KINDS", "PHASES", "Round", "Run", "read_run"]
@@ -148,7 +148,7 @@ class Run:
         finished = sum(sum(r.phases.values()) for r in self.whole)
         batches = [b for kind in self.unfinished.batches.values() for b in kind] if self.unfinished else []
         measured = finished + sum(b.seconds for b in batches)
-        stored = _first_row(self.folder / "data" / "seconds.json").get("seconds", 0.0)  # includes killed sittings
+        stored = _first_row(RunFolder(self.folder).seconds).get("seconds", 0.0)  # includes killed sittings
         return max(measured, stored) if _is_number(stored) else measured
 
     @property
@@ -195,7 +195,8 @@ def read_run(folder: Path) -> Run:
         GoldError: The folder holds no run.
     """
     folder = Path(folder)
-    lines = {row["round"]: row for row in read_lines(folder / "rounds.jsonl") if isinstance(row.get("round"), int)}
+    paths = RunFolder(folder)
+    lines = {row["round"]: row for row in read_lines(paths.rounds) if isinstance(row.get("round"), int)}
     numbers = sorted({*rounds_in(folder), *lines})
     files = ("config.yaml", "results.json", "baselines/results.json")
     if not numbers and not any((folder / name).is_file() for name in files):
@@ -204,12 +205,12 @@ def read_run(folder: Path) -> Run:
     return Run(
         folder=folder,
         rounds=[_read_round(folder, number, lines.get(number, {})) for number in numbers],
-        config=_read_config(folder / "config.yaml"),
-        results=_first_row(folder / "results.json"),
+        config=_read_config(paths.config),
+        results=_first_row(paths.results),
         baselines=_first_row(folder / "baselines" / "results.json"),
-        overlap=_first_row(folder / "overlap.json"),
-        spent=_spent(folder / "data" / "completions.jsonl", lines[max(lines)] if lines else {}),
-        versions=_first_row(folder / "versions.json"),
+        overlap=_first_row(paths.overlap),
+        spent=_spent(paths.completions, lines[max(lines)] if lines else {}),
+        versions=_first_row(paths.versions),
     )
 
 

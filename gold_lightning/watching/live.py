@@ -23,6 +23,7 @@ from gold_lightning.console import printable
 from gold_lightning.data import GoldDataModule
 from gold_lightning.interrupt import FINISHING
 from gold_lightning.storage.json_lines import read_lines
+from gold_lightning.storage.run_folder import RunFolder
 from gold_lightning.synthesis import Progress
 
 __all__ = ["LiveProgress"]
@@ -164,7 +165,7 @@ class LiveProgress(Callback):
             self._live.refresh()
 
     def _read_rounds(self) -> None:
-        self._rows = [r for r in read_lines(self.data.run_dir / "rounds.jsonl") if r["round"] < self.data.round]
+        self._rows = [r for r in read_lines(RunFolder(self.data.run_dir).rounds) if r["round"] < self.data.round]
 
     # Rendering
 

@@ -24,6 +24,7 @@ from gold_lightning.data import GoldDataModule
 from gold_lightning.errors import ConfigError
 from gold_lightning.storage.json_lines import digest, read_lines, whole_rows, write_lines
 from gold_lightning.storage.round_store import Kind, RoundStore
+from gold_lightning.storage.run_folder import RunFolder
 from gold_lightning.watching.diversity import diversity
 
 if TYPE_CHECKING:
@@ -194,7 +195,7 @@ class RoundLogger(Callback):
                 logged = marks.get(_name(logger), {})
                 marks[_name(logger)] = {r: mark for r, mark in logged.items() if int(r) < data.round}
         if any(marks.values()):
-            write_lines(data.run_dir / "logged.json", [marks])
+            write_lines(RunFolder(data.run_dir).logged, [marks])
         self._send_missing(trainer, marks, missed=True)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -204,7 +205,7 @@ class RoundLogger(Callback):
     def _send_missing(self, trainer: Trainer, marks: dict[str, dict[str, str]], *, missed: bool) -> None:
         """Sends each logger the finished rounds that it lacks, and records them in ``marks`` and ``logged.json``."""
         data = GoldDataModule.of(trainer)
-        rows = [row for row in read_lines(data.run_dir / "rounds.jsonl") if row["round"] < data.round]
+        rows = [row for row in read_lines(RunFolder(data.run_dir).rounds) if row["round"] < data.round]
         rejects: set[tuple[Kind, str]] = set()
         for row in rows:
             rejects |= {(kind, reason) for kind in get_args(Kind) for reason in row[kind]["rejects"]}
@@ -230,7 +231,7 @@ class RoundLogger(Callback):
                     _log.warning("round %s was generated again with other samples; %s has both", number, _name(logger))
                 logged[number] = mark
                 # Written after each logger, so that a kill in between repeats none.
-                write_lines(data.run_dir / "logged.json", [marks])
+                write_lines(RunFolder(data.run_dir).logged, [marks])
 
 
 class _Utf8Files:
@@ -376,7 +377,7 @@ def _name(logger: Logger) -> str:
 
 def _read_marks(run_dir: Path) -> dict[str, dict[str, str]]:
     """Returns the digests of the rounds that each logger has, by the logger's name and the round's number."""
-    rows = read_lines(run_dir / "logged.json")
+    rows = read_lines(RunFolder(run_dir).logged)
     return rows[0] if rows else {}
 
 
