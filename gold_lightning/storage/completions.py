@@ -216,11 +216,11 @@ def stored_rows(path: Path) -> tuple[list[dict[str, Any]], int]:
         The rows, and the end of the last one in bytes. Anything after it is a remainder that a kill left: a part of a
         row, or of rows that were written together. Damaged lines before it are skipped.
     """
-    found: list[dict[str, Any]] = []
+    all_rows: list[dict[str, Any]] = []
     end = 0
     for rows, end in _row_groups(path):  # noqa: B007 - the last one is returned
-        found += rows
-    return found, end
+        all_rows += rows
+    return all_rows, end
 
 
 def usage_in(path: Path) -> Usage:
