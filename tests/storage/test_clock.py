@@ -1,4 +1,4 @@
-"""The clock of a run, which goes on where a sitting ended, however that was."""
+"""The clock of a run continues after every session, even one that was killed."""
 
 import time
 
@@ -11,17 +11,17 @@ from gold_lightning.storage.round_store import BatchRecord, RoundStore
 
 @pytest.fixture
 def now(monkeypatch):
-    """The time in seconds, to be set."""
-    told = [100.0]
-    monkeypatch.setattr(time, "perf_counter", lambda: told[0])
-    return told
+    """A list with the current time in seconds; tests set it."""
+    seconds = [100.0]
+    monkeypatch.setattr(time, "perf_counter", lambda: seconds[0])
+    return seconds
 
 
 def line(folder, round_, **seconds):
     write_lines(folder / "rounds.jsonl", [{"round": round_, "seconds": seconds}])
 
 
-def test_a_sitting_goes_on_from_lines_and_stored_batches(tmp_path, now):
+def test_a_session_continues_from_lines_and_stored_batches(tmp_path, now):
     line(tmp_path, 0, generation=30.0, training=10.0, scoring=2.0)
     RoundStore(tmp_path, 1).commit(BatchRecord("train", 0, 1, 0, {}, 0, 0, 5.5), [], [], {}, {})
     clock = RunClock(tmp_path)
@@ -30,7 +30,7 @@ def test_a_sitting_goes_on_from_lines_and_stored_batches(tmp_path, now):
     assert clock.seconds(1) == clock.seconds(2) == 50.5
 
 
-def test_what_a_killed_sitting_took_is_counted(tmp_path, now):
+def test_a_killed_session_counts(tmp_path, now):
     line(tmp_path, 0, generation=30.0, training=10.0, scoring=2.0)
     killed = RunClock(tmp_path)
     killed.seconds(1)
@@ -47,7 +47,7 @@ def test_what_a_killed_sitting_took_is_counted(tmp_path, now):
 
 def test_notes_are_made_now_and_then(tmp_path, now):
     clock = RunClock(tmp_path)
-    clock.note(immediately=True)  # no sitting has begun
+    clock.note(immediately=True)  # no session has started
     assert list(tmp_path.iterdir()) == []
     clock.seconds(0)
     clock.note()
@@ -60,8 +60,8 @@ def test_notes_are_made_now_and_then(tmp_path, now):
     assert path.read_text() == '{"seconds": 2.5}\n'
 
 
-@pytest.mark.parametrize("held", ["", "torn{", "[]", '{"seconds": null}', '{"seconds": -3}', "{}"])
-def test_a_damaged_note_is_none(held, tmp_path, now):
+@pytest.mark.parametrize("content", ["", "torn{", "[]", '{"seconds": null}', '{"seconds": -3}', "{}"])
+def test_a_damaged_file_is_ignored(content, tmp_path, now):
     (tmp_path / "data").mkdir()
-    (tmp_path / "data" / "seconds.json").write_text(held)
+    (tmp_path / "data" / "seconds.json").write_text(content)
     assert RunClock(tmp_path).seconds(0) == 0
