@@ -1,4 +1,4 @@
-"""Metrics over decoded text, by name.
+"""Metrics over decoded text, by name. One file, since each is a few lines over the same base class.
 
 A row may have several correct texts; the one that scores best counts, as in SQuAD's evaluation script. torchmetrics
 gathers the states, and duplicates that a distributed sampler adds are dropped by id, so that one process and several
