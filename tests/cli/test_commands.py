@@ -15,7 +15,7 @@ from gold_lightning.cli.commands import COMMANDS, answered
 from gold_lightning.cli.main import main
 from gold_lightning.errors import GoldError
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parent.parent.parent
 
 
 def called(*args):

@@ -13,9 +13,9 @@ from gold_lightning.cli.messages import Given, of_parser
 from gold_lightning.generators import OpenAIGenerator, VLLMGenerator
 from gold_lightning.planning.plan import SynthesisPlan
 
-from tests.bad_inputs import BAD, lines_of
+from tests.cli.bad_inputs import BAD, lines_of
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parent.parent.parent
 
 
 def test_there_are_enough_and_none_stands_twice():

@@ -124,7 +124,7 @@ def test_the_other_classes_of_a_config_have_their_own_defaults_too(files, capsys
     score = {"class_path": "EnergyScore", "init_args": {"temperature": 2.0}}
     args = files(a={"model": {"loss": loss}, "feedback": {"strategy": strategy, "score": score}})
     assert resolved(capsys, *args)["model"]["loss"]["init_args"] == {"sigma": 1.0, "lambda_": 0.2, "clip": 1e-4}
-    args += ["--model.loss", "tests.test_class_settings.Inner", "--feedback.score", "EntropyScore"]
+    args += ["--model.loss", "tests.cli.test_class_settings.Inner", "--feedback.score", "EntropyScore"]
     made = resolved(capsys, *args, "--feedback.strategy", "random")
     assert made["model"]["loss"]["init_args"] == {"sigma": 7.0, "lambda_": 1.0, "clip": 1e-4}
     assert made["feedback"]["strategy"] == "random"
@@ -148,12 +148,12 @@ def test_classes_within_classes_have_their_own_defaults(files, capsys):
     def config(loss, **settings):
         inner = {"class_path": loss, "init_args": settings}
         return {
-            "data": {"generator": {"class_path": "tests.test_class_settings.Wrapped", "init_args": {"loss": inner}}}
+            "data": {"generator": {"class_path": "tests.cli.test_class_settings.Wrapped", "init_args": {"loss": inner}}}
         }
 
     one = config("SymmetricCrossEntropy", sigma=1.0, lambda_=0.2)
     one["data"]["generator"]["init_args"] |= {"model": "m", "batch_size": 9}
-    args = files(a=one, b=config("tests.test_class_settings.Inner"))
+    args = files(a=one, b=config("tests.cli.test_class_settings.Inner"))
     settings = generator(capsys, *args)[1]
     assert (settings["model"], settings["batch_size"]) == ("m", 9)
     assert settings["loss"]["init_args"] == {"sigma": 7.0, "lambda_": 1.0, "clip": 1e-4}

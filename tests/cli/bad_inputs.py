@@ -1,6 +1,6 @@
 """Wrong settings, configs and task files, with what the one line about each must tell.
 
-``python -m tests.bad_inputs`` prints the table with the lines that they give, as Markdown.
+``python -m tests.cli.bad_inputs`` prints the table with the lines that they give, as Markdown.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from gold_lightning.generators import Generator
 
 from tests.fakes import make_tiny_student
 
-GENERATOR = ("--data.generator", "tests.bad_inputs.NeverAsked")
+GENERATOR = ("--data.generator", "tests.cli.bad_inputs.NeverAsked")
 
 
 class NeverAsked(Generator):
