@@ -1,4 +1,4 @@
-"""The commands of the program by name, and the calls that are answered without loading torch."""
+"""Names the commands and answers help and version without loading torch."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from gold_lightning.errors import ConfigError
 __all__ = ["COMMANDS", "answered", "is_command", "program"]
 
 COMMANDS = {
-    "fit": "Write samples, train the student, feed back; round after round.",
-    "validate": "Score a run's student on probe samples that the run has stored.",
+    "fit": "Synthesise samples, train the student, feed back; round after round.",
+    "validate": "Score a run's student on the probe samples of the run.",
     "test": "Score a run's best student on the task's test rows.",
-    "preview": "Show prompts and a few samples, and estimate what a run takes.",
+    "preview": "Show prompts and a few samples; estimate the cost of a run.",
     "baselines": "Score a constant answer, the generator and training on labelled rows.",
-    "experiment": "Make many runs, and compare them over seeds.",
-    "report": "Write the report of a run anew.",
-    "tasks": "List the shipped tasks; show one; check a file of yours.",
+    "experiment": "Run many settings and seeds, and compare them.",
+    "report": "Rewrite the report of a run.",
+    "tasks": "List the shipped tasks; show one; check a task file.",
 }
 """What each command does, in one line."""
 _OTHER_WORDS = {"train": "fit", "run": "fit", "eval": "test", "evaluate": "test", "predict": "test", "val": "validate"}
 
 
 def program() -> str:
-    """The name of the program, as the user called it."""
+    """Returns the name of the program as the user called it."""
     module = Path(sys.argv[0]).parts[-2:] == ("gold_lightning", "__main__.py")
     return "python -m gold_lightning" if module else "gold-lightning"
 
 
 def is_command(args: Sequence[str]) -> bool:
-    """Whether a command is called, or its help: ``help COMMAND`` is one of the ways to ask for it."""
+    """Returns whether the arguments call a command or ask for its help, also by ``help COMMAND``."""
     return bool(args) and (args[1:2] or [""] if args[0] == "help" else args)[0] in COMMANDS
 
 
@@ -41,13 +41,13 @@ def answered(args: list[str]) -> int | None:
     """Answers a call that needs no settings: ``--version``, ``--help``, ``help`` and a bare call.
 
     Args:
-        args: The arguments. ``help COMMAND`` is changed, in place, to ``COMMAND --help``.
+        args: The arguments. ``help COMMAND`` becomes ``COMMAND --help``, in place.
 
     Returns:
-        The exit status, or ``None`` if the call is a command's.
+        The exit status, or ``None`` if the arguments call a command.
 
     Raises:
-        ConfigError: The first argument is no command.
+        ConfigError: The first argument is not a command.
     """
     if not args:
         print(_help(), file=sys.stderr)
@@ -76,8 +76,8 @@ def _hint(args: list[str]) -> str:
 
 
 def _help() -> str:
-    def table(rows: dict[str, str], wide: int) -> list[str]:
-        return [f"  {name:{wide}}  {line}" for name, line in rows.items()]
+    def table(rows: dict[str, str]) -> list[str]:
+        return [f"  {name:{width}}  {line}" for name, line in rows.items()]
 
     width = max(map(len, COMMANDS))
     options = {"--help": "Show this help; after a command, its settings.", "--version": "Show the version."}
@@ -88,9 +88,9 @@ def _help() -> str:
             "Distil a large language model into a small T5, from one YAML file and no labelled data.",
             "",
             "commands:",
-            *table(COMMANDS, width),
+            *table(COMMANDS),
             "",
             "options:",
-            *table(options, width),
+            *table(options),
         ]
     )

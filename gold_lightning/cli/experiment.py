@@ -1,4 +1,4 @@
-"""``experiment``: makes many runs and compares them over seeds."""
+"""``experiment``: runs many settings and seeds, and compares them."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ def experiment_command(args: Sequence[str], resolve: Resolve, runner: Runner | N
 
     Args:
         args: Arguments after ``experiment``.
-        resolve: Gives the resolved config of a command line.
-        runner: Runs a command line; in a process of its own by default.
+        resolve: Returns the resolved config of a command line.
+        runner: Runs a command line; by default each in a new process.
 
     Returns:
-        The exit status: 0, or 1 where a run failed.
+        The exit status: 0, or 1 if a run failed.
 
     Raises:
         GoldError: The file, or a setting in it, is wrong.
@@ -47,20 +47,18 @@ def experiment_command(args: Sequence[str], resolve: Resolve, runner: Runner | N
     """
     parser = ArgumentParser(
         prog=f"{program()} experiment",
-        description="Runs all arms of an experiment over all seeds, or what of it is not finished, and compares them.",
+        description="Runs the unfinished arms and seeds of an experiment, and compares all.",
         exit_on_error=False,
     )
     parser.add_argument(
         "--config", type=str, required=True, help="The experiment: a file, or the name of a shipped one."
     )
-    parser.add_argument("--jobs", type=int, default=1, help="How many runs at once.")
+    parser.add_argument("--jobs", type=int, default=1, help="Number of runs at once.")
     parser.add_argument("--base", type=str, nargs="+", help="Configs in place of the experiment's base.")
     parser.add_argument("--set", type=str, nargs="+", default=[], help="KEY=VALUE: settings of all arms.")
     parser.add_argument("--seeds", type=int, nargs="+", help="Seeds in place of the experiment's.")
-    parser.add_argument(
-        "--arms", type=str, nargs="+", help="Only these arms; the first is what the others are compared with."
-    )
-    parser.add_argument("--metric", type=str, help="Another of the task's metrics to compare by.")
+    parser.add_argument("--arms", type=str, nargs="+", help="Only these arms; the others are compared with the first.")
+    parser.add_argument("--metric", type=str, help="The metric to compare by: another of the task's.")
     parser.add_argument("--name", type=str, help="Another name, for other settings of the same experiment.")
     parser.add_argument("--root", type=str, help="Folder of all experiments.")
     parser.add_argument(
@@ -68,53 +66,53 @@ def experiment_command(args: Sequence[str], resolve: Resolve, runner: Runner | N
         action="store_true",
         help="Delete a run's checkpoints once it is tested; samples, results and the best student stay.",
     )
-    parser.add_argument("--table", action="store_true", help="Run nothing: compare what is finished.")
-    given = parser.parse_args(list(args))
-    if given.jobs < 1:
-        raise ConfigError("--jobs", given.jobs, "1 or more")
-    experiment = _overridden(load_experiment(Path(expand("--config", given.config))), given)
+    parser.add_argument("--table", action="store_true", help="Run nothing; compare the finished runs.")
+    options = parser.parse_args(list(args))
+    if options.jobs < 1:
+        raise ConfigError("--jobs", options.jobs, "1 or more")
+    experiment = _overridden(load_experiment(Path(expand("--config", options.config))), options)
     check_folder("root", experiment.folder, write=True)
     runs = plan_runs(experiment, resolve)
-    good, there = True, f"results: {experiment.folder}"
+    good, place = True, f"results: {experiment.folder}"
     try:
         with only_writer(experiment.folder):
             for run in runs:
-                if given.prune and result_of(experiment, run) is not None:
+                if options.prune and result_of(experiment, run) is not None:
                     prune_checkpoints(run)
-            if not given.table:
+            if not options.table:
                 stopped = threading.Event()
-                runner = runner or in_processes(stopped, given.jobs)
-                good = run_all(experiment, runs, given.jobs, runner, stopped, given.prune)
+                runner = runner or in_processes(stopped, options.jobs)
+                good = run_all(experiment, runs, options.jobs, runner, stopped, options.prune)
             lines = comparison_lines(experiment, runs)
     except BusyError:
-        if not given.table:
+        if not options.table:
             raise BusyError(
                 f"{experiment.folder}: another process is at work on this experiment; wait for it, take another "
                 "--name, or look at what is finished with --table"
             ) from None
-        lines, there = (
+        lines, place = (
             table_lines(experiment, runs),
-            f"{there} (a process is at work on them; its files are as it left them)",
+            f"{place} (another process is still running the experiment)",
         )
     for line in lines:
         say(line)
-    say(there)
+    say(place)
     return 0 if good else 1
 
 
-def _overridden(experiment: Experiment, given: Any) -> Experiment:
+def _overridden(experiment: Experiment, options: Any) -> Experiment:
     settings = dict(experiment.set)
-    for text in given.set:
+    for text in options.set:
         key, equals, value = text.partition("=")
         if not equals or not key:
             raise ConfigError("--set", text, "KEY=VALUE")
         settings[key.removeprefix("--")] = value
     values: dict[str, Any] = {**vars(experiment), "set": settings}
-    values |= {key: given[key] for key in ("name", "root", "metric") if given[key] is not None}
-    values |= {key: tuple(given[key]) for key in ("base", "seeds") if given[key]}
-    if given.arms:
-        for name in given.arms:
+    values |= {key: options[key] for key in ("name", "root", "metric") if options[key] is not None}
+    values |= {key: tuple(options[key]) for key in ("base", "seeds") if options[key]}
+    if options.arms:
+        for name in options.arms:
             if name not in experiment.arms:
                 raise ConfigError("--arms", name, f"some of {', '.join(experiment.arms)}")
-        values["arms"] = {name: experiment.arms[name] for name in given.arms}
+        values["arms"] = {name: experiment.arms[name] for name in options.arms}
     return Experiment(**values)

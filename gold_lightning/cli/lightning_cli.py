@@ -19,14 +19,9 @@ from gold_lightning.callbacks import OODFeedback, logged_names
 from gold_lightning.checkpoints.best import BestCheckpoint, check_checkpoint
 from gold_lightning.cli.class_settings import own_defaults
 from gold_lightning.cli.commands import program
-from gold_lightning.cli.configs import SECTIONS, configs_in
-from gold_lightning.cli.messages import (
-    Given,
-    check_contradictions,
-    of_lightning,
-    of_parser,
-    read_config,
-)
+from gold_lightning.cli.configs import SECTIONS, configs_in, read_config
+from gold_lightning.cli.messages import UserInput, explain_lightning_error, explain_parser_error
+from gold_lightning.cli.round_rules import check_contradictions
 from gold_lightning.cli.signals import keep_sigterm
 from gold_lightning.console import say
 from gold_lightning.data import GoldDataModule
@@ -72,6 +67,7 @@ class GoldCLI(LightningCLI):
 
     def __init__(self, args: Sequence[str] | None = None) -> None:
         self._args = list(sys.argv[1:] if args is None else args)
+        self._command = self._args[0] if self._args else ""
         super().__init__(
             T5Student,
             GoldDataModule,
@@ -85,43 +81,39 @@ class GoldCLI(LightningCLI):
             args=list(args) if args is not None else None,
         )
 
-    def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]  # nobody asks the class
-        """The trainer's methods that make sense here; the wanted one alone, as a parser takes a while to make."""
-        own = {name: {"model", "datamodule", "settings"} for name in ("preview", "baselines")}
-        every = LightningCLI.subcommands() | own
+    def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]  # only called on the instance
+        """Returns the arguments that each command skips: of the given command alone, as a parser takes a while."""
+        skipped = LightningCLI.subcommands()
+        skipped |= {name: {"model", "datamodule", "settings"} for name in ("preview", "baselines")}
         names = ("fit", "validate", "test", "preview", "baselines")
-        return {name: every[name] for name in (self._args[:1] if self._args[:1] and self._args[0] in names else names)}
-
-    def setup_parser(self, *args: Any, **kwargs: Any) -> None:
-        """Has ``COMMAND --help`` begin with how the command is called, in place of its two hundred settings."""
-        super().setup_parser(*args, **kwargs)
-        for name, parser in self._subcommand_parsers.items():
-            parser.prog = f"{program()} {name}"
-            parser.usage = "%(prog)s [--config FILE]... [--KEY VALUE]..."
+        return {name: skipped[name] for name in ([self._command] if self._command in names else names)}
 
     def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_argument(
-            "--seed_everything", type=int, default=1, help="Seed of all that is drawn, from 0 to 4294967295."
+            "--seed_everything", type=int, default=1, help="Seed of all random numbers, from 0 to 4294967295."
         )
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        """Says in one line what is wrong, and looks at what contradicts itself before anything is made."""
+        """Parses and checks the settings before any class is instantiated.
+
+        Raises:
+            GoldError: A setting is wrong.
+        """
         configs = [read_config(Path(path), SECTIONS) for path in configs_in(self._args)]
         try:
             with own_defaults():
                 super().parse_arguments(parser, args)
         except ArgumentError as e:
-            known = self._subcommand_parsers.get(self._args[0]) if self._args else None
-            defaults = dict(known.get_defaults(skip_validation=True).items()) if known else {}
-            raise gold_cause(e) or of_parser(e, Given(self._args, configs, defaults)) from e
+            defaults = dict(self._command_parser.get_defaults(skip_validation=True).items())
+            raise gold_cause(e) or explain_parser_error(e, UserInput(self._args, configs, defaults)) from e
         self._check_settings()
 
     def _check_settings(self) -> None:
-        """Looks at settings that are right each, but not here or not together."""
+        """Checks settings that are valid one by one, but not for this command or not together."""
         name = self.config["subcommand"]
         config = self.config[name]
         load_plugins(config.data.plugins)  # before the student, which makes the task's metrics
-        for key, default in self._subcommand_parsers[name].get_defaults(skip_validation=True).items(branches=True):
+        for key, default in self._command_parser.get_defaults(skip_validation=True).items(branches=True):
             if key.split(".")[0] in ("run", "data", "model", "feedback") and default is not None:
                 if config.get(key, "") is None:  # jsonargparse takes null for any class
                     raise ConfigError(key, None, "a value", "leave it out for the default")
@@ -137,33 +129,37 @@ class GoldCLI(LightningCLI):
         _expand_folders(config.trainer, "trainer")
 
     def instantiate_classes(self) -> None:
-        """Says in one line what Lightning does not take."""
+        """Instantiates the classes; an error of Lightning about a setting becomes one line."""
         try:
             super().instantiate_classes()
+        except GoldError:
+            raise
         except Exception as e:
-            told = of_lightning(e, self.config[self.subcommand].as_dict())
-            if told is None:
+            explained = gold_cause(e) or explain_lightning_error(e, self.config[self.subcommand].as_dict())
+            if explained is None:
                 raise
-            raise told from e
+            raise explained from e
         if self.subcommand in ("fit", "preview") and self.datamodule.replayed is None:
             self.datamodule.generator.check_installed()
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        self._command_parser = parser  # of the command, or of the last one if none is given
+        parser.usage = f"{program()} {self._command} [--config FILE]... [--KEY VALUE]..."
         parser.add_argument("--run.root", type=str, default="runs", help="Folder of all runs.")
         parser.add_argument(
             "--run.name",
             type=str,
             default="default",
-            help="Name of this run. The same name goes on with what is there; another begins anew.",
+            help="Name of this run. The same name resumes the run; another starts a new one.",
         )
         parser.add_argument(
             "--run.live",
             type=bool,
             default=True,
-            help="Show fit in the terminal while it runs. Where there is none, or with false: a line now and then. "
-            "With trainer.enable_progress_bar: true, Lightning's bar.",
+            help="Show the progress of fit in the terminal. Without a terminal, or if false: a line now and then. "
+            "trainer.enable_progress_bar: true shows Lightning's bar instead.",
         )
-        # No group of its own: the arguments of a subcommand's method are in a group of that name already.
+        # Without a group: the arguments of a command's method are in a group of that name already.
         parser.add_class_arguments(PreviewSettings, "preview", as_group=False)
         parser.add_class_arguments(BaselineSettings, "baselines", as_group=False)
         parser.add_lightning_class_args(OODFeedback, "feedback")
@@ -187,16 +183,16 @@ class GoldCLI(LightningCLI):
         parser.link_arguments(("run.root", "run.name", "data.task"), "checkpoint.dirpath", compute_fn=_checkpoint_dir)
 
     def before_instantiate_classes(self) -> None:
-        """Finds what to resume from, and which student to test, where nothing is said."""
+        """Chooses the checkpoint to resume from or to test, and who has the terminal: our live display or the bar."""
         config = self.config[self.subcommand]
         folder = Path(config.checkpoint.dirpath)
         if self.subcommand in ("test", "validate"):
-            config.verbose = False  # a table of ours says it
+            config.verbose = False  # our table shows the metrics
         show = self.subcommand == "fit" and config.run.live and not config.trainer.enable_progress_bar
         self._show = show and _first_process() and LiveProgress.supported()
         if self._show:
             config.trainer.enable_progress_bar = False  # only one of them can have the terminal
-        if self.subcommand == "preview":  # it is about prompts and money
+        if self.subcommand == "preview":  # which shows prompts and costs
             self.parser.add_instantiator(_not_loaded, T5Student, subclasses=True, prepend=True)
         if self.subcommand in ("fit", "test"):
             set_up_wandb(config.trainer.get("logger"), Path(config.data.run_dir))
@@ -217,16 +213,16 @@ class GoldCLI(LightningCLI):
         """Adds the run folder's loggers and the callbacks that every run has."""
         config = self.config[self.subcommand]
         run_dir = config.data.run_dir
-        given = config.trainer.get("logger")
+        logger = config.trainer.get("logger")
         if self.subcommand == "validate":  # writes nothing
             kwargs["logger"] = False
-        elif given is None or given is True:
+        elif logger is None or logger is True:
             kwargs["logger"] = default_loggers(run_dir)
-        elif given:  # the run folder's own file is there whatever else is
-            made = self._get(self.config_init, "trainer")["logger"]
-            loggers = list(made) if isinstance(made, list | tuple) else [made]
-            own = [] if any(isinstance(logger, CSVLogger) for logger in loggers) else [RunCSVLogger(run_dir)]
-            kwargs["logger"] = own + loggers
+        elif logger:  # always with a CSV file in the run folder
+            chosen = self.config_init[self.subcommand]["trainer"]["logger"]
+            loggers = list(chosen) if isinstance(chosen, list | tuple) else [chosen]
+            has_csv = any(isinstance(item, CSVLogger) for item in loggers)
+            kwargs["logger"] = loggers if has_csv else [RunCSVLogger(run_dir), *loggers]
         kwargs.setdefault("default_root_dir", run_dir)
         trainer: GoldTrainer = super().instantiate_trainer(**kwargs)  # type: ignore[assignment]
         self.live = LiveProgress(self.datamodule) if self._show else None
@@ -235,21 +231,21 @@ class GoldCLI(LightningCLI):
         return trainer
 
     def preview(self, model: T5Student | None, datamodule: GoldDataModule) -> None:
-        """Gives the trainer's method its settings, which are a section of the config and no arguments."""
-        self.trainer.preview(model, datamodule, PreviewSettings(**self._get(self.config, "preview")))
+        """Runs the trainer's method with the settings of the section ``preview``."""
+        self.trainer.preview(model, datamodule, PreviewSettings(**self.config[self.subcommand]["preview"]))
 
     def fit(self, **kwargs: Any) -> None:
-        """Runs the run and leaves its best student."""
+        """Runs the fit and exports its best student."""
         fit(self.trainer, kwargs["model"], kwargs["datamodule"], kwargs["ckpt_path"], self.live, kwargs["weights_only"])
 
     def after_validate(self) -> None:
-        """Prints what the student was scored on, and its metrics."""
+        """Prints the number of samples that were scored, and the metrics."""
         if self.trainer.is_global_zero:
             for line in validation_table(self.datamodule, self.trainer.callback_metrics):
                 say(line)
 
     def before_test(self) -> None:
-        """Tests the student before training too, without which a result says little."""
+        """Tests the untrained student first, so that results show what training gained."""
         untrained, self._collected = TestPredictions(energies=False), TestPredictions()
         self.trainer.callbacks.append(untrained)
         self.trainer.test(self.model, datamodule=self.datamodule, verbose=False)
@@ -264,18 +260,18 @@ class GoldCLI(LightningCLI):
             tested = {"student": self._collected.rows, "untrained": self._untrained}
             results = {name: evaluate(metrics, labels, rows) for name, rows in tested.items()}
             write_lines(RunFolder(self.datamodule.run_dir).predictions, self._collected.rows)
-            counts, found = self.datamodule.overlaps()
+            counts, overlaps = self.datamodule.overlaps()
             if counts:
-                write_lines(RunFolder(self.datamodule.run_dir).overlap, [counts | {"found": found}])
-            self._tell(results, counts, "results.json")
+                write_lines(RunFolder(self.datamodule.run_dir).overlap, [counts | {"found": overlaps}])
+            self._publish(results, counts, "results.json")
 
     def baselines(self, **kwargs: Any) -> None:
-        """Runs the trainer's method of that name, prints the results and writes the report."""
-        settings = BaselineSettings(**self._get(self.config, "baselines"))  # a section of the config, no arguments
-        self._tell(self.trainer.baselines(**kwargs, settings=settings))
+        """Runs the baselines, prints their results and writes the report."""
+        settings = BaselineSettings(**self.config[self.subcommand]["baselines"])
+        self._publish(self.trainer.baselines(**kwargs, settings=settings))
 
-    def _tell(self, results: dict[str, Any], overlap: dict[str, Any] | None = None, file: str = "") -> None:
-        """Prints results, writes them to a file of the run folder where one is named, and the report anew."""
+    def _publish(self, results: dict[str, Any], overlap: dict[str, Any] | None = None, file: str = "") -> None:
+        """Prints results, writes them to ``file`` in the run folder if given, and rewrites the report."""
         data = self.datamodule
         summary = results_summary(results, data, self.model, overlap)
         if file:
@@ -285,7 +281,7 @@ class GoldCLI(LightningCLI):
 
 
 class RunConfig(SaveConfigCallback):
-    """Writes the resolved config of a fit, and the versions of what it runs with, into the run folder."""
+    """Writes the resolved config of a fit, and the versions of its packages, into the run folder."""
 
     def setup(self, trainer: Trainer, pl_module: Any, stage: str) -> None:
         if self.already_saved or stage != "fit" or not trainer.is_global_zero:
@@ -293,7 +289,7 @@ class RunConfig(SaveConfigCallback):
         run_dir = Path(self.config.data.run_dir)
         config = self.config.clone()
         piped = local_task("data.task", config.data.task) or (is_copy(config.data.task) and config.data.task)
-        if piped:  # the copy goes with the command, and the run goes on
+        if piped:  # the copy is deleted when the command ends, but the run may be resumed
             run_dir.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(piped, run_dir / "task.yaml")
             config.data.task = str(run_dir / "task.yaml")
@@ -307,7 +303,7 @@ def _first_process() -> bool:
 
 
 def _not_loaded(*args: Any, **kwargs: Any) -> None:
-    """Stands in for a model that a subcommand does not need."""
+    """Replaces a model that the command does not need."""
 
 
 def _seed(value: int) -> int:
@@ -326,27 +322,27 @@ def _checkpoint_dir(root: str, name: str, task: str) -> str:
     return str(Path(_run_dir(root, name, task)) / "checkpoints")
 
 
-def _expand_folders(settings: Any, at: str) -> None:
-    """Expands home folders in the settings of loggers, callbacks and profilers, which mostly do not do it themselves.
+def _expand_folders(settings: Any, section: str) -> None:
+    """Expands home folders in the settings of loggers, callbacks and profilers, most of which do not.
 
     Args:
         settings: A section, changed in place.
-        at: Its key.
+        section: The key of the section.
     """
-    found = settings if isinstance(settings, dict | list) else vars(settings)
-    for key, value in list(enumerate(found) if isinstance(found, list) else found.items()):
-        name = f"{at}[{key}]" if isinstance(key, int) else f"{at}.{key}"
+    values = settings if isinstance(settings, dict | list) else vars(settings)
+    for key, value in list(enumerate(values) if isinstance(values, list) else values.items()):
+        name = f"{section}[{key}]" if isinstance(key, int) else f"{section}.{key}"
         if key in ("save_dir", "dirpath", "dir", "root_dir", "log_dir", "default_root_dir") and isinstance(value, str):
-            found[key] = expand(name, value)
+            values[key] = expand(name, value)
         elif isinstance(value, dict | Namespace | list):
             _expand_folders(value, name)
 
 
 def gold_cause(error: BaseException | None) -> GoldError | None:
-    """The error of ours inside one that the argument parser raised for it."""
-    seen = 0
-    while error is not None and seen < 20:
+    """Returns the ``GoldError`` that an error of the argument parser wraps, if any."""
+    depth = 0
+    while error is not None and depth < 20:
         if isinstance(error, GoldError):
             return error
-        error, seen = error.__cause__ or error.__context__, seen + 1
+        error, depth = error.__cause__ or error.__context__, depth + 1
     return None

@@ -1,4 +1,4 @@
-"""The command line: runs a command, and turns errors that a person can mend into one line each."""
+"""Runs a command; errors that the user can fix become one line each."""
 
 from __future__ import annotations
 
@@ -17,9 +17,7 @@ from gold_lightning.cli.commands import answered
 from gold_lightning.cli.configs import resolve_configs, resolve_tasks
 from gold_lightning.cli.experiment import experiment_command
 from gold_lightning.cli.lightning_cli import GoldCLI, gold_cause
-from gold_lightning.cli.messages import (
-    one_line,
-)
+from gold_lightning.cli.messages import one_line
 from gold_lightning.cli.quiet import quiet
 from gold_lightning.cli.report import report_command
 from gold_lightning.cli.signals import stopped_by_sigterm
@@ -36,22 +34,22 @@ _GONE = "error: another process of this run is gone; the same command goes on fr
 
 
 def _resolved(args: Sequence[str]) -> Mapping[str, Any]:
-    """The resolved config of a command line, without anything made of it.
+    """Returns the resolved config of a command line, without instantiating its classes.
 
     Raises:
-        GoldError: Something in it is wrong.
+        GoldError: A setting is wrong.
     """
-    shown = io.StringIO()
+    output = io.StringIO()
     try:
-        with redirect_stdout(shown):
+        with redirect_stdout(output):
             GoldCLI(resolve_configs([*args, "--print_config"]))
     except SystemExit as e:
         if e.code:
             raise
     except ArgumentError as e:
         raise GoldError(str(gold_cause(e) or one_line(str(e)))) from None
-    found: Mapping[str, Any] = yaml.safe_load(shown.getvalue())
-    return found
+    config: Mapping[str, Any] = yaml.safe_load(output.getvalue())
+    return config
 
 
 @rank_zero_only
@@ -66,8 +64,8 @@ def main(args: Sequence[str] | None = None) -> int:
         args: Arguments; those of the process by default.
 
     Returns:
-        The exit status: 0; 2 for a wrong setting, told in one line; 1 where Ctrl-C or SIGTERM stopped it, or if its
-        output cannot be written; 141 if what reads its output has gone away.
+        The exit status: 0 for success; 1 if Ctrl-C or SIGTERM stopped the command or its output cannot be written; 2
+        for a wrong setting; 141 if the reader of its output is gone.
     """
     argv = list(sys.argv[1:] if args is None else args)
     with readable_streams(), kept():
@@ -75,32 +73,32 @@ def main(args: Sequence[str] | None = None) -> int:
 
 
 def _run(argv: list[str]) -> int:
-    """Runs a command and turns errors that a person can mend into one line each."""
-    called = list(argv)
+    """Runs a command; errors that the user can fix become one line each."""
+    original = list(argv)
     try:
         if (status := answered(argv)) is not None:
             return status
         quiet()
         with stopped_by_sigterm():
-            # They need no config, and no run.
+            # These commands need neither a config nor a run.
             if argv[:1] == ["tasks"]:
                 tasks_command(argv[1:])
-            elif argv[:1] == ["experiment"]:  # many runs
+            elif argv[:1] == ["experiment"]:
                 return experiment_command(resolve_configs(argv[1:]), _resolved)
             elif argv[:1] == ["report"]:
                 report_command(argv[1:])
             else:
                 argv = resolve_tasks(resolve_configs(argv))
-                sys.argv[1:] = argv if sys.argv[1:] == called else sys.argv[1:]  # processes that Lightning starts
+                sys.argv[1:] = argv if sys.argv[1:] == original else sys.argv[1:]  # processes that Lightning starts
                 GoldCLI(argv)
     except KeyboardInterrupt:
         _say_stopped()
         return 1
     except SystemExit as e:
-        if isinstance(e.__context__, KeyboardInterrupt):  # Lightning has shut down in order
+        if isinstance(e.__context__, KeyboardInterrupt):  # Lightning exits after Ctrl-C
             _say_stopped()
         raise
-    except SharedError:  # the process that failed tells it
+    except SharedError:  # the process that failed prints the message
         return 2
     except GoldError as e:
         print(f"error: {e}", file=sys.stderr)
@@ -111,7 +109,7 @@ def _run(argv: list[str]) -> int:
             return 2
         if "gloo/transport" not in str(e):
             raise
-        # Its connection broke: it was killed, and could say nothing.
+        # The connection broke because the other process was killed.
         print(_GONE, file=sys.stderr)
         return 1
     except OSError as e:  # a full disk, a folder that must not be written to

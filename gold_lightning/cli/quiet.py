@@ -1,4 +1,4 @@
-"""Silences what other packages print: one line a round, not a screen of notices."""
+"""Silences the notices of other packages, so that a run prints one line a round."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ from gold_lightning.runner import ignore_known_warnings
 __all__ = ["quiet"]
 
 
-class _HubSaidOnce(logging.Filter):
-    """Lets one line of ours through for all that the hub's client says of each of its tries."""
+class _OneHubLine(logging.Filter):
+    """Replaces the hub client's lines about its retries by one line."""
 
-    _told = False
+    _reported = False
 
     def filter(self, record: logging.LogRecord) -> bool:
         text = record.getMessage()
         if "thrown while requesting" not in text and "[Retry " not in text:
             return True
-        if not self._told:
+        if not self._reported:
             record.msg, record.args = "the hub does not answer; trying for a while (HF_HUB_OFFLINE=1 does not try)", ()
-            self._told = True
+            self._reported = True
             return True
         return False
 
 
 def quiet() -> None:
-    """One line a round, not a screen of notices."""
+    """Sets the logging and the warnings of other packages."""
     hub = logging.getLogger("huggingface_hub.utils._http")
-    if not any(isinstance(f, _HubSaidOnce) for f in hub.filters):
-        hub.addFilter(_HubSaidOnce())
-    logging.getLogger("huggingface_hub").propagate = False  # it has a handler of its own: each line would come twice
+    if not any(isinstance(f, _OneHubLine) for f in hub.filters):
+        hub.addFilter(_OneHubLine())
+    logging.getLogger("huggingface_hub").propagate = False  # its own handler prints each line already
     logging.basicConfig(format="%(message)s", level=logging.WARNING, stream=sys.stderr)
     logging.getLogger("gold_lightning").setLevel(logging.INFO)
     for name in ("lightning.pytorch", "lightning.fabric"):
@@ -45,5 +45,5 @@ def quiet() -> None:
 
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     ignore_known_warnings()
-    # The arguments are passed if the program is called from Python and to resolve shipped configs.
+    # Lightning warns of the args that GoldCLI gets when main() is called from Python or resolves shipped configs.
     warnings.filterwarnings("ignore", ".*args parameter is intended to run from within Python.*")

@@ -1,4 +1,4 @@
-"""Settings that had another name in earlier versions: configs, run folders and command lines with it go on working."""
+"""Accepts the earlier names of settings in configs, run folders and command lines."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ RENAMED = {
     "data.plan.depart_from": "data.plan.probe_contrast_samples",
     "data.plan.least_requests": "data.plan.min_requests_per_batch",
 }
-"""Earlier name of a setting to today's, in the same section."""
+"""Earlier name of a setting to its current one, in the same section."""
 
 _log = logging.getLogger("gold_lightning")
 
 
 def rename_argument(argument: str) -> str:
-    """Returns an argument with the setting's name of today; a warning names both."""
+    """Returns an argument with the current name of its setting; a warning names both."""
     flag, equals, value = argument.partition("=")
     key = flag.removeprefix("--")
     if flag == key or key not in RENAMED:
@@ -33,7 +33,7 @@ def rename_settings(config: dict[Any, Any]) -> bool:
         config: The values.
 
     Returns:
-        Whether there was one.
+        Whether the config had an earlier name.
     """
     renamed = False
     for key, new_key in RENAMED.items():

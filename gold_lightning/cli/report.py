@@ -1,4 +1,4 @@
-"""``report``: writes a run's report anew."""
+"""``report``: rewrites the report of a run."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ def report_command(args: Sequence[str]) -> None:
         args: Arguments after ``report``.
 
     Raises:
-        GoldError: It is no run folder.
+        GoldError: The folder is not a run folder.
         ArgumentError: An argument is wrong.
     """
     parser = ArgumentParser(
         prog=f"{program()} report",
-        description="Writes report.html of a run anew, also while the run is at work.",
+        description="Rewrites report.html of a run, also while the run is in progress.",
         exit_on_error=False,
     )
     parser.add_argument("run", type=str, help="The run folder, runs/<task>/<name>.")

@@ -1,4 +1,4 @@
-"""SIGTERM, by which schedulers and containers end a process, stops a run in order."""
+"""Handles SIGTERM, by which schedulers and containers end a process, as Ctrl-C."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["keep_sigterm", "stopped_by_sigterm"]
 
 
 class Terminated:
-    """Handles SIGTERM as Ctrl-C; a second one does not disturb the shutdown."""
+    """Raises KeyboardInterrupt on the first SIGTERM and ignores further ones, so that the shutdown completes."""
 
     def __init__(self) -> None:
         self.stopping = False
@@ -27,8 +27,8 @@ class Terminated:
 
 @contextmanager
 def stopped_by_sigterm() -> Iterator[None]:
-    """Has SIGTERM, by which schedulers and containers end a process, stop a run at once and in order."""
-    # Other threads may not set handlers, and a program around this one may have its own.
+    """Stops a run in order on SIGTERM, immediately."""
+    # Only the main thread may set handlers, and an enclosing program may have its own.
     if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
         yield
         return
@@ -40,14 +40,16 @@ def stopped_by_sigterm() -> Iterator[None]:
 
 
 def keep_sigterm(trainer: Trainer) -> None:
-    """Keeps Lightning's own handler of SIGTERM from coming first, inside :func:`stopped_by_sigterm`.
+    """Disables Lightning's own handler of SIGTERM inside :func:`stopped_by_sigterm`.
 
-    It waits for the end of a batch, which a generator at work does not reach for a whole round, and for other
-    processes, which then wait for this one.
+    That handler waits for the end of a batch, which takes a whole round while a generator works, and for a broadcast
+    to other processes, which in turn wait for this one.
     """
+    # A private name: the trainer registers its handler after the last callback hook before the first round, so no hook
+    # can put ours first.
     if isinstance(signal.getsignal(signal.SIGTERM), Terminated):
-        trainer._signal_connector._sigterm_notifier_fn = _nothing  # type: ignore[method-assign, assignment]
+        trainer._signal_connector._sigterm_notifier_fn = _ignore  # type: ignore[method-assign, assignment]
 
 
-def _nothing(signum: int, frame: FrameType | None) -> None:
-    """Stands in for Lightning's handler."""
+def _ignore(signum: int, frame: FrameType | None) -> None:
+    """Replaces Lightning's handler."""

@@ -1,4 +1,4 @@
-"""Standard output and error as they may be: in any encoding, a pipe that nobody reads, a full disk, closed."""
+"""Makes standard output and error robust: other encodings, broken pipes, full disks, closed streams."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 __all__ = ["is_output_error", "readable_streams", "with_output"]
 
 _ERRORS = "gold_lightning.readable"
-# What progress bars draw; every other character is escaped.
+# Substitutes for the characters of progress bars; every other character is escaped.
 _PLAIN = {"•": "*", "━": "-", "╸": "-", "╺": "-", "…": "..."}
 _PIPE_STATUS = 128 + 13  # what a shell shows for a program that SIGPIPE ended
 
@@ -31,7 +31,7 @@ codecs.register_error(_ERRORS, _readable)
 
 
 class _Output(io.TextIOWrapper):
-    """A standard stream that escapes what its encoding does not have, and remembers why it could not be written to.
+    """A standard stream that escapes characters outside its encoding and remembers the error of a failed write.
 
     A library may swallow that error, and an unbuffered stream would not raise it again.
     """
@@ -54,7 +54,7 @@ class _Output(io.TextIOWrapper):
 
 
 class _ClosedOutput(io.TextIOBase):
-    """Stands in for a closed standard output, for which Python has ``None``: to write to it is an error."""
+    """Replaces a closed standard output, for which Python has ``None``; writing raises an error."""
 
     failure: OSError | None = None
 
@@ -69,7 +69,7 @@ class _ClosedOutput(io.TextIOBase):
 
 
 class _NoOutput(io.TextIOBase):
-    """Stands in for a closed standard error; what is written goes nowhere."""
+    """Replaces a closed standard error; discards all text."""
 
     def writable(self) -> bool:
         return True
@@ -78,56 +78,56 @@ class _NoOutput(io.TextIOBase):
         return len(text)
 
 
-# Both are kept as long as the process: one that is collected closes what they share, and log handlers may hold it.
-_made: dict[int, tuple[io.TextIOWrapper, _Output]] = {}
+# Kept until the process ends: a collected wrapper closes the shared buffer, which log handlers may still use.
+_wrappers: dict[int, tuple[io.TextIOWrapper, _Output]] = {}
 
 
 def _wrapped(stream: Any) -> Any:
-    if type(stream) is not io.TextIOWrapper:  # a program around this one put it in place
+    if type(stream) is not io.TextIOWrapper:  # replaced by an enclosing program
         return stream
-    if id(stream) not in _made:
-        how: dict[str, Any] = {"line_buffering": stream.line_buffering, "write_through": stream.write_through}
-        _made[id(stream)] = stream, _Output(stream.buffer, stream.encoding, _ERRORS, **how)
-    made = _made[id(stream)][1]
-    made.failure = None
-    return made
+    if id(stream) not in _wrappers:
+        buffering: dict[str, Any] = {"line_buffering": stream.line_buffering, "write_through": stream.write_through}
+        _wrappers[id(stream)] = stream, _Output(stream.buffer, stream.encoding, _ERRORS, **buffering)
+    wrapper = _wrappers[id(stream)][1]
+    wrapper.failure = None
+    return wrapper
 
 
 @contextmanager
 def readable_streams() -> Iterator[None]:
-    """Has standard output and error take every text: a character that their encoding does not have is escaped.
+    """Makes standard output and error accept any text; characters outside their encoding are escaped.
 
-    Closed streams get a stand-in: output fails when something is written to it, errors go nowhere. Streams that a
-    program around this one put in place are left as they are.
+    A closed standard output is replaced by a stream that fails on writing, a closed standard error by one that discards
+    text. Streams that an enclosing program has replaced are left unchanged.
     """
     with suppress(OSError):  # otherwise the next file that is opened would be standard output
         while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
             pass
         os.close(descriptor)
-    before = sys.stdout, sys.stderr
+    original = sys.stdout, sys.stderr
     sys.stdout = _ClosedOutput() if sys.stdout is None else _wrapped(sys.stdout)
     # print(file=None) would print errors on standard output.
     sys.stderr = _NoOutput() if sys.stderr is None else _wrapped(sys.stderr)
     try:
         yield
     finally:
-        sys.stdout, sys.stderr = before
+        sys.stdout, sys.stderr = original
 
 
 def is_output_error(error: BaseException) -> bool:
-    """Whether an error came of writing to standard output or error."""
+    """Returns whether an error was raised by writing to standard output or error."""
     return any(error is getattr(stream, "failure", None) for stream in (sys.stdout, sys.stderr))
 
 
 def with_output(command: Callable[[], int]) -> int:
-    """Runs a command and makes sure that its output has left the process.
+    """Runs a command and flushes its output.
 
     Args:
         command: The command; it returns the exit status.
 
     Returns:
-        Its exit status. 141 if what reads the output has gone away, as ``| head`` does: nothing is said then. 1 if the
-        output cannot be written for another reason, told in one line.
+        The command's exit status; 141, without a message, if the reader of the output is gone (``| head``); 1, with a
+        one-line message, if the output cannot be written for another reason.
     """
     exit_: SystemExit | None = None
     status, failure = 0, None
@@ -139,9 +139,9 @@ def with_output(command: Callable[[], int]) -> int:
         if not is_output_error(e):
             raise
         failure = e
-    with suppress(OSError, ValueError):  # ValueError: closed meanwhile; what fails is remembered
+    with suppress(OSError, ValueError):  # ValueError: the stream is closed; failures are remembered
         sys.stdout.flush()
-    # A log line that nobody reads is no failure of the command: only what ended it counts on standard error.
+    # A failed log line is not a failure of the command: on standard error only the error that ended it counts.
     failure = getattr(sys.stdout, "failure", None) or failure
     if failure is None:
         if exit_ is not None:
@@ -155,10 +155,10 @@ def with_output(command: Callable[[], int]) -> int:
 
 
 def _discard() -> None:
-    """Has what a failed stream still holds go nowhere: Python writes it once more when it exits, and complains."""
+    """Discards the buffers of failed streams, which Python would otherwise write again at exit, with a complaint."""
     for stream in (sys.stdout, sys.stderr):
         if getattr(stream, "failure", None) is not None:
             with suppress(OSError, ValueError):
-                nowhere = os.open(os.devnull, os.O_WRONLY)
-                os.dup2(nowhere, stream.fileno())
-                os.close(nowhere)
+                devnull = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(devnull, stream.fileno())
+                os.close(devnull)

@@ -1,4 +1,4 @@
-"""Tasks as a person looks at them: which ones are shipped, what a file says, and whether it is right."""
+"""``tasks``: lists the shipped tasks, prints one, checks a task file."""
 
 from __future__ import annotations
 
@@ -36,20 +36,20 @@ def tasks_command(args: Sequence[str]) -> None:
         args: Arguments after ``tasks``.
 
     Raises:
-        GoldError: There is no such task, or its file is wrong.
+        GoldError: The task does not exist or its file is wrong.
         ArgumentError: An argument is wrong.
     """
     parser = ArgumentParser(
         prog=f"{program()} tasks", description="Lists the shipped tasks; or one of:", exit_on_error=False
     )
     commands = parser.add_subcommands(required=False, dest="command")
-    show = ArgumentParser(description="Prints the file of a shipped task, to start from.", exit_on_error=False)
+    show = ArgumentParser(description="Prints the file of a shipped task, as a template.", exit_on_error=False)
     show.add_argument("task", type=str, help="Name of a shipped task.")
     commands.add_subcommand("show", show)
-    check = ArgumentParser(description="Says whether a task file is right, and what may not be.", exit_on_error=False)
+    check = ArgumentParser(description="Checks a task file; warns of probable mistakes.", exit_on_error=False)
     check.add_argument("task", type=str, help="The path of a task file, or the name of a shipped task.")
     check.add_argument(
-        "--student", type=str, default="embedded", help="The student that is to learn it, as model.student of a run."
+        "--student", type=str, default="embedded", help="The student that will learn it, as model.student of a run."
     )
     check.add_argument(
         "--plugins", type=list[str], default=[], help="Modules with checks and metrics of your own, as data.plugins."
@@ -57,18 +57,18 @@ def tasks_command(args: Sequence[str]) -> None:
     commands.add_subcommand("check", check)
     schema = ArgumentParser(description="Prints the JSON schema of task files, for editors.", exit_on_error=False)
     commands.add_subcommand("schema", schema)
-    given = parser.parse_args(list(args))
-    if given.command == "show":
-        if given.show.task not in shipped_tasks():
-            raise ConfigError("tasks show", given.show.task, f"one of {', '.join(shipped_tasks())}")
-        for line in shipped_tasks()[given.show.task].read_text(encoding="utf-8").splitlines():
-            say(line)  # as it is: it is the package's own, and will be a file
-    elif given.command == "schema":
+    options = parser.parse_args(list(args))
+    if options.command == "show":
+        if options.show.task not in shipped_tasks():
+            raise ConfigError("tasks show", options.show.task, f"one of {', '.join(shipped_tasks())}")
+        for line in shipped_tasks()[options.show.task].read_text(encoding="utf-8").splitlines():
+            say(line)  # not made printable: the output will be saved as a file
+    elif options.command == "schema":
         say(json.dumps(task_schema(), indent=2))
-    elif given.command == "check":
-        load_plugins(given.check.plugins, "--plugins")
-        task = Task.load(str(find_task_file(given.check.task, "tasks check")))
-        warnings = warnings_of(task, given.check.student)  # may still find an error
+    elif options.command == "check":
+        load_plugins(options.check.plugins, "--plugins")
+        task = Task.load(str(find_task_file(options.check.task, "tasks check")))
+        warnings = warnings_of(task, options.check.student)  # may raise, too
         say(f"ok: {summary(task)}")
         for warning in warnings:
             for i, line in enumerate(wrap(printable(warning), width() - 9)):
@@ -79,7 +79,7 @@ def tasks_command(args: Sequence[str]) -> None:
 
 
 def shipped() -> Iterator[str]:
-    """Lines that list the shipped tasks: a row of facts each, and its description under it."""
+    """Yields lines that list the shipped tasks, each a row of facts with its description below."""
     tasks = [Task.load(str(path)) for path in shipped_tasks().values()]
     rows = [["task", "kind", "labels", "demos", "metrics", "test data"]]
     rows += [
@@ -96,7 +96,7 @@ def shipped() -> Iterator[str]:
 
 
 def summary(task: Task) -> str:
-    """One printable line on what a task is."""
+    """Describes a task in one printable line."""
     labels = f" ({', '.join(task.label_names)})" if task.labels else ""
     parts = [
         f"{task.name}, {_kind(task)}{labels}",
@@ -108,22 +108,22 @@ def summary(task: Task) -> str:
 
 
 def warnings_of(task: Task, student: str = "embedded") -> list[str]:
-    """What a task is allowed to be, but should rather not.
+    """Returns warnings: parts of a task that are valid, but probably a mistake.
 
     Args:
         task: The task.
-        student: The student that is to learn it, as ``model.student`` of a run.
+        student: The student that will learn it, as ``model.student`` of a run.
 
     Raises:
-        ConfigError: The task names a check or a metric that there is not.
+        ConfigError: The task names an unknown check or metric.
         GoldError: The student's files are missing or damaged, or it cannot learn the task.
     """
     for name in task.metrics:
         make_metric(name, task.label_names)
     tokenizer = load_tokenizer(student, "--student")
-    found = check_student(task, student, tokenizer, "--student")
+    of_student = check_student(task, student, tokenizer, "--student")
     return [
-        *found,
+        *of_student,
         *_of_demos(task),
         *_of_lengths(task, student, tokenizer),
         *_of_test(task, tokenizer),
@@ -155,7 +155,7 @@ def _of_lengths(task: Task, student: str, tokenizer: PreTrainedTokenizerBase) ->
 
     form, by = task.student, f"by the tokens of the student {student}"
     for i, demo in enumerate(task.demos):
-        for found, limit, key, then in (
+        for count, limit, key, effect in (
             (tokens(task.student_input(demo)), form.max_input_tokens, "student.max_input_tokens", "its input is cut"),
             (
                 tokens(target_text(tokenizer, task.student_target(demo.target))),
@@ -165,8 +165,8 @@ def _of_lengths(task: Task, student: str, tokenizer: PreTrainedTokenizerBase) ->
             ),
             (tokens(render(demo, task)), task.max_sample_tokens, "max_sample_tokens", "a sample like it is rejected"),
         ):
-            if found > limit:
-                yield f"{key}: demos[{i}] takes {found} tokens of {limit}, so {then} ({by})"
+            if count > limit:
+                yield f"{key}: demos[{i}] takes {count} tokens of {limit}, so {effect} ({by})"
 
 
 def _of_test(task: Task, tokenizer: PreTrainedTokenizerBase) -> Iterator[str]:

@@ -4,7 +4,8 @@ import logging
 
 import pytest
 import yaml
-from gold_lightning.cli.main import _resolved, find_config
+from gold_lightning.cli.configs import find_config
+from gold_lightning.cli.main import _resolved
 from gold_lightning.cli.renamed_keys import RENAMED, rename_argument, rename_settings
 
 

@@ -226,7 +226,7 @@ def test_a_table_can_be_looked_at_while_the_experiment_runs(tmp_path, capsys):
     with only_writer(tmp_path / "try"):
         assert experiment_command(["--config", str(path), "--table"], resolve) == 0
         told = capsys.readouterr().out
-        assert "not finished: 1 of 4 runs" in told and "a process is at work on them" in told
+        assert "not finished: 1 of 4 runs" in told and "another process is still running the experiment" in told
         with pytest.raises(BusyError, match=r"take another --name, or look at what is finished with --table$"):
             experiment_command(["--config", str(path)], resolve)
     assert (tmp_path / "try" / "results.jsonl").read_text() == "of the process at work"

@@ -14,7 +14,7 @@ import yaml
 from gold_lightning.__main__ import _find_classes_here
 from gold_lightning.cli.configs import CONFIGS, find_config
 from gold_lightning.cli.main import main
-from gold_lightning.cli.quiet import _HubSaidOnce, quiet
+from gold_lightning.cli.quiet import _OneHubLine, quiet
 from gold_lightning.task import Task
 
 SHIPPED = sorted(CONFIGS.rglob("*.yaml"))
@@ -152,7 +152,7 @@ def test_a_hub_that_does_not_answer_is_told_once(monkeypatch):
     handler = logging.Handler()
     monkeypatch.setattr(handler, "emit", lambda record: told.append(record.getMessage()))
     quiet()
-    monkeypatch.setattr(_http.logger, "filters", [_HubSaidOnce()])
+    monkeypatch.setattr(_http.logger, "filters", [_OneHubLine()])
     _http.logger.addHandler(handler)
     try:
         for i in range(3):
