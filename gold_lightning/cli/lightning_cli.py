@@ -58,6 +58,13 @@ from gold_lightning.watching.loggers import RunCSVLogger, set_up_wandb
 __all__ = ["GoldCLI", "gold_cause"]
 
 
+_SECTIONS_HELP = (
+    "Settings by section: run (folder), data (task, generator, plan, budget), model (student, loss, optimizer), "
+    "feedback, trainer, early_stopping, checkpoint. --print_config shows all values; --data.generator.help CLASS shows "
+    "the settings of a class."
+)
+
+
 class GoldCLI(LightningCLI):
     """LightningCLI around a T5Student and a GoldDataModule."""
 
@@ -87,6 +94,15 @@ class GoldCLI(LightningCLI):
         skipped |= {name: {"model", "datamodule", "settings"} for name in ("preview", "baselines")}
         names = ("fit", "validate", "test", "preview", "baselines")
         return {name: skipped[name] for name in ([self._command] if self._command in names else names)}
+
+    def setup_parser(self, *args: Any, **kwargs: Any) -> None:
+        """Makes ``COMMAND --help`` begin with usage and sections, and names the section of each group of settings."""
+        super().setup_parser(*args, **kwargs)
+        parser = self._command_parser
+        parser.usage = f"{program()} {self._command} [--config FILE]... [--KEY VALUE]..."
+        parser.description = f"{parser.description} {_SECTIONS_HELP}"
+        for section, group in parser.groups.items():
+            group.title = "start" if section == self._command else f"{section}: {group.title}"
 
     def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_argument(
@@ -144,7 +160,6 @@ class GoldCLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         self._command_parser = parser  # of the command, or of the last one if none is given
-        parser.usage = f"{program()} {self._command} [--config FILE]... [--KEY VALUE]..."
         parser.add_argument("--run.root", type=str, default="runs", help="Folder of all runs.")
         parser.add_argument(
             "--run.name",
