@@ -101,7 +101,7 @@ class GoldCLI(LightningCLI):
         parser = self._command_parser
         parser.usage = f"{program()} {self._command} [--config FILE]... [--KEY VALUE]..."
         parser.description = f"{parser.description} {_SECTIONS_HELP}"
-        for section, group in parser.groups.items():
+        for section, group in (parser.groups or {}).items():
             group.title = "start" if section == self._command else f"{section}: {group.title}"
 
     def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:

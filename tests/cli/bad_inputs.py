@@ -119,9 +119,9 @@ ENGINE = "data.generator.init_args."
 
 
 def _engine(name, key, value, *tells, **more):
-    made = {"OpenAIGenerator": {"model": "m", "base_url": "http://localhost:1/v1"}, "VLLMGenerator": {"model": "m"}}
-    given = made.get(name, {}) | {key: value}
-    config = yaml.safe_dump({"data": {"generator": {"class_path": name, "init_args": given}}})
+    required = {"OpenAIGenerator": {"model": "m", "base_url": "http://localhost:1/v1"}, "VLLMGenerator": {"model": "m"}}
+    settings = required.get(name, {}) | {key: value}
+    config = yaml.safe_dump({"data": {"generator": {"class_path": name, "init_args": settings}}})
     return _config(f"`{key}: {value}` of {name}", config, f"{ENGINE}{key}: got ", *tells, generator=(), **more)
 
 
@@ -415,10 +415,10 @@ BAD = [*COMMAND_LINE, *CONFIGS, *SETTINGS, *LIGHTNING, *ENGINES, *TASKS]
 def lines_of(case: Bad, student: str) -> tuple[int, list[str]]:
     """Exit status and lines on stderr of a case, run in the current folder."""
     case.place(Path.cwd())
-    told = io.StringIO()
-    with contextlib.redirect_stderr(told):
+    stderr = io.StringIO()
+    with contextlib.redirect_stderr(stderr):
         status = main(case.argv(student))
-    return status, told.getvalue().splitlines()
+    return status, stderr.getvalue().splitlines()
 
 
 def table() -> str:

@@ -51,8 +51,8 @@ def resolved(capsys, *args):
 
 
 def generator(capsys, *args):
-    made = resolved(capsys, *args)["data"]["generator"]
-    return made["class_path"].rsplit(".", 1)[-1], made["init_args"]
+    config = resolved(capsys, *args)["data"]["generator"]
+    return config["class_path"].rsplit(".", 1)[-1], config["init_args"]
 
 
 @pytest.fixture
@@ -125,10 +125,10 @@ def test_the_other_classes_of_a_config_have_their_own_defaults_too(files, capsys
     args = files(a={"model": {"loss": loss}, "feedback": {"strategy": strategy, "score": score}})
     assert resolved(capsys, *args)["model"]["loss"]["init_args"] == {"sigma": 1.0, "lambda_": 0.2, "clip": 1e-4}
     args += ["--model.loss", "tests.cli.test_class_settings.Inner", "--feedback.score", "EntropyScore"]
-    made = resolved(capsys, *args, "--feedback.strategy", "random")
-    assert made["model"]["loss"]["init_args"] == {"sigma": 7.0, "lambda_": 1.0, "clip": 1e-4}
-    assert made["feedback"]["strategy"] == "random"
-    assert made["feedback"]["score"] == {"class_path": "gold_lightning.scores.EntropyScore", "init_args": {}}
+    config = resolved(capsys, *args, "--feedback.strategy", "random")
+    assert config["model"]["loss"]["init_args"] == {"sigma": 7.0, "lambda_": 1.0, "clip": 1e-4}
+    assert config["feedback"]["strategy"] == "random"
+    assert config["feedback"]["score"] == {"class_path": "gold_lightning.scores.EntropyScore", "init_args": {}}
 
 
 @pytest.mark.parametrize("as_list", [False, True])
@@ -139,8 +139,8 @@ def test_loggers_have_their_own_defaults(as_list, files, capsys):
     }
     second = {"class_path": "lightning.pytorch.loggers.TensorBoardLogger", "init_args": {"save_dir": "y"}}
     args = files(**{k: {"trainer": {"logger": [v] if as_list else v}} for k, v in (("a", first), ("b", second))})
-    made = resolved(capsys, *args)["trainer"]["logger"]
-    settings = (made[0] if as_list else made)["init_args"]
+    config = resolved(capsys, *args)["trainer"]["logger"]
+    settings = (config[0] if as_list else config)["init_args"]
     assert (settings["save_dir"], settings["name"], settings["version"]) == ("y", "lightning_logs", None)
 
 

@@ -102,18 +102,18 @@ def leave():
 @pytest.mark.parametrize("buffered", [True, False])
 @pytest.mark.parametrize("command", [swallow, say_so, leave])
 @pytest.mark.parametrize(
-    ("number", "status", "told"),
+    ("number", "status", "message"),
     [
         (errno.EPIPE, 141, ""),
         (errno.ENOSPC, 1, "error: standard output: No space left on device\n"),
         (errno.EIO, 1, "error: standard output: Input/output error\n"),
     ],
 )
-def test_output_that_cannot_be_written(buffered, command, number, status, told, monkeypatch, capsys):
+def test_output_that_cannot_be_written(buffered, command, number, status, message, monkeypatch, capsys):
     monkeypatch.setattr(sys, "stdout", failing(number, buffered))
     with readable_streams():
         assert with_output(command) == status
-    assert capsys.readouterr().err == told
+    assert capsys.readouterr().err == message
 
 
 @pytest.mark.parametrize("buffered", [True, False])
@@ -134,11 +134,11 @@ def test_log_lines_that_nobody_reads_end_nothing(monkeypatch, capsys):
 
 
 def test_closed_streams(monkeypatch, capsys):
-    told = io.StringIO()
+    stderr = io.StringIO()
     monkeypatch.setattr(sys, "stdout", None)
-    monkeypatch.setattr(sys, "stderr", told)
+    monkeypatch.setattr(sys, "stderr", stderr)
     assert main(["tasks"]) == 1
-    assert told.getvalue() == "error: standard output: Bad file descriptor\n"
+    assert stderr.getvalue() == "error: standard output: Bad file descriptor\n"
     monkeypatch.setattr(sys, "stdout", io.StringIO())
     monkeypatch.setattr(sys, "stderr", None)
     assert main(["tasks", "check", "no_such"]) == 2

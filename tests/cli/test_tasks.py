@@ -96,9 +96,9 @@ def test_what_may_not_be_right_is_a_warning(tmp_path, capsys):
     assert "gone.jsonl" in said
     assert out.startswith("ok: ") and out.count("warning: ") == len(warnings_of(Task.load(path)))
     short = changed(tmp_path, checks=[{"min_words": {"field": "text", "count": 200}}])
-    found = warnings_of(Task.load(short))
+    warnings = warnings_of(Task.load(short))
     for i in range(len(task.demos)):
-        assert any(f"demos[{i}]: the task's checks would reject it (too_few_words)" in w for w in found)
+        assert any(f"demos[{i}]: the task's checks would reject it (too_few_words)" in w for w in warnings)
 
 
 def test_a_target_outside_of_its_limits_is_a_warning(tmp_path):
@@ -106,9 +106,9 @@ def test_a_target_outside_of_its_limits_is_a_warning(tmp_path):
     raw["target"]["max_chars"] = 6
     path = Path(tmp_path / "mine.yaml")
     path.write_text(yaml.safe_dump(raw), encoding="utf-8")
-    found = warnings_of(Task.load(str(path)))
+    warnings = warnings_of(Task.load(str(path)))
     long = [i for i, d in enumerate(raw["demos"]) if len(d["equation"]) > 6]
-    assert [w.split(":")[0] for w in found] == [f"demos[{i}].equation" for i in long] and long
+    assert [w.split(":")[0] for w in warnings] == [f"demos[{i}].equation" for i in long] and long
 
 
 def test_schema_prints_the_schema_of_task_files(capsys):

@@ -52,12 +52,12 @@ def test_a_hub_config_is_made_whole_and_then_says_what_it_misses(name, tmp_path,
 
 @pytest.mark.parametrize("task", PAPER)
 def test_a_paper_config_has_the_papers_settings(task):
-    given = yaml.safe_load((CONFIGS / "paper" / f"{task}.yaml").read_text())
-    data, model, feedback = given["data"], given["model"], given["feedback"]
+    written = yaml.safe_load((CONFIGS / "paper" / f"{task}.yaml").read_text())
+    data, model, feedback = written["data"], written["model"], written["feedback"]
     assert data["task"] == yaml.safe_load((CONFIGS / f"{task}.yaml").read_text())["data"]["task"] == task
     assert data["generator"]["init_args"]["model"] == "meta-llama/Llama-2-7b-chat-hf"
-    assert data["plan"]["samples_per_round"] * given["trainer"]["max_epochs"] == (17000 if task == "anli" else 3000)
-    assert given["early_stopping"]["patience"] >= given["trainer"]["max_epochs"]  # all samples are made
+    assert data["plan"]["samples_per_round"] * written["trainer"]["max_epochs"] == (17000 if task == "anli" else 3000)
+    assert written["early_stopping"]["patience"] >= written["trainer"]["max_epochs"]  # all samples are made
     assert data["batch_size"] == 8
     assert (model["student"], model["num_beams"]) == ("google-t5/t5-base", 4)
     assert (model["optimizer"], model["lr"]) == ("adamw", 1e-5 if task == "qnli" else 5e-5)
@@ -101,16 +101,16 @@ def test_embedded_settings_go_with_every_task(task, tmp_path, monkeypatch):
     with pytest.raises(Asked) as asked:
         main(["fit", *args])
     generator, requests = asked.value.args
-    given = yaml.safe_load((CONFIGS / "overlays/embedded.yaml").read_text())
-    sampling = given["data"]["generator"]["init_args"]
+    written = yaml.safe_load((CONFIGS / "overlays/embedded.yaml").read_text())
+    sampling = written["data"]["generator"]["init_args"]
     assert {key: getattr(generator, key) for key in sampling} == sampling
     assert 0 < requests <= sampling["batch_size"]
     (config,) = tmp_path.rglob("config.yaml")
-    made = yaml.safe_load(config.read_text())
-    assert made["data"]["task"] == task
-    assert made["data"]["plan"].items() >= given["data"]["plan"].items()
-    assert made["model"]["student"] == "embedded"
-    assert (made["trainer"]["accelerator"], made["trainer"]["precision"]) == ("cpu", "32-true")
+    stored = yaml.safe_load(config.read_text())
+    assert stored["data"]["task"] == task
+    assert stored["data"]["plan"].items() >= written["data"]["plan"].items()
+    assert stored["model"]["student"] == "embedded"
+    assert (stored["trainer"]["accelerator"], stored["trainer"]["precision"]) == ("cpu", "32-true")
 
 
 def test_vllm_takes_the_model_of_the_config_before(tmp_path, tiny_student, monkeypatch, capsys):
@@ -120,10 +120,10 @@ def test_vllm_takes_the_model_of_the_config_before(tmp_path, tiny_student, monke
     args += ["--run.root", str(tmp_path), "--trainer.accelerator", "cpu", "--trainer.precision", "32-true"]
     assert "vLLM is installed but cannot be imported" in fails(capsys, "fit", *args)
     (config,) = tmp_path.rglob("config.yaml")
-    made = yaml.safe_load(config.read_text())["data"]["generator"]["init_args"]
-    given = yaml.safe_load((CONFIGS / "overlays/vllm.yaml").read_text())["data"]["generator"]["init_args"]
+    stored = yaml.safe_load(config.read_text())["data"]["generator"]["init_args"]
+    written = yaml.safe_load((CONFIGS / "overlays/vllm.yaml").read_text())["data"]["generator"]["init_args"]
     model = yaml.safe_load((CONFIGS / "anli.yaml").read_text())["data"]["generator"]["init_args"]["model"]
-    assert made.items() >= {"model": model, **given}.items()
+    assert stored.items() >= {"model": model, **written}.items()
 
 
 @pytest.mark.parametrize(
@@ -198,8 +198,8 @@ def test_what_yaml_anchors_refer_to_may_stand_at_the_top(tmp_path, monkeypatch, 
     with pytest.raises(SystemExit) as done:
         main(["fit", "--config", "c.yaml", "--print_config"])
     assert done.value.code == 0
-    shown = yaml.safe_load(capsys.readouterr().out)
-    assert (shown["data"]["batch_size"], shown["data"]["task"], shown["model"]["lr"]) == (7, "rte", 0.001)
+    resolved = yaml.safe_load(capsys.readouterr().out)
+    assert (resolved["data"]["batch_size"], resolved["data"]["task"], resolved["model"]["lr"]) == (7, "rte", 0.001)
     assert [p.name for p in tmp_path.iterdir()] == ["c.yaml"]
 
 
