@@ -352,7 +352,8 @@ class GoldDataModule(LightningDataModule):
         if self.replayed is None:
             work()
         else:
-            self.replayed.copy(self.store())
+            self.replayed.copy(self.round)
+            self.replayed.check(self.store())  # opened after its files were copied
 
     def _progress(self, progress: Progress) -> None:
         self.watch(progress)

@@ -4,7 +4,7 @@ import pytest
 import torch
 import transformers
 from gold_lightning.generators import Request, TransformersGenerator
-from gold_lightning.generators.transformers import _shares
+from gold_lightning.generators.prefix_attention import supports_prefix
 
 # Whether attention over a shared prompt can be had, and what makes the kind worth a test.
 KINDS = {
@@ -64,4 +64,4 @@ def test_what_is_written_and_how_choices_are_judged_is_what_plain_transformers_c
                 log_p = torch.log_softmax(model(torch.tensor([prompt + rest])).logits[0].double(), -1)
             wanted.append(sum(float(log_p[len(prompt) - 1 + i, token]) for i, token in enumerate(rest)))
         assert made.choice_log_probs == pytest.approx(wanted, abs=1e-3), name
-    assert _shares(generator._load()[0]) is KINDS[name]
+    assert supports_prefix(generator._load()[0]) is KINDS[name]

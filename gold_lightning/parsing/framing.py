@@ -132,6 +132,8 @@ def after_announcement(text: str, named: Callable[[str], bool]) -> str | None:
 def is_title(line: str) -> bool:
     """Whether a line is what stands over a text, and none itself: ``Output:``, ``### Assistant``."""
     plain = line.strip()
+    if len(plain) > _LONGEST:
+        return False
     over = re.fullmatch(
         rf"[#*_ ]*(?:{_CALLED}|{_SPEAKER}|thinking|reasoning|analysis)[*_ ]*", plain.rstrip(":："), re.IGNORECASE
     )

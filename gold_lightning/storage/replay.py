@@ -37,16 +37,20 @@ class Replay:
         if self.folder.resolve() == run_dir.resolve():
             raise ConfigError("data.replay_from", folder, "the folder of another run", "take another --run.name")
 
-    def copy(self, store: RoundStore) -> None:
+    def copy(self, round_: int) -> None:
         """Copies a round's samples into the run folder if they are not there yet.
 
         Args:
-            store: The run's store of the round.
-
-        Raises:
-            GoldError: The fields or the label of a sample are not the task's.
+            round_: Number of the round.
         """
-        copy_round(self.folder, self._run_dir, store.round)
+        copy_round(self.folder, self._run_dir, round_)
+
+    def check(self, store: RoundStore) -> None:
+        """Raises GoldError if the fields or the label of a copied sample are not the task's.
+
+        Args:
+            store: The run's store of the round, opened after :meth:`copy`.
+        """
         names, labels = {f.name for f in self._task.fields}, self._task.label_names
         for stored in (*store.accepted("train"), *store.accepted("probe")):
             if stored.sample.fields.keys() != names or (labels and stored.sample.target not in labels):
