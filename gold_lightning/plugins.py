@@ -36,7 +36,7 @@ def load_plugins(modules: Sequence[str], key: str = "data.plugins") -> None:
         except (ModuleNotFoundError, TypeError, ValueError) as e:
             missing = getattr(e, "name", None)
             if missing and not f"{name}.".startswith(f"{missing}."):
-                raise  # the module exists, and imports one that does not
+                raise  # the module exists, but imports one that does not
             hint = "install its package, or put its folder on PYTHONPATH"
             raise ConfigError(f"{key}[{i}]", name, "the name of a module that can be imported", hint) from None
 
@@ -47,12 +47,12 @@ def load_entry_points() -> None:
     for entry in entry_points(group=GROUP):
         try:
             entry.load()
-        except Exception as e:  # another package's code
+        except Exception as e:  # another package's code may raise anything
             raise GoldError(f"plugin {entry.value} of an installed package: {type(e).__name__}: {e}") from e
 
 
 def find(registry: Mapping[str, _T], name: str) -> _T | None:
-    """Returns a registry's entry of a name; imports the plugins of installed packages if there is none at first."""
+    """Returns a registry's entry of a name. If there is none, imports the plugins of installed packages first."""
     if name not in registry:
         load_entry_points()
     return registry.get(name)

@@ -1,4 +1,4 @@
-"""Judges completions: one sample, or the first reason why there is none."""
+"""Judges completions: each gives a sample or the first reason to reject it."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Checker:
     def judge(
         self, completion: Completion, label: str | None, answer: str, prompt: str, demos: Sequence[Sample]
     ) -> tuple[Sample | None, str]:
-        """Returns the sample in a completion, or the reason why there is none.
+        """Returns the sample in a completion, or the reason to reject it.
 
         Args:
             completion: The generator's completion.
@@ -93,11 +93,11 @@ class Checker:
         return (None, reason) if reason else (sample, "")
 
     def own_reason(self, sample: Sample) -> str:
-        """The first reason of the task's own checks, or ""."""
+        """Returns the first reason of the task's own checks to reject a sample, or ""."""
         return next((reason for rule, params in self._rules if (reason := rule(sample, self.task, **params))), "")
 
     def keep(self, sample: Sample) -> None:
-        """Remembers an accepted sample, so that later ones like it are duplicates."""
+        """Remembers an accepted sample, so that later samples like it are rejected as duplicates."""
         self._duplicates.add(sample)
 
     def forget(self, sample: Sample) -> None:
@@ -105,12 +105,12 @@ class Checker:
         self._duplicates.remove(sample)
 
     def duplicate(self, sample: Sample) -> str:
-        """``duplicate`` or ``near_duplicate`` of an accepted sample, or ""."""
+        """Returns ``duplicate`` or ``near_duplicate`` for a sample like an accepted one, otherwise ""."""
         return self._duplicates.reason(sample)
 
 
 def _rule(task: Task, index: int) -> tuple[Callable[..., str], Mapping[str, Any]]:
-    """A check of the task, after one call to see whether its parameters are right."""
+    """Looks up a check of the task, and validates its parameters by a call on the first demo."""
     named = task.checks[index]
     function = find(CHECKS, named.name)
     if function is None:

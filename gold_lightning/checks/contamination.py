@@ -14,12 +14,12 @@ OVERLAP_WORDS = 13
 """Shortest run of words shared by a sample and a test row that counts (Brown et al., NeurIPS 2020, appendix C)."""
 
 OVERLAP_CHARACTERS = 2 * OVERLAP_WORDS
-"""The same in characters of scripts without spaces: 13 words of Chinese or more; 8 of Thai, as GPT-2's authors took."""
+"""The same in characters of scripts without spaces: 13 or more words of Chinese, 8 of Thai (as for GPT-2)."""
 
 
 @dataclass(frozen=True)
 class Overlap:
-    """The test rows that share text with a sample; false if there are none.
+    """The test rows that share text with a sample. An overlap without rows is false.
 
     Args:
         words: Positions of rows that share a run of :data:`OVERLAP_WORDS` words within a field, or of
@@ -80,7 +80,7 @@ class Decontaminator:
         )
 
     def fingerprint(self) -> list[str]:
-        """The rows' words in a fixed order: everything that the results of :meth:`overlap` depend on."""
+        """Returns the rows' words in a fixed order: everything that the results of :meth:`overlap` depend on."""
         return sorted(" | ".join(row) for row in self._rows)
 
 
@@ -88,7 +88,7 @@ def count_overlaps(overlaps: Iterable[Overlap]) -> dict[str, int]:
     """Counts samples that share text with the test set, by kind of overlap.
 
     Args:
-        overlaps: One for each sample.
+        overlaps: The overlap of each sample.
 
     Returns:
         ``samples``: number of samples; ``words``, ``full_field``, ``full_row``: samples with that kind of
@@ -111,5 +111,5 @@ def _plain(text: str) -> str:
 
 
 def _run_hashes(text: str) -> set[int]:
-    """Hashes of all runs of words of a text from :func:`_plain`; none if it is shorter than one run."""
+    """Hashes all runs of words in a text from :func:`_plain`; a text shorter than one run has none."""
     return {hash(" ".join(run)) for run in runs(text.split(), OVERLAP_WORDS)}

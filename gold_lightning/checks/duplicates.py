@@ -1,4 +1,4 @@
-"""Finds duplicates, near duplicates and copies of the prompt by words in a row."""
+"""Finds duplicates, near duplicates and copies of the prompt, by runs of consecutive words."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ NEAR_DUPLICATE = 0.7
 """Jaccard similarity of word 3-grams from which two texts are near duplicates."""
 
 COPIED_SHARE = 0.3
-"""Share of a text's word 6-grams from which it is a copy of a text that has them."""
+"""Share of a text's word 6-grams from which it is a copy of another text with the same 6-grams."""
 
 
 def _shingles(text: str, size: int) -> set[tuple[str, ...]]:
-    found = words(text)
-    return set(runs(found, size)) or ({tuple(found)} if found else set())
+    text_words = words(text)
+    return set(runs(text_words, size)) or ({tuple(text_words)} if text_words else set())
 
 
 def copies(text: str, sources: Iterable[str]) -> bool:
     """Whether a text takes at least :data:`COPIED_SHARE` of its word 6-grams from one of the sources.
 
-    A text of fewer than six words is its own only 6-gram, so it must equal a source as short to count.
+    A text of fewer than six words counts as one 6-gram, so it is a copy only of a source with the same words.
     """
     shingles = _shingles(text, 6)
     return any(len(shingles & _shingles(source, 6)) >= COPIED_SHARE * len(shingles) > 0 for source in sources)
@@ -61,7 +61,7 @@ class DuplicateIndex:
             del self._hashes[key]
 
     def reason(self, sample: Sample) -> str:
-        """``duplicate``, ``near_duplicate``, or "" for a sample unlike all that were added."""
+        """Returns ``duplicate``, ``near_duplicate``, or "" for a sample that resembles no remembered one."""
         if _key(sample) in self._hashes:
             return "duplicate"
         minhash = _minhash(sample)
@@ -71,7 +71,7 @@ class DuplicateIndex:
 
 
 def _key(sample: Sample) -> str:
-    # A text without any word, of symbols alone, is compared as it is.
+    # A text of symbols alone has no words, so it is compared unchanged.
     compared = " ".join(words(sample.text)) or sample.text
     return hashlib.sha256(compared.encode("utf-8", "surrogatepass")).hexdigest()
 

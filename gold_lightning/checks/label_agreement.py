@@ -15,21 +15,22 @@ from gold_lightning.task import Sample, Task
 __all__ = ["LabelCheck", "preferred_label"]
 
 _log = logging.getLogger(__name__)
-_NO_MASS = -9000.0  # servers and files have numbers of their own for minus infinity, all of them below
+_NO_MASS = -9000.0  # servers and files write minus infinity as various numbers, all below this one
 
 
 class LabelCheck:
     """Asks the generator which label is most likely for a sample, relative to the label's mean over the demos.
 
-    A small model prefers some labels whatever it reads, so each label's mean log-likelihood over demos is subtracted
+    A small model prefers some labels for any text, so each label's mean log-likelihood over demos is subtracted
     (calibration after Zhao et al., ICML 2021).
 
     Args:
         task: The task, which has labels.
-        seed: Decides which demos are shown.
-        required: Whether samples without a favoured label are rejected.
-        answer: Has the generator answer requests of a round.
-        tokens_over_limit: By how many tokens each request is too long for the generator's model.
+        seed: Seed of the choice of demos in the prompt.
+        required: Whether samples without a preferred label are rejected.
+        answer: Function that completes requests, given the requests and the round that pays for them.
+        tokens_over_limit: Function that returns the number of tokens by which each request exceeds the context of the
+            generator's model.
     """
 
     def __init__(
@@ -43,14 +44,14 @@ class LabelCheck:
         self.task, self.required = task, required
         self._answer, self._tokens_over_limit = answer, tokens_over_limit
         order = random.Random(f"{seed}/agreement").sample(task.demos, len(task.demos))
-        self._shown = [next(d for d in order if d.target == name) for name in task.label_names]
-        self._others = [d for d in order if d not in self._shown]
+        self._prompt_demos = [next(d for d in order if d.target == name) for name in task.label_names]
+        self._others = [d for d in order if d not in self._prompt_demos]
         self._means: tuple[float, ...] | None = None
-        self._fits = self._silence_told = False
+        self._fits = self._warned = False
 
     def request(self, sample: Sample) -> Request:
         """Asks for the likelihoods of all labels, given the fields of a sample."""
-        return agreement_request(self.task, sample.fields, self._shown)
+        return agreement_request(self.task, sample.fields, self._prompt_demos)
 
     def check_length(self) -> None:
         """Checks that the prompt, which lists every label with a demo of each, fits the generator's model.
@@ -64,7 +65,7 @@ class LabelCheck:
             raise GoldError(
                 f"data.plan.label_agreement: the prompt that checks labels lists all {len(self.task.labels)} with a "
                 f"demo of each, and is {over} tokens longer than the generator's model takes; shorten the labels' "
-                "meanings and demos, take a model that reads more, or set data.plan.label_agreement: off"
+                "meanings and demos, use a model with a longer context, or set data.plan.label_agreement: off"
             )
         self._fits = True
 
@@ -85,8 +86,8 @@ class LabelCheck:
         self.check_length()
         demos: list[Sample] = []
         for name in self.task.label_names:
-            not_shown = [d for d in self._others if d.target == name]
-            demos += not_shown or [d for d in self._shown if d.target == name]
+            others = [d for d in self._others if d.target == name]
+            demos += others or [d for d in self._prompt_demos if d.target == name]
         completions = self._answer([self.request(d) for d in demos], round_)
         names = self.task.label_names
         rows: dict[str, list[tuple[float, ...]]] = {}
@@ -95,7 +96,7 @@ class LabelCheck:
                 rows.setdefault(demo.target, []).append(completion.choice_log_probs)
         means: list[float | None] = []
         for at in range(len(names)):
-            # A label without mass in some answers has the mean of those in which it has some.
+            # The mean of a label leaves out the answers in which the label has no mass.
             by_label = [[value for row in of_label if _has_mass(value := row[at])] for of_label in rows.values()]
             label_means = [sum(values) / len(values) for values in by_label if values]
             means.append(sum(label_means) / len(label_means) if label_means else None)
@@ -111,7 +112,7 @@ class LabelCheck:
             round_: The round that pays for the requests.
 
         Returns:
-            A label for each sample, "" if no label is preferred or the text is too long to ask about; and the
+            The preferred label of each sample ("" if there is none or the request would be too long), and the
             completions of the requests.
         """
         if not samples:
@@ -123,14 +124,14 @@ class LabelCheck:
         preferred = [""] * len(samples)
         for i, completion in zip(fits, completions, strict=True):
             preferred[i] = preferred_label(completion, self._means or (), self.task.label_names)
-        if (silent := preferred.count("")) and not self._silence_told:
-            self._silence_told = True
+        if (silent := preferred.count("")) and not self._warned:
+            self._warned = True
             _log.warning(
-                "%d of %d label checks have no answer: no label is among what the generator may say next; %s",
+                "%d of %d label checks have no answer: no label is among the likely next tokens of the generator; %s",
                 *(silent, len(preferred)),
-                "such samples are rejects (label_unchecked), or set data.plan.label_agreement to off"
+                "these samples are rejected (label_unchecked); to accept them, set data.plan.label_agreement to off"
                 if self.required
-                else "such samples count as not checked",
+                else "these samples count as not checked",
             )
         return preferred, completions
 
@@ -139,9 +140,9 @@ def preferred_label(completion: Completion, means: Sequence[float], names: Seque
     """Returns the label whose log-likelihood exceeds its mean most; "" if the likelihoods prefer none.
 
     Args:
-        completion: A completion with a log-likelihood of each label; a label without mass is never preferred.
+        completion: A completion with the log-likelihood of each label; a label without mass is never preferred.
         means: Mean log-likelihood of each label.
-        names: Names of the labels; the first of equals is returned.
+        names: Names of the labels; of equals, the first is returned.
     """
     log_probs = completion.choice_log_probs
     if not has_preference(log_probs):

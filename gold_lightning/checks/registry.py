@@ -1,4 +1,4 @@
-"""Checks by the names that task files use: the built-in rules, and a user's own."""
+"""Registry of checks by the names that task files use: the built-in rules and a user's own."""
 
 from __future__ import annotations
 
@@ -42,9 +42,11 @@ def check(function: _F) -> _F:
     name = function.__name__
     positional = [p for p in inspect.signature(function).parameters.values() if p.kind is not p.KEYWORD_ONLY]
     if len(positional) != 2 or any(p.kind is p.VAR_POSITIONAL or p.kind is p.VAR_KEYWORD for p in positional):
-        raise GoldError(f"the check {name} must take (sample, task, *, ...), with its own parameters behind the star")
+        raise GoldError(f"the check {name} must take (sample, task, *, ...), with its own parameters after the star")
     registered = CHECKS.get(name)
-    if registered is not None and registered.__module__ != function.__module__:  # a notebook runs a cell twice
-        raise GoldError(f"the check {name} of {function.__module__} has the name of one of {registered.__module__}")
+    # The same module may register a check twice, as when a notebook cell runs again.
+    if registered is not None and registered.__module__ != function.__module__:
+        taken = f"has the same name as one of {registered.__module__}"
+        raise GoldError(f"the check {name} of {function.__module__} {taken}; rename it")
     CHECKS[name] = function
     return function

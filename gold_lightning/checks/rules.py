@@ -12,13 +12,13 @@ from gold_lightning.parsing.json_text import read_json
 from gold_lightning.parsing.words import count_words, within_word, words
 from gold_lightning.task import Sample, Task
 
-# Of Latin, Greek, Arabic, Armenian, Ethiopic, Limbu, Vai, full width, and pairs with an exclamation mark.
+# Latin, Greek, Arabic, Armenian, Ethiopic, Limbu, Vai, full width, and pairs of marks.
 _QUESTION_MARKS = tuple("?\u037e\u061f\u055e\u1367\u1945\ua60f\uff1f\u2047\u2048\u2049")
 
 
 @check
 def fields_differ(sample: Sample, task: Task, *, first: str, second: str) -> str:
-    """Two fields must not be the same text, case and punctuation aside."""
+    """Two fields must differ in more than case and punctuation."""
     return "fields_equal" if words(sample.fields[first]) == words(sample.fields[second]) else ""
 
 
@@ -49,7 +49,7 @@ def is_question(sample: Sample, task: Task, *, field: str) -> str:
 
 @check
 def label_not_in_text(sample: Sample, task: Task) -> str:
-    """The label's name must not occur in the text, where it would give the answer away.
+    """The label's name must not occur in the text, since it would give the answer away.
 
     In scripts without spaces this includes its characters within longer words.
     """
@@ -70,7 +70,7 @@ def not_repeated(sample: Sample, task: Task, *, first: str, second: str, share: 
     ``share: null`` only a verbatim repetition in one piece counts.
     """
     if share is not None and not 0 < share <= 1:
-        raise ValueError(f"share is {share!r}, and must be above 0, at most 1")
+        raise ValueError(f"share is {share!r}; it must be above 0 and at most 1")
     source, text = words(sample.fields[first]), words(sample.fields[second])
     repeated = _contains(source, text) or (share is not None and _common(source, text) >= share * len(text))
     return "field_repeated" if text and repeated else ""
@@ -86,8 +86,8 @@ def equation(
 ) -> str:
     """The target must be arithmetic that evaluates to a number, and its numbers must come from the fields.
 
-    ``constants`` are allowed beside them; the default has those of halves, days, months, hours, minutes and per cent.
-    The fields may write numbers as digits (``1,250``) or as words (``twenty-five``). One number is no arithmetic.
+    ``constants`` are allowed too; the default covers halves, days, months, hours, minutes and percentages. The
+    fields may write numbers as digits (``1,250``) or as words (``twenty-five``). A single number is not arithmetic.
     """
     allowed_constants = {Fraction(str(c)) for c in constants}
     in_text = set[Fraction]().union(*(numbers_in(sample.fields[f]) for f in fields))
@@ -114,11 +114,11 @@ def linear_programme(sample: Sample, task: Task) -> str:
 def json_keys(sample: Sample, task: Task, *, keys: Sequence[str], field: str = "", distinct: bool = False) -> str:
     """The target must be a JSON object with exactly these keys, in any order.
 
-    If a ``field`` is named, every text and number of the object must occur in it word for word, case and punctuation
-    aside; ``null`` and truth values need not. ``distinct``: no two texts or numbers of the object may be equal.
+    If a ``field`` is named, every text and number of the object must occur in it word for word, ignoring case and
+    punctuation; ``null`` and truth values need not. ``distinct``: no two texts or numbers of the object may be equal.
     """
     if isinstance(keys, str) or not all(isinstance(key, str) for key in keys):
-        raise ValueError(f"keys is {keys!r}, and must be a list of texts")
+        raise ValueError(f"keys is {keys!r}; it must be a list of texts")
     source = words(sample.fields[field]) if field else []
     try:
         value = read_json(sample.target)
@@ -133,7 +133,7 @@ def json_keys(sample: Sample, task: Task, *, keys: Sequence[str], field: str = "
 
 
 def _leaves(value: object) -> list[str]:
-    """Texts and numbers of a JSON value, at any depth."""
+    """Returns the texts and numbers of a JSON value, at any depth."""
     if isinstance(value, dict):
         return [leaf for part in value.values() for leaf in _leaves(part)]
     if isinstance(value, list):
@@ -142,8 +142,8 @@ def _leaves(value: object) -> list[str]:
 
 
 def _common(first: Sequence[str], second: Sequence[str]) -> int:
-    """Length of the longest common subsequence."""
-    # One bit for each word of the second, 0 where the subsequence grows (Crochemore et al., 2001).
+    """Returns the length of the longest common subsequence."""
+    # One bit for each word of the second sequence; it is 0 if the subsequence grows there (Crochemore et al., 2001).
     positions: dict[str, int] = {}
     for i, word in enumerate(second):
         positions[word] = positions.get(word, 0) | 1 << i

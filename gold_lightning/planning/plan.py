@@ -1,4 +1,4 @@
-"""Settings of the synthesis: how many samples a round wants, and how its prompts are composed."""
+"""Settings of the synthesis: samples per round, and the composition of prompts."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class SynthesisPlan:
             ("label_agreement", ("off", "measure", "require")),
             ("decontaminate", ("off", "measure", "drop")),
         ):
-            if getattr(self, key) is False:  # what YAML makes of off
+            if getattr(self, key) is False:  # YAML reads a bare off as false
                 object.__setattr__(self, key, "off")
             if getattr(self, key) not in allowed:
                 raise ConfigError(f"data.plan.{key}", getattr(self, key), f"one of {', '.join(allowed)}")
@@ -73,14 +73,15 @@ class SynthesisPlan:
             raise ConfigError("data.plan.max_attempts", self.max_attempts, "a finite number, 1 or more")
 
     def quota(self, kind: Kind) -> int:
-        """Number of samples of a kind per round."""
+        """Returns the number of samples of a kind per round."""
         return self.samples_per_round if kind == "train" else self.probe_per_round
 
     def fingerprint(self) -> dict[str, Any]:
-        """The settings that change requests, by the names that run folders know; a run with others cannot go on.
+        """Returns the settings that change requests, under the names that run folders use.
 
-        Sizes are left out: a larger quota asks for more of the same, and no request is paid for twice. So is the
-        measurement of the overlap with the test set, which changes no sample.
+        A run resumes only if they are unchanged. Sizes are left out: a larger quota sends more requests of the same
+        kind, and none is paid for twice. The measurement of the overlap with the test set is left out too, since it
+        changes no sample.
         """
         values = asdict(self)
         for name in ("samples_per_round", "probe_per_round", "min_requests_per_batch", "max_attempts", "decontaminate"):

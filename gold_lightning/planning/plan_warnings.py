@@ -1,4 +1,4 @@
-"""What a plan leaves undone, known before anything is generated: labels without samples, feedback that never comes."""
+"""Warnings about a plan before anything is generated: labels without samples, feedback without effect."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from gold_lightning.task import Task
 
 __all__ = ["FeedbackSettings", "labels_without_hints", "plan_warnings", "reasons_not_fed_back"]
 
-_PRIOR_YIELD = 0.7  # that the first batch of a round is planned with
-_MOST_LABELS = 5  # whose names stand in a line
+_PRIOR_YIELD = 0.7  # assumed by the first batch of a round
+_MAX_LISTED_LABELS = 5
 
 
 class FeedbackSettings(Protocol):
-    """What a warning needs to know of :class:`gold_lightning.callbacks.OODFeedback`."""
+    """The attributes of :class:`gold_lightning.callbacks.OODFeedback` that warnings depend on."""
 
     rate: float
     alpha: float
@@ -28,15 +28,18 @@ class FeedbackSettings(Protocol):
 
 
 def plan_warnings(task: Task, plan: SynthesisPlan, feedback: FeedbackSettings, max_rounds: int) -> list[str]:
-    """Lines on what a run will not do although its settings ask for it; none for a plan that does all of it.
+    """Warns of settings that will have no effect in a run.
 
-    Nothing is said of feedback that is turned off (``rate: 0``, ``strategy: none``).
+    There are no warnings about feedback that is turned off (``rate: 0``, ``strategy: none``).
 
     Args:
         task: The task.
-        plan: How much is synthesised a round.
-        feedback: What is fed back.
-        max_rounds: Most rounds of the run; below 0: no end is set.
+        plan: Quotas and composition of prompts.
+        feedback: Settings of the feedback.
+        max_rounds: Largest number of rounds of the run; negative if there is no limit.
+
+    Returns:
+        One line for each warning.
     """
     if max_rounds == 0:
         return []
@@ -48,30 +51,35 @@ def plan_warnings(task: Task, plan: SynthesisPlan, feedback: FeedbackSettings, m
     return lines
 
 
-def reasons_not_fed_back(why: Mapping[str, Any], labels: int) -> list[str]:
-    """Why a round fed back less than it was to, in words.
+def reasons_not_fed_back(not_fed_back: Mapping[str, Any], labels: int) -> list[str]:
+    """Explains why a round fed back fewer samples than its settings request.
 
     Args:
-        why: ``not_fed_back`` of the round's line in ``rounds.jsonl``.
-        labels: How many labels the task has.
+        not_fed_back: Value of ``not_fed_back`` in the round's line of ``rounds.jsonl``.
+        labels: Number of labels of the task.
+
+    Returns:
+        One phrase for each reason.
     """
     reasons = []
-    if "warmup_rounds" in why:
-        reasons.append(f"feedback.warmup_rounds is {why['warmup_rounds']}")
-    if isinstance(empty := why.get("empty_bands"), list) and empty:
+    if "warmup_rounds" in not_fed_back:
+        reasons.append(f"feedback.warmup_rounds is {not_fed_back['warmup_rounds']}")
+    if isinstance(empty := not_fed_back.get("empty_bands"), list) and empty:
         of = f" of {len(empty)} of {labels} labels" if labels else ""
         reasons.append(f"the band{of} is empty")
-    if "label_check" in why:
-        reasons.append(f"feedback.label_check refused {why['label_check']}")
-    if "strategy" in why:
-        reasons.append(f"{why['strategy']} chose none")
-    if "unused_pool" in why:
-        reasons.append(f"no new sample came of a prompt with feedback, of which the pool had {why['unused_pool']}")
+    if "label_check" in not_fed_back:
+        reasons.append(f"feedback.label_check rejected {not_fed_back['label_check']}")
+    if "strategy" in not_fed_back:
+        reasons.append(f"{not_fed_back['strategy']} chose none")
+    if "unused_pool" in not_fed_back:
+        reasons.append(
+            f"no prompt with feedback gave a new sample (samples in the pool: {not_fed_back['unused_pool']})"
+        )
     return reasons
 
 
 def labels_without_hints(task: Task, plan: SynthesisPlan) -> list[str]:
-    """Labels whose prompts ask for no topic, perspective or style; ``[""]`` for a task without labels that has none."""
+    """Returns labels whose prompts ask for no topic, perspective or style; ``[""]`` for such a task without labels."""
     if plan.hints and (task.hints.topics or task.hints.perspectives or task.hints.styles):
         return []
     return [name for name in task.label_names or ("",) if not plan.hints or not name or not task.label(name).hints]
@@ -83,15 +91,15 @@ def _labels_without_samples(task: Task, plan: SynthesisPlan, max_rounds: int) ->
         return
     line = f"data.plan.samples_per_round is {wanted} and the task has {labels} labels: "
     line += f"{labels - wanted} of them get no sample in a round"
-    # Each round begins one label further on.
+    # Each round begins with the label after the first one of the round before.
     if max_rounds > 0 and (never := labels - min(labels, wanted + max_rounds - 1)):
-        line += f", {never} in none of {max_rounds} rounds"
+        line += f", and {never} get none in all {max_rounds} rounds"
     yield f"{line}; raise it to {labels} or more"
 
 
 def _empty_bands(task: Task, plan: SynthesisPlan, feedback: FeedbackSettings) -> Iterator[str]:
     if type(feedback.strategy) not in STRATEGIES.values():
-        return  # one of the user's own need not keep to the band
+        return  # a user's strategy may choose samples outside the band
     band = f"the band [{feedback.alpha:g}, {feedback.beta:g})"
     labels, probes = max(1, len(task.labels)), plan.probe_per_round
     each, more = divmod(probes, labels)
@@ -103,19 +111,18 @@ def _empty_bands(task: Task, plan: SynthesisPlan, feedback: FeedbackSettings) ->
     enough = labels * math.ceil(0.5 / (feedback.beta - feedback.alpha))
     advice = f"raise data.plan.probe_per_round to {enough} or more"
     if not task.labels:
-        yield f"of {_samples(probes)} {band} takes none: nothing is ever fed back; {advice}"
+        yield f"{band} selects none of {_samples(probes)}: nothing is ever fed back; {advice}"
     elif empty == labels:
         most = each + (more > 0)
         yield (
-            f"with {labels} labels and data.plan.probe_per_round {probes} a label has "
-            f"{'at most ' if more else ''}{_samples(most)}, of which {band} takes none: nothing is ever fed back; "
+            f"with {labels} labels and data.plan.probe_per_round {probes}, each label has "
+            f"{'at most ' if more else ''}{_samples(most)}, and {band} selects none: nothing is ever fed back; "
             f"{advice}"
         )
     else:
         yield (
-            f"with {labels} labels and data.plan.probe_per_round {probes} there are {empty} labels in each round, "
-            f"other ones each time, with {_samples(each)}, of which {band} takes none: nothing of theirs is fed back; "
-            f"{advice}"
+            f"with {labels} labels and data.plan.probe_per_round {probes}, each round has {empty} labels (not always "
+            f"the same) with {_samples(each)}, and {band} selects none: these labels get no feedback; {advice}"
         )
 
 
@@ -123,39 +130,40 @@ def _feedback_without_effect(task: Task, plan: SynthesisPlan) -> Iterator[str]:
     if plan.feedback_as == "demo":
         if not plan.feedback_demos:
             yield (
-                "data.plan.feedback_demos is 0 with data.plan.feedback_as: demo: no prompt shows what is fed back; "
+                "data.plan.feedback_demos is 0 with data.plan.feedback_as: demo: no prompt shows fed-back samples; "
                 "set it to 1 or more, or data.plan.feedback_as: hint"
             )
         return
     if not (without := labels_without_hints(task, plan)):
         return
-    way_out = "or set data.plan.feedback_as: demo"
+    intro = "data.plan.feedback_as: hint repeats the hints of fed-back samples"
+    alternative = "or set data.plan.feedback_as: demo"
     if not plan.hints:
         yield (
-            "data.plan.feedback_as: hint asks for the hints of what is fed back, and data.plan.hints is false: "
-            f"no prompt changes by feedback; set data.plan.hints: true, {way_out}"
+            f"{intro}, but data.plan.hints is false: feedback changes no prompt; "
+            f"set data.plan.hints: true, {alternative}"
         )
     elif len(without) == max(1, len(task.labels)):
         yield (
-            "data.plan.feedback_as: hint asks for the hints of what is fed back, and the task has none "
-            f"(hints.topics, perspectives and styles are empty): no prompt changes by feedback; name some, {way_out}"
+            f"{intro}, but the task has none (hints.topics, perspectives and styles are empty): "
+            f"feedback changes no prompt; add some, {alternative}"
         )
     else:
         yield (
-            "data.plan.feedback_as: hint asks for the hints of what is fed back, and there are none for "
-            f"{_named(without)}: none of their prompts changes by feedback; give labels[].hints to all, {way_out}"
+            f"{intro}, but {_listed(without)} have none: feedback changes none of their prompts; "
+            f"add labels[].hints to all labels, {alternative}"
         )
 
 
 def _rounds_without_feedback(
     task: Task, plan: SynthesisPlan, feedback: FeedbackSettings, max_rounds: int
 ) -> Iterator[str]:
-    first = feedback.warmup_rounds + 1  # shows what the round before it has fed back
+    first = feedback.warmup_rounds + 1  # its prompts are the first to show fed-back samples
     if 0 < max_rounds <= first:
         if feedback.warmup_rounds:
             yield (
                 f"feedback.warmup_rounds is {feedback.warmup_rounds} and trainer.max_epochs {max_rounds}: no prompt "
-                f"shows feedback; it begins in round {first}, so that takes {first + 1} rounds"
+                f"shows feedback, which begins in round {first}; set trainer.max_epochs to {first + 1} or more"
             )
         else:
             yield "trainer.max_epochs is 1: no prompt shows feedback, which begins in the second round"
@@ -164,7 +172,7 @@ def _rounds_without_feedback(
     share = -(-plan.samples_per_round // labels)
     groups = -(-math.ceil(share / _PRIOR_YIELD) // plan.group_size)
     rounds = range(first, max_rounds) if max_rounds > 0 else range(first, first + 1)
-    turns = labels + groups - 1  # of all labels together: each begins one turn further on
+    turns = labels + groups - 1  # of all labels together, since each begins one turn after the one before
     without = [r for r in rounds if math.floor((r + turns) * feedback.rate) == math.floor(r * feedback.rate)]
     if not without:
         return
@@ -182,6 +190,6 @@ def _samples(count: int) -> str:
     return f"{count} probe sample{'' if count == 1 else 's'}"
 
 
-def _named(names: Sequence[str]) -> str:
-    rest = f" and {len(names) - _MOST_LABELS} more" if len(names) > _MOST_LABELS else ""
-    return ", ".join(map(repr, names[:_MOST_LABELS])) + rest
+def _listed(names: Sequence[str]) -> str:
+    rest = f" and {len(names) - _MAX_LISTED_LABELS} more" if len(names) > _MAX_LISTED_LABELS else ""
+    return ", ".join(map(repr, names[:_MAX_LISTED_LABELS])) + rest

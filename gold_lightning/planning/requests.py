@@ -1,4 +1,4 @@
-"""Plans a round's requests: demos, hints and seeds of each prompt, as a function of seeds and counts alone."""
+"""Plans a round's requests: demos, hints and seeds of each prompt, determined by seeds and counts alone."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from gold_lightning.task import Sample, Task
 __all__ = ["PlannedRequest", "RequestPlanner"]
 
 SamplesByLabel = Mapping[str | None, Sequence[tuple[str, Sample]]]
-"""Samples with their ids by label; all under ``None`` for a task without labels."""
+"""Samples with their ids by label; the only key is ``None`` for a task without labels."""
 
 
 @dataclass(frozen=True)
 class PlannedRequest:
-    """A request with what its completion is judged by.
+    """A request, with the values that its completion is judged by.
 
     Args:
-        id: Id of the sample that comes of it.
-        request: The request, as the generator gets it.
+        id: Id of the sample made from its completion.
+        request: The request for the generator.
         label: The requested label; ``None`` for a sequence-to-sequence task.
         demos: The demos of the prompt in their order, each with its id.
         feedback: Whether feedback demos are among them.
-        hint: What the prompt asks for beyond the label.
+        hint: Topic, perspective and style that the prompt asks for.
     """
 
     id: str
@@ -49,8 +49,8 @@ class RequestPlanner:
 
     Args:
         task: The task.
-        plan: How prompts are made up.
-        seed: Seed of all that is drawn; what was planned before has no influence.
+        plan: Quotas and composition of prompts.
+        seed: Seed of all random choices, which do not depend on earlier batches.
     """
 
     def __init__(self, task: Task, plan: SynthesisPlan, seed: int) -> None:
@@ -75,9 +75,9 @@ class RequestPlanner:
             missing: Number of samples still wanted, by label.
             pool: The pool that feedback demos come from.
             rate: Share of the prompts that show feedback demos, in [0, 1].
-            size: Most requests in the batch.
-            counts: Counts of the round and kind so far; none by default, as before the first batch.
-            train: The round's training samples, from which probe prompts depart.
+            size: Largest number of requests in the batch.
+            counts: Counts of the round and kind so far; zero by default, as before the first batch.
+            train: The round's training samples, from which probe samples must differ.
 
         Returns:
             The requests, and one record for each group of requests that shares a prompt: label, feedback, size.
@@ -92,10 +92,10 @@ class RequestPlanner:
             label = max(wanted, key=lambda name: wanted[name])  # ties: the task's order
             group_size = min(self.plan.group_size, wanted[label], size - len(planned))
             rng = random.Random(f"{self.seed}/{round_}/{kind}/{first + len(groups)}")
-            # Each label begins one turn further on: with a group of each in a round, all would take turns together.
+            # Each label begins one turn later than the label before; otherwise all turns could coincide.
             turn = groups_before[label] + round_ + (self.task.label_names.index(label) if label is not None else 0)
             pool_key, by_hint = label if label is not None else "", self.plan.feedback_as == "hint"
-            # A prompt that shows or asks for nothing of what was fed back is no feedback prompt.
+            # A prompt that uses no fed-back sample does not count as a feedback prompt.
             usable = pool.entries(pool_key, hinted=by_hint) if by_hint or self.plan.feedback_demos else ()
             feedback = bool(usable) and math.floor((turn + 1) * rate) > math.floor(turn * rate)
             shown_pool = pool if feedback and not by_hint else None
@@ -121,7 +121,7 @@ class RequestPlanner:
         train: Sequence[tuple[str, Sample]],
         rng: random.Random,
     ) -> tuple[tuple[str, Sample], ...]:
-        """Draws a group's demos with ids; in probe prompts the samples to depart from come last."""
+        """Draws a group's demos with ids; in probe prompts the samples to differ from come last."""
         one_label = label is not None and not self.task.contrast
         seeds = [(f"demo-{i}", d) for i, d in enumerate(self.task.demos) if not one_label or d.target == label]
         demos = rng.sample(seeds, min(self.plan.seed_demos, len(seeds)))
@@ -136,8 +136,8 @@ class RequestPlanner:
     def _hint(self, round_: int, kind: Kind, label: str | None, number: int) -> Hint:
         """Cycles through topics, perspectives and styles, each in an order shuffled by round and kind.
 
-        A training prompt carries one hint beside the topic at most; a probe prompt carries all three, to get
-        further away.
+        A training prompt carries at most one hint beside the topic; a probe prompt carries all three, so that its
+        sample differs more.
         """
 
         def pick(name: str, options: Sequence[str], turn: int) -> str:

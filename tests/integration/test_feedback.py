@@ -83,8 +83,8 @@ def test_two_probe_samples_of_each_label_feed_one_back(go, tmp_path):
 
 
 def test_an_empty_band_is_told_at_the_start_in_the_preview_and_in_each_round(go, tmp_path):
-    line = "warning: with 10 labels and data.plan.probe_per_round 10 a label has 1 probe sample, of which the band "
-    line += "[0.5, 0.8) takes none: nothing is ever fed back; raise data.plan.probe_per_round to 20 or more"
+    line = "warning: with 10 labels and data.plan.probe_per_round 10, each label has 1 probe sample, and the "
+    line += "band [0.5, 0.8) selects none: nothing is ever fed back; raise data.plan.probe_per_round to 20 or more"
     told, _ = go("preview", 10, *size(40, 10))
     assert told.count(line) == 1
     told, rows = go("fit", 10, *size(40, 10), rounds=2)
@@ -96,7 +96,7 @@ def test_an_empty_band_is_told_at_the_start_in_the_preview_and_in_each_round(go,
 
 def test_bands_that_are_empty_for_some_labels_are_told_with_which(go):
     told, rows = go("fit", 4, *size(16, 6), rounds=2)
-    assert "there are 2 labels in each round, other ones each time, with 1 probe sample" in told
+    assert "each round has 2 labels (not always the same) with 1 probe sample" in told
     assert told.count("fed back 2 (the band of 2 of 4 labels is empty)") == 2
     empty = [row["not_fed_back"]["empty_bands"] for row in rows]
     assert empty[0] != empty[1] and all(len(labels) == 2 for labels in empty)
@@ -106,7 +106,7 @@ def test_bands_that_are_empty_for_some_labels_are_told_with_which(go):
 def test_fewer_samples_than_labels_are_told(command, go):
     told, _ = go(command, 6, *size(4, 12), rounds=2)
     line = "warning: data.plan.samples_per_round is 4 and the task has 6 labels: 2 of them get no sample in a round, "
-    assert told.count(line + "1 in none of 2 rounds; raise it to 6 or more") == 1
+    assert told.count(line + "and 1 get none in all 2 rounds; raise it to 6 or more") == 1
 
 
 @pytest.mark.parametrize(
@@ -119,9 +119,9 @@ def test_fewer_samples_than_labels_are_told(command, go):
 )
 def test_feedback_that_changes_no_prompt_is_told_and_not_counted(more, hints, go):
     told, rows = go("fit", 4, *size(16, 12), *more, hints=hints, rounds=2)
-    assert told.count("warning: ") == 1 and ("no prompt changes by feedback" in told or "no prompt shows" in told)
+    assert told.count("warning: ") == 1 and ("feedback changes no prompt" in told or "no prompt shows" in told)
     assert [row["feedback_prompts"] for row in rows] == [0, 0] and len(rows[0]["fed_back"]) == 4
-    assert "no new sample came of a prompt with feedback, of which the pool had 4" in told
+    assert "no prompt with feedback gave a new sample (samples in the pool: 4)" in told
     told, _ = go("preview", 4, *size(16, 12), *more, hints=hints, rounds=2)
     assert told.count("warning: ") == 1 and "none: no round shows feedback (" in told
 
@@ -129,7 +129,7 @@ def test_feedback_that_changes_no_prompt_is_told_and_not_counted(more, hints, go
 def test_what_a_label_check_refuses_is_told(go):
     check = ["--feedback.label_check", "require", "--data.plan.label_agreement", "measure"]
     told, rows = go("fit", 4, *size(16, 12), *check, rounds=1)  # the scripted likelihoods favour the first label
-    assert "fed back 1 (feedback.label_check refused 3)" in told and rows[0]["not_fed_back"] == {"label_check": 3}
+    assert "fed back 1 (feedback.label_check rejected 3)" in told and rows[0]["not_fed_back"] == {"label_check": 3}
 
 
 def test_a_strategy_that_chooses_nothing_is_told(go):

@@ -136,7 +136,8 @@ def test_refused_prompts_are_rejects_and_the_run_goes_on(tmp_path, fit):
 
 
 @pytest.mark.parametrize(
-    ("fault", "reason", "said"), [(FILTERED, "filtered", "a filter refuses"), (NO_TEXT, "only_thinking", "thinking")]
+    ("fault", "reason", "said"),
+    [(FILTERED, "filtered", "a content filter rejects"), (NO_TEXT, "only_thinking", "thinking")],
 )
 def test_a_round_without_answers_ends_and_the_same_command_goes_on_when_that_is_mended(
     tmp_path, fit, capsys, fault, reason, said
@@ -146,7 +147,7 @@ def test_a_round_without_answers_ends_and_the_same_command_goes_on_when_that_is_
         assert fit(server) == 2
         told = capsys.readouterr().err
         assert f"  {reason:<20}" in told and f"{reason}: " in told and said in told
-        assert "start it again when that is mended" in told
+        assert "the same command repeats them once the cause is fixed" in told
         before, server.faults = len(server.calls), lambda call: None
         assert fit(server) == 0  # the same command
         same = len(server.calls) - before
@@ -166,7 +167,7 @@ def test_a_round_that_gives_up_over_stored_answers_of_other_runs_says_so(fit, ca
         assert fit(server, "another") == 2
         assert len(server.calls) == asked
         told = capsys.readouterr().err
-    assert "answers of the round are stored ones of other runs: --data.reuse_completions false asks anew" in told
+    assert "answers of the round are reused from other runs; --data.reuse_completions false requests new ones" in told
 
 
 def test_a_run_goes_on_under_another_port_and_other_runs_ask_anew(tmp_path, fit, capsys):

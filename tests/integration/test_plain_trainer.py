@@ -73,7 +73,7 @@ def test_without_the_feedback_callback_rounds_go_on_and_it_is_told(own, tmp_path
 def test_a_plan_that_feeds_nothing_back_is_told_without_the_command_line(tmp_path, tiny_student, caplog):
     student, data = parts(tmp_path, tiny_student)
     fit(student, data, [OODFeedback(alpha=0.0, beta=0.1)], rounds=1)
-    assert "[0, 0.1) takes none: nothing is ever fed back" in caplog.text
+    assert "[0, 0.1) selects none: nothing is ever fed back" in caplog.text
 
 
 def test_training_time_is_that_of_training(tmp_path, tiny_student, monkeypatch):

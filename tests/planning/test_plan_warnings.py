@@ -59,8 +59,8 @@ def test_nothing_is_told_of_feedback_that_is_turned_off(off):
         (20, 16, (0.5, 0.8), ["at most 1 probe sample,", "nothing is ever fed back", "to 40 or more"]),
         (150, 16, (0.5, 0.8), ["150 labels", "nothing is ever fed back", "to 300 or more"]),
         (4, 20, (0.52, 0.58), ["5 probe samples", "[0.52, 0.58)", "nothing is ever fed back", "to 36 or more"]),
-        (12, 20, (0.5, 0.8), ["4 labels in each round", "1 probe sample,", "to 24 or more"]),
-        (0, 1, (0.5, 0.8), ["of 1 probe sample ", "nothing is ever fed back", "to 2 or more"]),
+        (12, 20, (0.5, 0.8), ["each round has 4 labels", "1 probe sample,", "to 24 or more"]),
+        (0, 1, (0.5, 0.8), ["none of 1 probe sample:", "nothing is ever fed back", "to 2 or more"]),
     ],
 )
 def test_an_empty_band_is_told_with_what_would_fill_it(labels, probes, band, words):
@@ -81,7 +81,9 @@ def test_a_strategy_of_ones_own_need_not_keep_to_the_band():
 
 def test_labels_without_a_sample_are_told():
     (line,) = warned(150, {"samples_per_round": 16, "probe_per_round": 300})
-    assert "16 and the task has 150 labels: 134 of them get no sample in a round, 132 in none of 3 rounds" in line
+    assert (
+        "16 and the task has 150 labels: 134 of them get no sample in a round, and 132 get none in all 3 rounds" in line
+    )
     assert "raise it to 150" in line
     (line,) = warned(10, {"samples_per_round": 9}, -1)
     assert "1 of them get no sample in a round; raise" in line
@@ -111,7 +113,7 @@ def test_feedback_as_hints_that_are_not_there_is_told():
     ("rounds", "warmup", "told"),
     [
         (1, 0, "trainer.max_epochs is 1"),
-        (3, 2, "takes 4 rounds"),
+        (3, 2, "max_epochs to 4 or more"),
         (3, 9, "begins in round 10"),
         (3, 1, ""),
         (-1, 9, ""),

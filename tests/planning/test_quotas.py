@@ -254,7 +254,7 @@ def test_a_round_of_many_small_quotas_goes_on_with_bad_luck():
     assert "are used up" in give_up(counted(l0=(1232, 1)), {"l0": 1}, wanted, replace(PLAN, max_attempts=8))
 
 
-ADVICE = [("label_disagreement", "data.plan.label_agreement: measure"), ("filtered", "a filter refuses")]
+ADVICE = [("label_disagreement", "data.plan.label_agreement: measure"), ("filtered", "a content filter rejects")]
 
 
 @pytest.mark.parametrize(("reason", "advice"), ADVICE)
