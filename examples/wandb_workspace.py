@@ -1,7 +1,7 @@
 """Saves a W&B workspace for runs of gold_lightning: python examples/wandb_workspace.py --entity NAME --project NAME.
 
-It needs an account (``wandb login``) and ``pip install wandb-workspaces``. ``--show`` prints what would be sent, and
-sends nothing. What the panels show is what ``gold_lightning.watching.loggers`` logs; docs/watch-a-run.md lists it.
+It needs an account (``wandb login``) and ``pip install wandb-workspaces``. ``--show`` prints the request instead of
+sending it. The panels show the values that ``gold_lightning.watching.loggers`` logs; docs/watch-a-run.md lists them.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ STEP = "trainer/global_step"
 
 
 def line(title: str, *keys: str) -> wr.LinePlot:
-    """Metrics over training steps."""
+    """Plots metrics over training steps."""
     return wr.LinePlot(title=title, x=STEP, y=list(keys))
 
 
 def pattern(title: str, regex: str) -> wr.LinePlot:
-    """All metrics whose name a pattern matches, over training steps."""
+    """Plots all metrics with names that match a pattern, over training steps."""
     return wr.LinePlot(title=title, x=STEP, metric_regex=regex)
 
 
 def sections() -> list[ws.Section]:
-    """The workspace from top to bottom: result, loop, data, costs."""
+    """Returns the sections from top to bottom: result, loop, data, costs."""
     return [
         ws.Section(
             name="Result",
@@ -60,7 +60,7 @@ def sections() -> list[ws.Section]:
             is_open=True,
             panels=[
                 line("tokens so far", "run/tokens_prompt", "run/tokens_completion"),
-                line("dollars so far (where tokens have a price)", "run/cost"),
+                line("dollars so far (if tokens have a price)", "run/cost"),
                 line("generation, tokens a second", "round/tokens_per_second"),
                 line("seconds", "round/seconds_generation", "round/seconds_training", "round/seconds_scoring"),
             ],
@@ -69,7 +69,7 @@ def sections() -> list[ws.Section]:
 
 
 def workspace(entity: str, project: str) -> ws.Workspace:
-    """The workspace. Histograms of energies are in the panels that W&B makes itself."""
+    """Returns the workspace. W&B itself adds panels for the histograms of energies."""
     return ws.Workspace(
         entity=entity,
         project=project,
@@ -85,13 +85,13 @@ def main(args: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="Saves a W&B workspace for runs of gold_lightning.")
     parser.add_argument("--entity", required=True, help="your name or your team's on W&B")
     parser.add_argument("--project", default="gold_lightning")
-    parser.add_argument("--show", action="store_true", help="print what would be sent, and send nothing")
-    given = parser.parse_args(args)
-    made = workspace(given.entity, given.project)
-    if given.show:
-        print(made._to_model().spec.model_dump_json(by_alias=True, exclude_none=True, indent=1))
+    parser.add_argument("--show", action="store_true", help="print the request instead of sending it")
+    arguments = parser.parse_args(args)
+    new_workspace = workspace(arguments.entity, arguments.project)
+    if arguments.show:
+        print(new_workspace._to_model().spec.model_dump_json(by_alias=True, exclude_none=True, indent=1))
     else:
-        print(made.save().url)
+        print(new_workspace.save().url)
 
 
 if __name__ == "__main__":

@@ -91,11 +91,11 @@ def load_validation_rows(task: Task) -> list[TestRow]:
     return _test_rows(task, _from_hub(task, where, key), where, key)
 
 
-def load_rows(task: Task, path: Path | str, what: str = "test data", key: RowsKey = "test") -> list[TestRow]:
+def load_rows(task: Task, path: Path | str, description: str = "test data", key: RowsKey = "test") -> list[TestRow]:
     """Reads labelled rows of a file, whose ending is one of :data:`gold_lightning.inputs.tables.ENDINGS`.
 
     Columns have the names of the task's fields and target, or those of its ``test.columns``. Values of the target are
-    mapped by ``test.label_names``, if it is given, to the name of a label. Names are compared, never positions, in
+    mapped by ``test.label_names``, if present, to the name of a label. Names are compared, never positions, in
     Unicode's composed form (NFC); texts of fields stay unchanged. A list in the target's column holds all correct
     texts. An empty cell, a null or a NaN is an empty text, which is an error as a target. A row with an empty list of
     answers is skipped, with a warning that counts such rows, or kept with an empty target if the task's target has
@@ -104,15 +104,15 @@ def load_rows(task: Task, path: Path | str, what: str = "test data", key: RowsKe
     Args:
         task: The task.
         path: The file, as the user wrote it.
-        what: Name of the rows in messages.
+        description: Name of the rows in messages.
         key: The task's key with their ``columns`` and ``label_names``.
 
     Raises:
         GoldError: The file cannot be read or has no rows, a column is missing, a row has no target or an unknown
             label, or a text holds half a surrogate pair.
     """
-    where = f"{what} {path}"
-    path = Path(expand(what, str(path)))
+    where = f"{description} {path}"
+    path = Path(expand(description, str(path)))
     ending = ending_of(path)
     if ending not in _READ:
         raise GoldError(f"{where}: the ending {path.suffix!r} is none of {one_of(ENDINGS, 'and')}")
@@ -260,13 +260,13 @@ def _from_hub(task: Task, where: str, key: RowsKey = "test") -> Table:
         data_set = load_dataset(spec.hub, spec.config or None, split=spec.split)
         rows = list(data_set)
     except Exception as e:  # the hub's client raises errors of many libraries
-        # A ValueError says that the data set is there, without that configuration or that split.
-        other = f"a {key}.config and {key}.split that it has" if isinstance(e, ValueError) else ""
+        # A ValueError means that the data set exists, but not that configuration or split.
+        alternative = f"a {key}.config and {key}.split that it has" if isinstance(e, ValueError) else ""
         file = "--data.test_file FILE" if key == "test" else "a validation.file"
         raise GoldError(
             f"{where}: not in the local cache, and the hub did not give it "
             f"({' '.join(str(e).split())[:120]}); two ways out: {file}, "
-            f"or {other or 'a machine that reaches the hub'}"
+            f"or {alternative or 'a machine that reaches the hub'}"
         ) from None
     features = getattr(data_set, "features", None) or {}
     return Table(rows, {name: kind.names for name, kind in features.items() if hasattr(kind, "names")})
@@ -292,13 +292,13 @@ def _test_rows(task: Task, table: Table, where: str, key: RowsKey = "test") -> l
         try:
             values = {name: _plain_value(_value(row, column)) for name, column in columns.items()}
         except KeyError as e:
-            raise GoldError(f"{at} has no column {e}; it has {_shown(row)}") from None
+            raise GoldError(f"{at} has no column {e}; it has {_abridged(row)}") from None
         except ValueError as e:
             raise GoldError(f"{at} {e}") from None
         value = values.pop(task.target.name)
         for name, text in values.items():
             if isinstance(text, Mapping | list):
-                raise GoldError(f"{at} has {_shown(text)} in the column {columns[name]!r}; expected text")
+                raise GoldError(f"{at} has {_abridged(text)} in the column {columns[name]!r}; expected text")
         fields = {name: "" if text is None else str(text) for name, text in values.items()}
         if not task.labels and isinstance(value, list) and not any(map(_is_text, value)):
             if task.target.min_chars > 0:
@@ -311,7 +311,7 @@ def _test_rows(task: Task, table: Table, where: str, key: RowsKey = "test") -> l
             if half := _SURROGATE.search(text):
                 raise GoldError(
                     f"{at} has half a surrogate pair (\\u{ord(half[0]):04x}) in the column {columns[name]!r}, which is "
-                    "no text; remove it, or write the whole character"
+                    "not text; remove it, or write the whole character"
                 )
         raw = value[0] if isinstance(value, list) and value else value
         test_rows.append(TestRow(fields, targets[0], tuple(targets[1:]), value=_composed(str(raw))))
@@ -325,15 +325,15 @@ def _test_rows(task: Task, table: Table, where: str, key: RowsKey = "test") -> l
 _KEEP = "a task whose target has min_chars: 0 keeps such rows, with an empty target"
 
 
-def _shown(value: Iterable[str]) -> str:
+def _abridged(value: Iterable[str]) -> str:
     text = str(sorted(value, key=str) if isinstance(value, Mapping) else value)
     return text if len(text) <= 160 else text[:157] + "..."
 
 
 def _value(row: Any, column: str) -> Any:
-    """The value of a column; ``answers.text`` is the key ``text`` of the value of ``answers``.
+    """Returns the value of a column; ``answers.text`` is the key ``text`` of the value of ``answers``.
 
-    For a list of objects, as in ``[{"text": ...}]``, it is the list of their values.
+    For a list of objects, as in ``[{"text": ...}]``, the value is the list of theirs.
 
     Raises:
         KeyError: The row has no such column or key.
@@ -358,7 +358,7 @@ def _value(row: Any, column: str) -> Any:
 
 
 def _plain_value(value: Any) -> Any:
-    """A value as in JSON: bytes as text, NaN as ``None``.
+    """Converts a value to JSON's types: bytes to text, NaN to ``None``.
 
     Raises:
         ValueError: Bytes are not UTF-8.
@@ -367,7 +367,7 @@ def _plain_value(value: Any) -> Any:
         try:
             return bytes(value).decode()
         except UnicodeDecodeError:
-            raise ValueError(f"has bytes that are no UTF-8 text: {_shown(repr(bytes(value)[:40]))}") from None
+            raise ValueError(f"has bytes that are not UTF-8: {_abridged(repr(bytes(value)[:40]))}") from None
     if isinstance(value, float) and math.isnan(value):
         return None
     if isinstance(value, list | tuple):
@@ -380,10 +380,10 @@ def _is_text(value: Any) -> bool:
 
 
 def _targets(value: Any, names: Sequence[str], at: str, task: Task, key: RowsKey = "test") -> list[str]:
-    """All correct texts, each once; labels by their name in the task."""
+    """Returns all distinct correct texts; labels by their name in the task."""
     if isinstance(value, Mapping):
         raise GoldError(
-            f"{at} has in place of a target the keys {sorted(value)}; name one in the task's {key}.columns, "
+            f"{at} has the keys {sorted(value)} in place of a target; name one in the task's {key}.columns, "
             f"with a dot: COLUMN.{min(value, default='KEY')}"
         )
     values = [v for v in (value if isinstance(value, list) else [value]) if _is_text(v)]
@@ -391,27 +391,27 @@ def _targets(value: Any, names: Sequence[str], at: str, task: Task, key: RowsKey
         if isinstance(inner, Mapping | list):
             part = min(inner, default="KEY") if isinstance(inner, Mapping) else "KEY"
             hint = f"; name a key in the task's {key}.columns: COLUMN.{part}" if isinstance(inner, Mapping) else ""
-            raise GoldError(f"{at} has {_shown(inner)} among its targets; expected text{hint}")
+            raise GoldError(f"{at} has {_abridged(inner)} among its targets; expected text{hint}")
     targets = list(dict.fromkeys(_named(v, names, at, task, key) for v in values))
     if not targets or (task.labels and len(targets) > 1):
         raise GoldError(f"{at} has {len(targets)} different targets; expected one{'' if task.labels else ' or more'}")
     if task.labels and targets[0] not in task.label_names:
         alike = next((name for name in task.label_names if _plain(name) == _plain(targets[0]) != ""), None)
         near = [alike] if alike else difflib.get_close_matches(targets[0], task.label_names, 1)
-        hint = f"did you mean {near[0]!r}? write it so, or name" if near else "name"
+        hint = f"did you mean {near[0]!r}? write that, or name" if near else "name"
         raise GoldError(
-            f"{at} has the label {targets[0]!r}, none of {_some(task.label_names)}; {hint} it in the task's "
+            f"{at} has the label {targets[0]!r}, none of {_first_names(task.label_names)}; {hint} it in the task's "
             f"{key}.label_names"
         )
     return targets
 
 
-def _some(names: Sequence[str]) -> str:
+def _first_names(names: Sequence[str]) -> str:
     return str(list(names)) if len(names) <= 20 else f"{list(names[:20])} and {len(names) - 20} more"
 
 
 def _named(value: Any, names: Sequence[str], at: str, task: Task, key: RowsKey = "test") -> str:
-    """The task's name of a target.
+    """Returns the task's name of a target.
 
     Raises:
         GoldError: The data set's name of a number and the task's ``label_names`` disagree.
@@ -422,7 +422,9 @@ def _named(value: Any, names: Sequence[str], at: str, task: Task, key: RowsKey =
     known = {_composed(name): name for name in task.label_names}
     known |= {_composed(data_value): name for data_value, name in mapping.items()}
     text = _composed(str(value))
-    if text not in known and re.fullmatch(r"-?\d+\.0+", text):  # whole numbers beside a missing one
+    if text not in known and re.fullmatch(
+        r"-?\d+\.0+", text
+    ):  # a missing value turns a column of whole numbers into floats
         text = text.partition(".")[0]
     mapped = known.get(text) if text in map(_composed, mapping) else None
     number = int(value) if isinstance(value, float) and value.is_integer() else value
@@ -432,7 +434,7 @@ def _named(value: Any, names: Sequence[str], at: str, task: Task, key: RowsKey =
         if same is not None and mapped not in (None, same):
             raise GoldError(
                 f"{at} has the label {text}, which the data set calls {names[number]!r} and the task's "
-                f"{key}.label_names {mapped!r}; make {key}.label_names.{text} {same!r}"
+                f"{key}.label_names {mapped!r}; set {key}.label_names.{text} to {same!r}"
             )
         mapped = same or mapped
     return known.get(text, text) if mapped is None else mapped

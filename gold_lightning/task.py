@@ -128,7 +128,7 @@ class Task:
 
         Raises:
             ConfigError: The file does not exist, or a key in it is wrong; the message names file and key.
-            GoldError: The file cannot be read, or is no YAML.
+            GoldError: The file cannot be read, or is not YAML.
 
         Example:
             >>> Task.load("news_topics").label_names
@@ -158,7 +158,7 @@ class Task:
             return dataclasses.replace(TypeAdapter(cls).validate_python(document), source=source)
 
     def to_document(self) -> dict[str, Any]:
-        """The plain values of a task file, from which :meth:`from_document` makes the same task.
+        """Returns the plain values of a task file, from which :meth:`from_document` makes the same task.
 
         Paths of rows are absolute, since the document may be written anywhere.
         """
@@ -180,7 +180,7 @@ class Task:
 
     @classmethod
     def fill_in(cls, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Completes the arguments of the constructor, which may be shorter than a task file."""
+        """Completes the constructor's arguments, which may leave out more than a task file."""
         filled = dict(values)
         names = []
         if isinstance(filled.get("fields"), list | tuple):
@@ -223,9 +223,9 @@ class Task:
         names = [f.name.casefold() for f in self.fields]
         for i, name in enumerate(names):
             if name in names[:i]:
-                raise Misfit(f"fields[{i}].name", self.fields[i].name, "a name that no other field has, in any case")
+                raise Misfit(f"fields[{i}].name", self.fields[i].name, "a name that no other field has, ignoring case")
         if self.target.name.casefold() in names:
-            raise Misfit("target.name", self.target.name, "a name that no field has, in any case")
+            raise Misfit("target.name", self.target.name, "a name that no field has, ignoring case")
 
     def _check_labels(self) -> None:
         names: set[str] = set()
@@ -234,10 +234,10 @@ class Task:
                 raise Misfit(f"labels[{i}].name", label.name, "a name that no other label has")
             names.add(label.name.casefold())
         if len(self.labels) == 1:
-            raise Misfit("labels", [self.labels[0].name], "no labels, or two and more")
+            raise Misfit("labels", [self.labels[0].name], "no labels, or two or more")
 
     def _demo(self, demo: object, key: str, labels: bool) -> Sample:
-        """A demo as a sample: it may be one already, or a mapping with a key for each field and for the target."""
+        """Converts a demo to a sample, from a sample or a mapping with a key for each field and for the target."""
         if not isinstance(demo, Sample):
             names = [*(f.name for f in self.fields), self.target.name]
             if not isinstance(demo, Mapping):
@@ -281,7 +281,7 @@ class Task:
             except ValueError as e:
                 raise Misfit(key, template, f"a template ({e})", "write {{ and }} for braces") from None
             if any(spec or conversion for _, _, spec, conversion in parts):
-                raise Misfit(key, template, "plain {name} slots, no format or conversion")
+                raise Misfit(key, template, "plain {name} slots, without format or conversion")
             if {name for _, name, _, _ in parts if name is not None} != wanted:
                 slots = ", ".join("{" + name + "}" for name in sorted(wanted))
                 raise Misfit(key, template, f"each of {slots} and nothing else in braces")
@@ -305,19 +305,19 @@ class Task:
         return tuple(label.name for label in self.labels)
 
     def label(self, name: str) -> Label:
-        """The label of a name."""
+        """Returns the label of a name."""
         return next(label for label in self.labels if label.name == name)
 
     def student_input(self, sample: Sample) -> str:
-        """The student's input for a sample."""
+        """Returns the student's input for a sample."""
         return self.student.input.format_map(dict(sample.fields))
 
     def student_target(self, target: str) -> str:
-        """The student's output for a target."""
+        """Returns the student's output for a target."""
         return self.student.target.format_map({self.target.name: target})
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for fingerprints. ``source`` is left out, since a task stays the same if its file moves."""
+        """Returns plain values for fingerprints, without ``source``, since a task stays the same if its file moves."""
         data = dataclasses.asdict(self)
         del data["source"]
         if not self.allow_refusals:  # fingerprints from before this key was introduced stay valid
@@ -328,7 +328,7 @@ class Task:
 if TYPE_CHECKING:
     TaskSource = str | Task
     """A task, the path of a task file, or the name of a shipped task."""
-else:  # on the command line a task has one setting, its path, and not one for each of its attributes
+else:  # on the command line a task has one setting, its path, instead of one for each attribute
     TaskSource = str
 
 
@@ -348,7 +348,7 @@ def prefix_errors_with(source: str) -> Iterator[None]:
 
 
 def task_schema() -> dict[str, Any]:
-    """The JSON schema of task files, for editors. Descriptions are those of the classes above."""
+    """Returns the JSON schema of task files, for editors. Its descriptions come from the docstrings of the classes."""
     from docstring_parser import parse_from_object
 
     schema: dict[str, Any] = TypeAdapter(Task).json_schema()
@@ -375,7 +375,7 @@ def _name(value: object) -> str:
 
 
 def _plain(value: object) -> object:
-    """A value with lists in place of tuples and with dicts in place of other mappings, at any depth."""
+    """Converts tuples to lists and other mappings to dicts, at any depth."""
     if isinstance(value, Mapping):
         return {key: _plain(part) for key, part in value.items()}
     return [_plain(part) for part in value] if isinstance(value, list | tuple) else value

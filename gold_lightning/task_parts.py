@@ -109,10 +109,10 @@ class Label:
     @classmethod
     def _check_name(cls, name: str) -> str:
         if name != name.strip() or "\n" in name:
-            raise Misfit("", name, "a label of one line without spaces around it")
+            raise Misfit("", name, "a label of one line, without spaces at its ends")
         hidden = next((c for c in name if unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp")), None)
         if hidden or unicodedata.category(name[0]) == "Cf" or unicodedata.category(name[-1]) == "Cf":
-            raise Misfit("", ascii(name), "a label without characters that cannot be seen")
+            raise Misfit("", ascii(name), "a label without invisible characters")
         return composed(name)
 
 
@@ -157,7 +157,7 @@ class Check:
 
 
 def check_of(value: object) -> object:
-    """A check as task files write it: its name, or its name with parameters."""
+    """Converts a check of a task file, a name or a name with parameters, to the keys of :class:`Check`."""
     if isinstance(value, str):
         return {"name": value}
     if isinstance(value, Check):
@@ -171,13 +171,13 @@ def check_of(value: object) -> object:
 
 
 def _with_text_keys(value: object) -> object:
-    """A mapping with its keys as text: 1 and "1" are the same value of a label column, and must not both be keys."""
+    """Converts keys to text: 1 and "1" are the same value of a label column, so only one of them may be a key."""
     if not isinstance(value, Mapping):
         return value
     by_text: dict[str, Any] = {}
     for key, text in value.items():
         if str(key) in by_text:
-            raise Misfit(str(key), text, f"one value; the key as text has {by_text[str(key)]!r} already")
+            raise Misfit(str(key), text, f"one value; the same key, as text, has {by_text[str(key)]!r} already")
         by_text[str(key)] = text
     return by_text
 
@@ -210,10 +210,10 @@ class TestData:
     label_names: _TextMapping = field(default_factory=dict)
 
     def __bool__(self) -> bool:
-        """Whether any rows are named."""
+        """Returns whether the task names any rows."""
         return bool(self.file or self.hub)
 
 
 def composed(label: str) -> str:
-    """A label in the form (NFC) that most keyboards write and tokenizers give back."""
+    """Returns a label in the form (NFC) that most keyboards write and tokenizers decode to."""
     return unicodedata.normalize("NFC", label)

@@ -86,7 +86,7 @@ def test_rows_of_the_hub_are_read_by_column_and_label_name(monkeypatch):
         ([{"headline": "Goal!"}], "row 0 has no column 'label'; it has ['headline']"),
         ([{"headline": "Goal!", "label": [1, 2]}], "row 0 has 2 different targets; expected one"),
         ([{"headline": "Goal!", "label": []}], "row 0 has 0 different targets; expected one"),
-        ([{"headline": "Goal!", "label": {"id": 1}}], "row 0 has in place of a target the keys ['id']; name one"),
+        ([{"headline": "Goal!", "label": {"id": 1}}], "row 0 has the keys ['id'] in place of a target; name one"),
         ([{"headline": "Goal!", "label": 4}], "row 0 has the label '4', none of ['World', "),
     ],
 )
@@ -238,7 +238,7 @@ def test_an_empty_cell_is_an_empty_text_but_no_target(tmp_path, ending):
         ("a.csv", b"PAR1\x00\xff\xfe", "not CSV"),
         ("a.csv", '{"text": "' + "x" * 500 + '"}\n{"text": "a"}\n', "row 0 has no column 'text'; it has ['"),
         ("a.jsonl", "text,unit,number\na,b,c\n", "not JSON Lines"),
-        ("a.jsonl", '["a"]\n', "not JSON Lines (row 0 is no object of columns and values)"),
+        ("a.jsonl", '["a"]\n', "not JSON Lines (row 0 is not an object of columns and values)"),
         ("a.jsonl", '{"text": ["a"], "unit": "b", "number": 1}\n', "row 0 has ['a'] in the column 'text'; expected"),
         ("a.parquet", "text,unit,number\na,b,c\n", "not Parquet"),
         (
@@ -335,26 +335,26 @@ def test_a_long_field_and_the_limit_of_others_stays(tmp_path):
         (
             "a.json",
             json.dumps(COLUMNS),
-            "one object that holds all rows; write rows: in pandas to_json(..., orient='rec",
+            "one object with all rows; write rows: in pandas to_json(..., orient='rec",
         ),
         ("a.json", json.dumps(dict(enumerate(LINES))), "orient='records', lines=True)"),
         ("a.json", json.dumps({"columns": ["text"], "index": [0], "data": [["a"]]}), "orient='records', lines=True)"),
-        ("a.json", json.dumps([["a", "b", 1]]), "row 0 is a list and no object"),
+        ("a.json", json.dumps([["a", "b", 1]]), "row 0 is a list, not an object"),
         ("a.json", json.dumps({"data": LINES, "version": "2"}), "one object with the rows under 'data' or deeper"),
         ("a.json", json.dumps({"schema": {}, "data": LINES}, indent=1), "one object with the rows under 'data'"),
-        ("a.json", json.dumps([LINES[0], 5]), "row 1 is no object of columns and values"),
+        ("a.json", json.dumps([LINES[0], 5]), "row 1 is not an object of columns and values"),
         ("a.json", "", "no rows"),
         ("a.json", "[]", "no rows"),
         ("a.json", "{}", "row 0 has no column 'text'; it has []"),
-        ("a.json", "null", "line 1 is no object"),
+        ("a.json", "null", "line 1 is not an object"),
         ("a.json", json.dumps(LINES)[:-3], "not JSON (Expecting"),
         ("a.jsonl", SHORT + "\n{'text': 1}\n", "not JSON Lines (line 2: Expecting property name"),
         ("a.jsonl", SHORT + "\n\n" + SHORT[:-2], "line 3: Unterminated string"),
-        ("a.jsonl", '{"text": "a", "text": "b"}', "the key 'text' stands twice in an object"),
+        ("a.jsonl", '{"text": "a", "text": "b"}', "the key 'text' appears twice in an object"),
         ("a.jsonl", "[" * 100_000, "nested too deeply"),
         ("a.csv", "text,unit,number\na,b,1\na,b,1,2\n", "row 1 has 4 cells, the first line 3"),
         ("a.csv", 'text,unit,number\n"a" b,c,1\n', "line 2: ',' expected after '\"'"),
-        ("a.csv", "text,unit,number\na,b\0,1\n", "line 2 holds a NUL byte; if the file is UTF-16"),
+        ("a.csv", "text,unit,number\na,b\0,1\n", "line 2 contains a NUL byte; if the file is UTF-16"),
         (
             "a.csv",
             "text,unit,number\nä,b,1\n".encode("latin-1"),
@@ -362,7 +362,7 @@ def test_a_long_field_and_the_limit_of_others_stays(tmp_path):
         ),
         ("a.csv", "text,unit,number\na,b,“1”\n".encode("cp1252"), "byte 0x93 in line 2 is not UTF-8"),
         ("a.csv", "text,unit,number\na,b,1\n".encode("utf-16"), "it is UTF-16; save it as UTF-8"),
-        ("a.tsv", "text\tunit\tnumber\na\tb\t1\n".encode("utf-16-be"), "holds a NUL byte; if the file is UTF-16"),
+        ("a.tsv", "text\tunit\tnumber\na\tb\t1\n".encode("utf-16-be"), "contains a NUL byte; if the file is UTF-16"),
         ("a.jsonl", SHORT.encode("utf-32"), "it is UTF-32"),
         ("a.jsonl", SHORT.encode("gbk"), "is not UTF-8"),
         ("a.jsonl", gzip.compress(SHORT.encode(), mtime=0), "compressed with gzip; add .gz to its name"),
@@ -417,7 +417,7 @@ def test_parquet_of_all_kinds_of_columns(tmp_path):
     with pytest.raises(GoldError, match="row 1 has 0 different targets"):
         parquet(tmp_path, made)
     made["text"] = pyarrow.array([b"a", b"\xff\xfe", b"c"])
-    with pytest.raises(GoldError, match=r"row 1 has bytes that are no UTF-8 text: b'\\xff\\xfe'"):
+    with pytest.raises(GoldError, match=r"row 1 has bytes that are not UTF-8: b'\\xff\\xfe'"):
         parquet(tmp_path, made)
     made["text"] = pyarrow.array([[b"a"], [], []])
     with pytest.raises(GoldError, match=r"row 0 has \['a'\] in the column 'text'; expected text"):
@@ -458,7 +458,7 @@ VERDICTS = replace(
     [
         (
             "Yes",
-            "the label 'Yes', none of ['yes', 'no']; did you mean 'yes'? write it so, or name it in the task's test.",
+            "the label 'Yes', none of ['yes', 'no']; did you mean 'yes'? write that, or name it in the task's test.",
         ),
         (" no ", "the label ' no ', none of ['yes', 'no']; did you mean 'no'?"),
         ("yess", "did you mean 'yes'?"),
@@ -565,7 +565,7 @@ def test_numbers_in_another_order_are_refused_by_name(named):
     with pytest.raises(GoldError) as caught:
         named(TURNED, replace(NEWS, test=HUB))
     assert "the label 1, which the data set calls 'world' and the task's test.label_names 'Sports'" in str(caught.value)
-    assert str(caught.value).endswith("make test.label_names.1 'World'")
+    assert str(caught.value).endswith("set test.label_names.1 to 'World'")
 
 
 def test_a_data_sets_own_names_do_without_label_names(named):

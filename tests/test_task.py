@@ -295,7 +295,7 @@ def test_no_yaml_at_all(tmp_path, text):
     ids=["top", "in a list", "one number in two forms", "in one line", "long form"],
 )
 def test_a_key_that_stands_twice_is_refused_with_its_line(tmp_path, text, line, key, first):
-    wanted = f"not valid YAML: line {line}: the key {key!r} stands in line {first} already; keep one"
+    wanted = f"not valid YAML: line {line}: the key {key!r} is in line {first} already; keep one"
     assert refusal(tmp_path, text) == wanted
 
 

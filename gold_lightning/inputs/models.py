@@ -26,7 +26,7 @@ PositiveNumber = Annotated[int, Constraint(strict=True, ge=1)]
 
 
 class Misfit(ConfigError, ValueError):
-    """A validator's error. Its key is relative to the validated value, whose place pydantic adds; "" is the value."""
+    """A validator's error. Its key is relative to the validated value, "" for the value itself; pydantic adds its place."""
 
 
 class _Dataclass(Protocol):
@@ -41,7 +41,7 @@ def model(cls: type[_T]) -> type[_T]:
     """Makes an immutable data class whose constructor checks its values and raises :class:`ConfigError`.
 
     If the class has a class method ``fill_in``, the constructor passes its arguments through it first. Files are read
-    without that, by ``TypeAdapter(cls).validate_python``. ``not_in_files`` names fields that are no keys of a file.
+    without ``fill_in``, by ``TypeAdapter(cls).validate_python``. ``not_in_files`` names fields that files cannot set.
     """
     checked: Any = pydantic_dataclass(frozen=True, config=ConfigDict(extra="forbid"))(cls)
     construct: Callable[..., None] = checked.__init__
@@ -70,9 +70,9 @@ def config_errors(cls: Any) -> Iterator[None]:
     except ValidationError as e:
         errors = e.errors(include_url=False)
         first = errors[0]
-        if first["type"] == "missing":  # a key beside it that is misspelt explains it
-            beside = (x for x in errors if x["loc"][:-1] == first["loc"][:-1])
-            first = next((x for x in beside if x["type"] == "unexpected_keyword_argument"), first)
+        if first["type"] == "missing":  # an unknown key in the same mapping is probably this one, misspelt
+            siblings = (x for x in errors if x["loc"][:-1] == first["loc"][:-1])
+            first = next((x for x in siblings if x["type"] == "unexpected_keyword_argument"), first)
         place = first["loc"]
         inner = first.get("ctx", {}).get("error")
         if isinstance(inner, Misfit):
@@ -95,7 +95,7 @@ _ALLOWED = {
 
 
 def _allowed(error: Mapping[str, Any], cls: Any) -> tuple[str, str]:
-    """What is allowed instead of a value, and what to do."""
+    """Returns the allowed values in words, and a hint."""
     kind, place = error["type"], error["loc"]
     if kind == "greater_than_equal":
         return f"{error['ctx']['ge']} or more", ""
@@ -108,7 +108,7 @@ def _allowed(error: Mapping[str, Any], cls: Any) -> tuple[str, str]:
 
 
 def _key(place: Sequence[int | str], rest: str = "") -> str:
-    """``labels[1].name`` for ``("labels", 1, "name")``."""
+    """Returns ``labels[1].name`` for ``("labels", 1, "name")``."""
     parts = [f"[{part}]" if isinstance(part, int) else f".{part}" for part in place]
     if rest:
         parts.append(rest if rest.startswith("[") else f".{rest}")
@@ -116,7 +116,7 @@ def _key(place: Sequence[int | str], rest: str = "") -> str:
 
 
 def _owner(cls: Any, place: Sequence[int | str]) -> Any:
-    """The class of the value at a place."""
+    """Returns the class of the value at a place."""
     for part in place:
         cls = get_type_hints(cls)[part] if isinstance(part, str) else get_args(cls)[0]
     return cls

@@ -10,13 +10,13 @@ from gold_lightning.errors import ConfigError
 
 __all__ = ["check_folder", "expand", "folder_for"]
 
-_INSIDE = "data/round_000/fingerprint_train.json.part"  # the longest path that is made in a run folder, or nearly
+_INSIDE = "data/round_000/fingerprint_train.json.part"  # about the longest path in a run folder
 
 
 def expand(key: str, path: str) -> str:
     """Replaces a leading ``~`` or ``~user`` by the home folder; variables such as ``$HOME`` stay.
 
-    A shell does that only at the beginning of a word, so neither in ``--run.root=~/runs`` nor in files.
+    A shell does so only at the beginning of a word, thus neither in ``--run.root=~/runs`` nor in files.
 
     Args:
         key: The setting, for messages.
@@ -42,21 +42,21 @@ def folder_for(key: str, path: str) -> Path:
         path: The path, as the user wrote it.
 
     Raises:
-        ConfigError: It is a URL, or a path that no folder can have.
+        ConfigError: The path is a URL, or cannot be that of a folder.
     """
     if match := re.match(r"([A-Za-z][A-Za-z0-9+.-]+)://(.*)|(?i:(file)):/(.*)", path):
         if (match[1] or match[3]).lower() == "file":
             local = (match[2] or match[4]).lstrip("/")
-            raise ConfigError(key, path, "the path of a folder and no URL", f"write /{local}")
-        hint = "write to a folder, and copy the run folder there when fit is over"
-        raise ConfigError(key, path, "a folder of this machine and no URL", hint)
+            raise ConfigError(key, path, "the path of a folder, not a URL", f"write /{local}")
+        hint = "write to a local folder, and copy the run folder there after fit"
+        raise ConfigError(key, path, "a folder of this machine, not a URL", hint)
     if not path.strip():
-        raise ConfigError(key, path, "the path of a folder", "'.' is this one")
+        raise ConfigError(key, path, "the path of a folder", "'.' is the current one")
     if "\0" in path:
         raise ConfigError(key, path, "a path without NUL characters")
     if re.match(r"\$\{?\w+\}?(/|$)", path):
         hint = f"write the path itself, or ~ for your home folder; for a folder of that name: ./{path}"
-        raise ConfigError(key, path, "a path; variables are not looked up in settings", hint)
+        raise ConfigError(key, path, "a path; variables are not expanded in settings", hint)
     return Path(expand(key, path))
 
 
@@ -71,15 +71,15 @@ def check_folder(key: str, path: Path, *, write: bool) -> None:
     Raises:
         ConfigError: A file or a broken link is in the way, the path is too long, or writing is not permitted.
     """
-    shown = str(path)
+    value = str(path)
     try:
         (path / _INSIDE).exists()
         place = next(p for p in (path, *path.parents) if p.is_symlink() or p.exists())
     except OSError as e:
-        raise ConfigError(key, shown, f"a folder that can be reached ({e.strerror})") from None
+        raise ConfigError(key, value, f"a folder that can be reached ({e.strerror})") from None
     if not place.exists():
-        raise ConfigError(key, shown, f"a folder, and {place} is a link to nothing")
+        raise ConfigError(key, value, f"a folder, but {place} is a broken link")
     if not place.is_dir():
-        raise ConfigError(key, shown, f"a folder, and {place} is a file")
+        raise ConfigError(key, value, f"a folder, but {place} is a file")
     if write and not os.access(place, os.W_OK | os.X_OK):
-        raise ConfigError(key, shown, f"a folder that may be written to, and {place.absolute()} may not")
+        raise ConfigError(key, value, f"a writable folder, but {place.absolute()} is not writable")

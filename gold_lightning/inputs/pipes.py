@@ -1,7 +1,7 @@
 """Configs and tasks that can be read only once: standard input, a named pipe, ``<(...)`` of a shell.
 
-Each is read when it is first named, and kept in a temporary file that takes its place until the command ends: settings
-are looked at more than once, and by several processes.
+Each is read on first use and copied to a temporary file, which replaces it until the command ends, since settings are
+read more than once and by several processes.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from pathlib import Path
 
 from gold_lightning.errors import ConfigError
 
-__all__ = ["is_copy", "kept", "local_copy", "replacement", "written"]
+__all__ = ["is_copy", "local_copy", "replacement", "temporary_copies", "written"]
 
-_LARGEST = 64 * 2**20
+_MAX_BYTES = 64 * 2**20
 _STDIN = ("-", "/dev/stdin", "/dev/fd/0", "/proc/self/fd/0")
 
 
@@ -34,8 +34,8 @@ _copies: dict[str, _Copy] = {}
 
 
 @contextmanager
-def kept() -> Iterator[None]:
-    """Keeps copies until the block ends, and begins without any."""
+def temporary_copies() -> Iterator[None]:
+    """Deletes all copies made inside the block when it ends; copies made before are forgotten."""
     _copies.clear()
     try:
         yield
@@ -46,15 +46,18 @@ def kept() -> Iterator[None]:
 
 
 def local_copy(key: str, path: str, change: Callable[[bytes], bytes] = bytes) -> str | None:
-    """The file that holds what a pipe gave; ``None`` if the path is no pipe.
+    """Copies the content of a pipe to a temporary file, once.
 
     Args:
-        key: Where it was written; a pipe gives its content to one setting alone.
-        path: What was written; ``-`` is standard input.
-        change: Applied to the content.
+        key: The setting that names the pipe. Only one setting can read it.
+        path: The path, as the user wrote it; ``-`` is standard input.
+        change: Function applied to the content.
+
+    Returns:
+        The path of the copy; ``None`` if the path is not a pipe.
 
     Raises:
-        ConfigError: Another setting has read it, it cannot be read, or it never ends.
+        ConfigError: Another setting has read the pipe, it cannot be read, or its content is too long.
     """
     if path not in _STDIN and not _is_pipe(path):
         return None
@@ -70,11 +73,14 @@ def local_copy(key: str, path: str, change: Callable[[bytes], bytes] = bytes) ->
 
 
 def replacement(path: str, content: bytes) -> str:
-    """A file that takes the place of another one while the command runs.
+    """Writes a temporary file that replaces another file until the command ends.
 
     Args:
-        path: The other one, as it was written.
-        content: What it holds.
+        path: The other file, as the user wrote it.
+        content: Content of the temporary file.
+
+    Returns:
+        The path of the temporary file.
     """
     copy = Path(tempfile.mkdtemp(prefix="gold-lightning-")) / "input.yaml"
     copy.write_bytes(content)
@@ -87,7 +93,7 @@ def _is_pipe(path: str) -> bool:
         mode = Path(path).stat().st_mode
     except (OSError, ValueError):
         return False
-    # A redirection may make a file of it, whose name says nothing to anybody else.
+    # A redirection may turn a descriptor into a file, but other processes cannot open it by this name.
     return stat.S_ISFIFO(mode) or stat.S_ISCHR(mode) or path.startswith(("/dev/fd/", "/proc/self/fd/"))
 
 
@@ -96,23 +102,23 @@ def _read(key: str, path: str) -> bytes:
         if path in _STDIN:
             if sys.stdin is None:
                 raise ConfigError(key, path, "an open standard input")
-            content = sys.stdin.buffer.read(_LARGEST + 1)
+            content = sys.stdin.buffer.read(_MAX_BYTES + 1)
         else:
             with Path(path).open("rb") as file:
-                content = file.read(_LARGEST + 1)
+                content = file.read(_MAX_BYTES + 1)
     except OSError as e:
-        raise ConfigError(key, path, f"something that can be read ({e.strerror})") from None
-    if len(content) > _LARGEST:
-        raise ConfigError(key, path, f"a YAML file of at most {_LARGEST // 2**20} MiB")
+        raise ConfigError(key, path, f"a readable file ({e.strerror})") from None
+    if len(content) > _MAX_BYTES:
+        raise ConfigError(key, path, f"a YAML file of at most {_MAX_BYTES // 2**20} MiB")
     return content
 
 
 def is_copy(path: str) -> bool:
-    """Whether a path is that of a copy."""
+    """Returns whether a path is that of a copy."""
     return any(copy.path == path for copy in _copies.values())
 
 
 def written(path: str) -> str:
-    """A path as the user wrote it: of a copy, the pipe's."""
-    found = next((copy.written for copy in _copies.values() if copy.path == path), path)
-    return "standard input" if found in _STDIN else found
+    """Returns a path as the user wrote it; for a copy, the path of its pipe."""
+    original = next((copy.written for copy in _copies.values() if copy.path == path), path)
+    return "standard input" if original in _STDIN else original

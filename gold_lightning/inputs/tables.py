@@ -1,4 +1,4 @@
-"""Files of rows and columns: JSON, JSON Lines, CSV, TSV and Parquet, as their ending says."""
+"""Reads files of rows and columns: JSON, JSON Lines, CSV, TSV and Parquet, by their ending."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Table:
 
     Args:
         rows: The rows, a value for each column.
-        names: Names that the data set itself gives to the numbers of a column.
+        names: The data set's own names for the numbers of a column, by column.
     """
 
     rows: Sequence[Mapping[str, Any]]
@@ -34,18 +34,18 @@ class Table:
 
 
 def ending_of(path: Path) -> str:
-    """The ending that tells how a file is read, in lower case; ``.csv.gz`` for a compressed one."""
+    """Returns the ending that determines the format of a file, in lower case; ``.csv.gz`` for a compressed file."""
     ends = [suffix.lower() for suffix in path.suffixes[-2:]]
     return "".join(ends) if ends[-1:] == [".gz"] else "".join(ends[-1:])
 
 
 def kind_of(ending: str) -> str:
-    """What a file with an ending is called."""
+    """Returns the name of the format of an ending."""
     return _KINDS[ending.removesuffix(".gz")]
 
 
 def one_of(names: Iterable[str], word: str = "or") -> str:
-    """Names as a phrase.
+    """Joins names to a phrase.
 
     >>> one_of(["a", "b", "c"])
     'a, b or c'
@@ -58,8 +58,8 @@ def read_table(path: Path) -> Table:
     """Reads a file whose ending is one of :data:`ENDINGS`, or one of them and ``.gz``.
 
     Raises:
-        OSError: It cannot be read.
-        ValueError: It is not what its ending says; the message tells why.
+        OSError: The file cannot be read.
+        ValueError: Its content does not have the format of its ending; the message gives the reason.
     """
     ending = ending_of(path)
     if ending == ".parquet":
@@ -94,7 +94,7 @@ def _text(data: bytes) -> str:
         if data.startswith(magic):
             raise ValueError(reason)
     if data.startswith(b"version https://git-lfs"):
-        raise ValueError("it is a pointer of Git LFS and not the file; run git lfs pull")
+        raise ValueError("it is a Git LFS pointer, not the file itself; run git lfs pull")
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as e:
@@ -105,7 +105,7 @@ def _text(data: bytes) -> str:
         ) from None
     if "\0" in text:
         line = text.count("\n", 0, text.index("\0")) + 1
-        raise ValueError(f"line {line} holds a NUL byte; if the file is UTF-16, save it as UTF-8")
+        raise ValueError(f"line {line} contains a NUL byte; if the file is UTF-16, save it as UTF-8")
     return text
 
 
@@ -116,12 +116,12 @@ _RECORDS = "write rows: in pandas to_json(..., orient='records', lines=True)"
 
 
 def _json(text: str) -> Table:
-    """Rows as a list, or an object a line."""
+    """Reads rows from a list, or from one object on each line."""
     if text.lstrip().startswith("["):
         try:
             value = _loads(text)
         except json.JSONDecodeError as e:
-            if not e.msg.startswith("Extra data"):  # which is lists on lines of their own
+            if not e.msg.startswith("Extra data"):  # extra data: each line is a list
                 raise
         else:
             return Table([_row(row, f"row {i}") for i, row in enumerate(value)])
@@ -149,14 +149,14 @@ def _loads(text: str) -> Any:
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    if len(made := dict(pairs)) < len(pairs):
+    if len(members := dict(pairs)) < len(pairs):
         names = [name for name, _ in pairs]
-        raise ValueError(f"the key {next(n for n in names if names.count(n) > 1)!r} stands twice in an object")
-    return made
+        raise ValueError(f"the key {next(n for n in names if names.count(n) > 1)!r} appears twice in an object")
+    return members
 
 
 def _whole(text: str) -> list[Any] | None:
-    """Objects that take several lines each, one after another; ``None`` if the text is something else."""
+    """Reads consecutive objects that span several lines; ``None`` if the text is anything else."""
     decoder = json.JSONDecoder(object_pairs_hook=_once)
     values: list[Any] = []
     at = 0
@@ -171,21 +171,25 @@ def _whole(text: str) -> list[Any] | None:
 
 def _row(value: Any, at: str) -> Mapping[str, Any]:
     if isinstance(value, list):
-        raise ValueError(f"{at} is a list and no object of columns and values; {_RECORDS}")
+        raise ValueError(f"{at} is a list, not an object of columns and values; {_RECORDS}")
     if not isinstance(value, dict):
-        raise ValueError(f"{at} is no object of columns and values")
+        raise ValueError(f"{at} is not an object of columns and values")
     return value
 
 
 def _one_row(value: Any) -> Any:
-    """The only object of a file, which may be a row, or hold the rows in another way."""
+    """Returns the only object of a file if it is a row.
+
+    Raises:
+        ValueError: The object contains all rows.
+    """
     if not isinstance(value, dict) or not value:
         return value
     of_columns = all(isinstance(v, dict) and v and all(k.isdigit() for k in v) for v in value.values())
     of_rows = all(k.isdigit() and isinstance(v, dict) for k, v in value.items())
     split = all(isinstance(value.get(k), list) for k in ("columns", "data"))
     if of_columns or of_rows or split:
-        raise ValueError(f"it is one object that holds all rows; {_RECORDS}")
+        raise ValueError(f"it is one object with all rows; {_RECORDS}")
     for key in sorted(_CONTAINERS & value.keys()):
         if isinstance(value[key], list) and all(isinstance(v, dict) for v in value[key]):
             raise ValueError(f"it is one object with the rows under {key!r} or deeper; write a list of rows")
@@ -199,24 +203,24 @@ _LIMIT = threading.Lock()
 
 @contextmanager
 def _long_fields() -> Iterator[None]:
-    """Lifts csv's limit of 131,072 characters a field, which is one for the whole process."""
+    """Lifts csv's limit of 131,072 characters for each field. The limit is global to the process, hence the lock."""
     with _LIMIT:
-        before = csv.field_size_limit(sys.maxsize)
+        limit = csv.field_size_limit(sys.maxsize)
         try:
             yield
         finally:
-            csv.field_size_limit(before)
+            csv.field_size_limit(limit)
 
 
 def _csv(text: str, delimiter: str = ",") -> Table:
-    # Not pandas' or Arrow's reader: those take 007 for a number, and NA for nothing.
+    # The readers of pandas and Arrow would turn 007 into a number, and NA into a missing value.
     if match := re.match(r"sep=(.)\r?\n", text):  # Excel's
         text, delimiter = text[match.end() :], match[1]
     with _long_fields():
         first = next(_records(text, delimiter), [])
-        if len(first) == 1:  # no file of rows has one column: each has a field and a target
+        if len(first) == 1:  # a row has a field and a target, so one column means another delimiter
             line = text.lstrip("\r\n").splitlines()[0]
-            delimiter = next((d for d in ";\t,|" if d in line), delimiter)  # Excel in much of Europe writes ";"
+            delimiter = next((d for d in ";\t,|" if d in line), delimiter)  # in much of Europe, Excel writes ";"
         records = list(_records(text, delimiter))
     head, *rows = records or [[]]
     head = [name.strip() for name in head]
@@ -241,7 +245,7 @@ def _tsv(text: str) -> Table:
     try:
         return _csv(text, "\t")
     except ValueError:
-        # Many such files quote nothing, and a quote is a character like any other.
+        # Many TSV files use no quoting, so a quote is an ordinary character.
         with _long_fields():
             head, *rows = list(_records(text, "\t", csv.QUOTE_NONE)) or [[]]
         if len(head) < 2 or len(set(head)) < len(head) or any(len(cells) != len(head) for cells in rows):
@@ -259,7 +263,7 @@ def _parquet(path: Path) -> Table:
     if len(set(columns)) < len(columns):
         raise ValueError(f"two columns have the name {next(n for n in columns if columns.count(n) > 1)!r}")
     table = pyarrow.parquet.read_table(path)
-    try:  # the hub's own files say there what the numbers of a label column mean
+    try:  # in the hub's own files, the metadata names the numbers of a label column
         info = json.loads((table.schema.metadata or {}).get(b"huggingface", b"{}"))["info"]["features"]
         names = {column: kind["names"] for column, kind in info.items() if "names" in kind}
     except (KeyError, TypeError, ValueError):

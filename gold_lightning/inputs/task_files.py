@@ -16,7 +16,7 @@ __all__ = ["find_task_file", "local_task", "name_of", "shipped_tasks"]
 
 
 def shipped_tasks() -> dict[str, Path]:
-    """Files of the tasks in the package, by name, in alphabetical order."""
+    """Returns the files of the tasks in the package by name, in alphabetical order."""
     folder = Path(str(resources.files("gold_lightning"))) / "tasks"
     return {p.stem: p for p in sorted(folder.glob("*.yaml"))}
 
@@ -25,7 +25,7 @@ def find_task_file(name_or_path: str, key: str = "data.task") -> Path:
     """Finds a task file by path, or by the name of a shipped task.
 
     Args:
-        name_or_path: The user's words; ``-`` is standard input.
+        name_or_path: The path or name, as the user wrote it; ``-`` is standard input.
         key: The setting, for messages.
 
     Raises:
@@ -42,7 +42,7 @@ def find_task_file(name_or_path: str, key: str = "data.task") -> Path:
 
 
 def name_of(path: Path, name_or_path: str) -> str:
-    """The name of a task file in messages: the user's own words, if these are its path.
+    """Returns the name of a task file for messages: the path as the user wrote it, if the user gave one.
 
     Args:
         path: The file, as :func:`find_task_file` returned it.
@@ -54,19 +54,19 @@ def name_of(path: Path, name_or_path: str) -> str:
 
 
 def local_task(key: str, path: str) -> str | None:
-    """Copies a task that comes from a pipe, and returns the copy; ``None`` if the path is no pipe.
+    """Copies a task from a pipe, and returns the path of the copy; ``None`` if the path is not a pipe.
 
     Raises:
         ConfigError: The pipe cannot be read, or another setting has read it.
     """
-    return local_copy(key, path, _standing_alone)
+    return local_copy(key, path, _with_absolute_paths)
 
 
-def _standing_alone(content: bytes) -> bytes:
-    """Makes a task's paths absolute: its copy lies elsewhere, and its files are relative to the working folder."""
+def _with_absolute_paths(content: bytes) -> bytes:
+    """Makes a task's paths, which are relative to the working folder, absolute, since the copy is in another folder."""
     try:
         raw = yaml.load(content.decode("utf-8"), StrictLoader)
-    except (ValueError, RecursionError, yaml.YAMLError):  # reported when it is read as a task
+    except (ValueError, RecursionError, yaml.YAMLError):  # reported when the copy is read as a task
         return content
     changed = False
     for section in ("test", "validation"):

@@ -1,4 +1,4 @@
-"""Reads YAML strictly: a key that stands twice, or holds an invisible space, is an error."""
+"""Reads YAML strictly: a repeated key, or a key with an invisible space, is an error."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ def load_yaml(path: Path, name: str = "") -> Any:
         raise GoldError(f"{name}: not valid YAML: byte {e.start} is not UTF-8 ({e.reason}); save it as UTF-8") from None
     except RecursionError:
         raise GoldError(f"{name}: not valid YAML: nested too deeply to be read") from None
-    except (yaml.YAMLError, ValueError) as e:  # ValueError: a date that is none
+    except (yaml.YAMLError, ValueError) as e:  # ValueError: a date that does not exist
         message = " ".join(str(e).split()).replace('in "<unicode string>", ', "in ")
         raise GoldError(f"{name}: not valid YAML: {message}") from None
 
 
-_UNSEEN = "\u00a0\u1680\u180e\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u200b\u200c\u200d"
-_UNSEEN += "\u200e\u200f\u202f\u205f\u2060\u3000\ufeff"
+_INVISIBLE = "\u00a0\u1680\u180e\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u200b\u200c\u200d"
+_INVISIBLE += "\u200e\u200f\u202f\u205f\u2060\u3000\ufeff"
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class StrictLoader(yaml.SafeLoader):
-    """A safe loader that refuses a second equal key, of which PyYAML silently takes the last."""
+    """A safe loader that rejects repeated keys, whereas PyYAML silently uses the last one."""
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         node = super().compose_mapping_node(anchor)
@@ -51,14 +51,14 @@ class StrictLoader(yaml.SafeLoader):
         for key, _ in node.value:
             if not isinstance(key, yaml.ScalarNode):
                 continue
-            # Compared as what they will be: 1 and 0x1 are one key. A merge (<<) is no value.
+            # Keys are compared after parsing: 1 and 0x1 are the same. A merge key (<<) cannot be constructed.
             name = key.value if key.tag.endswith(":merge") else self.construct_object(key)
             line = key.start_mark.line + 1
-            if key.style is None and key.value != key.value.strip(_UNSEEN):
-                hint = f"write {key.value.strip(_UNSEEN)}"
-                raise yaml.YAMLError(f"line {line}: the key {key.value!a} holds a space that cannot be seen; {hint}")
+            if key.style is None and key.value != key.value.strip(_INVISIBLE):
+                hint = f"write {key.value.strip(_INVISIBLE)}"
+                raise yaml.YAMLError(f"line {line}: the key {key.value!a} has an invisible space; {hint}")
             if first := lines.get(name):
-                raise yaml.YAMLError(f"line {line}: the key {key.value!r} stands in line {first} already; keep one")
+                raise yaml.YAMLError(f"line {line}: the key {key.value!r} is in line {first} already; keep one")
             lines[name] = line
         return node
 
@@ -66,9 +66,9 @@ class StrictLoader(yaml.SafeLoader):
         value = super().construct_scalar(node)
         if not isinstance(value, str) or not _SURROGATE.search(value):
             return value
-        # JSON writes a character beyond 16 bits as two escapes; PyYAML leaves them two.
+        # JSON writes a character beyond 16 bits as two escapes, which PyYAML does not join.
         joined = value.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass")
         if _SURROGATE.search(joined):
             line = node.start_mark.line + 1
-            raise yaml.YAMLError(f"line {line}: half a surrogate pair, which is no text; write the whole character")
+            raise yaml.YAMLError(f"line {line}: half a surrogate pair, which is not text; write the whole character")
         return joined

@@ -230,9 +230,9 @@ SETTINGS = [
     _setting("seed_everything", "false", "False", "a whole number"),
     _setting("run.name", "../x", "'../x'", "the name of a folder"),
     _setting("run.root", "", "''", "the path of a folder"),
-    _setting("run.root", "s3://bucket/runs", "'s3://bucket/runs'", "a folder of this machine and no URL"),
+    _setting("run.root", "s3://bucket/runs", "'s3://bucket/runs'", "a folder of this machine, not a URL"),
     _setting("run.root", "file:///data/runs", "'file:///data/runs'", "write /data/runs"),
-    _setting("run.root", "$SCRATCH/runs", "'$SCRATCH/runs'", "variables are not looked up"),
+    _setting("run.root", "$SCRATCH/runs", "'$SCRATCH/runs'", "variables are not expanded"),
     _setting("run.root", "~no-such-user/runs", "'~no-such-user/runs'", "a home folder for ~no-such-user"),
     Bad("a root that is too long", ["--run.root", "a" * 300], ["run.root", "File name too long"]),
     Bad("a root that is a device", ["--run.root", "/dev/null"], ["run.root", "/dev/null is a file"]),
@@ -352,16 +352,18 @@ TASKS = [
     _task(
         "half a surrogate pair in a demo", lambda t: t["demos"][0].update(premise="a \ud83d"), "line ", "half a surr"
     ),
-    _task("a label with a control", lambda t: t["labels"][0].update(name="a\0b"), "labels[0].name", "cannot be seen"),
-    _task("a label of two lines in disguise", lambda t: t["labels"][0].update(name="a\u2028b"), "cannot be seen"),
-    _task("a label after a space of no width", lambda t: t["labels"][0].update(name="\u200ba"), "cannot be seen"),
+    _task(
+        "a label with a control", lambda t: t["labels"][0].update(name="a\0b"), "labels[0].name", "without invisible"
+    ),
+    _task("a label of two lines in disguise", lambda t: t["labels"][0].update(name="a\u2028b"), "without invisible"),
+    _task("a label after a space of no width", lambda t: t["labels"][0].update(name="\u200ba"), "without invisible"),
     _task("a time as a label", _unquoted("1:30"), "labels[0].name: got 90", QUOTES),
     _task("a date as a label", _unquoted("2024-01-01"), "labels[0].name: got datetime.date(2024, 1, 1)", QUOTES),
     _task("nothing as a label", _unquoted("null"), "labels[0].name: got None", QUOTES),
     _task(
         "a key with a space that cannot be seen",
         _unquoted("'yes'").replace("description: Each", "description\u00a0: Each"),
-        "line 2: the key 'description\\xa0' holds a space that cannot be seen",
+        "line 2: the key 'description\\xa0' has an invisible space",
     ),
     _task("an alias of nothing", "name: *x\n", "not valid YAML", "undefined alias 'x'"),
     _task("a merge of no mapping", "fields: []\ntarget: {<<: 5}\n", "not valid YAML", "for merging"),

@@ -64,8 +64,8 @@ def test_a_leading_tilde_is_the_home_folder_and_nothing_else_is(home):
         ("", "'.' is this one"),
         (" ", "'.' is this one"),
         ("a\0b", "NUL"),
-        ("$HOME/runs", "variables are not looked up"),
-        ("${SCRATCH}", "variables are not looked up"),
+        ("$HOME/runs", "variables are not expanded"),
+        ("${SCRATCH}", "variables are not expanded"),
         ("~no-such-user", "a home folder for ~no-such-user"),
     ],
 )
@@ -89,16 +89,16 @@ def test_places_where_no_folder_can_be_made(tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     (tmp_path / "gone").symlink_to(tmp_path / "nowhere")
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
-    assert f"a folder, and {tmp_path / 'file'} is a file" in refusal(tmp_path / "file" / "task" / "run")
-    assert refusal(tmp_path / "gone" / "x").endswith("gone is a link to nothing")
-    assert refusal(tmp_path / "loop" / "x").endswith("loop is a link to nothing")
+    assert f"a folder, but {tmp_path / 'file'} is a file" in refusal(tmp_path / "file" / "task" / "run")
+    assert refusal(tmp_path / "gone" / "x").endswith("gone is a broken link")
+    assert refusal(tmp_path / "loop" / "x").endswith("loop is a broken link")
     assert "(File name too long)" in refusal(tmp_path / ("a" * 256))
     assert "(File name too long)" in refusal(tmp_path.joinpath(*["a" * 250] * 16))
     assert "a file" in refusal(Path("/dev/null/x"))
     check_folder("run.root", tmp_path / "new" / "run", write=True)
     check_folder("run.root", Path("relative"), write=True)
     monkeypatch.setattr(paths.os, "access", lambda path, mode: Path(path) != tmp_path)
-    assert refusal(tmp_path / "new").endswith(f"a folder that may be written to, and {tmp_path} may not")
+    assert refusal(tmp_path / "new").endswith(f"a writable folder, but {tmp_path} is not writable")
     check_folder("run.root", tmp_path / "new", write=False)
 
 

@@ -148,7 +148,7 @@ class CallSettings:
             )
         if not (key.isascii() and key.isprintable()):
             raise GoldError(
-                f"{_KEY}api_key_env: the environment variable {name} holds characters that no key has; "
+                f"{_KEY}api_key_env: the environment variable {name} contains characters that no key has; "
                 "set it to the key alone"
             )
         return key
@@ -195,11 +195,11 @@ class HTTPCall:
                 url = f"{address.base}{path}{address.query}"
                 response = await self.client.post(url, content=content, headers=headers)
         except TimeoutError:
-            reason = f"no whole answer within {settings.timeout:g} s"
+            reason = f"no complete answer within {settings.timeout:g} s"
             raise FailedError(reason, f"raise {_KEY}timeout, or {check_url}", of_call=True) from None
         except httpx.InvalidURL:
             begin = f"generator {settings.model!r} at {address.base}"
-            raise GoldError(f"{begin}: no address that can be called; look at {_KEY}base_url") from None
+            raise GoldError(f"{begin}: this is not a valid address; check {_KEY}base_url") from None
         except httpx.RequestError as e:
             raise self._connection_error(e, address, check_url) from None
         return self._read(response, address, scoring)
@@ -220,7 +220,7 @@ class HTTPCall:
         reason = f"HTTP {error.status}{' with an error' if good else ''}" + (f": {error.said}" if error.said else "")
         proxy = _proxy_advice(address)
         if proxy and (error.status in (407, 502, 503, 504) or "HTML" in error.said):
-            reason += f" (on the way through {proxy[0]})"
+            reason += f" (through {proxy[0]})"
         if error.kind == "filtered":
             return UnansweredError(reason, "filtered", (0, 0))
         if error.kind == "busy":
@@ -258,13 +258,13 @@ class HTTPCall:
             current = f" (now {os.environ[variable]!r})" if variable else ""
             return GoldError(f"{begin}: {said}; set {variable or 'SSL_CERT_FILE'} to its certificates{current}")
         if "WRONG_VERSION_NUMBER" in said:
-            return GoldError(f"{begin}: {said}; no TLS is spoken there: write {_KEY}base_url with http://")
+            return GoldError(f"{begin}: {said}; the server does not use TLS: write {_KEY}base_url with http://")
         proxy = _proxy_advice(address)
         if proxy and isinstance(error, httpx.ProxyError) and re.match("40[37]", said):
-            return GoldError(f"{begin}: {proxy[0]} refuses the way ({said}); {proxy[1]}")
+            return GoldError(f"{begin}: {proxy[0]} refuses the connection ({said}); {proxy[1]}")
         cause = f": {said}" if said else ""
         if proxy:
-            reason = f"{type(error).__name__} on the way through {proxy[0]}{cause}"
+            reason = f"{type(error).__name__} through {proxy[0]}{cause}"
             return FailedError(reason, f"is the proxy up? {proxy[1]}")
         # An unknown host rarely becomes known; other URLs are tried meanwhile.
         tries = 3 if re.search("not known|nodename nor servname|getaddrinfo failed", said) else None
@@ -283,7 +283,7 @@ class HTTPCall:
             said = f": {printable(self._one_line(text), 80)}" if text.strip() and not streams else ""
             # A torn object may be complete the next time; an event stream or a plain text stays what it is.
             tries = None if not text.strip() or text.lstrip()[0] in "{[<" else 2
-            raise FailedError(f"an answer that is no JSON object{said}", action, tries=tries, of_call=True)
+            raise FailedError(f"an answer that is not a JSON object{said}", action, tries=tries, of_call=True)
         if self._key and self._key in text:  # some servers repeat the key
             text = text.replace(self._key, "***")
             error = read_error(status, _parsed(text), text) or error

@@ -129,7 +129,7 @@ def test_a_proxy_that_is_down_is_named_without_its_password(clean):
         with FakeServer() as server, pytest.raises(GoldError) as e:
             OpenAIGenerator("toy", server.url, retries=0).generate([ASKED])
     told = str(e.value)
-    assert "on the way through the proxy http://127.0.0.1:" in told
+    assert " through the proxy http://127.0.0.1:" in told
     assert "(HTTP_PROXY)" in told
     assert "an address of this machine needs none: put 127.0.0.1 into NO_PROXY" in told
     assert "hunter2" not in told
