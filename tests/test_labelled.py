@@ -161,7 +161,9 @@ def test_answers_that_are_not_there(tmp_path, row, told):
 
 def test_the_keys_of_a_target_are_told(tmp_path):
     task = replace(ANSWERS, test=TestData(columns={"text": "context", "answer": "answers"}))
-    with pytest.raises(GoldError, match=r"the keys \['answer_start', 'text'\]; name one .* COLUMN\.answer_start"):
+    with pytest.raises(
+        GoldError, match=r"the keys \['answer_start', 'text'\] in place of a target; name one .* COLUMN\.answer_start"
+    ):
         rows_of(tmp_path, [ROW | {"answers": {"text": ["3"], "answer_start": [8]}}], task)
 
 

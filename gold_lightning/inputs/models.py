@@ -26,7 +26,7 @@ PositiveNumber = Annotated[int, Constraint(strict=True, ge=1)]
 
 
 class Misfit(ConfigError, ValueError):
-    """A validator's error. Its key is relative to the validated value, "" for the value itself; pydantic adds its place."""
+    """A validator's error. Its key is relative to the validated value ("" for itself); pydantic adds the place."""
 
 
 class _Dataclass(Protocol):
