@@ -25,7 +25,7 @@ from gold_lightning.cli.streams import is_output_error, readable_streams, with_o
 from gold_lightning.cli.tasks import tasks_command
 from gold_lightning.errors import GoldError
 from gold_lightning.generators.distributed import SharedError
-from gold_lightning.inputs.pipes import temporary_copies
+from gold_lightning.inputs.pipes import kept
 
 __all__ = ["GoldCLI", "main"]
 
@@ -68,7 +68,7 @@ def main(args: Sequence[str] | None = None) -> int:
         for a wrong setting; 141 if the reader of its output is gone.
     """
     argv = list(sys.argv[1:] if args is None else args)
-    with readable_streams(), temporary_copies():
+    with readable_streams(), kept():
         return with_output(lambda: _run(argv))
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from gold_lightning.errors import ConfigError
 
-__all__ = ["is_copy", "local_copy", "replacement", "temporary_copies", "written"]
+__all__ = ["is_copy", "kept", "local_copy", "replacement", "written"]
 
 _MAX_BYTES = 64 * 2**20
 _STDIN = ("-", "/dev/stdin", "/dev/fd/0", "/proc/self/fd/0")
@@ -34,7 +34,7 @@ _copies: dict[str, _Copy] = {}
 
 
 @contextmanager
-def temporary_copies() -> Iterator[None]:
+def kept() -> Iterator[None]:
     """Deletes all copies made inside the block when it ends; copies made before are forgotten."""
     _copies.clear()
     try:

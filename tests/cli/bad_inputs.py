@@ -381,7 +381,7 @@ TASKS = [
     _task("a key of a task that there is not", lambda t: t.update(label=[]), "label: got []", "one of the keys name"),
     _task("no description", lambda t: t.pop("description"), "description: got None", "the key is missing"),
     _task("no demo of a label", lambda t: t["demos"].pop(), "no demo of 'no'", "at least one demo of each label"),
-    _task("one label alone", lambda t: t["labels"].pop(), "labels: got ['yes']", "two and more"),
+    _task("one label alone", lambda t: t["labels"].pop(), "labels: got ['yes']", "two or more"),
     _task("a label twice", lambda t: t["labels"][1].update(name="Yes"), "labels[1].name: got 'Yes'", "no other label"),
     _task(
         "a demo with another label",
