@@ -167,13 +167,13 @@ _ADVICE = {
     "OpenAIGenerator, set extra: {chat_template_kwargs: {enable_thinking: false}}), or the server drops the text",
     "only_thinking": "the model only thinks: give the server a reasoning parser, turn thinking off (with "
     "OpenAIGenerator, extra: {chat_template_kwargs: {enable_thinking: false}}), or raise max_sample_tokens of the task",
-    "label_disagreement": "the generator prefers another label: make meanings and demos of the labels clearer, use another "
+    "label_disagreement": "the generator prefers another label: clarify the labels' meanings and demos, use another "
     "data.generator, or set data.plan.label_agreement: measure, which keeps these samples",
     "label_unchecked": "the generator does not answer with a label: set data.plan.label_agreement to off",
 }
 """Advice by reject reason."""
 _UNANSWERED = ("filtered", "failed", "label_unchecked")
-"""Reasons of requests without an answer; empty texts count too. They are not stored; the same command repeats them."""
+"""Reasons of requests without an answer (besides empty texts). None is stored, so the same command repeats them."""
 
 
 def unanswered(store: RoundStore, kind: Kind) -> Counter[str | None]:
