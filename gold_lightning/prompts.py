@@ -1,10 +1,10 @@
 r"""The wire format between samples and text, both ways, and the prompts made of it.
 
 A sample is a block of lines ``name: value``. Backslash, line breaks, spaces at the ends and quotes around
-a value are escaped (``\\``, ``\n``, ``\r``, ``\x20``-like, ``\"``), so ``parse(render(sample))`` gives the
-sample back for any text in it, and a block never contains an empty line. For a task with labels the target
-stands first: the prompt writes it and the generator goes on with the text, which keeps the label's share of
-the mistakes small; without labels it stands last.
+a value are escaped (``\\``, ``\n``, ``\r``, ``\x20``-like, ``\"``), so ``parse(render(sample))`` returns
+the sample for any text in it, and a block never contains an empty line. For a task with labels the target
+comes first: the prompt contains it and the generator continues with the text, which keeps wrong labels rare;
+without labels the target comes last.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _UNESCAPE = re.compile(r"\\(\\|n|r|\"|u[0-9a-fA-F]{4})")
 
 
 def _names(task: Task) -> list[str]:
-    """Names of a block's lines, in wire order."""
+    """Returns the names of a block's lines, in wire order."""
     fields = [f.name for f in task.fields]
     return [task.target.name, *fields] if task.labels else [*fields, task.target.name]
 
@@ -51,8 +51,8 @@ def _escape(value: str) -> str:
     # Spaces at the ends are written as code points, so that stripping and a model's own spacing cannot touch them.
     inside = value.strip()
     start = len(value) - len(value.lstrip()) if inside else len(value)
-    before, after = value[:start], value[start + len(inside) :]
-    value = _code_points(before) + inside + _code_points(after)
+    leading, trailing = value[:start], value[start + len(inside) :]
+    value = _code_points(leading) + inside + _code_points(trailing)
     return "\\" + value if len(value) > 1 and value[0] == value[-1] == '"' else value
 
 
@@ -74,65 +74,65 @@ def _unescape(value: str) -> str:
 
 
 def _is_whole_quote(inside: str) -> bool:
-    """Whether quotes around a text belong together: not those of ``"Yes" or "no"``."""
+    """Returns whether the quotes around a text form one pair, unlike those of ``"Yes" or "no"``."""
     plain = inside.replace('\\"', "")
     return '"' not in plain or plain.startswith('"') or plain.endswith('"')
 
 
 def render(sample: Sample, task: Task, *, upto: int | None = None) -> str:
-    """A sample as a block of lines.
+    """Writes a sample as a block of lines.
 
     Args:
         sample: The sample.
         task: Its task.
-        upto: Number of lines to give; all by default.
+        upto: Number of lines to write; all by default.
     """
     values = {**sample.fields, task.target.name: sample.target}
     return "\n".join(f"{name}: {_escape(values[name])}" for name in _names(task)[:upto])
 
 
 def parse(text: str, task: Task, answer: str = "") -> dict[str, str]:
-    """Reads what a generator wrote, tolerantly; never fails.
+    """Reads a completion, tolerantly; never fails.
 
     Takes a block of lines ``name: value`` (any case, with or without list markers, Markdown or tags), or a JSON
-    object, from among the text that models write around it. A line without a name goes on the value before it; an
-    empty line, or a name that was there already, ends the block.
+    object, from among the text that models write around it. A line without a name continues the value before it;
+    an empty line or a repeated name ends the block.
 
     Args:
-        text: What was written.
+        text: The completion.
         task: The task.
-        answer: How the block began, in the prompt; the text goes on from there. A JSON object, whole or
-            torn, and a block with lines that the answer has too stand for themselves; any other text goes on.
+        answer: The beginning of the block in the prompt, which the completion continues. A JSON object, complete or
+            not, and a block that repeats lines of the answer are read alone.
 
     Returns:
-        The values by name of field and target, in wire order. What was not found is not in it.
+        The values by name of field and target, in wire order, without those not found.
     """
     names = _names(task)
-    found = find_sample(text, names, answer, prompt=_shown(task))
-    if found.form == "rest":
-        # With a space, as marks behind a colon count to the name: "**text:** .." but not "text: **..**".
-        return _lines(f"{answer} {found.text}" if answer else found.text, names)
-    values = _lines(found.text, names) if found.form == "block" else _members(found.values, task)
-    if values:  # a sample that stands for itself may leave out what the answer says already
+    located = find_sample(text, names, answer, prompt=_demo_texts(task))
+    if located.form == "rest":
+        # With a space, since marks right after a colon belong to the name: "**text:** .." but not "text: **..**".
+        return _lines(f"{answer} {located.text}" if answer else located.text, names)
+    values = _lines(located.text, names) if located.form == "block" else _members(located.values, task)
+    if values:  # a complete sample may leave out lines of the answer
         begun = {name: value for name, value in _lines(answer, names).items() if value}
         values = {name: values.get(name, begun.get(name, "")) for name in names if name in values or name in begun}
     return values
 
 
 def read_sample(text: str, task: Task, answer: str = "") -> tuple[dict[str, str], str]:
-    """Reads what any generator wrote: as :func:`parse`, without thinking, special tokens and what stands around values.
+    """Reads a completion as :func:`parse` does, without thinking, special tokens and wrappers of values.
 
     Args:
-        text: What was written.
+        text: The completion.
         task: The task.
-        answer: How the block began, in the prompt; the text goes on from there.
+        answer: The beginning of the block in the prompt, which the completion continues.
 
     Returns:
-        The values as :func:`parse` gives them, and why there is no sample: ``only_thinking``, ``refusal`` (unless the
-        task allows them), ``not_unicode`` (a value holds what stands for a lost character), or "".
+        The values as :func:`parse` returns them, and the reason to reject them: ``only_thinking``, ``refusal`` (unless
+        the task allows refusals), ``not_unicode`` (a value contains a replacement of a lost character), or "".
     """
     names = _names(task)
-    reply = read_reply(text, answer=answer, names=names, prompt=_shown(task))
+    reply = read_reply(text, answer=answer, names=names, prompt=_demo_texts(task))
     if reply.reason:
         return {}, reply.reason
     values = parse(reply.text, task, answer)
@@ -168,8 +168,8 @@ def read_sample(text: str, task: Task, answer: str = "") -> tuple[dict[str, str]
     return values, "not_unicode" if damaged else ""
 
 
-def _shown(task: Task) -> str:
-    """The demos as a prompt may show them: what they have is a part of the task's texts."""
+def _demo_texts(task: Task) -> str:
+    """Writes all demos as prompts do; their markup is a regular part of the task's texts."""
     return "\n".join(render(demo, task) for demo in task.demos)
 
 
@@ -178,18 +178,18 @@ def _value(sample: Sample, name: str) -> str:
 
 
 def _allows_refusals(task: Task) -> bool:
-    # A demo is what a sample may be, so a task with one that is a refusal is about refusals.
+    # Samples may resemble demos, so a demo that is a refusal allows refusals.
     return task.allow_refusals or any(is_refusal(text) for demo in task.demos for text in demo.fields.values())
 
 
 def _label(text: str, task: Task) -> str:
-    """The label that a text means, whatever its case and the marks around it; "" if it is none."""
+    """Returns the label that a text names, ignoring case and marks around it; "" if there is none."""
     plain = text.strip(" *_`\"'“”.").casefold()
     return next((name for name in task.label_names if plain == name.casefold()), "")
 
 
 def _lines(text: str, names: Sequence[str]) -> dict[str, str]:
-    """Values of a block of lines."""
+    """Reads the values of a block of lines."""
     values: dict[str, list[str]] = {}
     last = ""
     # Only "\n" separates lines: str.splitlines would also break at characters that may stand in a text.
@@ -198,43 +198,43 @@ def _lines(text: str, names: Sequence[str]) -> dict[str, str]:
         gap = not line.strip()
         if gap:  # models that write Markdown put empty lines between the lines
             line = next((later for later in lines if later.strip()), "")
-        found = head(line, names)
-        if gap and last and (found is None or found[0] in values) and any(values[last]):
+        line_head = head(line, names)
+        if gap and last and (line_head is None or line_head[0] in values) and any(values[last]):
             break
-        if found:
-            last = found[0]
+        if line_head:
+            last = line_head[0]
             if last in values:
                 break
-            values[last] = [found[1].strip()]
+            values[last] = [line_head[1].strip()]
         elif last:
             values[last].append(line.strip())  # joined once: there may be many
     return {name: _unescape(" ".join(values[name])) for name in names if name in values}
 
 
 def _members(values: Mapping[str, Any], task: Task) -> dict[str, str]:
-    """Values of a JSON object."""
-    found: dict[str, str] = {}
+    """Reads the values of a JSON object."""
+    texts: dict[str, str] = {}
     for name in _names(task):
         value = member(values, name)
         if isinstance(value, str):
-            found[name] = value.strip()
+            texts[name] = value.strip()
         elif isinstance(value, bool | int | float):
-            found[name] = json.dumps(value)
+            texts[name] = json.dumps(value)
         elif isinstance(value, dict | list) and any(_value(d, name).startswith(("{", "[")) for d in task.demos):
-            found[name] = json.dumps(value, ensure_ascii=False)  # a target that is JSON, written as such
-    return found
+            texts[name] = json.dumps(value, ensure_ascii=False)  # a target that is JSON, written as such
+    return texts
 
 
 @dataclass(frozen=True)
 class Hint:
-    """What one prompt asks for beyond the label, so that outputs differ. Empty parts are left out."""
+    """Topic, perspective and style that a prompt requests, so that samples differ. Empty parts are left out."""
 
     topic: str = ""
     perspective: str = ""
     style: str = ""
 
     def sentence(self) -> str:
-        """The hint in words."""
+        """Returns the hint in words."""
         parts = []
         if self.topic:
             parts.append(f"about {self.topic}")
@@ -246,15 +246,15 @@ class Hint:
 
 
 def _describe(task: Task, label: str | None) -> str:
-    """The part of the instruction that is the same for all requests of one label."""
+    """Returns the part of the instruction that all requests of one label share."""
     lines = [f"{f.name}: {f.description}" for f in task.fields]
     if label is None:
         lines.append(f"{task.target.name}: {task.target.description}")
         return "Each sample has these lines:\n" + "\n".join(lines) + "\n"
     meaning = task.label(label).meaning
     named = f"{label}: {meaning}" if meaning else label
-    told = "Each sample has this line:\n" if len(lines) == 1 else "Each sample has these lines:\n"
-    return told + "\n".join(lines) + f"\n\nAll samples have the {task.target.name} {named}.\n"
+    intro = "Each sample has this line:\n" if len(lines) == 1 else "Each sample has these lines:\n"
+    return intro + "\n".join(lines) + f"\n\nAll samples have the {task.target.name} {named}.\n"
 
 
 def _blocks(samples: Sequence[Sample], task: Task) -> str:
@@ -265,7 +265,7 @@ def _of(task: Task, label: str | None) -> str:
     return "" if label is None else f" with the {task.target.name} {label}"
 
 
-def _request(task: Task, label: str | None, shared: str, own: str, seed: int) -> Request:
+def _request(task: Task, label: str | None, prefix: str, suffix: str, seed: int) -> Request:
     names = _names(task)
     answer, rest = f"{names[0]}:", names[1:]
     if label is not None:
@@ -275,8 +275,8 @@ def _request(task: Task, label: str | None, shared: str, own: str, seed: int) ->
     begun = [name for name in rest if broken.isdisjoint(names[: names.index(name)])]
     return Request(
         system=f"You write realistic samples for a data set. {task.description}",
-        prefix=shared,
-        suffix=own,
+        prefix=prefix,
+        suffix=suffix,
         answer_prefix=answer,
         seed=seed,
         max_tokens=task.max_sample_tokens,
@@ -288,7 +288,7 @@ def _request(task: Task, label: str | None, shared: str, own: str, seed: int) ->
 
 
 def _schema(task: Task, label: str | None) -> str:
-    """A sample as a JSON schema: :func:`parse` reads the object as it reads a block."""
+    """Returns the JSON schema of a sample, which :func:`parse` reads like a block."""
     kinds: dict[str, dict[str, object]] = {name: {"type": "string"} for name in _names(task)}
     if label is not None:
         kinds[task.target.name]["enum"] = [label]
@@ -296,8 +296,8 @@ def _schema(task: Task, label: str | None) -> str:
     return json.dumps(whole, ensure_ascii=False)
 
 
-def _ordered(described: str, shown: str, instruction: Literal["first", "last"]) -> str:
-    return f"{described}\n{shown}" if instruction == "first" else f"{shown}{described}\n"
+def _ordered(description: str, examples: str, instruction: Literal["first", "last"]) -> str:
+    return f"{description}\n{examples}" if instruction == "first" else f"{examples}{description}\n"
 
 
 def training_request(
@@ -313,15 +313,15 @@ def training_request(
     Args:
         task: The task.
         label: The wanted label; ``None`` for a sequence-to-sequence task.
-        demos: What to show: of the wanted label alone, unless the task is about the contrast.
-        hint: What this request asks for beyond the label.
+        demos: Demos in the prompt, of the wanted label alone unless the task is about contrast.
+        hint: Topic, perspective and style of this request.
         seed: Seed of the request.
-        instruction: Whether the description stands before the demos or after them.
+        instruction: Whether the description precedes or follows the demos.
     """
-    shown = f"Examples:\n\n{_blocks(demos, task)}\n\n"
-    shared = _ordered(_describe(task, label), shown, instruction)
-    own = f"Write one new sample{_of(task, label)}.{hint.sentence()}"
-    return _request(task, label, shared, own, seed)
+    examples = f"Examples:\n\n{_blocks(demos, task)}\n\n"
+    prefix = _ordered(_describe(task, label), examples, instruction)
+    suffix = f"Write one new sample{_of(task, label)}.{hint.sentence()}"
+    return _request(task, label, prefix, suffix, seed)
 
 
 def probe_request(
@@ -333,32 +333,32 @@ def probe_request(
     seed: int,
     instruction: Literal["first", "last"] = "first",
 ) -> Request:
-    """Asks for one probe sample: one that departs from what this round wrote.
+    """Asks for one probe sample, which differs from the round's training samples.
 
     Args:
         task: The task.
         label: The wanted label; ``None`` for a sequence-to-sequence task.
         demos: Seed demos, for the form.
-        depart: Samples of this round, to depart from.
-        hint: What this request asks for beyond the label.
+        depart: Training samples of this round, from which the probe sample must differ.
+        hint: Topic, perspective and style of this request.
         seed: Seed of the request.
-        instruction: Whether the description stands before the demos or after them.
+        instruction: Whether the description precedes or follows the demos.
     """
-    shown = f"Examples:\n\n{_blocks(demos, task)}\n\n"
+    examples = f"Examples:\n\n{_blocks(demos, task)}\n\n"
     if depart:
-        shown += f"These exist already:\n\n{_blocks(depart, task)}\n\n"
-    shared = _ordered(_describe(task, label), shown, instruction)
-    own = (
+        examples += f"These exist already:\n\n{_blocks(depart, task)}\n\n"
+    prefix = _ordered(_describe(task, label), examples, instruction)
+    suffix = (
         f"Write one new sample{_of(task, label)} that is very different from all of these: "
         f"another subject, another point of view, another writer.{hint.sentence()}"
     )
-    return _request(task, label, shared, own, seed)
+    return _request(task, label, prefix, suffix, seed)
 
 
 def agreement_request(task: Task, fields: Mapping[str, str], demos: Sequence[Sample]) -> Request:
     """Asks for the likelihood of each label, given the fields of a sample.
 
-    Here the fields stand first and the label last, whatever the wire order.
+    The fields come first and the label last, in any wire order.
     """
     labels = "\n".join(f"{label.name}: {label.meaning}" if label.meaning else label.name for label in task.labels)
     return Request(
@@ -376,12 +376,12 @@ def answer_request(task: Task, fields: Mapping[str, str], demos: Sequence[Sample
     Args:
         task: The task.
         fields: The fields of the row.
-        demos: What to show before; nothing for zero-shot.
+        demos: Demos in the prompt; none for zero-shot.
     """
     if task.labels:
         return agreement_request(task, fields, demos)
     name = task.target.name
-    # Demos stand on one line each; without them a model writes a target of several lines as it is.
+    # Demos show targets on one line; without demos a model writes a target of several lines with its line breaks.
     lines = not demos and any("\n" in demo.target for demo in task.demos)
     return Request(
         system=f"You give the {name}. {task.description}",
@@ -395,12 +395,12 @@ def answer_request(task: Task, fields: Mapping[str, str], demos: Sequence[Sample
 
 
 def read_answer(text: str) -> str:
-    """The target in what a generator wrote after :func:`answer_request`."""
+    """Returns the target in the completion of an :func:`answer_request`."""
     return _unescape(text)
 
 
 def _answered(demos: Sequence[Sample], task: Task) -> str:
-    """Demos with their fields first and their target last."""
+    """Writes demos with their fields first and their target last."""
     turned = [f"{_fields_block(d.fields)}\n{task.target.name}: {_escape(d.target)}" for d in demos]
     return "Examples:\n\n" + "\n\n".join(turned) + "\n\n" if demos else ""
 
