@@ -266,7 +266,7 @@ def test_a_round_that_is_given_up_names_what_helps(reason, advice, tmp_path):
     store.commit(BatchRecord("train", 0, 8, 0, {reason: 8}, 0, 0, 0.0, groups), [], rejects, {}, {})
     counts = Counts()
     counts.add(store.batches("train"), [], True)
-    spent = CompletionLog().spent()
+    spent = CompletionLog().usage()
     table = yield_table(store, "train", counts, {"a": 4}, {"a": 4}, "stopped early", spent)
     assert f"{reason}: " in table and advice in table
     assert unanswered(store, "train") == ({"a": 8} if reason == "filtered" else {})
