@@ -134,7 +134,8 @@ class Run:
         return Report(write_report(self.folder))
 
     def __repr__(self) -> str:
-        return f"Run({str(self.folder)!r}, {len(self.rounds)} rounds)"
+        count = len(self.rounds)
+        return f"Run({str(self.folder)!r}, {count} round{'s' if count != 1 else ''})"
 
 
 class Report:
@@ -160,6 +161,11 @@ class Preview:
 
     Args:
         text: The preview as the command line prints it.
+
+    Example:
+        >>> from gold_lightning import Preview
+        >>> print(Preview("a training prompt"))
+        a training prompt
     """
 
     def __init__(self, text: str) -> None:
@@ -430,6 +436,12 @@ def preview(
 
     Returns:
         The preview; ``print`` shows it as the command line does.
+
+    Example:
+        >>> import gold_lightning as gl
+        >>> writer = gl.ScriptedGenerator(["The club has won its third match in a row."])
+        >>> str(gl.preview("news_topics", generator=writer, count=2)).startswith("preview of news_topics")
+        True
     """
     feedback = feedback or OODFeedback()
     with tempfile.TemporaryDirectory() as folder:
@@ -522,16 +534,20 @@ def _arguments(value: Any) -> dict[str, Any]:
 
 @contextmanager
 def _lines_shown(verbose: bool) -> Iterator[None]:
-    """Prints the log of a run, unless the program around it has set up logging itself."""
+    """Prints one line per round, without Lightning's notices, unless the program around it has set up logging."""
     log = logging.getLogger("gold_lightning")
-    if not verbose or log.hasHandlers():
-        yield
-        return
-    handler, level = logging.StreamHandler(sys.stdout), log.level
-    log.addHandler(handler)
-    log.setLevel(logging.INFO)
+    others = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    levels = {logger: logger.level for logger in (log, *others)}
+    for logger in others:
+        logger.setLevel(max(logger.level, logging.WARNING))
+    handler = logging.StreamHandler(sys.stdout) if verbose and not log.hasHandlers() else None
+    if handler:
+        log.addHandler(handler)
+        log.setLevel(logging.INFO)
     try:
         yield
     finally:
-        log.removeHandler(handler)
-        log.setLevel(level)
+        if handler:
+            log.removeHandler(handler)
+        for logger, level in levels.items():
+            logger.setLevel(level)

@@ -12,7 +12,15 @@ _SHORT.maxstring = _SHORT.maxother = 400
 
 
 class GoldError(Exception):
-    """Base of every error that gold_lightning raises on purpose."""
+    """Base of every error that gold_lightning raises on purpose.
+
+    Example:
+        >>> from gold_lightning import GoldError
+        >>> raise GoldError("runs/none: no such run")
+        Traceback (most recent call last):
+        ...
+        gold_lightning.errors.GoldError: runs/none: no such run
+    """
 
 
 class ConfigError(GoldError):

@@ -70,8 +70,8 @@ class T5Student(LightningModule):
     Example:
         >>> from gold_lightning import T5Student
         >>> student = T5Student("news_topics", student="embedded", lr=5e-4)
-        >>> student.predict(["The striker scored twice.", "Parliament has passed the law."])
-        ['Sports', 'World']
+        >>> student.predict("The striker scored twice.")
+        'Sports'
     """
 
     def __init__(

@@ -33,6 +33,11 @@ class Sample:
     Args:
         fields: The input texts by field name, in the task's order.
         target: The correct output: a label's name, or free text.
+
+    Example:
+        >>> from gold_lightning import Sample
+        >>> Sample({"message": "Where is my parcel?"}, "delivery").text
+        'Where is my parcel?'
     """
 
     fields: Mapping[str, str]
@@ -77,6 +82,11 @@ class Field:
         description: Its content, in words for the generator.
         min_chars: Length of the shortest accepted text, in characters.
         max_chars: Length of the longest accepted text, in characters.
+
+    Example:
+        >>> from gold_lightning import Field
+        >>> Field("message", "one message of a customer", min_chars=10, max_chars=300).name
+        'message'
     """
 
     name: Words
@@ -99,6 +109,11 @@ class Label:
         name: The student's output.
         meaning: An explanation for the generator; "" if the name says enough.
         hints: Sub-topics of this label. Prompts cycle through them, so that samples differ.
+
+    Example:
+        >>> from gold_lightning import Label
+        >>> Label("billing", "it is about an invoice or a payment", hints=("a refund", "a fee")).hints[0]
+        'a refund'
     """
 
     name: Words

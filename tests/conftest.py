@@ -15,6 +15,15 @@ os.environ.setdefault("WANDB_MODE", "offline")
 torch.set_num_threads(1)
 
 
+def pytest_collection_modifyitems(items):
+    """Sorts the tests into three tiers: unit, integration, slow."""
+    for item in items:
+        if "integration" in item.path.parts:
+            item.add_marker("integration")
+        if item.get_closest_marker("embedded"):
+            item.add_marker("slow")
+
+
 @pytest.fixture(scope="session")
 def tiny_student(tmp_path_factory):
     """A one-layer random T5 with a byte-level tokenizer, as a folder."""

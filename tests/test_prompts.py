@@ -196,8 +196,9 @@ def test_a_text_that_begins_with_a_brace_goes_on_with_the_answer(text):
         (" {\n", {}),
         ('{"topic": "Sports",', {}),
         ('{ "Text": "Late goal', {}),
-        ("{'text': 'x'}", {}),
-        ("{text: Late goal}", {}),
+        # An object of another notation has the text, and the answer's beginning has the label.
+        ("{'text': 'x'}", {"topic": "Business", "text": "x"}),
+        ("{text: Late goal}", {"topic": "Business", "text": "Late goal"}),
     ],
 )
 def test_a_json_object_stands_for_itself_whatever_the_answer_began_with(text, wanted):

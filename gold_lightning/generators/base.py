@@ -52,6 +52,12 @@ class Request:
             samples must differ.
         schema: JSON schema of the answer, as JSON text; "" for none. An engine that follows schemas writes a whole
             object instead of continuing ``answer_prefix``.
+
+    Example:
+        >>> from gold_lightning import Request
+        >>> request = Request("You write news.", "Write one item.", " Topic: Sports.", answer_prefix="text:", seed=7)
+        >>> request.text.splitlines()
+        ['You write news.', '', 'Write one item. Topic: Sports.', '', 'text:']
     """
 
     system: str
@@ -118,6 +124,11 @@ class Completion:
         choice_log_probs: Natural-log likelihood of each of the request's choices, up to the token that distinguishes
             it.
         reason: Why the text is no sample, if the reply itself says so; see :class:`~gold_lightning.parsing.Reply`.
+
+    Example:
+        >>> from gold_lightning import Completion
+        >>> Completion("The match ended two to one.", prompt_tokens=210, completion_tokens=9).finish
+        'stop'
     """
 
     text: str

@@ -80,6 +80,11 @@ class EmbeddedGenerator(TransformersGenerator):
         top_k: Number of most likely tokens to sample from; 0 for all.
         top_p: Probability of the smallest set of tokens to sample from.
         device: Device of torch; ``auto`` takes a GPU if there is one.
+
+    Example:
+        >>> from gold_lightning import EmbeddedGenerator
+        >>> EmbeddedGenerator(batch_size=32, temperature=0.9).batch_size
+        32
     """
 
     def __init__(

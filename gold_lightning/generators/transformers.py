@@ -55,6 +55,11 @@ class TransformersGenerator(Generator):
         dtype: Type of the weights; ``auto`` is bfloat16 if the device computes it fast, and float32 otherwise.
         device: Device of torch; ``auto`` takes a GPU if there is one.
         trust_remote_code: Run code from the model's repository. Off unless you trust it.
+
+    Example:
+        >>> from gold_lightning import TransformersGenerator
+        >>> TransformersGenerator("meta-llama/Llama-3.2-1B-Instruct", form="chat", dtype="bfloat16").model
+        'meta-llama/Llama-3.2-1B-Instruct'
     """
 
     def __init__(

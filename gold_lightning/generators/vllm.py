@@ -115,6 +115,11 @@ class VLLMGenerator(Generator):
         dtype: Type of the weights; ``auto`` keeps the model's own.
         trust_remote_code: Run code from the model's repository. Off unless you trust it.
         engine_args: Further arguments of ``vllm.LLM``, such as ``{quantization: awq, max_num_seqs: 128}``.
+
+    Example:
+        >>> from gold_lightning import VLLMGenerator
+        >>> VLLMGenerator("Qwen/Qwen2.5-7B-Instruct", form="chat").batch_size
+        256
     """
 
     def __init__(

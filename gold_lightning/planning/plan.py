@@ -38,6 +38,11 @@ class SynthesisPlan:
         label_agreement: ``off``; ``measure``: ask for the generator's own likelihood of each label given the text, and
             store whether the requested label is the most likely; ``require``: reject the sample if it is not.
         decontaminate: ``off``; ``measure``: count the samples that share text with the test set; ``drop``: reject them.
+
+    Example:
+        >>> from gold_lightning import SynthesisPlan
+        >>> SynthesisPlan(samples_per_round=80, probe_per_round=20).quota("probe")
+        20
     """
 
     samples_per_round: int = 256

@@ -93,6 +93,12 @@ class OpenAIGenerator(Generator):
         server: Name under which completions are stored; by default host and path of the first URL, and for this
             machine regardless of the port. Set it if the server moves between hosts, or if two servers on this machine
             have different models of the same name.
+
+    Example:
+        >>> from gold_lightning import OpenAIGenerator
+        >>> generator = OpenAIGenerator("gpt-4o-mini", base_url="https://api.openai.com/v1", form="chat")
+        >>> generator.model
+        'gpt-4o-mini'
     """
 
     def __init__(
