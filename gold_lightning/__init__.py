@@ -16,7 +16,6 @@ from gold_lightning import _compat
 
 if TYPE_CHECKING:
     from gold_lightning.api import Preview as Preview
-    from gold_lightning.api import Run as Run
     from gold_lightning.api import distill as distill
     from gold_lightning.api import evaluate as evaluate
     from gold_lightning.api import load as load
@@ -42,6 +41,7 @@ if TYPE_CHECKING:
     from gold_lightning.losses import SymmetricCrossEntropy as SymmetricCrossEntropy
     from gold_lightning.metrics import metric as metric
     from gold_lightning.planning.plan import SynthesisPlan as SynthesisPlan
+    from gold_lightning.run import Run as Run
     from gold_lightning.scores import EnergyScore as EnergyScore
     from gold_lightning.scores import OODScore as OODScore
     from gold_lightning.student import T5Student as T5Student
@@ -53,7 +53,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _PUBLIC = {
-    "gold_lightning.api": "Preview Run distill evaluate load preview synthesize",
+    "gold_lightning.api": "Preview distill evaluate load preview synthesize",
     "gold_lightning.budget": "Budget",
     "gold_lightning.callbacks": "OODFeedback",
     "gold_lightning.checks": "check",
@@ -65,6 +65,7 @@ _PUBLIC = {
     "gold_lightning.losses": "CrossEntropy RobustLoss SymmetricCrossEntropy",
     "gold_lightning.metrics": "metric",
     "gold_lightning.planning.plan": "SynthesisPlan",
+    "gold_lightning.run": "Run",
     "gold_lightning.scores": "EnergyScore OODScore",
     "gold_lightning.student": "T5Student",
     "gold_lightning.task": "Field Label Sample Task",

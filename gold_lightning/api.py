@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import html
 import inspect
-import json
 import logging
 import sys
 import tempfile
@@ -17,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol
 
 import yaml
 from lightning.pytorch import seed_everything
@@ -40,10 +39,9 @@ from gold_lightning.metrics import evaluate as evaluate_rows
 from gold_lightning.metrics import prediction_row
 from gold_lightning.planning.plan import SynthesisPlan
 from gold_lightning.planning.plan_warnings import plan_warnings
-from gold_lightning.report import write_report
-from gold_lightning.storage.json_lines import read_lines
-from gold_lightning.storage.round_store import Kind, RoundStore, StoredSample
-from gold_lightning.storage.run_folder import RunFolder, rounds_in
+from gold_lightning.run import Run, provenance, to_dataset
+from gold_lightning.storage.round_store import Kind
+from gold_lightning.storage.run_folder import RunFolder
 from gold_lightning.student import T5Student, metric_names
 from gold_lightning.synthesis import Synthesizer
 from gold_lightning.t5.folder import load_folder_task
@@ -62,98 +60,6 @@ class Predictor(Protocol):
 
     def predict(self, texts: Any) -> Any:
         """Returns a prediction for each text of a list, in order."""
-
-
-class Run:
-    """A run folder: its rounds, samples, student and report.
-
-    Args:
-        folder: The run folder, ``runs/TASK/NAME``, of :func:`distill` or of ``python -m gold_lightning fit``.
-
-    Raises:
-        GoldError: It is no run folder.
-
-    Example:
-        >>> import gold_lightning as gl
-        >>> gl.Run("runs/none")
-        Traceback (most recent call last):
-        ...
-        gold_lightning.errors.GoldError: runs/none: expected a run folder, runs/TASK/NAME, with the file config.yaml
-    """
-
-    def __init__(self, folder: str | Path) -> None:
-        self.folder = Path(expand("folder", str(folder)))
-        if not RunFolder(self.folder).config.is_file():
-            raise GoldError(f"{folder}: expected a run folder, runs/TASK/NAME, with the file config.yaml")
-
-    @property
-    def rounds(self) -> list[dict[str, Any]]:
-        """One mapping for each finished round, the lines of ``rounds.jsonl``."""
-        return read_lines(RunFolder(self.folder).rounds)
-
-    @property
-    def results(self) -> dict[str, Any]:
-        """The last test's results, ``results.json``; empty before a test."""
-        lines = read_lines(RunFolder(self.folder).results)
-        return lines[-1] if lines else {}
-
-    def samples(self, kind: Kind = "train") -> Dataset:
-        """Returns the accepted samples of all rounds with their provenance.
-
-        Args:
-            kind: ``train`` for training samples, ``probe`` for the probe sets.
-
-        Returns:
-            A data set with a column for each field and for the target, and ``id``, ``round``, ``hint`` (what the
-            prompt asked for beyond the label), ``feedback`` (whether its prompt showed feedback demos),
-            ``preferred_label`` (the label that the generator's likelihoods prefer; "" if not asked), ``prompt_hash``,
-            ``energy`` (``None`` if not scored) and ``fed_back``.
-        """
-        rows: list[dict[str, Any]] = []
-        target = ""
-        for number in rounds_in(self.folder):
-            store = RoundStore(self.folder, number, read_only=True)
-            scored = {row["id"]: row for row in store.energies()}
-            target = target or _target_name(self.folder)
-            rows += [_provenance(s, target, number, scored.get(s.id, {})) for s in store.accepted(kind)]
-        return _dataset(rows)
-
-    @property
-    def student(self) -> Path:
-        """Folder of the best student, which :func:`load` loads.
-
-        Raises:
-            GoldError: No round is finished yet.
-        """
-        if not RunFolder(self.folder).student.is_dir():
-            raise GoldError(f"{self.folder}: no round is finished yet, so there is no student")
-        return RunFolder(self.folder).student
-
-    def report(self) -> Report:
-        """Writes ``report.html`` anew and returns it; a notebook shows it inline."""
-        return Report(write_report(self.folder))
-
-    def __repr__(self) -> str:
-        count = len(self.rounds)
-        return f"Run({str(self.folder)!r}, {count} round{'s' if count != 1 else ''})"
-
-
-class Report:
-    """A run's report.
-
-    Args:
-        path: The file.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def _repr_html_(self) -> str:
-        page = html.escape(self.path.read_text(encoding="utf-8"), quote=True)
-        return f'<iframe srcdoc="{page}" width="100%" height="800" style="border:0" sandbox></iframe>'
-
-    def __repr__(self) -> str:
-        return f"Report({str(self.path)!r})"
 
 
 class Preview:
@@ -406,7 +312,7 @@ def synthesize(
             budget=budget or Budget(),
         )
         accepted = synthesizer.train(0, FeedbackPool(), 0.0)
-        return _dataset([_provenance(sample, loaded.target.name, 0, {}) for sample in accepted])
+        return to_dataset([provenance(sample, loaded.target.name, 0, {}) for sample in accepted])
 
 
 def preview(
@@ -465,32 +371,6 @@ def preview(
             warnings=notes,
         )
         return Preview("\n".join(lines))
-
-
-def _target_name(folder: Path) -> str:
-    config = yaml.safe_load(RunFolder(folder).config.read_text(encoding="utf-8"))
-    return Task.load(str(config["data"]["task"])).target.name
-
-
-def _provenance(stored: StoredSample, target: str, round_: int, scored: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        **stored.sample.fields,
-        target: stored.sample.target,
-        "id": stored.id,
-        "round": round_,
-        "hint": json.dumps(dict(stored.hint), ensure_ascii=False),
-        "feedback": stored.feedback,
-        "preferred_label": stored.preferred_label,
-        "prompt_hash": stored.prompt_hash,
-        "energy": scored.get("energy"),
-        "fed_back": bool(scored.get("fed_back", False)),
-    }
-
-
-def _dataset(rows: Sequence[Mapping[str, Any]]) -> Dataset:
-    from datasets import Dataset
-
-    return cast("Dataset", Dataset.from_list([dict(row) for row in rows]))
 
 
 def _write_settings(

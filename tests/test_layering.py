@@ -22,7 +22,7 @@ LAYERS = [set(names.split()) for names in (
     "callbacks checkpoints watching",
     "evaluation",
     "report",
-    "runner",
+    "runner run",
     "cli api",
     "__main__",
 )]  # fmt: skip
