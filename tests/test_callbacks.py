@@ -27,7 +27,7 @@ def test_predictions_of_all_processes_come_once_and_in_order(world_size, tmp_pat
 
     monkeypatch.setattr(torch.distributed, "all_gather_object", gather)
     callback = TestPredictions()
-    callback._found = own
+    callback._predictions = own
     callback.on_test_end(SimpleNamespace(world_size=world_size, datamodule=data), None)
     rows = [
         {"row": 0, "prediction": "World", "target": "World", "energy": -1.0},
@@ -56,16 +56,16 @@ def test_a_test_row_is_decoded_once_and_scored_as_the_run_scores(callbacks, ener
     callback.on_test_batch_end(trainer, student, {"tokens": tokens, "predictions": ["a", "b"]}, batch, 0)
     assert not student.write.called
     if kind is None:
-        assert not student.score.called and callback._found == [(4, None, "a"), (5, None, "b")]
+        assert not student.score.called and callback._predictions == [(4, None, "a"), (5, None, "b")]
     else:
         (_, score), how = student.score.call_args
         assert type(score) is kind and how["tokens"] is tokens
-        assert callback._found == [(4, -1.0, "a"), (5, -2.0, "b")]
+        assert callback._predictions == [(4, -1.0, "a"), (5, -2.0, "b")]
 
 
 def test_energies_of_test_rows_that_are_not_finite_are_an_error():
     student, callback = Mock(spec=T5Student), TestPredictions()
     student.not_finite.return_value = NotFiniteError("test: x")
-    callback._found = [(0, float("nan"), "a")]
+    callback._predictions = [(0, float("nan"), "a")]
     with pytest.raises(NotFiniteError):
         callback.on_test_end(SimpleNamespace(world_size=1, datamodule=None), student)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from gold_lightning.checks.contamination import Decontaminator
 from gold_lightning.checks.registry import CHECKS
-from gold_lightning.data import load_test_rows
+from gold_lightning.labelled import load_test_rows
 from gold_lightning.metrics import make_metric
 from gold_lightning.parsing.json_text import read_json
 from gold_lightning.task import Task

@@ -123,7 +123,11 @@ def as_json(text: str) -> str:
     bare = text.strip()
     if not (bare.startswith("{") and bare.endswith("}")) or len(bare) > _LONGEST_LITERAL:
         return text
-    value = _literal(bare)
+    try:
+        json.loads(bare)
+        return text
+    except (ValueError, RecursionError):  # no JSON yet
+        value = _literal(bare)
     if not isinstance(value, dict):
         return text
     try:

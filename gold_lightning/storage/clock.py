@@ -6,7 +6,7 @@ import json
 import time
 from pathlib import Path
 
-from gold_lightning.storage.json_lines import read_json, read_lines, write_text
+from gold_lightning.storage.json_lines import read_json, read_lines, replace_text
 from gold_lightning.storage.round_store import RoundStore
 from gold_lightning.storage.run_folder import RunFolder
 
@@ -61,7 +61,7 @@ class RunClock:
             return
         self._written_at = time_now
         seconds = round(self._earlier + time_now - self._started, 3)
-        write_text(self._folder.seconds, json.dumps({"seconds": seconds}) + "\n")
+        replace_text(self._folder.seconds, json.dumps({"seconds": seconds}) + "\n")
 
     def _read(self) -> float:
         try:

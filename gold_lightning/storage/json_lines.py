@@ -20,9 +20,9 @@ __all__ = [
     "digest",
     "read_json",
     "read_lines",
+    "replace_text",
     "whole_rows",
     "write_lines",
-    "write_text",
 ]
 
 
@@ -110,7 +110,7 @@ def read_json(path: Path) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def write_text(path: Path, text: str) -> None:
+def replace_text(path: Path, text: str) -> None:
     """Replaces a small text file as a whole, without waiting for the disk."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")

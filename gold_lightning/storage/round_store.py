@@ -21,7 +21,7 @@ from types import MappingProxyType
 from typing import Any, Literal, get_args
 
 from gold_lightning.errors import GoldError
-from gold_lightning.storage.json_lines import append_line, count_lines, read_json, read_lines, write_lines, write_text
+from gold_lightning.storage.json_lines import append_line, count_lines, read_json, read_lines, replace_text, write_lines
 from gold_lightning.storage.run_folder import ENERGIES, RunFolder
 from gold_lightning.task import Sample
 
@@ -220,7 +220,7 @@ class RoundStore:
             self._compare_with_previous_round(path.name, parts, same)
         self.folder.mkdir(parents=True, exist_ok=True)
         if stored != parts:
-            write_text(path, json.dumps(parts, indent=1, sort_keys=True) + "\n")
+            replace_text(path, json.dumps(parts, indent=1, sort_keys=True) + "\n")
 
     def _compare_with_previous_round(
         self, name: str, parts: Mapping[str, str], same: Mapping[str, Sequence[str]]

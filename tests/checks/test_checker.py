@@ -88,7 +88,7 @@ REASONS = {
     "label_not_in_set": '{"verdict": "perhaps", "premise": "Two children flew.", "claim": "Someone was playing."}',
     "wrong_label": '{"verdict": "fails", "premise": "Two children flew a kite.", "claim": "Someone was playing."}',
     "copies_demo": " The old ferry left the harbour at noon with forty people.\nclaim: The boat carried forty people.",
-    "copies_prompt": " You write realistic samples for a data set about pairs.\nclaim: It is realistic indeed.",
+    "copies_prompt": " Realistic samples for a data set about pairs.\nclaim: It is realistic indeed.",
     "fields_equal": " Two children flew a kite.\nclaim: two children flew a kite!",
     "label_in_text": " Two children flew a kite.\nclaim: The claim holds for them.",
     "too_few_words": " Two children flew a kite.\nclaim: Playing outside.",

@@ -13,9 +13,9 @@ from gold_lightning.storage.json_lines import (
     digest,
     read_json,
     read_lines,
+    replace_text,
     whole_rows,
     write_lines,
-    write_text,
 )
 
 
@@ -78,7 +78,7 @@ def test_a_small_file_is_replaced_as_a_whole_and_read_back(tmp_path):
     path = tmp_path / "deep" / "x.json"
     assert read_json(path) == {}
     for value in (1, 2):
-        write_text(path, json.dumps({"a": value}))
+        replace_text(path, json.dumps({"a": value}))
         assert read_json(path) == {"a": value}
     assert [p.name for p in path.parent.iterdir()] == ["x.json"]
     for damaged in ("", "{torn", "[1]"):
