@@ -233,11 +233,11 @@ def export_best(student: T5Student, run_dir: Path) -> Path:
 
 
 class GoldTrainer(Trainer):
-    """Lightning's Trainer, with a method for each subcommand that is ours."""
+    """Lightning's Trainer with one method for each subcommand; it stops in order when the budget is spent."""
 
     callbacks: list[Callback]
     ended_by: str = ""
-    """Why :meth:`fit` ended before its last round, in words; "" where it did not."""
+    """The reason why :meth:`fit` ended before its last round; "" if it did not."""
 
     def fit(
         self,
@@ -248,14 +248,14 @@ class GoldTrainer(Trainer):
         ckpt_path: str | Path | None = None,
         weights_only: bool | None = None,
     ) -> None:
-        """Trains, round after round; ends in order where the budget is spent. However it ends, it leaves a report.
+        """Trains round after round, and stops in order when the budget is spent. However it ends, it writes a report.
 
         Args:
             model: The student.
             train_dataloaders: Not used with a data module.
             val_dataloaders: Not used with a data module.
-            datamodule: Where rounds come from. No other process may be at work on its run folder.
-            ckpt_path: Checkpoint to go on from; the run's last one by default.
+            datamodule: The rounds. No other process may be at work on its run folder.
+            ckpt_path: Checkpoint to resume from; the run's last one by default.
             weights_only: Load nothing but plain values and tensors from it, as is the default.
 
         Raises:
@@ -314,9 +314,9 @@ class GoldTrainer(Trainer):
         datamodule: LightningDataModule | None = None,
         weights_only: bool | None = None,
     ) -> list[Mapping[str, float]]:
-        """Scores a student on the rows by which its round was compared with others. Asks for nothing, writes nothing.
+        """Scores a student on the rows by which its round was compared with others. Generates and writes nothing.
 
-        These are the labelled rows that the task names (``validation``), else the probe sets of all rounds up to the
+        These are the labelled rows that the task names (``validation``) or the probe sets of all rounds up to the
         student's. A run that is at work in the same folder is not disturbed.
 
         Args:
@@ -335,10 +335,10 @@ class GoldTrainer(Trainer):
         return super().validate(model, dataloaders, ckpt_path, verbose, datamodule, weights_only)
 
     def _check_steps(self, data: GoldDataModule) -> None:
-        """Refuses a share of the batches that comes to none, before a round is paid for.
+        """Checks ``limit_train_batches`` before a round is paid for.
 
         Raises:
-            ConfigError: It does.
+            ConfigError: A round would have no batch.
         """
         if not isinstance(self.limit_train_batches, float):
             return
@@ -357,10 +357,10 @@ class GoldTrainer(Trainer):
             try_to_report(data.run_dir)
 
     def _is_over(self, data: GoldDataModule, ckpt_path: str | Path | None) -> bool:
-        """Whether a checkpoint is of the run's end: Lightning would ask for one more round's data, or train on it.
+        """Whether a checkpoint is the run's end, after which Lightning would begin one more round.
 
         Raises:
-            ConfigError: It holds no state of this data module, so the run would begin again at its first round.
+            ConfigError: The checkpoint holds no state of this data module; the run would restart at its first round.
         """
         if ckpt_path is None or not Path(ckpt_path).is_file():
             return False
