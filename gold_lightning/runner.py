@@ -364,14 +364,14 @@ class GoldTrainer(Trainer):
         """
         if ckpt_path is None or not Path(ckpt_path).is_file():
             return False
-        held = torch.load(ckpt_path, map_location="cpu", weights_only=True, mmap=True)
+        checkpoint = torch.load(ckpt_path, map_location="cpu", weights_only=True, mmap=True)
         name = type(data).__qualname__  # under which Lightning stores its state and looks for it
-        if name not in held:
+        if name not in checkpoint:
             raise ConfigError("ckpt_path", str(ckpt_path), f"a checkpoint of a run with the data module {name}")
-        round_ = held[name]["round"]
+        round_ = checkpoint[name]["round"]
         if self.max_epochs is not None and 0 <= self.max_epochs <= round_:
             return True
-        states = held.get("callbacks", {})
+        states = checkpoint.get("callbacks", {})
         stopping = [c for c in self.callbacks if isinstance(c, EarlyStopping)]
         return any(states.get(c.state_key, {}).get("wait_count", 0) >= c.patience for c in stopping)
 

@@ -391,9 +391,9 @@ class T5Student(LightningModule):
             weights: A checkpoint's ``state_dict``, which holds all weights even if this process has a shard of them.
         """
         model = empty_copy(self.model)
-        # Taken as they are, which a checkpoint's are from its file: nothing is copied.
-        own = {name.removeprefix("model."): weight.float() for name, weight in weights.items()}
-        model.load_state_dict(own, assign=True)
+        # Assigned, not copied: a checkpoint's weights stay mapped from its file.
+        state = {name.removeprefix("model."): weight.float() for name, weight in weights.items()}
+        model.load_state_dict(state, assign=True)
         model.tie_weights()
         model.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)

@@ -162,17 +162,19 @@ def attend(
         )
         return out.transpose(1, 2).contiguous(), None
     scaled = (query * (dim**-0.5 if scaling is None else scaling)).reshape(batch, kv_heads, per_kv * steps, dim)
-    own = (scaled @ key.transpose(-1, -2)).float()
+    suffix_scores = (scaled @ key.transpose(-1, -2)).float()
     if attention_mask is not None:
-        own = (own.view(batch, kv_heads, per_kv, steps, -1) + attention_mask[:, :, None]).view_as(own)
+        suffix_scores = (suffix_scores.view(batch, kv_heads, per_kv, steps, -1) + attention_mask[:, :, None]).view_as(
+            suffix_scores
+        )
     width = max((group.layers[layer][0].shape[1] for group in shared_prefix), default=0)
-    scores = own.new_full((batch, kv_heads, per_kv * steps, width), -torch.inf)
+    scores = suffix_scores.new_full((batch, kv_heads, per_kv * steps, width), -torch.inf)
     for rows, group in _slices(shared_prefix):
         keys = group.layers[layer][0]
         flat = scaled[rows].transpose(0, 1).reshape(kv_heads, -1, dim)
         products = (flat @ keys.transpose(-1, -2)).view(kv_heads, group.rows, per_kv * steps, -1)
         scores[rows, :, :, : keys.shape[1]] = products.transpose(0, 1).float()
-    weights = torch.softmax(torch.cat([scores, own], -1), -1).to(value.dtype)
+    weights = torch.softmax(torch.cat([scores, suffix_scores], -1), -1).to(value.dtype)
     out = weights[..., width:] @ value
     for rows, group in _slices(shared_prefix):
         values = group.layers[layer][1]

@@ -69,8 +69,8 @@ def _forms(names: tuple[str, ...]) -> tuple[dict[str, str], re.Pattern[str], re.
     before = rf"(?:>\s*)?(?:{_MARKER}\s*)?(?:#{{1,6}}\s*)?{_OPENING}{{0,4}}"
     line = before + rf"{_KIND}({known}){_NUMBER}{_CLOSING}{{0,4}}\s*{_COLON}(?:=(?=\s))?[*_`]{{0,3}}(.*)"
     alone = rf"(?:#{{1,6}}\s*[*_`]{{0,3}}{_KIND}({known})[*_`]{{0,3}}|\*\*{_KIND}({known})\*\*)\s*"
-    own = {_key(name): name for name in names}
-    return own, re.compile(line, re.IGNORECASE | re.DOTALL), re.compile(alone, re.IGNORECASE)
+    by_key = {_key(name): name for name in names}
+    return by_key, re.compile(line, re.IGNORECASE | re.DOTALL), re.compile(alone, re.IGNORECASE)
 
 
 def head(line: str, names: Sequence[str]) -> tuple[str, str] | None:
@@ -78,7 +78,7 @@ def head(line: str, names: Sequence[str]) -> tuple[str, str] | None:
     line = line.lstrip()
     if not (line.startswith(("#", "**")) or _HAS_COLON(line)):
         return None
-    own, form, alone = _forms(tuple(names))
+    by_key, form, alone = _forms(tuple(names))
     if match := form.fullmatch(line):
         name, rest = match[1], match[2]
         if line[:4].casefold() == "the " and rest.strip() and match.start(1) == 4:
@@ -90,16 +90,16 @@ def head(line: str, names: Sequence[str]) -> tuple[str, str] | None:
     else:
         return None
     # IGNORECASE lets a dotted and a dotless i pass for i; such a name is none of the task's.
-    return (own[_key(name)], rest) if _key(name) in own else None
+    return (by_key[_key(name)], rest) if _key(name) in by_key else None
 
 
 def heads(text: str, names: Sequence[str]) -> dict[int, str]:
     """Names of all lines that have one, by the place where the line begins."""
-    found: dict[int, str] = {}
+    name_by_place: dict[int, str] = {}
     for line in _NAMED_LINE.finditer(text):
         if one := head(line[0], names):
-            found[line.start()] = one[0]
-    return found
+            name_by_place[line.start()] = one[0]
+    return name_by_place
 
 
 def is_object(text: str) -> bool:
@@ -203,23 +203,23 @@ def find_sample(text: str, names: Sequence[str], answer: str = "", *, fresh: boo
 
 def _begun_values(answer: str, names: Sequence[str]) -> list[str]:
     """Values in the lines with which a sample began: the label."""
-    found = (head(line, names) for line in answer.split("\n"))
-    return [one[1].strip() for one in found if one and one[1].strip()]
+    lines = (head(line, names) for line in answer.split("\n"))
+    return [line[1].strip() for line in lines if line and line[1].strip()]
 
 
 @functools.lru_cache(maxsize=64)
 def _shown_values(prompt: str, names: tuple[str, ...]) -> tuple[str, ...]:
     """Values in the lines of the prompt that have a name: those of the demos."""
-    found = (head(line, names) for line in prompt.split("\n"))
-    return tuple(one[1].strip() for one in found if one)
+    lines = (head(line, names) for line in prompt.split("\n"))
+    return tuple(line[1].strip() for line in lines if line)
 
 
 def _has_text_before(before: str, block: str, answer: str, names: Sequence[str], labels: Sequence[str]) -> bool:
     """Whether a bare text stands before a block of another label, which is then the next sample."""
-    told = head(block.split("\n", 1)[0], names)
-    if not labels or told is None or told[0] != next(iter(heads(answer, names).values())):
+    first_line = head(block.split("\n", 1)[0], names)
+    if not labels or first_line is None or first_line[0] != next(iter(heads(answer, names).values())):
         return False
-    if told[1].strip(" *_`\"'.").casefold() == labels[0].casefold() or announces(before):
+    if first_line[1].strip(" *_`\"'.").casefold() == labels[0].casefold() or announces(before):
         return False
     return not (is_plan(before, names) or is_talk(before, names) or speaks_of_task(before, names, labels))
 
@@ -246,8 +246,8 @@ def _begins_anew(
     for place, name in opened.items():
         if planned or name != placed[at] or name == last[0]:
             continue
-        told, asked = (head(part.split("\n", 1)[0], names) for part in (text[at:], answer[place:]))
-        bare = [one[1].strip(" *_`\"'.").casefold() for one in (told, asked) if one]
+        replied, requested = (head(part.split("\n", 1)[0], names) for part in (text[at:], answer[place:]))
+        bare = [one[1].strip(" *_`\"'.").casefold() for one in (replied, requested) if one]
         return bare[0] == bare[-1]
     return True
 
@@ -283,8 +283,8 @@ def _behind_label(text: str, answer: str, names: Sequence[str]) -> str | None:
 def _without_label(text: str, answer: str, names: Sequence[str]) -> str:
     """A text that does not begin with the label that the answer names already: ``billing: ..``, ``[billing] ..``."""
     for line in answer.split("\n"):
-        found = head(line, names)
-        if found and (label := re.escape(found[1].strip())):
+        label_line = head(line, names)
+        if label_line and (label := re.escape(label_line[1].strip())):
             plain = rf"[*_]{{0,2}}{label}(?:\s(?:{name_pattern(names)}))?[*_]{{0,2}}{_COLON}[*_]{{0,2}}\s+"
             form = (
                 rf"\s*(?:{plain}|\[{label}\]:?\s+|\({label}\):?\s+|{label}[ \t]*[|\t][ \t]*|{label},[ \t]*(?=\"))(?=\S)"

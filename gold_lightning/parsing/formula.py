@@ -299,14 +299,16 @@ def parse_programme(text: str) -> LinearProgramme:
 
 
 def _declarations(text: str) -> tuple[tuple[str, str], ...]:
-    found = list(_NAME.finditer(text))
-    if not found or text[: found[0].start()].strip():
+    names = list(_NAME.finditer(text))
+    if not names or text[: names[0].start()].strip():
         raise FormulaError("unparsable")
-    ends = [*(m.start() for m in found[1:]), len(text)]
-    made = tuple((m[1], text[m.end() : end].strip(" ,;\t\r\n")) for m, end in zip(found, ends, strict=True))
-    if len(dict(made)) < len(made) or not all(re.search(r"\w", description) for _, description in made):
+    ends = [*(m.start() for m in names[1:]), len(text)]
+    declarations = tuple((m[1], text[m.end() : end].strip(" ,;\t\r\n")) for m, end in zip(names, ends, strict=True))
+    if len(dict(declarations)) < len(declarations) or not all(
+        re.search(r"\w", description) for _, description in declarations
+    ):
         raise FormulaError("unparsable")
-    return made
+    return declarations
 
 
 def same_programme(first: LinearProgramme, second: LinearProgramme) -> bool:
@@ -329,16 +331,16 @@ def same_programme(first: LinearProgramme, second: LinearProgramme) -> bool:
 
 def _pairing(first: Sequence[tuple[str, str]], second: Sequence[tuple[str, str]]) -> list[int]:
     """For each variable of the first the position of its counterpart in the second."""
-    own, other = ([_description(d) for _, d in variables] for variables in (first, second))
+    descriptions, other = ([_description(d) for _, d in variables] for variables in (first, second))
     free = list(range(len(other)))
-    found: list[int | None] = []
-    for description in own:
+    matches: list[int | None] = []
+    for description in descriptions:
         match = next((i for i in free if other[i] == description), None)
-        found.append(match)
+        matches.append(match)
         if match is not None:
             free.remove(match)
     rest = iter(free)
-    return [next(rest) if i is None else i for i in found]
+    return [next(rest) if i is None else i for i in matches]
 
 
 def _description(text: str) -> tuple[str, ...]:
@@ -373,7 +375,7 @@ def numbers_in(text: str) -> set[Fraction]:
 
     ``50 %`` tells 50 and 1/2; ``half`` tells 1/2 and 2; ``3 thousand`` tells 3 and 3000.
     """
-    found: set[Fraction] = set()
+    numbers: set[Fraction] = set()
     total = part = 0  # of the number words so far: "two hundred thousand (total) forty (part)"
     last = ""  # kind of the number word before, or "" outside of a number
     digits: Fraction | None = None  # the token before
@@ -381,7 +383,7 @@ def numbers_in(text: str) -> set[Fraction]:
     def end() -> None:
         nonlocal total, part, last
         if last:
-            found.add(Fraction(total + part))
+            numbers.add(Fraction(total + part))
         total, part, last = 0, 0, ""
 
     for match in _PROSE.finditer(text.casefold().translate(_SIGNS)):
@@ -390,11 +392,11 @@ def numbers_in(text: str) -> set[Fraction]:
             end()
             if len(token) <= MAX_EQUATION:  # a longer one stands in no equation, and Python reads none of 4,300 digits
                 digits = _number(token)
-                found.add(digits)
+                numbers.add(digits)
         elif match["percent"] or token in ("percent", "per"):
             end()
             if before is not None:
-                found.add(before / 100)
+                numbers.add(before / 100)
         elif token in _UNITS:
             value = _UNITS.index(token)
             if last not in ("", "hundred", "scale") and not (last == "tens" and 0 < value < 10):
@@ -409,7 +411,7 @@ def numbers_in(text: str) -> set[Fraction]:
                 end()
             size = _SCALES.get(token, 100)
             if before is not None:
-                found.add(before * size)
+                numbers.add(before * size)
             elif token == "hundred":
                 part, last = max(part, 1) * size, "hundred"
             else:
@@ -418,6 +420,6 @@ def numbers_in(text: str) -> set[Fraction]:
             continue
         else:
             end()
-            found.update(Fraction(v) for v in _SINGLE.get(token, ()))
+            numbers.update(Fraction(v) for v in _SINGLE.get(token, ()))
     end()
-    return found
+    return numbers

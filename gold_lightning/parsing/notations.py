@@ -92,8 +92,8 @@ def _without_table(text: str, known: str) -> str:
     if names:
         pairs = list(zip(names, _cells(rows[0]), strict=False))
     else:
-        found = [_cells(row) for row in rows]
-        pairs = [(cells[0].strip(_MARKS), cells[1]) for cells in found if len(cells) == 2 and _named(cells[:1], known)]
+        table = [_cells(row) for row in rows]
+        pairs = [(cells[0].strip(_MARKS), cells[1]) for cells in table if len(cells) == 2 and _named(cells[:1], known)]
     return _joined(before, pairs) if pairs and all(value for _, value in pairs) else text
 
 

@@ -184,7 +184,8 @@ def speaks_of_task(text: str, names: Sequence[str], labels: Sequence[str] = ()) 
 
 def _nothing_else(text: str, names: Sequence[str], labels: Sequence[str]) -> bool:
     """Whether a text has but names and labels: ``Hmm, billing.``."""
-    own = rf"(?:{name_pattern(names)}|{'|'.join(map(re.escape, labels)) or '(?!)'}|{_SAMPLE})"
+    known = rf"(?:{name_pattern(names)}|{'|'.join(map(re.escape, labels)) or '(?!)'}|{_SAMPLE})"
     return (
-        re.fullmatch(rf"\W*(?:(?:an?|the|new|one|about|for) )*{own}(?:[ ,]+{own})*\W*", text, re.IGNORECASE) is not None
+        re.fullmatch(rf"\W*(?:(?:an?|the|new|one|about|for) )*{known}(?:[ ,]+{known})*\W*", text, re.IGNORECASE)
+        is not None
     )

@@ -112,27 +112,27 @@ def _final_channel(text: str) -> Answer:
 
 def _without_tags(text: str, names: Collection[str], prompt: str) -> Answer:
     tags = sorted((m for tag in _TAGS for m in tag.finditer(text)), key=lambda m: m.start())
-    kept: list[str] = []
+    parts: list[str] = []
     at, begun, thought = 0, -1, False
     for tag in tags:
-        found = tag.groupdict()
-        if tag.start() < at or (found.get("word") or "").casefold() in names or tag[0].casefold() in prompt:
+        groups = tag.groupdict()
+        if tag.start() < at or (groups.get("word") or "").casefold() in names or tag[0].casefold() in prompt:
             continue
-        if found.get("alone"):
-            kept.append(text[at : tag.start()] if begun < 0 else "")
-        elif found["close"] is None:
+        if groups.get("alone"):
+            parts.append(text[at : tag.start()] if begun < 0 else "")
+        elif groups["close"] is None:
             begun = tag.start() if begun < 0 else begun
             continue
         elif begun < 0:
             thought |= bool(text[: tag.start()].strip())
-            kept.clear()
+            parts.clear()
         else:
             thought |= bool(_inside(text[begun : tag.start()]))
-            kept.append(text[at:begun])
+            parts.append(text[at:begun])
         at, begun = tag.end(), -1
     if begun >= 0:
-        return Answer("".join([*kept, text[at:begun]]), True, True)
-    return Answer("".join([*kept, text[at:]]), thought)
+        return Answer("".join([*parts, text[at:begun]]), True, True)
+    return Answer("".join([*parts, text[at:]]), thought)
 
 
 def _inside(block: str) -> str:

@@ -70,8 +70,8 @@ def within_word(text: str, at: int) -> bool:
 
 
 def _matches(text: str) -> Iterator[regex.Match[str]]:
-    found: Iterator[regex.Match[str]] = (_MIXED if has_characters(text) else _SPACED).finditer(text)
-    return found
+    matches: Iterator[regex.Match[str]] = (_MIXED if has_characters(text) else _SPACED).finditer(text)
+    return matches
 
 
 def has_characters(text: str) -> bool:

@@ -54,10 +54,10 @@ def _prefix(names: tuple[str, ...], labels: tuple[str, ...]) -> re.Pattern[str]:
     gap = r"[ \t*_`(\[\])]{1,4}"
     beside = rf"(?:{_BESIDE}{gap}){{0,6}}?"
     behind = rf"(?:{gap}(?:{_BESIDE}|{known}|{_NOUNS}|\d{{1,3}})){{0,5}}?"
-    told = r"(?:[ \t](?:says|said|writes|asks|wrote))?"
+    verb = r"(?:[ \t](?:says|said|writes|asks|wrote))?"
     return re.compile(
         rf"\s*+[>#*_`\[(]{{0,4}}[ \t]?(?:{beside}(?:{known}|{_NOUNS}){behind}"
-        rf"|(?:(?:an?|the|angry|new)[ \t])?{_ROLES}(?:[ \t]#?\d{{1,2}}|[ \t]\([^()\n]{{1,30}}\))?{told}"
+        rf"|(?:(?:an?|the|angry|new)[ \t])?{_ROLES}(?:[ \t]#?\d{{1,2}}|[ \t]\([^()\n]{{1,30}}\))?{verb}"
         rf"|let(?:'s|’s| us| me) (?:go with|write|say)"
         rf"|i(?:'d|’d| would|'ll|’ll| will) (?:write|say|go with)(?: this)?)"
         rf"[*_`\])]{{0,4}}[ \t]?{_SIGN}[*_`]{{0,3}}[ \t]*(?:\n\s*)?{_STARTS}",
@@ -106,8 +106,8 @@ def unwrapped(text: str, names: Sequence[str] = (), labels: Sequence[str] = (), 
             inner = form(value)
             if inner is not None and all(form(demo.strip()) is None for demo in demos):
                 return inner
-        own = any(demo.lstrip().startswith(("[", "{", "(")) for demo in demos)
-        return None if own else _inside_literal(value, names, labels)
+        demos_are_literals = any(demo.lstrip().startswith(("[", "{", "(")) for demo in demos)
+        return None if demos_are_literals else _inside_literal(value, names, labels)
 
     bare = text.strip()
     for _ in range(4):
