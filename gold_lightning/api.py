@@ -212,7 +212,7 @@ def load(folder: str | Path) -> T5Student:
     """
     path = Path(expand("folder", str(folder)))
     task, decoding = load_folder_task(path)
-    return T5Student(task, str(path), **decoding).eval()
+    return T5Student(task, str(path), **decoding).train(False)  # without dropout, as other models are loaded
 
 
 def evaluate(

@@ -25,6 +25,7 @@ from gold_lightning.t5.batches import Text, fields_of, make_loader
 from gold_lightning.t5.checks import answer_of, check_student
 from gold_lightning.t5.folder import write_task
 from gold_lightning.t5.fsdp import is_sharded, load_whole, shard
+from gold_lightning.t5.modes import evaluation_mode
 from gold_lightning.t5.optimizer import lr_factor, make_optimizer, weight_names
 from gold_lightning.t5.prefix_tree import PrefixTree
 from gold_lightning.t5.resuming import fitting_state, say_afresh
@@ -423,13 +424,11 @@ class T5Student(LightningModule):
         one = isinstance(texts, str | Mapping)
         every: Sequence[Text] = [texts] if one else list(texts)  # type: ignore[list-item]
         samples = [Sample(fields_of(self.task, text), "") for text in every]
-        was_training = self.model.training
-        self.eval()
         predictions: list[str] = []
-        for batch in make_loader(self.task, self.tokenizer, samples, batch_size):
-            batch = self.transfer_batch_to_device(batch, self.device, 0)
-            predictions += self.read(self.write(batch, self.num_beams))
-        self.train(was_training)
+        with evaluation_mode(self):
+            for batch in make_loader(self.task, self.tokenizer, samples, batch_size):
+                batch = self.transfer_batch_to_device(batch, self.device, 0)
+                predictions += self.read(self.write(batch, self.num_beams))
         return predictions[0] if one else predictions
 
     def _encode_text(self, text: str) -> list[int]:

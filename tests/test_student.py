@@ -541,6 +541,20 @@ def test_a_student_predicts_one_text_and_several(student):
             student.predict(wrong)
 
 
+def test_predicting_leaves_the_mode_as_it_was_also_after_an_error(places, monkeypatch):
+    student = make(places).train()
+    modes = []
+
+    def fail(*_):
+        modes.append(student.training)
+        raise RuntimeError("no memory")
+
+    monkeypatch.setattr(student, "write", fail)
+    with pytest.raises(RuntimeError, match="no memory"):
+        student.predict("x")
+    assert modes == [False] and student.training and student.model.training
+
+
 def test_the_folder_of_a_student_carries_its_task(student, tmp_path):
     student.export(tmp_path, {f"model.{name}": w for name, w in student.model.state_dict().items()})
     task, decoding = load_folder_task(tmp_path)

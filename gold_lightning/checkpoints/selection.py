@@ -19,6 +19,7 @@ from gold_lightning.storage.json_lines import read_lines
 from gold_lightning.storage.run_folder import RunFolder
 from gold_lightning.student import T5Student
 from gold_lightning.t5.fsdp import load_whole, own_weights
+from gold_lightning.t5.modes import evaluation_mode
 
 __all__ = ["Rescored", "borrowed_weights", "rescore"]
 
@@ -87,14 +88,12 @@ def borrowed_weights(student: T5Student, weights: Mapping[str, Tensor]) -> Itera
         student: The student; its weights and its mode are restored.
         weights: Weights by the names of a checkpoint's ``state_dict``.
     """
-    was_training = student.training
     saved = [weight.clone() for weight in own_weights(student.model)]
     try:
         load_whole(student.model, {name.removeprefix("model."): weight for name, weight in weights.items()})
-        student.eval()
-        yield
+        with evaluation_mode(student):
+            yield
     finally:
         with torch.no_grad():
             for weight, saved_weight in zip(own_weights(student.model), saved, strict=True):
                 weight.copy_(saved_weight)
-        student.train(was_training)
