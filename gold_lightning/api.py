@@ -28,6 +28,8 @@ from gold_lightning.callbacks import OODFeedback
 from gold_lightning.checkpoints.best import BestCheckpoint
 from gold_lightning.data import GoldDataModule
 from gold_lightning.errors import GoldError
+from gold_lightning.evaluation.intervals import evaluate as evaluate_rows
+from gold_lightning.evaluation.intervals import prediction_row
 from gold_lightning.evaluation.preview import PreviewSettings
 from gold_lightning.evaluation.preview import preview as preview_lines
 from gold_lightning.feedback import FeedbackPool
@@ -35,8 +37,6 @@ from gold_lightning.generators import EmbeddedGenerator, Generator
 from gold_lightning.inputs.paths import expand
 from gold_lightning.labelled import load_rows
 from gold_lightning.losses import RobustLoss
-from gold_lightning.metrics import evaluate as evaluate_rows
-from gold_lightning.metrics import prediction_row
 from gold_lightning.planning.plan import SynthesisPlan
 from gold_lightning.planning.plan_warnings import plan_warnings
 from gold_lightning.run import Run, provenance, to_dataset

@@ -79,7 +79,31 @@ class RoundData(Protocol):
         """Ends the round."""
 
 
-class RoundEnd(Callback):
+class _AfterBatch(Callback):
+    """A callback that does the same after each training and each validation batch."""
+
+    def after_batch(self, trainer: Trainer) -> None:
+        """Called after each batch."""
+        raise NotImplementedError
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        self.after_batch(trainer)
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        self.after_batch(trainer)
+
+
+class RoundEnd(_AfterBatch):
     """Ends each round: writes its line to ``rounds.jsonl`` and the log, and turns the data module to the next round.
 
     The data module adds this callback to a trainer without it. The line contains the data module's ``notes``, in which
@@ -94,11 +118,6 @@ class RoundEnd(Callback):
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._since, self._generated = time.perf_counter(), _data(trainer).generation_seconds
 
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        self._note(trainer)
-
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         validation_start = time.perf_counter()
         # In rounds after the first, Lightning asks for the probe set between training and validation.
@@ -106,15 +125,7 @@ class RoundEnd(Callback):
         self._times["training"] = max(0.0, validation_start - self._since - generated)
         self._since = validation_start
 
-    def on_validation_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
+    def after_batch(self, trainer: Trainer) -> None:
         self._note(trainer)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
@@ -181,26 +192,10 @@ class RoundEnd(Callback):
         }
 
 
-class StopInOrder(Callback):
+class StopInOrder(_AfterBatch):
     """Ends a run after the training step or the validation batch during which Ctrl-C was pressed."""
 
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        self._stop_if_wanted(trainer)
-
-    def on_validation_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        self._stop_if_wanted(trainer)
-
-    def _stop_if_wanted(self, trainer: Trainer) -> None:
+    def after_batch(self, trainer: Trainer) -> None:
         if _data(trainer).stopping.wanted:
             raise KeyboardInterrupt
 

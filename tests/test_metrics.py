@@ -12,16 +12,14 @@ from fractions import Fraction
 import pytest
 import torch
 from gold_lightning.errors import ConfigError
+from gold_lightning.evaluation.intervals import bootstrap_interval, evaluate, prediction_row
 from gold_lightning.metrics import (
     METRICS,
     Accuracy,
     BalancedAccuracy,
     MacroF1,
     TokenMean,
-    bootstrap_interval,
-    evaluate,
     make_metric,
-    prediction_row,
 )
 from gold_lightning.parsing.formula import FormulaError, parse_equation
 from torchmetrics.functional.classification import multiclass_f1_score, multiclass_recall

@@ -27,13 +27,13 @@ from gold_lightning.console import say
 from gold_lightning.data import GoldDataModule
 from gold_lightning.errors import ConfigError, GoldError
 from gold_lightning.evaluation.baselines import BaselineSettings
+from gold_lightning.evaluation.intervals import evaluate
 from gold_lightning.evaluation.predictions import TestPredictions
 from gold_lightning.evaluation.preview import PreviewSettings
 from gold_lightning.evaluation.results import results_summary, results_table, validation_table
 from gold_lightning.inputs.paths import check_folder, expand, folder_for
 from gold_lightning.inputs.pipes import is_copy
 from gold_lightning.inputs.task_files import local_task
-from gold_lightning.metrics import evaluate
 from gold_lightning.plugins import load_plugins
 from gold_lightning.report import try_to_report
 from gold_lightning.runner import (

@@ -23,10 +23,10 @@ from rich.console import Console
 from rich.progress import track
 
 from gold_lightning.errors import ConfigError, GoldError
+from gold_lightning.evaluation.intervals import evaluate, prediction_row
 from gold_lightning.evaluation.supervised import LabelledRounds
 from gold_lightning.generators.base import Generator, Request, request_dict
 from gold_lightning.labelled import check_rows_file, load_rows
-from gold_lightning.metrics import evaluate, prediction_row
 from gold_lightning.prompts import answer_request, read_answer
 from gold_lightning.storage.json_lines import append_line, digest, read_lines, write_lines
 from gold_lightning.task import Sample, Task, TestRow
@@ -100,7 +100,7 @@ class Baseline:
 
     Args:
         depends: Plain values on which the predictions depend, beside the rows.
-        predict: Returns the predictions in the order of the rows, as :func:`gold_lightning.metrics.prediction_row`
+        predict: Returns the predictions in the order of the rows, as ``prediction_row``
             makes them. It may store partial results in the file whose path it gets.
     """
 
@@ -218,7 +218,7 @@ def compare(
         baselines: Baselines by name, in the order in which they run.
 
     Returns:
-        The result of :func:`gold_lightning.metrics.evaluate` by name, with ``seconds``, ``fingerprint`` and ``notes``.
+        The result of ``evaluate`` by name, with ``seconds``, ``fingerprint`` and ``notes``.
     """
     ids = sorted(rows)
     of_rows = digest_of_rows(task, rows)

@@ -10,7 +10,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from gold_lightning.callbacks import OODFeedback, student_of
 from gold_lightning.data import GoldDataModule
-from gold_lightning.metrics import prediction_row
+from gold_lightning.evaluation.intervals import prediction_row
 from gold_lightning.scores import EnergyScore, OODScore
 
 __all__ = ["TestPredictions"]
@@ -23,7 +23,7 @@ class TestPredictions(Callback):
         energies: Whether to compute energies, which takes another pass of the decoder.
 
     Attributes:
-        rows: Lines of the last test, as :func:`gold_lightning.metrics.prediction_row` returns them, in the order
+        rows: Lines of the last test, as ``prediction_row`` returns them, in the order
             of the test set; the same in every process.
     """
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from gold_lightning.checks.contamination import OVERLAP_WORDS
 from gold_lightning.console import printable, table
 from gold_lightning.evaluation.baselines import digest_of_rows, majority, most_frequent
+from gold_lightning.evaluation.intervals import evaluate
 from gold_lightning.labelled import labels_as_read
-from gold_lightning.metrics import evaluate
 from gold_lightning.t5.checks import Cut
 from gold_lightning.task import Task
 
@@ -42,7 +42,7 @@ def results_summary(
     """Summarises a test as plain values. The most frequent answer, ``majority``, is added as a line to compare with.
 
     Args:
-        results: Metrics by name of the line, as :func:`gold_lightning.metrics.evaluate` returns them.
+        results: Metrics by name of the line, as :func:`~gold_lightning.evaluation.intervals.evaluate` returns them.
         data: Data module with the test rows.
         student: Student with the names of the metrics and the task.
         overlap: Counts of training samples (``train``) and ``demos`` that share text with the test set, as

@@ -13,8 +13,8 @@ from gold_lightning.evaluation.baselines import (
     most_frequent,
     seed_demos,
 )
+from gold_lightning.evaluation.intervals import evaluate
 from gold_lightning.generators import ScriptedGenerator
-from gold_lightning.metrics import evaluate
 from gold_lightning.storage.json_lines import read_lines
 from gold_lightning.task import Field, Label, Sample, StudentFormat, Task, TestRow
 
