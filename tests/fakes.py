@@ -116,6 +116,22 @@ def bank_task(count: int = 77) -> Task:
     )
 
 
+def tickets_task(min_chars: int, max_chars: int) -> Task:
+    """Messages to a shop with one of two queues, for readers of replies."""
+    return Task(
+        name="tickets",
+        description="Each sample is a message to a shop.",
+        fields=(Field("message", "one sentence", min_chars, max_chars),),
+        target=Field("queue", "the desk"),
+        demos=(
+            Sample({"message": "You charged my card twice."}, "billing"),
+            Sample({"message": "It is late."}, "delivery"),
+        ),
+        student=StudentFormat("{message}", "{queue}"),
+        labels=(Label("billing", "money"), Label("delivery", "parcels")),
+    )
+
+
 def subjects_task(count: int = 77) -> Task:
     """Subjects of notes, up to 80, that a small generator tells apart; each with a demo."""
     subjects = (

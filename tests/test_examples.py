@@ -68,9 +68,10 @@ def test_facts_keep_the_order_in_which_the_student_learns_them():
 
 
 def test_names_in_notes_are_speakers_or_told_in_the_dialogue():
-    for sample in [*TASKS["notes"].demos, *ROWS["notes"]]:
-        names = re.findall(r"(?<!^)\b[A-Z][a-z]+", sample.target)
-        assert all(name in sample.fields["dialogue"] for name in names)
+    samples = [*TASKS["notes"].demos, *ROWS["notes"]]
+    named = [(name, s.fields["dialogue"]) for s in samples for name in re.findall(r"(?<!^)\b[A-Z][a-z]+", s.target)]
+    assert len(named) >= len(samples) / 2
+    assert [name for name, dialogue in named if name not in dialogue] == []
 
 
 @each

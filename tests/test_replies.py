@@ -10,20 +10,11 @@ import pytest
 from gold_lightning.checks.checker import Checker
 from gold_lightning.generators.base import Completion
 from gold_lightning.prompts import Hint, training_request
-from gold_lightning.task import Field, Label, Sample, StudentFormat, Task
+from gold_lightning.task import Field, Label, Sample, StudentFormat
 
-TASK = Task(
-    name="tickets",
-    description="Each sample is a message to a shop.",
-    fields=(Field("message", "one sentence", 1, 10_000_000),),
-    target=Field("queue", "the desk"),
-    demos=(
-        Sample({"message": "You charged my card twice."}, "billing"),
-        Sample({"message": "It is late."}, "delivery"),
-    ),
-    student=StudentFormat("{message}", "{queue}"),
-    labels=(Label("billing", "money"), Label("delivery", "parcels")),
-)
+from tests.fakes import tickets_task
+
+TASK = tickets_task(1, 10_000_000)
 TEXT = "I want my money back for the blue lamp."
 
 

@@ -26,9 +26,8 @@ from gold_lightning.generators import (
     TransformersGenerator,
 )
 from gold_lightning.generators.embedded import embedded_folder
-from gold_lightning.task import Field, Label, Sample, StudentFormat, Task
 
-from tests.fakes import LLAMA_TOKENS
+from tests.fakes import LLAMA_TOKENS, tickets_task
 from tests.servers import FakeServer, words
 
 ASKED = Request("You write.", "Some text about the sea.\n\n", "Write one more.", "text:", seed=1, max_tokens=12)
@@ -286,18 +285,7 @@ def test_a_text_that_ends_by_itself(engine, say):
     assert (made.text, made.finish) == (" one two three", "stop")
 
 
-TASK = Task(
-    name="tickets",
-    description="Each sample is a message to a shop.",
-    fields=(Field("message", "one sentence", 10, 120),),
-    target=Field("queue", "the desk"),
-    demos=(
-        Sample({"message": "You charged my card twice."}, "billing"),
-        Sample({"message": "It is late."}, "delivery"),
-    ),
-    student=StudentFormat("{message}", "{queue}"),
-    labels=(Label("billing", "money"), Label("delivery", "parcels")),
-)
+TASK = tickets_task(10, 120)
 TICKET = Request(
     "You write.", "Demos.\n", "Write one.", "queue: billing\nmessage:", seed=1, max_tokens=200, stop=("\n",)
 )
