@@ -163,29 +163,33 @@ def distill(
         "model": {"student": student, **({"loss": loss} if loss else {}), **(model or {})},
         "trainer": {"max_epochs": rounds, **(trainer or {})},
     }
-    student_module = T5Student(task=loaded, **settings["model"])
-    module = GoldDataModule(
-        **settings["data"],
-        run_dir=str(folder),
-        student=student,
-        feedback_rate=feedback.rate,
-        feedback_capacity=feedback.capacity,
-        seed=seed,
-    )
-    checkpoints = RunFolder(folder).checkpoints
-    callbacks = [
-        feedback,
-        EarlyStopping(**runner.EARLY_STOPPING),
-        BestCheckpoint(dirpath=str(checkpoints), **runner.CHECKPOINT),
-    ]
-    flags = {"logger": runner.default_loggers(folder), "enable_progress_bar": False, "default_root_dir": str(folder)}
-    gold_trainer = runner.GoldTrainer(**{**runner.TRAINER, **flags, **settings["trainer"]}, callbacks=callbacks)
-    runner.add_run_callbacks(gold_trainer, checkpoints)
-    module.generator.check_installed()
-    if gold_trainer.is_global_zero:
-        _write_settings(folder, loaded, settings, feedback, seed)
     with _lines_shown(verbose), warnings.catch_warnings():
         runner.ignore_known_warnings()
+        student_module = T5Student(task=loaded, **settings["model"])
+        module = GoldDataModule(
+            **settings["data"],
+            run_dir=str(folder),
+            student=student,
+            feedback_rate=feedback.rate,
+            feedback_capacity=feedback.capacity,
+            seed=seed,
+        )
+        checkpoints = RunFolder(folder).checkpoints
+        callbacks = [
+            feedback,
+            EarlyStopping(**runner.EARLY_STOPPING),
+            BestCheckpoint(dirpath=str(checkpoints), **runner.CHECKPOINT),
+        ]
+        flags = {
+            "logger": runner.default_loggers(folder),
+            "enable_progress_bar": False,
+            "default_root_dir": str(folder),
+        }
+        gold_trainer = runner.GoldTrainer(**{**runner.TRAINER, **flags, **settings["trainer"]}, callbacks=callbacks)
+        runner.add_run_callbacks(gold_trainer, checkpoints)
+        module.generator.check_installed()
+        if gold_trainer.is_global_zero:
+            _write_settings(folder, loaded, settings, feedback, seed)
         runner.fit(gold_trainer, student_module, module, runner.resume_from(checkpoints))
     return Run(folder)
 
@@ -247,6 +251,8 @@ def evaluate(
         raise GoldError(f"evaluate: {type(student).__name__} carries no task; name it: task=...")
     samples = load_rows(known, rows, "rows") if isinstance(rows, str | Path) else list(rows)
     one_field = known.fields[0].name if len(known.fields) == 1 else ""
+    if not samples:
+        raise GoldError("evaluate: got no rows, expected one at least")
     texts = [s.fields[one_field] if one_field else dict(s.fields) for s in samples]
     sized = {"batch_size": batch_size} if isinstance(student, T5Student) else {}
     predictions = student.predict(texts, **sized)

@@ -414,7 +414,7 @@ class T5Student(LightningModule):
             A prediction for one text; for several a list of them, in order.
 
         Raises:
-            GoldError: A text lacks one of the task's fields.
+            GoldError: There is no text, or one lacks a field of the task.
 
         Example:
             >>> from gold_lightning.student import T5Student
@@ -422,6 +422,8 @@ class T5Student(LightningModule):
             'Sports'
         """
         one = isinstance(texts, str | Mapping)
+        if not one and (isinstance(texts, bytes) or not isinstance(texts, Iterable)):
+            raise GoldError(f"predict: got {texts!r:.80}, expected a text, a mapping of fields, or several of them")
         every: Sequence[Text] = [texts] if one else list(texts)  # type: ignore[list-item]
         samples = [Sample(fields_of(self.task, text), "") for text in every]
         predictions: list[str] = []

@@ -536,7 +536,8 @@ def test_a_student_predicts_one_text_and_several(student):
     assert student.predict(["x", "y", "a longer text"], batch_size=2) == [
         student.predict(t) for t in ("x", "y", "a longer text")
     ]
-    for wrong in ({"other": "x"}, {"text": 1}):
+    assert student.predict([]) == [] and student.predict(text for text in "x") == [one]
+    for wrong in ({"other": "x"}, {"text": 1}, None, 5, b"x", [1], [["x"]]):
         with pytest.raises(GoldError, match=r"predict: got .* expected a text"):
             student.predict(wrong)
 

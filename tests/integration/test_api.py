@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import gold_lightning as gl
 import pytest
@@ -127,6 +129,18 @@ def test_preview_and_synthesis_store_nothing(tmp_path, tiny_student, monkeypatch
     assert len(samples) == 8 and len(set(samples["text"])) == 8 and not list(tmp_path.iterdir())
 
 
+def test_a_run_prints_its_rounds_and_no_notices(tmp_path, tiny_student):
+    code = (
+        "import gold_lightning as gl\nfrom tests.fakes import NewsWriter\n"
+        f"gl.distill('news_topics', generator=NewsWriter(), student={tiny_student!r}, rounds=1, samples_per_round=8,\n"
+        f"    probe_per_round=8, output={str(tmp_path / 'a')!r}, trainer={{'accelerator': 'cpu'}})\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert [line.split(" ")[0] for line in done.stdout.splitlines()[-3:]] == ["round", "report:", "best"]
+    for notice in ("GPU available", "Tip", "litlogger", "Warning", "deprecated"):
+        assert notice not in done.stdout + done.stderr, notice
+
+
 def test_a_report_shows_itself(tmp_path, tiny_student):
     report = distilled(tmp_path / "a", tiny_student, rounds=1).report()
     assert report.path == tmp_path / "a" / "report.html" and "<iframe srcdoc=" in report._repr_html_()
@@ -135,3 +149,5 @@ def test_a_report_shows_itself(tmp_path, tiny_student):
 def test_evaluate_needs_a_task():
     with pytest.raises(gl.GoldError, match="object carries no task"):
         gl.evaluate(object(), [])
+    with pytest.raises(gl.GoldError, match="got no rows, expected one at least"):
+        gl.evaluate(object(), [], task="news_topics")
