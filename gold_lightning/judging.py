@@ -11,6 +11,7 @@ from gold_lightning.checks.checker import Checker
 from gold_lightning.checks.contamination import Decontaminator
 from gold_lightning.checks.label_agreement import LabelCheck
 from gold_lightning.generators.base import Completion
+from gold_lightning.likelihoods import LabelLikelihoods
 from gold_lightning.planning.requests import PlannedRequest
 from gold_lightning.storage.round_store import StoredSample
 from gold_lightning.task import Sample, Task
@@ -180,12 +181,13 @@ class Judge:
                     later.append(i)
             if not candidates:
                 break
-            waiting, preferred = later, [""] * len(candidates)
+            waiting, scored = later, list[LabelLikelihoods | None]([None] * len(candidates))
             if self._label_check:
-                preferred, completions = self._label_check.favoured([valid[i][1] for i in candidates], round_)
+                scored, completions = self._label_check.check([valid[i][1] for i in candidates], round_)
                 label_checks += completions
-            for i, preferred_label in zip(candidates, preferred, strict=True):
+            for i, likelihoods in zip(candidates, scored, strict=True):
                 id_, sample, label = valid[i]
+                preferred_label = likelihoods.label if likelihoods else ""
                 if preferred_label != label and self._labels_required:
                     reason = "label_disagreement" if preferred_label else "label_unchecked"
                     verdicts[i] = Verdict(reason, preferred_label)

@@ -13,7 +13,7 @@ LAYERS = [set(names.split()) for names in (
     "inputs plugins",
     "task_parts",
     "task generators budget losses scores metrics",
-    "prompts feedback storage t5",
+    "prompts likelihoods feedback storage t5",
     "checks planning validation noise",
     "judging labelled student",
     "synthesis",

@@ -5,10 +5,10 @@ import random
 from dataclasses import replace
 
 import pytest
-from gold_lightning.checks.label_agreement import LabelCheck, preferred_label
+from gold_lightning.checks.label_agreement import LabelCheck
 from gold_lightning.errors import GoldError
 from gold_lightning.feedback import FeedbackPool
-from gold_lightning.generators import Completion, ScriptedGenerator
+from gold_lightning.generators import ScriptedGenerator
 from gold_lightning.planning.plan import SynthesisPlan
 from gold_lightning.synthesis import Synthesizer
 from gold_lightning.task import Hints, Sample, Task
@@ -39,6 +39,11 @@ def check_of(task, likes, limit=0, seed=0):
     return check, generator
 
 
+def labels_of(check, samples):
+    """The preferred label of each sample; "" if there is none."""
+    return [found.label if found else "" for found in check.check(samples, 0)[0]]
+
+
 def biased(text):
     """Likes B by 4 whatever it reads, and the label that the text names by 3."""
     return {name: -9.0 + 4.0 * (name == "B") + 3.0 * text.startswith(name) for name in "ABC"}
@@ -52,10 +57,10 @@ def test_each_label_counts_alike_however_many_demos_it_has(counts, seed):
     check, generator = check_of(task_of(**counts), biased, seed=seed)
     check.calibrate(0)
     # Over texts of which a third is each label's: -9 + 1 for all, and 4 more for B.
-    assert check._means == pytest.approx((-8.0, -4.0, -8.0))
+    assert check.of_samples.means == pytest.approx((-8.0, -4.0, -8.0))
     assert len(generator.requests) == sum(max(1, n - 1) for n in counts.values())
     texts = [Sample({"text": f"{name} is meant"}, "A") for name in "CABBA"]
-    assert check.favoured(texts, 0)[0] == [*"CABBA"]
+    assert labels_of(check, texts) == [*"CABBA"]
     assert check.calibrate(0) == []
 
 
@@ -81,18 +86,15 @@ def test_a_label_without_mass_poisons_no_mean(none):
 
     check, _ = check_of(task_of(A=3, B=3, C=3), likes)
     check.calibrate(0)
-    assert all(math.isfinite(mean) for mean in check._means)
+    assert all(math.isfinite(mean) for mean in check.of_samples.means)
     texts = [Sample({"text": f"{name} is meant"}, "A") for name in "CAB"]
-    assert check.favoured(texts, 0)[0] == [*"CAB"]
+    assert labels_of(check, texts) == [*"CAB"]
 
 
 @pytest.mark.parametrize("none", NONE, ids=str)
 def test_likelihoods_without_any_mass_are_no_preference(none):
-    assert preferred_label(Completion("", choice_log_probs=(none, none, none)), (0.0, 0.0, 0.0), "ABC") == ""
-    assert preferred_label(Completion("", choice_log_probs=(none, -3.0, none)), (0.0, 0.0, 0.0), "ABC") == "B"
-    assert preferred_label(Completion(""), (0.0, 0.0, 0.0), "ABC") == ""
     check, _ = check_of(task_of(A=2, B=2, C=2), lambda text: dict.fromkeys("ABC", none))
-    assert check.favoured([Sample({"text": "x"}, "A")], 0)[0] == [""]
+    assert labels_of(check, [Sample({"text": "x"}, "A")]) == [""]
 
 
 @pytest.mark.parametrize(("agreement", "accepted"), [("measure", 8), ("require", 0)])
@@ -129,14 +131,45 @@ def test_a_prompt_of_many_labels_that_is_too_long_is_told_before_anything_is_wri
 
 def test_a_text_that_is_too_long_to_be_asked_about_is_no_preference():
     check, generator = check_of(task_of(A=2, B=2, C=2), biased)
-    generator.limit = len(check.request(Sample({"text": "A word"}, "A")).text.split()) + 9
+    generator.limit = len(check.request({"text": "A word"}).text.split()) + 9
     samples = [Sample({"text": f"B {'word ' * n}end"}, "B") for n in (2, 200, 3)]
-    assert check.favoured(samples, 0)[0] == ["B", "", "B"]
+    assert labels_of(check, samples) == ["B", "", "B"]
 
 
-def test_favoured_labels_do_not_depend_on_what_is_asked_beside():
+def test_preferred_labels_do_not_depend_on_what_is_asked_beside():
     rng = random.Random(3)
     check, _ = check_of(task_of(A=4, B=2, C=3), biased)
     samples = [Sample({"text": f"{rng.choice('ABC')} {i}"}, "A") for i in range(20)]
-    together = check.favoured(samples, 0)[0]
-    assert together == [check.favoured([s], 0)[0][0] for s in samples] == [s.fields["text"][0] for s in samples]
+    together = labels_of(check, samples)
+    assert together == [labels_of(check, [s])[0] for s in samples] == [s.fields["text"][0] for s in samples]
+
+
+def test_texts_of_unknown_label_are_calibrated_over_themselves_not_over_samples():
+    check, _ = check_of(task_of(A=2, B=2, C=2), biased)
+    check.calibration = "batch"
+    check.check([Sample({"text": f"A {i}"}, "A") for i in range(9)], 0)
+    demos_alone = check.of_texts.means
+    texts = [{"text": f"{name} {i}"} for i in range(5) for name in "ABC"]
+    scored, completions = check.score(texts, 1)
+    assert [row.label for row in scored] == [text["text"][0] for text in texts]
+    assert [row.log_probs for row in scored] == [c.choice_log_probs for c in completions]
+    assert demos_alone == pytest.approx((-8.0, -4.0, -8.0))
+
+
+def test_a_row_counts_once_however_often_it_is_scored_or_remembered():
+    check, _ = check_of(task_of(A=2, B=2, C=2), biased)
+    check.calibration = "batch"
+    samples = [Sample({"text": f"C {i}"}, "C") for i in range(4)]
+    check.check(samples, 0)
+    means = check.of_samples.means
+    for sample, row in zip(samples, check.check(samples, 0)[0], strict=True):
+        check.remember(sample.fields, row.log_probs, sample.target)
+    assert check.of_samples.means == means
+
+
+def test_uncalibrated_checks_ask_for_no_demos():
+    check, generator = check_of(task_of(A=2, B=2, C=2), biased)
+    check.calibration = "none"
+    assert check.calibrate(0) == []
+    assert labels_of(check, [Sample({"text": "A word"}, "A")]) == ["B"]
+    assert len(generator.requests) == 1

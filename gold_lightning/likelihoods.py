@@ -1,0 +1,167 @@
+"""Likelihoods of labels, and their calibration: a language model prefers some labels whatever text it reads."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from gold_lightning.generators.base import has_preference
+
+__all__ = ["Calibration", "LabelCalibrator", "LabelLikelihoods", "read_log_probs", "stored_log_probs"]
+
+Calibration = Literal["batch", "contextual", "none"]
+"""How likelihoods of labels are calibrated; :class:`LabelCalibrator` documents the values."""
+
+_NO_MASS = -9000.0  # servers and files write minus infinity as various numbers, all below this one
+_UNIT = 10**6  # sums count whole millionths, so that they do not depend on the order of the rows
+
+
+@dataclass(frozen=True)
+class LabelLikelihoods:
+    """Likelihoods of all labels of one row, as the model returned them and calibrated.
+
+    Args:
+        names: Names of the labels, in the order of the task.
+        log_probs: Natural-log likelihood of each label; minus infinity for a label without mass.
+        calibrated: The same, minus the mean of each label.
+
+    Example:
+        >>> from gold_lightning.likelihoods import LabelLikelihoods
+        >>> row = LabelLikelihoods(("World", "Sports"), log_probs=(-1.0, -2.0), calibrated=(0.5, 1.5))
+        >>> row.label, round(row.probabilities["Sports"], 2)
+        ('Sports', 0.73)
+    """
+
+    names: tuple[str, ...]
+    log_probs: tuple[float, ...]
+    calibrated: tuple[float, ...]
+
+    @property
+    def label(self) -> str:
+        """The most likely label after calibration; the first of equals."""
+        return self.names[max(range(len(self.names)), key=lambda at: self.calibrated[at])]
+
+    @property
+    def probabilities(self) -> dict[str, float]:
+        """Probability of each label after calibration (softmax)."""
+        highest = max(self.calibrated)
+        weights = [math.exp(value - highest) for value in self.calibrated]
+        return {name: weight / sum(weights) for name, weight in zip(self.names, weights, strict=True)}
+
+
+class LabelCalibrator:
+    """Subtracts from each label's log-likelihood its mean over rows, in which the labels are equally frequent.
+
+    Rows of a known label are averaged by label first, so that each label counts alike. Rows of unknown label are
+    averaged as they come, on the assumption that they are balanced. All means depend on the set of the rows alone, not
+    on their order, so that a resumed run calibrates as an uninterrupted one does.
+
+    Args:
+        names: Names of the labels.
+        kind: ``batch``: the mean over the demos and all rows seen so far (batch calibration, Zhou et al., ICLR 2024);
+            the demos count as one row of each label. ``contextual``: the mean over the demos alone (Zhao et al., ICML
+            2021), for few rows. ``none``: likelihoods stay as they are.
+        by_label: Whether rows have a known label.
+
+    Example:
+        >>> from gold_lightning.likelihoods import LabelCalibrator
+        >>> calibrator = LabelCalibrator(["World", "Sports"], kind="batch", by_label=False)
+        >>> for log_probs in [(-1.0, -4.0), (-1.0, -3.0), (-1.0, -2.0)]:
+        ...     calibrator.observe(log_probs)
+        >>> calibrator.means, calibrator.likelihoods((-1.0, -2.0)).label
+        ((-1.0, -3.0), 'Sports')
+    """
+
+    def __init__(self, names: Sequence[str], kind: Calibration, by_label: bool = True) -> None:
+        self.names, self.kind, self.by_label = tuple(names), kind, by_label
+        self._sums: dict[str, list[int]] = defaultdict(lambda: [0] * len(self.names))
+        self._counts: dict[str, list[int]] = defaultdict(lambda: [0] * len(self.names))
+        self._means: tuple[float, ...] | None = None
+
+    def start(self, demos: Iterable[tuple[str, Sequence[float]]]) -> None:
+        """Begins with the demos.
+
+        Args:
+            demos: Label and log-likelihoods of each demo; likelihoods without a preference are left out.
+        """
+        rows: dict[str, list[Sequence[float]]] = {}
+        for label, log_probs in demos:
+            if has_preference(log_probs):
+                rows.setdefault(label, []).append(log_probs)
+        for label, of_label in rows.items():
+            columns = [[p for p in column if _has_mass(p)] for column in zip(*of_label, strict=True)]
+            self._add([sum(column) / len(column) if column else -math.inf for column in columns], label)
+
+    def observe(self, log_probs: Sequence[float], label: str = "") -> None:
+        """Counts a row for the means of ``batch``; other kinds ignore it.
+
+        Args:
+            log_probs: Log-likelihood of each label; a row without a preference is left out.
+            label: Label of the row, if rows have one.
+        """
+        if self.kind == "batch" and has_preference(log_probs):
+            self._add(log_probs, label)
+
+    def _add(self, log_probs: Sequence[float], label: str) -> None:
+        group = label if self.by_label else ""
+        for at, value in enumerate(log_probs):
+            if _has_mass(value):  # the mean of a label leaves out the rows in which it has no mass
+                self._sums[group][at] += round(value * _UNIT)
+                self._counts[group][at] += 1
+        self._means = None
+
+    @property
+    def means(self) -> tuple[float, ...]:
+        """Mean log-likelihood of each label; a label that never had any mass has the lowest mean of the others."""
+        if self.kind == "none":
+            return (0.0,) * len(self.names)
+        if self._means is None:
+            means: list[float | None] = []
+            for at in range(len(self.names)):
+                of_groups = [self._sums[g][at] / (n[at] * _UNIT) for g, n in self._counts.items() if n[at]]
+                means.append(math.fsum(of_groups) / len(of_groups) if of_groups else None)
+            lowest = min((mean for mean in means if mean is not None), default=0.0)
+            self._means = tuple(lowest if mean is None else mean for mean in means)
+        return self._means
+
+    def likelihoods(self, log_probs: Sequence[float]) -> LabelLikelihoods | None:
+        """Calibrates the likelihoods of a row; ``None`` if they prefer no label.
+
+        Args:
+            log_probs: Log-likelihood of each label.
+        """
+        if not has_preference(log_probs) or not any(map(_has_mass, log_probs)):
+            return None
+        raw = tuple(value if _has_mass(value) else -math.inf for value in log_probs)
+        calibrated = tuple(value - mean for value, mean in zip(raw, self.means, strict=True))
+        return LabelLikelihoods(self.names, raw, calibrated)
+
+
+def stored_log_probs(names: Sequence[str], log_probs: Sequence[float]) -> dict[str, float | None]:
+    """Returns likelihoods as files store them: by label, rounded, and ``None`` for a label without mass.
+
+    Args:
+        names: Names of the labels.
+        log_probs: Log-likelihood of each label.
+    """
+    # JSON has no infinity.
+    return {n: round(p, 6) if _has_mass(p) else None for n, p in zip(names, log_probs, strict=True)}
+
+
+def read_log_probs(names: Sequence[str], stored: Mapping[str, float | None]) -> tuple[float, ...]:
+    """Reads what :func:`stored_log_probs` returned; empty if a label is missing.
+
+    Args:
+        names: Names of the labels.
+        stored: Likelihoods by label.
+    """
+    if not all(name in stored for name in names):
+        return ()
+    return tuple(-math.inf if (value := stored[name]) is None else value for name in names)
+
+
+def _has_mass(value: float) -> bool:
+    return math.isfinite(value) and value > _NO_MASS

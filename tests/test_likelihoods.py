@@ -1,0 +1,83 @@
+"""Likelihoods of labels, calibrated."""
+
+import math
+import random
+
+import pytest
+from gold_lightning.likelihoods import LabelCalibrator, LabelLikelihoods, read_log_probs, stored_log_probs
+
+NONE = [-math.inf, -1.7e308, -9999.0]
+
+
+def biased(rng, label):
+    """Likelihoods that prefer B by 4 whatever the row, and the row's own label by 3."""
+    return tuple(-9 + 4 * (name == "B") + 3 * (name == label) + rng.gauss(0, 0.3) for name in "ABC")
+
+
+def rows_of(counts, seed=0):
+    rng = random.Random(seed)
+    labels = [name for name, n in counts.items() for _ in range(n)]
+    rng.shuffle(labels)
+    return [(label, biased(rng, label)) for label in labels]
+
+
+def calibrated(kind, rows, demos=(), by_label=True):
+    calibrator = LabelCalibrator("ABC", kind, by_label)
+    calibrator.start(demos)
+    for label, log_probs in rows:
+        calibrator.observe(log_probs, label)
+    return calibrator
+
+
+def test_probabilities_are_a_softmax_of_the_calibrated_values():
+    row = LabelLikelihoods(("A", "B", "C"), (-1.0, -2.0, -math.inf), (0.0, math.log(3), -math.inf))
+    assert row.label == "B"
+    assert row.probabilities == pytest.approx({"A": 0.25, "B": 0.75, "C": 0.0})
+
+
+@pytest.mark.parametrize(("kind", "by_label", "right"), [("batch", True, 90), ("batch", False, 90), ("none", True, 31)])
+def test_batch_calibration_takes_off_what_the_model_prefers_whatever_it_reads(kind, by_label, right):
+    rows = rows_of({"A": 30, "B": 30, "C": 30})
+    calibrator = calibrated(kind, rows, by_label=by_label)
+    found = [calibrator.likelihoods(log_probs).label for _, log_probs in rows]
+    assert sum(name == label for name, (label, _) in zip(found, rows, strict=True)) == right
+
+
+def test_rows_of_a_known_label_count_by_label():
+    rows = rows_of({"A": 60, "B": 3, "C": 6})
+    assert calibrated("batch", rows).means == pytest.approx((-8.0, -4.0, -8.0), abs=0.3)
+    assert calibrated("batch", rows, by_label=False).means[0] > -7.0  # most rows are A's
+
+
+def test_the_demos_are_all_of_contextual_calibration_and_one_row_a_label_of_batch_calibration():
+    demos = [("A", (-1.0, -5.0, -5.0)), ("A", (-3.0, -5.0, -5.0)), ("B", (-5.0, -2.0, -5.0)), ("C", (-5.0, -5.0, -2.0))]
+    contextual = calibrated("contextual", rows_of({"A": 9}), demos)
+    assert contextual.means == pytest.approx((-4.0, -4.0, -4.0))
+    batch = calibrated("batch", [("A", (-4.0, -8.0, -8.0))], demos)
+    assert batch.means == pytest.approx((-13 / 3, (-6.5 - 2 - 5) / 3, (-6.5 - 5 - 2) / 3))
+    unknown = calibrated("batch", [("", (-4.0, -8.0, -8.0))], demos, by_label=False)
+    assert unknown.means == pytest.approx((-4.0, -5.0, -5.0))
+
+
+def test_means_do_not_depend_on_the_order_of_the_rows():
+    rows = rows_of({"A": 70, "B": 50, "C": 60})
+    assert calibrated("batch", rows).means == calibrated("batch", rows[::-1]).means
+    stored = [(label, read_log_probs("ABC", stored_log_probs("ABC", log_probs))) for label, log_probs in rows]
+    assert calibrated("batch", stored).means == calibrated("batch", rows).means
+
+
+@pytest.mark.parametrize("none", NONE, ids=str)
+@pytest.mark.parametrize("kind", ["batch", "contextual", "none"])
+def test_a_label_without_mass_is_never_preferred_and_changes_no_mean(kind, none):
+    rows = [("A", (-2.0, none, -1.0)), ("B", (none, none, -1.0)), ("C", (-2.0, none, none))]
+    calibrator = calibrated(kind, rows, rows)
+    assert all(math.isfinite(mean) for mean in calibrator.means)
+    assert calibrator.likelihoods((none, -3.0, none)).probabilities == {"A": 0.0, "B": 1.0, "C": 0.0}
+    for nothing in ((none, none, none), (), (math.nan, -1.0, -2.0)):
+        assert calibrator.likelihoods(nothing) is None
+
+
+def test_likelihoods_survive_a_file():
+    assert stored_log_probs("AB", (-0.12345678, -math.inf)) == {"A": -0.123457, "B": None}
+    assert read_log_probs("AB", {"B": None, "A": -0.5}) == (-0.5, -math.inf)
+    assert read_log_probs("ABC", {"B": None, "A": -0.5}) == ()
