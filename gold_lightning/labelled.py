@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import difflib
 import logging
-import math
 import random
 import re
-import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
@@ -20,8 +18,17 @@ from typing import Any, Literal
 
 from gold_lightning.checks.contamination import Decontaminator, Overlap, count_overlaps
 from gold_lightning.errors import ConfigError, GoldError
+from gold_lightning.inputs.columns import (
+    READABLE,
+    abridged,
+    column_value,
+    composed,
+    half_surrogate,
+    load_table,
+    plain_value,
+)
 from gold_lightning.inputs.paths import expand
-from gold_lightning.inputs.tables import ENDINGS, Table, ending_of, kind_of, one_of, read_table
+from gold_lightning.inputs.tables import ENDINGS, Table, ending_of, one_of
 from gold_lightning.task import Sample, Task, TestData, TestRow, prefix_errors_with
 
 __all__ = [
@@ -38,8 +45,6 @@ RowsKey = Literal["test", "validation"]
 """A task's key that names labelled rows."""
 
 _log = logging.getLogger("gold_lightning")
-_READ = (*ENDINGS, *(f"{ending}.gz" for ending in ENDINGS if ending != ".parquet"))
-_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def check_rows_file(key: str, path: str) -> None:
@@ -51,7 +56,7 @@ def check_rows_file(key: str, path: str) -> None:
     allowed = f"the path of a {one_of(ENDINGS)} file"
     if not Path(expand(key, path)).is_file():
         raise ConfigError(key, path, allowed)
-    if ending_of(Path(path)) not in _READ:
+    if ending_of(Path(path)) not in READABLE:
         raise ConfigError(key, path, allowed, "the ending names the format, and .gz may follow")
 
 
@@ -111,18 +116,7 @@ def load_rows(task: Task, path: Path | str, description: str = "test data", key:
         GoldError: The file cannot be read or has no rows, a column is missing, a row has no target or an unknown
             label, or a text holds half a surrogate pair.
     """
-    where = f"{description} {path}"
-    path = Path(expand(description, str(path)))
-    ending = ending_of(path)
-    if ending not in _READ:
-        raise GoldError(f"{where}: the ending {path.suffix!r} is none of {one_of(ENDINGS, 'and')}")
-    try:
-        table = read_table(path)
-    except OSError as e:
-        raise GoldError(f"{where}: {e.strerror or ' '.join(str(e).split())}") from None
-    except ValueError as e:
-        raise GoldError(f"{where}: not {kind_of(ending)} ({' '.join(str(e).split())[:200]})") from None
-    return _test_rows(task, table, where, key)
+    return _test_rows(task, load_table(description, path), f"{description} {path}", key)
 
 
 class TestSet:
@@ -290,15 +284,15 @@ def _test_rows(task: Task, table: Table, where: str, key: RowsKey = "test") -> l
     for i, row in enumerate(table.rows):
         at = f"{where}: row {i}"
         try:
-            values = {name: _plain_value(_value(row, column)) for name, column in columns.items()}
+            values = {name: plain_value(column_value(row, column)) for name, column in columns.items()}
         except KeyError as e:
-            raise GoldError(f"{at} has no column {e}; it has {_abridged(row)}") from None
+            raise GoldError(f"{at} has no column {e}; it has {abridged(row)}") from None
         except ValueError as e:
             raise GoldError(f"{at} {e}") from None
         value = values.pop(task.target.name)
         for name, text in values.items():
             if isinstance(text, Mapping | list):
-                raise GoldError(f"{at} has {_abridged(text)} in the column {columns[name]!r}; expected text")
+                raise GoldError(f"{at} has {abridged(text)} in the column {columns[name]!r}; expected text")
         fields = {name: "" if text is None else str(text) for name, text in values.items()}
         if not task.labels and isinstance(value, list) and not any(map(_is_text, value)):
             if task.target.min_chars > 0:
@@ -308,13 +302,13 @@ def _test_rows(task: Task, table: Table, where: str, key: RowsKey = "test") -> l
         else:
             targets = _targets(value, names, at, task, key)
         for name, text in (*fields.items(), *((task.target.name, target) for target in targets)):
-            if half := _SURROGATE.search(text):
+            if half := half_surrogate(text):
                 raise GoldError(
-                    f"{at} has half a surrogate pair (\\u{ord(half[0]):04x}) in the column {columns[name]!r}, which is "
+                    f"{at} has half a surrogate pair (\\u{ord(half):04x}) in the column {columns[name]!r}, which is "
                     "not text; remove it, or write the whole character"
                 )
         raw = value[0] if isinstance(value, list) and value else value
-        test_rows.append(TestRow(fields, targets[0], tuple(targets[1:]), value=_composed(str(raw))))
+        test_rows.append(TestRow(fields, targets[0], tuple(targets[1:]), value=composed(str(raw))))
     if not test_rows:
         raise GoldError(f"{where}: no row has an answer; {_KEEP}")
     if unanswered:
@@ -323,56 +317,6 @@ def _test_rows(task: Task, table: Table, where: str, key: RowsKey = "test") -> l
 
 
 _KEEP = "a task whose target has min_chars: 0 keeps such rows, with an empty target"
-
-
-def _abridged(value: Iterable[str]) -> str:
-    text = str(sorted(value, key=str) if isinstance(value, Mapping) else value)
-    return text if len(text) <= 160 else text[:157] + "..."
-
-
-def _value(row: Any, column: str) -> Any:
-    """Returns the value of a column; ``answers.text`` is the key ``text`` of the value of ``answers``.
-
-    For a list of objects, as in ``[{"text": ...}]``, the value is the list of theirs.
-
-    Raises:
-        KeyError: The row has no such column or key.
-    """
-    if isinstance(row, list) and all(isinstance(part, Mapping) for part in row):
-        return [_value(part, column) for part in row]
-    if not isinstance(row, Mapping):
-        raise KeyError(column)
-    if column in row:
-        return row[column]
-    if not column.isascii():
-        for name in row:
-            if isinstance(name, str) and _composed(name) == _composed(column):
-                return row[name]
-    name, dot, rest = column.partition(".")
-    try:
-        if dot:
-            return _value(row[name], rest)
-    except KeyError:
-        pass
-    raise KeyError(column)
-
-
-def _plain_value(value: Any) -> Any:
-    """Converts a value to JSON's types: bytes to text, NaN to ``None``.
-
-    Raises:
-        ValueError: Bytes are not UTF-8.
-    """
-    if isinstance(value, bytes | bytearray):
-        try:
-            return bytes(value).decode()
-        except UnicodeDecodeError:
-            raise ValueError(f"has bytes that are not UTF-8: {_abridged(repr(bytes(value)[:40]))}") from None
-    if isinstance(value, float) and math.isnan(value):
-        return None
-    if isinstance(value, list | tuple):
-        return [_plain_value(part) for part in value]
-    return value
 
 
 def _is_text(value: Any) -> bool:
@@ -391,7 +335,7 @@ def _targets(value: Any, names: Sequence[str], at: str, task: Task, key: RowsKey
         if isinstance(inner, Mapping | list):
             part = min(inner, default="KEY") if isinstance(inner, Mapping) else "KEY"
             hint = f"; name a key in the task's {key}.columns: COLUMN.{part}" if isinstance(inner, Mapping) else ""
-            raise GoldError(f"{at} has {_abridged(inner)} among its targets; expected text{hint}")
+            raise GoldError(f"{at} has {abridged(inner)} among its targets; expected text{hint}")
     targets = list(dict.fromkeys(_named(v, names, at, task, key) for v in values))
     if not targets or (task.labels and len(targets) > 1):
         raise GoldError(f"{at} has {len(targets)} different targets; expected one{'' if task.labels else ' or more'}")
@@ -419,14 +363,14 @@ def _named(value: Any, names: Sequence[str], at: str, task: Task, key: RowsKey =
     mapping = _spec(task, key).label_names
     if not task.labels:
         return mapping.get(str(value), str(value))
-    known = {_composed(name): name for name in task.label_names}
-    known |= {_composed(data_value): name for data_value, name in mapping.items()}
-    text = _composed(str(value))
+    known = {composed(name): name for name in task.label_names}
+    known |= {composed(data_value): name for data_value, name in mapping.items()}
+    text = composed(str(value))
     if text not in known and re.fullmatch(
         r"-?\d+\.0+", text
     ):  # a missing value turns a column of whole numbers into floats
         text = text.partition(".")[0]
-    mapped = known.get(text) if text in map(_composed, mapping) else None
+    mapped = known.get(text) if text in map(composed, mapping) else None
     number = int(value) if isinstance(value, float) and value.is_integer() else value
     if isinstance(number, int) and 0 <= number < len(names):
         data_name = mapping.get(names[number], names[number])
@@ -440,9 +384,5 @@ def _named(value: Any, names: Sequence[str], at: str, task: Task, key: RowsKey =
     return known.get(text, text) if mapped is None else mapped
 
 
-def _composed(text: str) -> str:
-    return text if text.isascii() else unicodedata.normalize("NFC", text)
-
-
 def _plain(name: str) -> str:
-    return re.sub(r"[\W_]+", "", _composed(name).casefold())
+    return re.sub(r"[\W_]+", "", composed(name).casefold())
