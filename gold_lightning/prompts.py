@@ -28,6 +28,7 @@ __all__ = [
     "Hint",
     "agreement_request",
     "answer_request",
+    "fields_block",
     "parse",
     "probe_request",
     "read_answer",
@@ -307,6 +308,7 @@ def training_request(
     hint: Hint,
     seed: int,
     instruction: Literal["first", "last"] = "first",
+    manner: Mapping[str, str] | None = None,
 ) -> Request:
     """Asks for one training sample.
 
@@ -317,10 +319,17 @@ def training_request(
         hint: Topic, perspective and style of this request.
         seed: Seed of the request.
         instruction: Whether the description precedes or follows the demos.
+        manner: Fields of a real text, shown without a target, whose manner the sample is written in; ``None`` for no
+            such text.
     """
     examples = f"Examples:\n\n{_blocks(demos, task)}\n\n"
     prefix = _ordered(_describe(task, label), examples, instruction)
     suffix = f"Write one new sample{_of(task, label)}.{hint.sentence()}"
+    if manner is not None:
+        suffix = (
+            f"Here is a text by another writer:\n\n{fields_block(manner)}\n\n"
+            f"Write one new sample{_of(task, label)} in the manner of this text, with other content.{hint.sentence()}"
+        )
     return _request(task, label, prefix, suffix, seed)
 
 
@@ -364,7 +373,7 @@ def agreement_request(task: Task, fields: Mapping[str, str], demos: Sequence[Sam
     return Request(
         system=f"You say which {task.target.name} fits. {task.description}",
         prefix=f"The {task.target.name} is one of:\n{labels}\n\n{_answered(demos, task)}",
-        suffix=f"Which {task.target.name} fits here?\n\n{_fields_block(fields)}",
+        suffix=f"Which {task.target.name} fits here?\n\n{fields_block(fields)}",
         answer_prefix=f"{task.target.name}:",
         choices=tuple(f" {name}" for name in task.label_names),
     )
@@ -386,7 +395,7 @@ def answer_request(task: Task, fields: Mapping[str, str], demos: Sequence[Sample
     return Request(
         system=f"You give the {name}. {task.description}",
         prefix=f"The {name} is {task.target.description}.\n\n{_answered(demos, task)}",
-        suffix=f"What is the {name} here?\n\n{_fields_block(fields)}",
+        suffix=f"What is the {name} here?\n\n{fields_block(fields)}",
         answer_prefix=f"{name}:",
         max_tokens=task.student.max_target_tokens,
         stop=("\n\n",) if lines else ("\n",),
@@ -401,9 +410,10 @@ def read_answer(text: str) -> str:
 
 def _answered(demos: Sequence[Sample], task: Task) -> str:
     """Writes demos with their fields first and their target last."""
-    turned = [f"{_fields_block(d.fields)}\n{task.target.name}: {_escape(d.target)}" for d in demos]
+    turned = [f"{fields_block(d.fields)}\n{task.target.name}: {_escape(d.target)}" for d in demos]
     return "Examples:\n\n" + "\n\n".join(turned) + "\n\n" if demos else ""
 
 
-def _fields_block(fields: Mapping[str, str]) -> str:
+def fields_block(fields: Mapping[str, str]) -> str:
+    """Writes the fields of a sample as a block of lines, without its target."""
     return "\n".join(f"{name}: {_escape(value)}" for name, value in fields.items())

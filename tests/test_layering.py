@@ -15,7 +15,7 @@ LAYERS = [set(names.split()) for names in (
     "task generators budget losses scores metrics",
     "prompts likelihoods feedback storage t5",
     "checks planning validation noise",
-    "judging labelled student",
+    "judging labelled student unlabelled",
     "synthesis",
     "rounds",
     "data",

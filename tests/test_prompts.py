@@ -397,3 +397,15 @@ def test_the_schema_asks_for_what_parse_reads(task, label):
         assert schema["properties"][task.target.name]["enum"] == [label]
     written = {name: label if name == task.target.name and label else f"a {name} with {{braces}}" for name in names}
     assert parse(json.dumps(written), task, request.answer_prefix) == written
+
+
+def test_a_text_whose_manner_is_wanted_is_shown_without_its_label():
+    task = Task.load("news_topics")
+    seeds = [demo for demo in task.demos if demo.target == "Sports"]
+    manner = {"text": "Fears for pension: talks with the parent firm\nhave failed."}
+    plain = training_request(task, "Sports", seeds, Hint(topic="golf"), 1)
+    request = training_request(task, "Sports", seeds, Hint(topic="golf"), 1, manner=manner)
+    assert request.prefix == plain.prefix and request.answer_prefix == plain.answer_prefix
+    assert "text: Fears for pension: talks with the parent firm\\nhave failed.\n" in request.suffix
+    assert "with the topic Sports in the manner of this text" in request.suffix and "about golf" in request.suffix
+    assert "Business" not in request.suffix

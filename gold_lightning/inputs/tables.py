@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-__all__ = ["ENDINGS", "Table", "ending_of", "kind_of", "one_of", "read_table"]
+__all__ = ["ENDINGS", "Table", "ending_of", "kind_of", "one_of", "read_table", "read_texts"]
 
 
 @dataclass(frozen=True)
@@ -64,16 +64,33 @@ def read_table(path: Path) -> Table:
     ending = ending_of(path)
     if ending == ".parquet":
         return _parquet(path)
+    return _READERS[ending.removesuffix(".gz")](_decoded(path))
+
+
+def read_texts(path: Path) -> list[str]:
+    """Reads a file with one text on each line, plain or compressed; empty lines are left out.
+
+    Raises:
+        OSError: The file cannot be read.
+        ValueError: It is no UTF-8 text; the message gives the reason.
+    """
+    text = _decoded(path)
+    # Only line ends of files: str.splitlines would also break at characters that may stand in a text.
+    return [line for line in re.split(r"\r\n|\n|\r", text) if line.strip()]
+
+
+# Text
+
+
+def _decoded(path: Path) -> str:
     data = path.read_bytes()
-    if ending.endswith(".gz"):
+    if ending_of(path).endswith(".gz"):
         try:
             data = gzip.decompress(data)
         except (EOFError, OSError, zlib.error) as e:
             raise ValueError(f"gzip: {e}") from None
-    return _READERS[ending.removesuffix(".gz")](_text(data))
+    return _text(data)
 
-
-# Text
 
 _MAGIC = {
     b"\x1f\x8b": "it is compressed with gzip; add .gz to its name",

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from gold_lightning.errors import ConfigError
 from gold_lightning.storage.round_store import Kind
 
-__all__ = ["SynthesisPlan"]
+__all__ = ["SynthesisPlan", "UnlabelledUse"]
+
+UnlabelledUse = Literal["demos", "style", "data"]
+"""Uses of the real texts that a round feeds back."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,11 @@ class SynthesisPlan:
             yield, or that of one label, shows that they will not suffice.
         feedback_as: ``demo``: feedback prompts show the samples that were fed back; ``hint``: they show seed demos
             alone, and ask for the topic, perspective and style of the samples that were fed back.
+        unlabelled_as: Uses of the real texts that are fed back (``data.unlabelled``), in place of ``feedback_as``; one
+            or several. ``demos``: feedback prompts show them under the label that the generator's calibrated
+            likelihoods give; ``style``: feedback prompts show one without its label, and ask for a sample in its
+            manner; ``data``: they are among the next round's training samples, with that label.
+        unlabelled_share: Largest share of a round's training samples of each label that are real texts, in [0, 1].
         hints: Whether prompts ask for topics, perspectives and styles. Without them, prompts of a label differ in
             demos and seed alone.
         instruction: Whether the description of a sample precedes or follows the demos.
@@ -54,6 +63,8 @@ class SynthesisPlan:
     probe_contrast_samples: int = 3
     max_attempts: float = 8.0
     feedback_as: Literal["demo", "hint"] = "demo"
+    unlabelled_as: UnlabelledUse | Sequence[UnlabelledUse] = ("demos", "data")
+    unlabelled_share: float = 0.25
     hints: bool = True
     instruction: Literal["first", "last"] = "first"
     label_agreement: Literal["off", "measure", "require"] | bool = "off"
@@ -74,6 +85,16 @@ class SynthesisPlan:
         for key in ("feedback_demos", "probe_contrast_samples"):
             if getattr(self, key) < 0:
                 raise ConfigError(f"data.plan.{key}", getattr(self, key), "0 or more")
+        if isinstance(self.unlabelled_as, str):
+            object.__setattr__(self, "unlabelled_as", (self.unlabelled_as,))
+        object.__setattr__(self, "unlabelled_as", tuple(self.unlabelled_as))
+        uses = get_args(UnlabelledUse)
+        if not self.unlabelled_as or set(self.unlabelled_as) - set(uses):
+            raise ConfigError(
+                "data.plan.unlabelled_as", list(self.unlabelled_as), f"one or several of {', '.join(uses)}"
+            )
+        if not 0 <= self.unlabelled_share <= 1:
+            raise ConfigError("data.plan.unlabelled_share", self.unlabelled_share, "a number from 0 to 1")
         if not (math.isfinite(self.max_attempts) and self.max_attempts >= 1):
             raise ConfigError("data.plan.max_attempts", self.max_attempts, "a finite number, 1 or more")
 
@@ -86,11 +107,12 @@ class SynthesisPlan:
 
         A run resumes only if they are unchanged. Sizes are left out: a larger quota sends more requests of the same
         kind, and none is paid for twice. The measurement of the overlap with the test set is left out too, since it
-        changes no sample.
+        changes no sample, and so are the uses of real texts, which change those of runs with ``data.unlabelled`` alone.
         """
         values = asdict(self)
         for name in ("samples_per_round", "probe_per_round", "min_requests_per_batch", "max_attempts", "decontaminate"):
             del values[name]
+        del values["unlabelled_as"], values["unlabelled_share"]
         values["depart_from"] = values.pop("probe_contrast_samples")
         return values
 

@@ -68,7 +68,7 @@ class Counts:
         for stored in accepted:
             label = stored.sample.target if labelled else None
             self.accepted[label] += 1
-            self.written[label] += stored.surplus_of is None
+            self.written[label] += stored.surplus_of is None and stored.source == "generator"
 
 
 def quotas(quota: int, labels: Sequence[str], round_: int) -> dict[str | None, int]:

@@ -25,12 +25,14 @@ from gold_lightning.storage.json_lines import append_line, count_lines, read_jso
 from gold_lightning.storage.run_folder import ENERGIES, RunFolder
 from gold_lightning.task import Sample
 
-__all__ = ["BatchRecord", "Kind", "RoundStore", "StoredSample"]
+__all__ = ["BatchRecord", "Kind", "RoundStore", "Source", "StoredSample"]
 
 _log = logging.getLogger(__name__)
 
 Kind = Literal["train", "probe"]
 """Training samples or the probe set."""
+Source = Literal["generator", "unlabelled"]
+"""Origin of a sample's text: written by the generator, or a real text of ``data.unlabelled``."""
 
 _EVERY_ROUND = ("feedback", "training samples")  # parts of a fingerprint that change with every round
 _FILES = ("batches", "train", "probe", "rejects", "prompts")  # prompts last: the others say which are needed
@@ -53,6 +55,9 @@ class StoredSample:
         label_agrees: Whether the generator's own likelihoods prefer the sample's label; ``None`` if not checked.
         preferred_label: The label that they prefer; "" if not checked.
         surplus_of: Number of the earlier round that synthesised the sample without needing it; else ``None``.
+        source: Origin of the text. The label of a real text is the generator's; its prompt is the one that asked it.
+        probabilities: Calibrated probability of each label of a real text, by name; empty for generated samples and
+            for tasks without labels.
     """
 
     id: str
@@ -67,6 +72,8 @@ class StoredSample:
     label_agrees: bool | None = None
     preferred_label: str = ""
     surplus_of: int | None = None
+    source: Source = "generator"
+    probabilities: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -86,6 +93,7 @@ class BatchRecord:
         agreed: Number of checked samples whose label the generator's likelihoods prefer.
         asked_agreement: Number of samples whose label was checked: accepted ones and those rejected for their label.
         from_surplus: Number of samples taken from earlier rounds' surplus, at no cost here.
+        from_unlabelled: Number of real texts among ``requested``.
     """
 
     kind: Kind
@@ -100,6 +108,7 @@ class BatchRecord:
     agreed: int = 0
     asked_agreement: int = 0
     from_surplus: int = 0
+    from_unlabelled: int = 0
 
 
 class RoundStore:
@@ -366,6 +375,8 @@ def _row(kind: Kind, stored: StoredSample, provenance: Mapping[str, Any]) -> dic
         "agrees": stored.label_agrees,
         "favours": stored.preferred_label,
         **({} if stored.surplus_of is None else {"surplus_of": stored.surplus_of}),
+        **({} if stored.source == "generator" else {"source": stored.source}),
+        **({"probabilities": dict(stored.probabilities)} if stored.probabilities else {}),
         **provenance,
         "raw": stored.raw,
     }
@@ -385,4 +396,6 @@ def _stored(row: Mapping[str, Any]) -> StoredSample:
         label_agrees=row["agrees"],
         preferred_label=row.get("favours", ""),
         surplus_of=row.get("surplus_of"),
+        source=row.get("source", "generator"),
+        probabilities=row.get("probabilities", {}),
     )

@@ -20,6 +20,9 @@ def test_quotas_of_both_kinds():
         ({"probe_contrast_samples": -1}, "0 or more"),
         ({"min_requests_per_batch": 0}, "1 or more"),
         ({"max_attempts": float("nan")}, "a finite number, 1 or more"),
+        ({"unlabelled_as": ["demos", "labels"]}, "one or several of demos, style, data"),
+        ({"unlabelled_as": []}, "one or several of demos, style, data"),
+        ({"unlabelled_share": 1.5}, "a number from 0 to 1"),
         ({"decontaminate": "yes"}, "one of off, measure, drop"),
     ],
 )
@@ -41,10 +44,15 @@ def test_sizes_and_measuring_are_no_part_of_the_fingerprint():
     plan = SynthesisPlan()
     for change in (
         {"samples_per_round": 1}, {"probe_per_round": 1}, {"min_requests_per_batch": 9}, {"max_attempts": 3.0},
-        {"decontaminate": "off"},
+        {"decontaminate": "off"}, {"unlabelled_as": ["style"]}, {"unlabelled_share": 1.0},
     ):  # fmt: skip
         assert replace(plan, **change).fingerprint() == plan.fingerprint()
     assert replace(plan, group_size=1).fingerprint() != plan.fingerprint()
+
+
+def test_uses_of_real_texts_may_be_one_name():
+    assert SynthesisPlan(unlabelled_as="style").unlabelled_as == ("style",)
+    assert SynthesisPlan(unlabelled_as=["data", "demos"]).unlabelled_as == ("data", "demos")
 
 
 def test_earlier_paths_of_the_class():

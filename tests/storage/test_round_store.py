@@ -3,6 +3,7 @@
 import contextlib
 import json
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -66,6 +67,18 @@ def test_rows_hold_their_provenance(tmp_path):
     assert wanted <= row.keys()
     assert row["fields"] == {"text": "text 0"}
     assert row["generator"] == {"class": "x"}
+
+
+def test_real_texts_are_told_from_generated_ones(tmp_path):
+    store = RoundStore(tmp_path, 0)
+    commit(store, 0, "probe")
+    real = replace(stored(7, 1, kind="probe"), source="unlabelled", probabilities={"A": 0.75, "B": 0.25})
+    store.commit(BatchRecord("probe", 1, 1, 1, {}, 9, 0, 0.1, from_unlabelled=1), [real], [], {}, {})
+    again = RoundStore(tmp_path, 0)
+    assert [s.source for s in again.accepted("probe")] == ["generator", "generator", "unlabelled"]
+    assert again.accepted("probe")[-1] == real and again.batches("probe")[-1].from_unlabelled == 1
+    rows = read_lines(store.folder / "probe.jsonl")
+    assert "source" not in rows[0] and rows[-1]["probabilities"] == {"A": 0.75, "B": 0.25}
 
 
 def test_a_prompt_is_stored_once(tmp_path):
