@@ -16,12 +16,13 @@ torch.set_num_threads(1)
 
 
 def pytest_collection_modifyitems(items):
-    """Sorts the tests into three tiers: unit, integration, slow."""
+    """Sorts the tests into three tiers: unit, integration, slow. The slow ones begin, so that no worker ends alone."""
     for item in items:
         if "integration" in item.path.parts:
             item.add_marker("integration")
         if item.get_closest_marker("embedded"):
             item.add_marker("slow")
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 
 @pytest.fixture(scope="session")

@@ -10,6 +10,7 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 from gold_lightning.checks.checker import Checker
 from gold_lightning.evaluation.preview import _WHAT_TO_CHANGE
 from gold_lightning.generators import Completion
@@ -243,6 +244,7 @@ def completions(count, seed=0):
         yield task, label, request, Completion(text, finish="length" if rng.random() < 0.02 else "stop")
 
 
+@pytest.mark.slow
 def test_every_completion_is_counted_once_and_the_accepted_ones_last(tmp_path):
     checkers = {id(task): Checker(task) for task, _ in TASKS}
     stores = {id(task): RoundStore(tmp_path / str(i), 0) for i, (task, _) in enumerate(TASKS)}

@@ -39,6 +39,7 @@ def test_all_notebooks_are_tested():
     assert sorted(path.stem for path in (DOCS / "notebooks").glob("*.ipynb")) == sorted(NAMES)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [pytest.param("quickstart", marks=pytest.mark.embedded), "your_own_task"])
 def test_a_notebook_runs_and_gives_the_outputs_that_are_stored(name):
     for cell, outputs in runner().run(notebook(name)):

@@ -48,6 +48,7 @@ def small(tmp_path, tiny_student):
 WORDS = [("goal", "Sports"), ("bank", "Business"), ("chip", "Sci/Tech"), ("troops", "World"), ("orbit", "Sci/Tech")]
 
 
+@pytest.mark.slow
 def test_arms_and_seeds_are_run_killed_resumed_and_compared(small, tmp_path, capsys):
     asked = []
     known = functools.cache(lambda args: cli._resolved(args))  # a second each

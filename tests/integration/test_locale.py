@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import yaml
 from gold_lightning.generators import ScriptedGenerator
 
@@ -62,6 +63,7 @@ class Writer(ScriptedGenerator):
         super().__init__(lambda r: " " + " ".join(random.Random(r.seed).sample(WORDS, 12)) + ".", batch_size=8)
 
 
+@pytest.mark.slow
 def test_every_command_works_in_a_locale_that_is_not_utf_8(tmp_path, tiny_student):
     (tmp_path / "task.yaml").write_text(yaml.safe_dump(TASK, allow_unicode=True), encoding="utf-8")
     rows = [{"text": f"Très {i}", "mood": mood} for i, mood in enumerate("好坏好")]

@@ -574,6 +574,7 @@ def assert_same_run(one, two):
     torch.testing.assert_close(*moments, atol=1e-5, rtol=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strategy", ["ddp", "fsdp2"])
 def test_two_processes_make_the_same_data_pool_metrics_and_weights_as_one(tmp_path, alone, strategy):
     root, student = alone
@@ -589,6 +590,7 @@ def test_two_processes_make_the_same_data_pool_metrics_and_weights_as_one(tmp_pa
     torch.testing.assert_close(*left, atol=1e-5, rtol=0)
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_where_weights_are_cut_up_and_where_they_no_longer_are(tmp_path, alone):
     root, student = alone
     cut_up = [*TWO, "--trainer.strategy", "fsdp2"]
@@ -608,6 +610,7 @@ def test_a_run_goes_on_where_weights_are_cut_up_and_where_they_no_longer_are(tmp
         assert a["prediction"] == b["prediction"] and a["energy"] == pytest.approx(b["energy"], abs=1e-3)
 
 
+@pytest.mark.slow
 def test_a_failure_in_one_process_ends_all_with_its_own_words(tmp_path, tiny_student):
     args = arguments("fit", tmp_path, tiny_student, "--trainer.devices", "2", "--trainer.strategy", "ddp")
     args += ["--data.generator.init_args.broken_process", "1"]
@@ -618,6 +621,7 @@ def test_a_failure_in_one_process_ends_all_with_its_own_words(tmp_path, tiny_stu
     assert errors == ["error: process 1: no model in this process"]
 
 
+@pytest.mark.slow
 def test_no_process_outlives_one_that_was_killed(tmp_path, tiny_student):
     args = arguments("fit", tmp_path, tiny_student, "--trainer.devices", "2", "--trainer.strategy", "ddp")
     args += ["--trainer.max_epochs", "500", "--early_stopping.patience", "500"]
