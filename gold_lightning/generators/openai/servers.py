@@ -31,6 +31,7 @@ _T = TypeVar("_T")
 _log = logging.getLogger(__name__)
 _KEY = "data.generator.init_args."
 _MAX_BACKOFF = 30.0  # seconds
+_GREETING = "Hello."
 _POLL_SECONDS = 0.02  # between two looks at whether another call was answered
 
 
@@ -58,6 +59,8 @@ class Run:
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)  # calls wait for the pace in the order they came
     has_warned: bool = False  # about retries
     refused: int = 0  # refused calls that wait to see whether others are answered
+    greeted: dict[bool, bool] = field(default_factory=dict)  # whether the server answers a greeting; by scoring
+    greeting: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
 class Servers:
@@ -139,9 +142,9 @@ class Servers:
                     failure = e
                     tokens, used = sum(e.counts), _add(used, e.counts)
                 except RefusedError as e:
-                    if not await self._answers_others(run, scoring):
-                        raise
-                    raise UnansweredError(e.reason, "filtered", used) from None
+                    if await self._answers_others(run, scoring) or await self._greet(run, server, path, body, scoring):
+                        raise UnansweredError(e.reason, "filtered", used) from None
+                    raise
                 finally:
                     server.in_flight -= 1
                     self._tokens.correct(tokens - estimate)
@@ -158,9 +161,10 @@ class Servers:
                 await asyncio.sleep(self._backoff(tries) * self._random.uniform(0.5, 1.0))
         if failure.finish is not None:
             raise UnansweredError(failure.reason, failure.finish, used)
-        if failure.of_call and self._answered[scoring] > answered_before:  # the server works except for this call
-            raise UnansweredError(f"{failure.reason}, after {tries} tries", "failed", used)
         after = f", after {tries} tries" if tries > 1 else ""
+        answers_others = self._answered[scoring] > answered_before
+        if failure.of_call and (answers_others or await self._greet(run, server, path, body, scoring)):
+            raise UnansweredError(f"{failure.reason}{after}", "failed", used)
         raise GoldError(f"generator {self.settings.model!r} at {server.url}: {failure.reason}{after}; {failure.advice}")
 
     def refusal(self, run: Run, error: ServerError, url: str) -> Exception:
@@ -185,6 +189,22 @@ class Servers:
             return bool(self._answered[scoring])
         finally:
             run.refused -= 1
+
+    async def _greet(self, run: Run, server: _Server, path: str, body: Mapping[str, Any], scoring: bool) -> bool:
+        """Whether the server answers a greeting sent with the settings of a call that it did not answer.
+
+        The answer tells a prompt that the server takes offence at from a setting that it does not accept. It is
+        requested once in a batch, and only if no other call has been answered.
+        """
+        async with run.greeting:
+            if scoring not in run.greeted:
+                try:
+                    await run.http.post(server.address, path, json.dumps(_greeting(body)).encode(), scoring)
+                except (FailedError, GoldError, UnansweredError):
+                    run.greeted[scoring] = False
+                else:
+                    run.greeted[scoring] = True
+            return run.greeted[scoring]
 
     def _backoff(self, tries: int) -> float:
         return min(_MAX_BACKOFF, self.settings.backoff * 2.0 ** min(tries - 1, 16))
@@ -214,6 +234,14 @@ class Servers:
                 if healthy:
                     return min(healthy, key=lambda s: (s.in_flight, s.started))
                 return min(ready, key=lambda s: s.avoid_until)
+
+
+def _greeting(body: Mapping[str, Any]) -> dict[str, Any]:
+    """A call as another, with a greeting for its prompt; the system message stays."""
+    if "messages" not in body:
+        return {**body, "prompt": _GREETING}
+    messages = [m if m["role"] == "system" else {**m, "content": _GREETING} for m in body["messages"]]
+    return {**body, "messages": messages}
 
 
 def _add(first: tuple[int, int], second: tuple[int, int]) -> tuple[int, int]:

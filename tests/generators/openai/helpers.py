@@ -61,3 +61,10 @@ REFUSALS = [
 
 
 LABELS = replace(ASKED, answer_prefix="topic:", choices=(" World news", " World cup", " Sports"))
+
+
+def calls_but_greeting(server):
+    """The calls that a server got, without the greeting that tells a refused prompt from a wrong setting."""
+    calls = [call for call in server.calls if "Hello." not in str(call.body)]
+    assert len(server.calls) - len(calls) <= 1
+    return calls

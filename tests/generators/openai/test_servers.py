@@ -15,6 +15,7 @@ from gold_lightning.generators import OpenAIGenerator
 from tests.generators.openai.helpers import (
     ASKED,
     REFUSALS,
+    calls_but_greeting,
     engine,
     first_attempt,
     made_of,
@@ -37,11 +38,32 @@ def test_one_prompt_that_is_refused_in_unknown_words_does_not_end_the_run(server
 
 
 @pytest.mark.parametrize("fault", REFUSALS, ids=lambda f: f"{f.status} {f.body}")
-def test_what_is_refused_to_all_ends_the_run_with_no_call_more(server, fault):
+def test_the_first_prompt_refused_in_unknown_words_does_not_end_the_run_even_alone(server, fault):
+    server.faults = lambda call: fault if "number 0." in str(call.body) else None
+    (alone,) = engine(server).generate(many(1))
+    assert alone.finish == "filtered"
+    assert len(server.calls) == 2  # the other is a greeting
+    made = engine(server, concurrency=1).generate(many(3))
+    assert [c.finish for c in made] == ["filtered", "stop", "stop"]
+
+
+def test_a_greeting_has_the_settings_of_the_call_but_not_its_prompt(server):
+    server.faults = lambda call: Fault(status=400, body="no") if "number 0." in str(call.body) else None
+    engine(server).generate(many(1))
+    refused, greeting = (call.body for call in server.calls)
+    assert {k: v for k, v in greeting.items() if k != "messages"} == {
+        k: v for k, v in refused.items() if k != "messages"
+    }
+    assert [m["role"] for m in greeting["messages"]] == [m["role"] for m in refused["messages"]]
+    assert "number 0." not in str(greeting)
+
+
+@pytest.mark.parametrize("fault", REFUSALS, ids=lambda f: f"{f.status} {f.body}")
+def test_what_is_refused_to_all_ends_the_run_after_one_greeting(server, fault):
     server.faults = lambda call: fault
     with pytest.raises(GoldError, match=f"HTTP {fault.status}"):
         engine(server, concurrency=2).generate(many(8))
-    assert len(server.calls) <= 4
+    assert len(server.calls) <= 5
 
 
 @pytest.mark.parametrize(
@@ -59,7 +81,10 @@ def test_one_call_that_a_server_breaks_over_each_time_has_failed(server, fault):
     server.faults = lambda call: fault if "number 0." in str(call.body) else None
     made = engine(server, retries=3, concurrency=2).generate(many(6))
     assert [c.finish for c in made] == ["failed"] + ["stop"] * 5
-    with pytest.raises(GoldError, match="after 4 tries"):  # alone, it may be the server
+    (alone,) = engine(server, retries=3).generate(many(1))
+    assert alone.finish == "failed"  # a greeting was answered
+    server.faults = lambda call: fault
+    with pytest.raises(GoldError, match="after 4 tries"):
         engine(server, retries=3).generate(many(1))
 
 
@@ -202,7 +227,7 @@ def test_tries_that_are_spent_are_told_in_one_line(server, fault, said):
     text = message_of(engine(server, retries=2, timeout=0.3 if fault.kind in ("hang", "drip") else 60))
     assert text.startswith(f"generator 'toy' at {server.url}: ")
     assert said in text
-    assert len(server.calls) == 3
+    assert len(calls_but_greeting(server)) == 3
 
 
 def test_nobody_listens():
@@ -246,7 +271,7 @@ def test_what_cannot_heal_stops_at_once(server, change, said):
     text = message_of(generator)
     assert said in text
     assert server.url in text
-    assert len(server.calls) == 1
+    assert len(calls_but_greeting(server)) == 1
 
 
 @pytest.mark.parametrize(
@@ -265,7 +290,7 @@ def test_other_statuses_that_cannot_heal(server, status, said):
     text = message_of(engine(server))
     assert f"HTTP {status}: told to fail" in text
     assert said in text
-    assert len(server.calls) == 1
+    assert len(calls_but_greeting(server)) == 1
 
 
 @pytest.mark.parametrize(
@@ -291,7 +316,7 @@ def test_other_statuses_that_cannot_heal(server, status, said):
 def test_an_error_in_a_good_answer_is_tried_once_more_at_most(server, fault, said):
     server.faults = lambda call: fault
     assert said in message_of(engine(server))
-    assert len(server.calls) == 2
+    assert len(calls_but_greeting(server)) == 2
 
 
 def test_an_account_without_credit_is_not_asked_again(server):
