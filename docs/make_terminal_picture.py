@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from gold_lightning.cli import main as cli
-from gold_lightning.synthesis import Progress
+from gold_lightning.planning.progress import Progress
 from gold_lightning.watching.live import LiveProgress
 from rich.console import Console
 from rich.highlighter import NullHighlighter

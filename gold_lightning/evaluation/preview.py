@@ -201,7 +201,7 @@ def plan_requests(synthesizer: Synthesizer, warmup_rounds: int, rate: float) -> 
     plan, task = synthesizer.plan, synthesizer.task
     batch, _ = synthesizer.plan_batch(0, "train", FeedbackPool(), 0.0)
     (probe, *_), _ = synthesizer.plan_batch(0, "probe", FeedbackPool(), 0.0)
-    train = {probe.label: _stand_ins(task, probe)}
+    train = _stand_ins(task, probe)
     (probe, *_), _ = synthesizer.plan_batch(0, "probe", FeedbackPool(), 0.0, train=train)
     feedback = None
     if rate and (plan.feedback_demos or plan.feedback_as == "hint"):

@@ -11,7 +11,7 @@ from typing import Any
 from gold_lightning.budget import Usage
 from gold_lightning.planning.plan import SynthesisPlan
 from gold_lightning.storage.json_lines import read_lines
-from gold_lightning.storage.round_store import BatchRecord, Kind, RoundStore, StoredSample
+from gold_lightning.storage.round_store import Kind, RoundStore
 
 __all__ = ["Counts", "best_yield", "give_up", "quotas", "requests_wanted", "unanswered", "yield_table"]
 
@@ -27,6 +27,8 @@ class Counts:
     """Counts of one round and kind by label (``None`` for a task without labels), updated batch by batch.
 
     Args:
+        labelled: Whether the task has labels.
+        batches: Number of batches.
         requested: Requests for samples.
         written: Accepted samples that these requests gave.
         accepted: All accepted samples, including those from the surplus of earlier rounds.
@@ -35,38 +37,30 @@ class Counts:
             next batch does not depend on them.
     """
 
+    labelled: bool = True
+    batches: int = 0
     requested: Counter[str | None] = field(default_factory=Counter)
     written: Counter[str | None] = field(default_factory=Counter)
     accepted: Counter[str | None] = field(default_factory=Counter)
     groups: Counter[str | None] = field(default_factory=Counter)
     silent: Counter[str | None] = field(default_factory=Counter)
 
-    def tried(self, label: str | None) -> int:
-        """Returns the number of requests for a label that may be a reason to give up."""
-        return self.requested[label] - self.silent[label]
+    @classmethod
+    def of(cls, store: RoundStore, kind: Kind, *, labelled: bool) -> Counts:
+        """Counts what earlier runs of the command have committed."""
+        counts = cls(labelled, silent=unanswered(store, kind))
+        counts.update(store, kind)
+        return counts
 
-    def pass_over(self, silent: Mapping[str | None, int]) -> None:
-        """Registers requests that are no reason to give up.
-
-        Args:
-            silent: Number of these requests, by label.
-        """
-        self.silent.update(silent)
-
-    def add(self, batches: Iterable[BatchRecord], accepted: Iterable[StoredSample], labelled: bool) -> None:
-        """Adds committed batches.
-
-        Args:
-            batches: The batches.
-            accepted: The accepted samples of these batches.
-            labelled: Whether the task has labels.
-        """
-        for batch in batches:
+    def update(self, store: RoundStore, kind: Kind) -> None:
+        """Adds the batches that were committed since the last update."""
+        for batch in store.batches(kind)[self.batches :]:
+            self.batches += 1
             for group in batch.groups:
                 self.requested[group["label"]] += group["size"]
                 self.groups[group["label"]] += 1
-        for stored in accepted:
-            label = stored.sample.target if labelled else None
+        for stored in store.accepted(kind)[self.accepted.total() :]:
+            label = stored.sample.target if self.labelled else None
             self.accepted[label] += 1
             self.written[label] += stored.surplus_of is None and stored.source == "generator"
 
@@ -133,13 +127,14 @@ def give_up(
         The reason for the end; ``None`` if the round goes on.
     """
     limit = math.ceil(plan.max_attempts * sum(wanted.values()))
-    requested, written = counts.requested.total() - counts.silent.total(), counts.written.total()
+    requests = counts.requested - counts.silent
+    requested, written = requests.total(), counts.written.total()
     if requested >= limit:
         return f"all {limit} requests (data.plan.max_attempts) are used up"
     if (limit - requested) * best_yield(written, requested) < sum(missing.values()):
         return f"stopped early: at this yield {limit} requests (data.plan.max_attempts) would not do"
     for label in missing:
-        label_requests, label_samples = counts.tried(label), counts.written[label]
+        label_requests, label_samples = requests[label], counts.written[label]
         if label is not None and plan.max_attempts * best_yield(label_samples, label_requests) < 1:
             share = math.ceil(plan.max_attempts * wanted[label])
             return (

@@ -19,9 +19,6 @@ from gold_lightning.task import Sample, Task
 
 __all__ = ["PlannedRequest", "RequestPlanner"]
 
-SamplesByLabel = Mapping[str | None, Sequence[tuple[str, Sample]]]
-"""Samples with their ids by label; the only key is ``None`` for a task without labels."""
-
 
 @dataclass(frozen=True)
 class PlannedRequest:
@@ -65,7 +62,7 @@ class RequestPlanner:
         rate: float,
         size: int,
         counts: Counts | None = None,
-        train: SamplesByLabel | None = None,
+        train: Sequence[tuple[str, Sample]] = (),
     ) -> tuple[list[PlannedRequest], list[dict[str, Any]]]:
         """Plans the next batch.
 
@@ -77,7 +74,7 @@ class RequestPlanner:
             rate: Share of the prompts that show feedback demos, in [0, 1].
             size: Largest number of requests in the batch.
             counts: Counts of the round and kind so far; zero by default, as before the first batch.
-            train: The round's training samples, from which probe samples must differ.
+            train: The round's training samples with their ids. Probe samples must differ from those of their label.
 
         Returns:
             The requests, and one record for each group of requests that shares a prompt: label, feedback, size.
@@ -99,7 +96,7 @@ class RequestPlanner:
             usable = pool.entries(pool_key, hinted=by_hint) if by_hint or self.plan.feedback_demos else ()
             feedback = bool(usable) and math.floor((turn + 1) * rate) > math.floor(turn * rate)
             shown_pool = pool if feedback and not by_hint else None
-            demos = self._demos(kind, label, shown_pool, (train or {}).get(label, ()), rng)
+            demos = self._demos(kind, label, shown_pool, train, rng)
             for i in range(group_size):
                 hint = self._hint(round_, kind, label, requests_before[label] + i)
                 if feedback and by_hint:
@@ -130,7 +127,8 @@ class RequestPlanner:
             demos += [(e.id, e.sample) for e in entries]
             rng.shuffle(demos)
         if kind == "probe":
-            demos += rng.sample(train, min(self.plan.probe_contrast_samples, len(train)))
+            contrast = [(id_, sample) for id_, sample in train if label is None or sample.target == label]
+            demos += rng.sample(contrast, min(self.plan.probe_contrast_samples, len(contrast)))
         return tuple(demos)
 
     def _hint(self, round_: int, kind: Kind, label: str | None, number: int) -> Hint:

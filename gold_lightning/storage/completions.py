@@ -359,6 +359,12 @@ class Completions:
             raise KeyboardInterrupt
         return [completions[key] for key in keys]
 
+    def answer_in_batches(self, requests: Sequence[Request], round_: int) -> list[Completion]:
+        """Returns a completion for each request as :meth:`answer` does, asking in batches of the generator's size."""
+        size = self.generator.batch_size
+        batches = (requests[first : first + size] for first in range(0, len(requests), size))
+        return [completion for batch in batches for completion in self.answer(batch, round_)]
+
     def _ask(self, missing: Mapping[str, Request], round_: int) -> dict[str, Completion]:
         keys, requests = list(missing), list(missing.values())
         origin = self.generator.origin()

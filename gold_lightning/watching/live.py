@@ -22,9 +22,9 @@ from rich.text import Text
 from gold_lightning.console import printable
 from gold_lightning.data import GoldDataModule
 from gold_lightning.interrupt import FINISHING
+from gold_lightning.planning.progress import Progress
 from gold_lightning.storage.json_lines import read_lines
 from gold_lightning.storage.run_folder import RunFolder
-from gold_lightning.synthesis import Progress
 
 __all__ = ["LiveProgress"]
 

@@ -264,8 +264,7 @@ def test_a_round_that_is_given_up_names_what_helps(reason, advice, tmp_path):
     rejects = [reject | {"id": f"r000-train-{i:05d}"} for i in range(8)]
     groups = [{"label": "a", "feedback": False, "size": 8}]
     store.commit(BatchRecord("train", 0, 8, 0, {reason: 8}, 0, 0, 0.0, groups), [], rejects, {}, {})
-    counts = Counts()
-    counts.add(store.batches("train"), [], True)
+    counts = Counts.of(store, "train", labelled=True)
     spent = CompletionLog().usage()
     table = yield_table(store, "train", counts, {"a": 4}, {"a": 4}, "stopped early", spent)
     assert f"{reason}: " in table and advice in table

@@ -8,8 +8,8 @@ from types import SimpleNamespace
 
 import pytest
 from gold_lightning.interrupt import FINISHING, Stopping
+from gold_lightning.planning.progress import Progress
 from gold_lightning.storage.json_lines import write_lines
-from gold_lightning.synthesis import Progress
 from gold_lightning.task import Sample
 from gold_lightning.watching import live
 from gold_lightning.watching.live import LiveProgress
