@@ -51,13 +51,15 @@ def commit_batch(
             seed=planned.request.seed,
             raw=j.completion.text,
             label_agrees=j.label_agrees,
-            preferred_label=j.preferred_label,
+            preferred_label=j.verdict.preferred_label,
+            label_log_probs=j.verdict.label_log_probs,
         )
         if stored and j.sample is not None:
             accepted.append(stored)
             continue
         reject = {"id": planned.id, "reason": j.reason, "label": planned.label, "prompt_hash": prompt_hash}
-        rejects.append(reject | (store.surplus_row(stored) if stored else {}) | {"raw": j.completion.text})
+        more = store.surplus_row(stored) if stored else j.verdict.checked(j.parsed)
+        rejects.append(reject | more | {"raw": j.completion.text})
     completions = [*(j.completion for j in judged), *batch.label_checks]
     record = BatchRecord(
         kind=kind,
@@ -107,13 +109,19 @@ def commit_surplus(
     accepted: list[StoredSample] = []
     rejects: list[dict[str, Any]] = []
     for candidate, verdict in zip(candidates, verdicts, strict=True):
-        label_agrees = verdict.preferred_label == candidate.sample.target if verdict.preferred_label else None
-        stored = replace(candidate, batch=0, label_agrees=label_agrees, preferred_label=verdict.preferred_label)
+        stored = replace(
+            candidate,
+            batch=0,
+            label_agrees=verdict.preferred_label == candidate.sample.target if verdict.preferred_label else None,
+            preferred_label=verdict.preferred_label,
+            label_log_probs=verdict.label_log_probs,
+        )
         if not verdict.reason:
             accepted.append(stored)
             continue
         of = {"label": stored.sample.target, "prompt_hash": stored.prompt_hash, "surplus_of": stored.surplus_of}
-        rejects.append({"id": stored.id, "reason": verdict.reason, **of, "raw": stored.raw})
+        checked_values = verdict.checked(stored.sample)
+        rejects.append({"id": stored.id, "reason": verdict.reason, **of, **checked_values, "raw": stored.raw})
     checked = [(v.preferred_label, s.sample.target) for s, v in zip(candidates, verdicts, strict=True)]
     record = BatchRecord(
         kind=kind,

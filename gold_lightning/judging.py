@@ -6,17 +6,51 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from gold_lightning.checks.checker import Checker
 from gold_lightning.checks.contamination import Decontaminator
 from gold_lightning.checks.label_agreement import LabelCheck
 from gold_lightning.generators.base import Completion
-from gold_lightning.likelihoods import LabelLikelihoods
+from gold_lightning.likelihoods import LabelLikelihoods, read_log_probs, stored_log_probs
 from gold_lightning.planning.requests import PlannedRequest
-from gold_lightning.storage.round_store import StoredSample
+from gold_lightning.storage.round_store import Kind, RoundStore, StoredSample
 from gold_lightning.task import Sample, Task
 
 __all__ = ["Judge", "JudgedBatch", "JudgedCompletion", "Verdict"]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether a sample that passed all checks of its own is taken.
+
+    Args:
+        reason: Why not; "" if it is.
+        likelihoods: The generator's own likelihoods of all labels; ``None`` if not asked for, or if they prefer none.
+    """
+
+    reason: str = ""
+    likelihoods: LabelLikelihoods | None = None
+
+    @property
+    def preferred_label(self) -> str:
+        """The label that the generator's own likelihoods prefer; "" if not asked for, or none."""
+        return self.likelihoods.label if self.likelihoods else ""
+
+    @property
+    def label_log_probs(self) -> dict[str, float | None]:
+        """The likelihoods as the store holds them; empty if there are none."""
+        return stored_log_probs(self.likelihoods.names, self.likelihoods.log_probs) if self.likelihoods else {}
+
+    def checked(self, sample: Sample | None) -> dict[str, Any]:
+        """Returns the values of a reject's row on which the calibration of later label checks depends.
+
+        Args:
+            sample: The sample of the completion, if it was one.
+        """
+        if sample is None or not self.likelihoods:
+            return {}
+        return {"fields": dict(sample.fields), "label_log_probs": self.label_log_probs}
 
 
 @dataclass(frozen=True)
@@ -26,37 +60,35 @@ class JudgedCompletion:
     Args:
         planned: The request.
         completion: The generator's completion.
-        sample: The accepted sample; ``None`` for a reject.
-        reason: The reason of a reject; "" for an accepted sample.
-        preferred_label: The label that the generator's own likelihoods prefer; "" if they were not asked for, or
-            prefer none.
-        spare: The sample of a reject that was ``surplus``; a later round may take it.
+        parsed: The sample that the completion is, if it passed all checks of its own.
+        verdict: Whether it is taken.
     """
 
     planned: PlannedRequest
     completion: Completion
-    sample: Sample | None
-    reason: str
-    preferred_label: str = ""
-    spare: Sample | None = None
+    parsed: Sample | None
+    verdict: Verdict
+
+    @property
+    def sample(self) -> Sample | None:
+        """The accepted sample; ``None`` for a reject."""
+        return None if self.reason else self.parsed
+
+    @property
+    def spare(self) -> Sample | None:
+        """The sample of a reject that was ``surplus``; a later round may take it."""
+        return self.parsed if self.reason == "surplus" else None
+
+    @property
+    def reason(self) -> str:
+        """The reason of a reject; "" for an accepted sample."""
+        return self.verdict.reason
 
     @property
     def label_agrees(self) -> bool | None:
         """Whether the generator's own likelihoods prefer the requested label; ``None`` if they were not asked for."""
-        return self.preferred_label == self.planned.label if self.preferred_label else None
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """Whether a sample that passed all checks of its own is taken.
-
-    Args:
-        reason: Why not; "" if it is.
-        preferred_label: The label that the generator's likelihoods prefer; "" if not asked for, or none.
-    """
-
-    reason: str = ""
-    preferred_label: str = ""
+        preferred = self.verdict.preferred_label
+        return preferred == self.planned.label if preferred else None
 
 
 @dataclass(frozen=True)
@@ -95,6 +127,7 @@ class Judge:
         self._decontaminator = decontaminator
         self._checker = Checker(task)
         self._ids: set[str] = set()
+        self._remembered: set[tuple[int, Kind]] = set()  # rounds whose label checks are
 
     def __contains__(self, id_: str) -> bool:
         """Whether the sample of that id is remembered."""
@@ -106,6 +139,13 @@ class Judge:
             if stored.id not in self._ids:
                 self._ids.add(stored.id)
                 self._checker.keep(stored.sample)
+
+    def remember_label_checks(self, store: RoundStore, kind: Kind) -> None:
+        """Registers the label checks of earlier sittings, once, so that later ones are calibrated over them too."""
+        if self._label_check and (store.round, kind) not in self._remembered:
+            self._remembered.add((store.round, kind))
+            for fields, label, log_probs in store.label_checks(kind):
+                self._label_check.remember(fields, read_log_probs(self.task.label_names, log_probs), label)
 
     def batch(
         self,
@@ -141,12 +181,7 @@ class Judge:
         verdicts = dict(zip((id_ for id_, _, _ in valid), taken, strict=True))
         judged: list[JudgedCompletion] = []
         for request, completion, (sample, reason) in zip(planned, completions, checked, strict=True):
-            verdict = verdicts.get(request.id, Verdict(reason))
-            spare = sample if verdict.reason == "surplus" else None
-            accepted = None if verdict.reason else sample
-            judged.append(
-                JudgedCompletion(request, completion, accepted, verdict.reason, verdict.preferred_label, spare)
-            )
+            judged.append(JudgedCompletion(request, completion, sample, verdicts.get(request.id, Verdict(reason))))
         return JudgedBatch(tuple(judged), tuple(label_checks), time.perf_counter() - started)
 
     def take(
@@ -190,11 +225,11 @@ class Judge:
                 preferred_label = likelihoods.label if likelihoods else ""
                 if preferred_label != label and self._labels_required:
                     reason = "label_disagreement" if preferred_label else "label_unchecked"
-                    verdicts[i] = Verdict(reason, preferred_label)
+                    verdicts[i] = Verdict(reason, likelihoods)
                     self._checker.forget(sample)
                 else:
                     # Only what is stored is remembered: a resumed run judges as this one does.
-                    verdicts[i] = Verdict("", preferred_label)
+                    verdicts[i] = Verdict("", likelihoods)
                     self._ids.add(id_)
                     left[label] -= 1
         for i in waiting:

@@ -7,11 +7,13 @@ Knows neither Lightning nor the student. Each batch is planned from what is comm
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from gold_lightning.budget import Budget
 from gold_lightning.checks.contamination import OVERLAP_WORDS, Decontaminator
@@ -21,6 +23,7 @@ from gold_lightning.errors import ConfigError, QuotaError
 from gold_lightning.feedback import FeedbackPool
 from gold_lightning.generators.base import Completion, Generator
 from gold_lightning.judging import Judge, JudgedBatch
+from gold_lightning.likelihoods import Calibration
 from gold_lightning.planning.fingerprint import synthesis_fingerprint
 from gold_lightning.planning.plan import SynthesisPlan
 from gold_lightning.planning.progress import Progress
@@ -34,6 +37,7 @@ from gold_lightning.task import Sample, Task
 
 __all__ = ["Synthesizer"]
 
+_log = logging.getLogger(__name__)
 _KINDS: tuple[Kind, ...] = ("train", "probe")
 
 
@@ -94,6 +98,7 @@ class Synthesizer:
                 required,
                 lambda requests, round_: self.completions.answer_in_batches(requests, round_),
                 lambda requests: self.generator.tokens_over_limit(requests),
+                plan.label_calibration,
             )
         self._decontaminator = decontaminator if plan.decontaminate == "drop" else None
         self._judge = Judge(task, self._label_check, required, self._decontaminator)
@@ -125,6 +130,7 @@ class Synthesizer:
         self, round_: int, kind: Kind, pool: FeedbackPool, rate: float, depends: dict[str, str]
     ) -> Sequence[StoredSample]:
         self.log()
+        self._keep_calibration()
         store, quota = self.store(round_), self.plan.quota(kind)
         parts, same = synthesis_fingerprint(self.task, self.generator, self.plan, self.seed)
         parts |= depends
@@ -236,9 +242,25 @@ class Synthesizer:
             self.completions = Completions(self.generator, log, self.budget, self._seconds, self._stopping)
         return self.completions.log
 
+    def _keep_calibration(self) -> None:
+        """Calibrates label checks in the way in which the run folder was begun, if it differs in that alone."""
+        stored, plan = self.store(0).fingerprint("train").get("plan"), self.plan
+        if self._label_check is None or stored is None:
+            return
+        for kind in get_args(Calibration):
+            other = replace(plan, label_calibration=kind)
+            if kind != plan.label_calibration and stored == digest(other.fingerprint()):
+                self.plan, self._label_check.calibration = other, kind
+                _log.info(
+                    "%s: its label checks go on with data.plan.label_calibration: %s, with which the folder was begun; "
+                    "%s takes another --run.name",
+                    *(self.run_dir, kind, plan.label_calibration),
+                )
+
     def _remember(self, round_: int, kind: Kind) -> None:
-        """Registers all samples so far, so that this round rejects duplicates of them."""
+        """Registers all samples and label checks so far: this round rejects duplicates, and goes on calibrating."""
         for r in range(round_ + 1):
             for k in _KINDS:
                 if (r, k == "probe") <= (round_, kind == "probe"):
                     self._judge.remember(self.store(r).accepted(k))
+                    self._judge.remember_label_checks(self.store(r), k)

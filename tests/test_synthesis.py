@@ -10,8 +10,8 @@ from gold_lightning.errors import ConfigError, GoldError, QuotaError
 from gold_lightning.feedback import FeedbackPool, PoolEntry
 from gold_lightning.generators import ScriptedGenerator
 from gold_lightning.planning.plan import SynthesisPlan
-from gold_lightning.prompts import render
-from gold_lightning.storage.json_lines import digest, read_lines
+from gold_lightning.prompts import agreement_request, render
+from gold_lightning.storage.json_lines import digest, read_lines, write_lines
 from gold_lightning.storage.round_store import RoundStore
 from gold_lightning.synthesis import Synthesizer
 from gold_lightning.task import Field, Hints, Sample, StudentFormat, Task, TestData
@@ -666,6 +666,69 @@ def test_requiring_agreement_resumes_to_the_same_samples(tmp_path):
         make(tmp_path / "cut", Scorer(fail_after=60), plan).train(0, FeedbackPool(), 0.0)
     assert 0 < len(RoundStore(tmp_path / "cut", 0).accepted("train")) < 24
     assert list(make(tmp_path / "cut", Scorer(), plan).train(0, FeedbackPool(), 0.0)) == wanted
+
+
+class Hesitant(Scorer):
+    """Has likelihoods that differ with every text, so that the mean over the samples decides on many of them."""
+
+    def _likes(self, request):
+        draw = random.Random(request.suffix)
+        return [-5.0 + draw.gauss(0, 2) + at for at, _ in enumerate(LABELS)]
+
+
+@pytest.mark.parametrize("fail_after", [30, 60, 90])
+@pytest.mark.parametrize("calibration", ["batch", "contextual", "none"])
+def test_calibration_goes_on_where_it_was(tmp_path, calibration, fail_after):
+    plan = replace(PLAN, label_agreement="require", label_calibration=calibration)
+
+    def rounds(folder, **how):
+        synthesizer = make(tmp_path / folder, Hesitant(**how), plan)
+        return [
+            [*synthesizer.train(0, FeedbackPool(), 0.0)],
+            [*synthesizer.probe(0)],
+            [*synthesizer.train(1, FeedbackPool(), 0.0)],
+        ]
+
+    wanted = rounds("whole")
+    with pytest.raises(KeyboardInterrupt):
+        rounds("cut", fail_after=fail_after)
+    assert rounds("cut") == wanted
+
+
+def test_likelihoods_of_checked_samples_are_stored_whether_they_are_taken_or_not(tmp_path):
+    plan = replace(PLAN, label_agreement="require")
+    synthesizer = make(tmp_path, Hesitant(), plan)
+    taken = [s.label_log_probs for s in synthesizer.train(0, FeedbackPool(), 0.0)]
+    store = RoundStore(tmp_path, 0, read_only=True)
+    assert [s.label_log_probs for s in store.accepted("train")] == taken
+    checks = list(store.label_checks("train"))
+    assert len(checks) == sum(b.asked_agreement for b in store.batches("train")) > len(taken) == 24
+    for fields, label, log_probs in checks:
+        asked = Hesitant()._likes(agreement_request(TASK, fields, ()))
+        assert label in LABELS and [*log_probs] == [*LABELS] and [*log_probs.values()] == pytest.approx(asked, abs=1e-6)
+
+
+def test_a_run_folder_keeps_the_calibration_with_which_it_was_begun(tmp_path, caplog):
+    plan = replace(PLAN, label_agreement="require", label_calibration="contextual")
+    wanted = make(tmp_path / "earlier", Hesitant(), plan).train(0, FeedbackPool(), 0.0)
+    with pytest.raises(KeyboardInterrupt):
+        make(tmp_path / "cut", Hesitant(fail_after=60), plan).train(0, FeedbackPool(), 0.0)
+    caplog.set_level("INFO")
+    synthesizer = make(tmp_path / "cut", Hesitant(), replace(plan, label_calibration="batch"))
+    assert synthesizer.train(0, FeedbackPool(), 0.0) == wanted
+    assert synthesizer.plan == plan
+    assert [r.message for r in caplog.records if "data.plan.label_calibration: contextual" in r.message]
+    assert not list((tmp_path / "cut").glob("data/replaced_*"))
+
+
+def test_rows_of_earlier_versions_have_no_likelihoods(tmp_path):
+    store = make(tmp_path, Hesitant(), replace(PLAN, label_agreement="require"))
+    store.train(0, FeedbackPool(), 0.0)
+    for name in ("train", "rejects"):
+        path = RoundStore(tmp_path, 0, read_only=True).folder / f"{name}.jsonl"
+        write_lines(path, [{k: v for k, v in row.items() if k != "label_log_probs"} for row in read_lines(path)])
+    earlier = RoundStore(tmp_path, 0, read_only=True)
+    assert len(earlier.accepted("train")) == 24 and list(earlier.label_checks("train")) == []
 
 
 def test_agreement_requests_are_paid_for_in_the_ledger(measured):

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
 from gold_lightning.errors import ConfigError
+from gold_lightning.likelihoods import Calibration
 from gold_lightning.storage.round_store import Kind
 
 __all__ = ["SynthesisPlan", "UnlabelledUse"]
@@ -46,6 +47,9 @@ class SynthesisPlan:
         instruction: Whether the description of a sample precedes or follows the demos.
         label_agreement: ``off``; ``measure``: ask for the generator's own likelihood of each label given the text, and
             store whether the requested label is the most likely; ``require``: reject the sample if it is not.
+        label_calibration: A model prefers some labels whatever it reads, so the mean log-likelihood of each label is
+            subtracted. ``batch``: the mean over all samples checked so far; ``contextual``: over the demos alone;
+            ``none``: nothing is subtracted. A run folder keeps the calibration with which it was begun.
         decontaminate: ``off``; ``measure``: count the samples that share text with the test set; ``drop``: reject them.
 
     Example:
@@ -68,14 +72,16 @@ class SynthesisPlan:
     hints: bool = True
     instruction: Literal["first", "last"] = "first"
     label_agreement: Literal["off", "measure", "require"] | bool = "off"
+    label_calibration: Calibration = "batch"
     decontaminate: Literal["off", "measure", "drop"] | bool = "measure"
 
     def __post_init__(self) -> None:
         for key, allowed in (
             ("label_agreement", ("off", "measure", "require")),
+            ("label_calibration", get_args(Calibration)),
             ("decontaminate", ("off", "measure", "drop")),
         ):
-            if getattr(self, key) is False:  # YAML reads a bare off as false
+            if getattr(self, key) is False and "off" in allowed:  # YAML reads a bare off as false
                 object.__setattr__(self, key, "off")
             if getattr(self, key) not in allowed:
                 raise ConfigError(f"data.plan.{key}", getattr(self, key), f"one of {', '.join(allowed)}")
@@ -113,6 +119,9 @@ class SynthesisPlan:
         for name in ("samples_per_round", "probe_per_round", "min_requests_per_batch", "max_attempts", "decontaminate"):
             del values[name]
         del values["unlabelled_as"], values["unlabelled_share"]
+        # Earlier versions had contextual calibration alone.
+        if self.label_agreement == "off" or self.label_calibration == "contextual":
+            del values["label_calibration"]
         values["depart_from"] = values.pop("probe_contrast_samples")
         return values
 

@@ -242,6 +242,7 @@ _KEYS = {
     "samples a round": "data.plan.samples_per_round",
     "probe samples a round": "data.plan.probe_per_round",
     "label agreement": "data.plan.label_agreement",
+    "label calibration": "data.plan.label_calibration",
     "decontamination": "data.plan.decontaminate",
     "batch size": "data.batch_size",
     "passes a round": "data.passes_per_round",

@@ -14,7 +14,7 @@ import json
 import logging
 import shutil
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -54,6 +54,8 @@ class StoredSample:
         raw: The generator's whole completion.
         label_agrees: Whether the generator's own likelihoods prefer the sample's label; ``None`` if not checked.
         preferred_label: The label that they prefer; "" if not checked.
+        label_log_probs: The generator's log-likelihood of each label, uncalibrated (``None`` for a label without mass);
+            empty if not checked.
         surplus_of: Number of the earlier round that synthesised the sample without needing it; else ``None``.
         source: Origin of the text. The label of a real text is the generator's; its prompt is the one that asked it.
         probabilities: Calibrated probability of each label of a real text, by name; empty for generated samples and
@@ -71,6 +73,7 @@ class StoredSample:
     raw: str = ""
     label_agrees: bool | None = None
     preferred_label: str = ""
+    label_log_probs: Mapping[str, float | None] = field(default_factory=dict)
     surplus_of: int | None = None
     source: Source = "generator"
     probabilities: Mapping[str, float] = field(default_factory=dict)
@@ -270,6 +273,20 @@ class RoundStore:
         """Counts rejects by reason."""
         return sum((Counter(b.rejects) for b in self._batches[kind]), Counter())
 
+    def label_checks(self, kind: Kind) -> Iterator[tuple[Mapping[str, str], str, Mapping[str, float | None]]]:
+        """Yields the fields, requested label and log-likelihoods of labels of each checked sample, taken or not."""
+        for stored in self._accepted[kind]:
+            if stored.label_log_probs:
+                yield stored.sample.fields, stored.sample.target, stored.label_log_probs
+        for row in read_lines(self.folder / "rejects.jsonl"):
+            # Uncommitted rows of a store that is read only are left out.
+            if row.get("kind") == kind and "label_log_probs" in row and row["batch"] < len(self._batches[kind]):
+                yield row["fields"], row["label"], row["label_log_probs"]
+
+    def fingerprint(self, kind: Kind) -> dict[str, str]:
+        """Returns the hashes that :meth:`require_fingerprint` stored; empty if it did not."""
+        return {str(name): str(value) for name, value in read_json(self.folder / f"fingerprint_{kind}.json").items()}
+
     def surplus(self, kind: Kind) -> list[StoredSample]:
         """Returns the samples that passed all checks after the quota of their label was full, in order."""
         committed = len(self._batches[kind])
@@ -297,8 +314,7 @@ class RoundStore:
     def has_settings_of(self, other: RoundStore, kind: Kind) -> bool:
         """Tells whether two rounds have the same fingerprint, apart from the parts that change with every round."""
         mine, theirs = (
-            {k: v for k, v in read_json(store.folder / f"fingerprint_{kind}.json").items() if k not in _EVERY_ROUND}
-            for store in (self, other)
+            {k: v for k, v in store.fingerprint(kind).items() if k not in _EVERY_ROUND} for store in (self, other)
         )
         return bool(mine) and mine == theirs
 
@@ -374,6 +390,7 @@ def _row(kind: Kind, stored: StoredSample, provenance: Mapping[str, Any]) -> dic
         "seed": stored.seed,
         "agrees": stored.label_agrees,
         "favours": stored.preferred_label,
+        **({"label_log_probs": dict(stored.label_log_probs)} if stored.label_log_probs else {}),
         **({} if stored.surplus_of is None else {"surplus_of": stored.surplus_of}),
         **({} if stored.source == "generator" else {"source": stored.source}),
         **({"probabilities": dict(stored.probabilities)} if stored.probabilities else {}),
@@ -395,6 +412,7 @@ def _stored(row: Mapping[str, Any]) -> StoredSample:
         raw=row["raw"],
         label_agrees=row["agrees"],
         preferred_label=row.get("favours", ""),
+        label_log_probs=row.get("label_log_probs", {}),
         surplus_of=row.get("surplus_of"),
         source=row.get("source", "generator"),
         probabilities=row.get("probabilities", {}),

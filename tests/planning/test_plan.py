@@ -24,6 +24,7 @@ def test_quotas_of_both_kinds():
         ({"unlabelled_as": []}, "one or several of demos, style, data"),
         ({"unlabelled_share": 1.5}, "a number from 0 to 1"),
         ({"decontaminate": "yes"}, "one of off, measure, drop"),
+        ({"label_calibration": False}, "one of batch, contextual, none"),
     ],
 )
 def test_wrong_settings_are_named(change, allowed):
@@ -37,7 +38,8 @@ def test_the_fingerprint_is_that_of_run_folders_of_earlier_versions():
     # Computed by the version whose settings were called depart_from and least_requests.
     assert digest(SynthesisPlan().fingerprint()) == "03d0f22eeb073549"
     changed = SynthesisPlan(probe_contrast_samples=1, hints=False, label_agreement="require")
-    assert digest(changed.fingerprint()) == "a2f61a9e260f2eee"
+    assert digest(replace(changed, label_calibration="contextual").fingerprint()) == "a2f61a9e260f2eee"
+    assert changed.fingerprint()["label_calibration"] == "batch"
 
 
 def test_sizes_and_measuring_are_no_part_of_the_fingerprint():
