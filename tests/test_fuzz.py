@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import time
 from collections import Counter
@@ -20,7 +21,7 @@ from gold_lightning.storage.round_store import BatchRecord, RoundStore, StoredSa
 from gold_lightning.task import Sample, Task
 
 ROOT = Path(__file__).parent.parent
-COUNT = 10_000
+COUNT = int(os.environ.get("GOLD_FUZZ", 4_000))  # 10,000 and more from time to time
 LONGEST = 3.0
 """Seconds of processor time for one completion. The slowest takes a tenth of it."""
 REASONS = {
@@ -273,8 +274,8 @@ def test_every_completion_is_counted_once_and_the_accepted_ones_last(tmp_path):
     print(f"\n{sum(reasons.values())} in {taken:.1f} s, the slowest in {slowest:.2f} s:", dict(reasons.most_common()))
     assert sum(reasons.values()) == COUNT
     assert set(reasons) <= REASONS | {"accepted"}
-    assert reasons["accepted"] > 1500 and len(reasons) > 22  # both sides of each check are reached
-    assert taken < 60
+    assert reasons["accepted"] > 0.15 * COUNT and len(reasons) > 22  # both sides of each check are reached
+    assert taken < 0.006 * COUNT
     for task, _ in TASKS:
         _outlive(task, stores[id(task)], accepted[id(task)], rejects[id(task)], tmp_path)
 

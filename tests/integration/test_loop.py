@@ -539,6 +539,14 @@ def run_apart(*args):
     return done.stderr
 
 
+def run_here_or_apart(command, root, *more):
+    """Runs a command line in this process unless it starts several."""
+    if "--trainer.devices" in more:
+        run_apart(*arguments(command, root, *more))
+    else:
+        assert run(command, root, *more) == 0
+
+
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory, tiny_student):
     """Two rounds of one process, and the student: without dropout, whose masks are each process's own."""
@@ -596,14 +604,14 @@ def test_a_run_goes_on_where_weights_are_cut_up_and_where_they_no_longer_are(tmp
     cut_up = [*TWO, "--trainer.strategy", "fsdp2"]
     for name, ways in (("together", (ONE, cut_up)), ("apart", (cut_up, ONE))):
         for end, way in enumerate(ways, 1):
-            run_apart(*arguments("fit", tmp_path / name, *student, "--trainer.max_epochs", str(end), *way))
+            run_here_or_apart("fit", tmp_path / name, *student, "--trainer.max_epochs", str(end), *way)
         assert_same_run(root, tmp_path / name)
     # The same predictions, each row once, although two processes had seven rows.
     test = tmp_path / "rows.jsonl"
     test.write_text("".join(json.dumps({"text": f"Team {i} won.", "topic": "Sports"}) + "\n" for i in range(7)))
     found = []
     for way in (ONE, cut_up):
-        run_apart(*arguments("test", tmp_path / "together", *student, "--data.test_file", str(test), *way))
+        run_here_or_apart("test", tmp_path / "together", *student, "--data.test_file", str(test), *way)
         found.append(read_lines(tmp_path / "together" / "news_topics" / "t" / "predictions.jsonl"))
     assert len(found[0]) == 7
     for a, b in zip(*found, strict=True):
