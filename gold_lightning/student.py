@@ -16,8 +16,7 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 
-from gold_lightning.errors import ConfigError, GoldError, NotFiniteError
-from gold_lightning.generators.distributed import SharedError
+from gold_lightning.errors import ConfigError, GoldError, NotFiniteError, SharedError
 from gold_lightning.losses import IGNORE_INDEX, RobustLoss, RoundLoss, SymmetricCrossEntropy, target_log_probs
 from gold_lightning.metrics import TextMetric, TokenMean, make_metric
 from gold_lightning.scores import OODScore, mean_over_tokens

@@ -9,8 +9,7 @@ import pytest
 import torch
 import yaml
 from gold_lightning.callbacks import OODFeedback
-from gold_lightning.errors import ConfigError, GoldError, NotFiniteError
-from gold_lightning.generators.distributed import SharedError
+from gold_lightning.errors import ConfigError, GoldError, NotFiniteError, SharedError
 from gold_lightning.losses import (
     IGNORE_INDEX,
     CrossEntropy,

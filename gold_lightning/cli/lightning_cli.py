@@ -20,7 +20,7 @@ from gold_lightning.checkpoints.best import BestCheckpoint, check_checkpoint
 from gold_lightning.cli.class_settings import own_defaults
 from gold_lightning.cli.commands import program
 from gold_lightning.cli.configs import SECTIONS, configs_in, read_config
-from gold_lightning.cli.messages import UserInput, explain_lightning_error, explain_parser_error
+from gold_lightning.cli.messages import UserInput, explain_lightning_error, explain_parser_error, gold_cause
 from gold_lightning.cli.round_rules import check_contradictions
 from gold_lightning.cli.signals import keep_sigterm
 from gold_lightning.console import say
@@ -55,7 +55,7 @@ from gold_lightning.task import Task
 from gold_lightning.watching.live import LiveProgress
 from gold_lightning.watching.loggers import RunCSVLogger, set_up_wandb
 
-__all__ = ["GoldCLI", "gold_cause"]
+__all__ = ["GoldCLI"]
 
 
 _SECTIONS_HELP = (
@@ -351,13 +351,3 @@ def _expand_folders(settings: Any, section: str) -> None:
             values[key] = expand(name, value)
         elif isinstance(value, dict | Namespace | list):
             _expand_folders(value, name)
-
-
-def gold_cause(error: BaseException | None) -> GoldError | None:
-    """Returns the ``GoldError`` that an error of the argument parser wraps, if any."""
-    depth = 0
-    while error is not None and depth < 20:
-        if isinstance(error, GoldError):
-            return error
-        error, depth = error.__cause__ or error.__context__, depth + 1
-    return None

@@ -1,4 +1,4 @@
-"""Runs a command; errors that the user can fix become one line each."""
+"""Runs a command; errors that the user can fix become one line each. Imports torch only for commands that need it."""
 
 from __future__ import annotations
 
@@ -11,23 +11,17 @@ from typing import Any
 
 import yaml
 from jsonargparse import ArgumentError
-from lightning.pytorch.utilities import rank_zero_only
 
 from gold_lightning.cli.commands import answered
 from gold_lightning.cli.configs import resolve_configs, resolve_tasks
-from gold_lightning.cli.experiment import experiment_command
-from gold_lightning.cli.lightning_cli import GoldCLI, gold_cause
-from gold_lightning.cli.messages import one_line
-from gold_lightning.cli.quiet import quiet
-from gold_lightning.cli.report import report_command
+from gold_lightning.cli.messages import gold_cause, one_line
 from gold_lightning.cli.signals import stopped_by_sigterm
 from gold_lightning.cli.streams import is_output_error, readable_streams, with_output
 from gold_lightning.cli.tasks import tasks_command
-from gold_lightning.errors import GoldError
-from gold_lightning.generators.distributed import SharedError
+from gold_lightning.errors import GoldError, SharedError
 from gold_lightning.inputs.pipes import kept
 
-__all__ = ["GoldCLI", "main"]
+__all__ = ["main"]
 
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
 _GONE = "error: another process of this run is gone; the same command goes on from here"
@@ -39,6 +33,8 @@ def _resolved(args: Sequence[str]) -> Mapping[str, Any]:
     Raises:
         GoldError: A setting is wrong.
     """
+    from gold_lightning.cli.lightning_cli import GoldCLI
+
     output = io.StringIO()
     try:
         with redirect_stdout(output):
@@ -52,9 +48,10 @@ def _resolved(args: Sequence[str]) -> Mapping[str, Any]:
     return config
 
 
-@rank_zero_only
 def _say_stopped() -> None:
-    print("stopped; the same command goes on from here", file=sys.stderr)
+    utilities = sys.modules.get("lightning.pytorch.utilities")  # not imported for this line alone
+    if utilities is None or utilities.rank_zero_only.rank == 0:
+        print("stopped; the same command goes on from here", file=sys.stderr)
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -78,16 +75,25 @@ def _run(argv: list[str]) -> int:
     try:
         if (status := answered(argv)) is not None:
             return status
-        quiet()
         with stopped_by_sigterm():
-            # These commands need neither a config nor a run.
-            if argv[:1] == ["tasks"]:
+            if argv[:1] == ["tasks"]:  # needs torch for no command but tasks check
                 tasks_command(argv[1:])
-            elif argv[:1] == ["experiment"]:
+                return 0
+            from gold_lightning.cli.quiet import quiet
+
+            quiet()
+            # These commands need neither a config nor a run.
+            if argv[:1] == ["experiment"]:
+                from gold_lightning.cli.experiment import experiment_command
+
                 return experiment_command(resolve_configs(argv[1:]), _resolved)
-            elif argv[:1] == ["report"]:
+            if argv[:1] == ["report"]:
+                from gold_lightning.cli.report import report_command
+
                 report_command(argv[1:])
             else:
+                from gold_lightning.cli.lightning_cli import GoldCLI
+
                 argv = resolve_tasks(resolve_configs(argv))
                 sys.argv[1:] = argv if sys.argv[1:] == original else sys.argv[1:]  # processes that Lightning starts
                 GoldCLI(argv)

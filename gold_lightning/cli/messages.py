@@ -14,7 +14,15 @@ import yaml
 
 from gold_lightning.errors import ConfigError, GoldError
 
-__all__ = ["NOTHING", "UserInput", "explain_lightning_error", "explain_parser_error", "look_up", "one_line"]
+__all__ = [
+    "NOTHING",
+    "UserInput",
+    "explain_lightning_error",
+    "explain_parser_error",
+    "gold_cause",
+    "look_up",
+    "one_line",
+]
 
 
 class _Nothing:
@@ -266,3 +274,13 @@ def explain_lightning_error(error: Exception, config: Mapping[str, Any]) -> Gold
     if isinstance(value, Mapping) and "class_path" in value:  # the name of the class without its settings
         value = value["class_path"]
     return GoldError(f"{section}.{key}: got {value!r}, and Lightning says: {text}")
+
+
+def gold_cause(error: BaseException | None) -> GoldError | None:
+    """Returns the ``GoldError`` that an error of the argument parser wraps, if any."""
+    depth = 0
+    while error is not None and depth < 20:
+        if isinstance(error, GoldError):
+            return error
+        error, depth = error.__cause__ or error.__context__, depth + 1
+    return None

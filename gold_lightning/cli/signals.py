@@ -7,8 +7,10 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import TYPE_CHECKING
 
-from lightning.pytorch import Trainer
+if TYPE_CHECKING:
+    from lightning.pytorch import Trainer
 
 __all__ = ["keep_sigterm", "stopped_by_sigterm"]
 

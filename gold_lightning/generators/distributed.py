@@ -22,18 +22,14 @@ from typing import Any, Literal
 
 import torch.distributed as dist
 
-from gold_lightning.errors import BudgetSpentError, GoldError
+from gold_lightning.errors import BudgetSpentError, GoldError, SharedError
 from gold_lightning.generators.base import Completion, Generator, Request
 
-__all__ = ["DistributedGenerator", "SharedError", "StreamingDistributedGenerator", "distribute"]
+__all__ = ["DistributedGenerator", "StreamingDistributedGenerator", "distribute"]
 
 # A batch may take hours, and a collective that times out would end the run.
 _TIMEOUT = timedelta(days=7)
 _EXCHANGE_SECONDS = 0.5  # between two exchanges of completions
-
-
-class SharedError(GoldError):
-    """Raised on the other processes when one fails; the failing process prints the message."""
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ def test_stopped_before_the_trainer_runs_is_one_line_too(stop, monkeypatch, caps
             os.kill(os.getpid(), signal.SIGTERM)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("gold_lightning.cli.main.GoldCLI", begin)
+    monkeypatch.setattr("gold_lightning.cli.lightning_cli.GoldCLI", begin)
     assert main(["fit"]) == 1
     assert capsys.readouterr().err == "stopped; the same command goes on from here\n"
 
@@ -25,7 +25,7 @@ def test_stopped_before_the_trainer_runs_is_one_line_too(stop, monkeypatch, caps
 def test_a_handler_of_a_program_around_is_left_alone(monkeypatch):
     received = []
     original = signal.signal(signal.SIGTERM, lambda *_: received.append("TERM"))
-    monkeypatch.setattr("gold_lightning.cli.main.GoldCLI", lambda _: os.kill(os.getpid(), signal.SIGTERM))
+    monkeypatch.setattr("gold_lightning.cli.lightning_cli.GoldCLI", lambda _: os.kill(os.getpid(), signal.SIGTERM))
     try:
         assert main(["fit"]) == 0
     finally:

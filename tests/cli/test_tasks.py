@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import yaml
 from gold_lightning.cli.main import main
-from gold_lightning.cli.tasks import warnings_of
+from gold_lightning.cli.task_check import warnings_of
 from gold_lightning.inputs.task_files import shipped_tasks
 from gold_lightning.task import Task, task_schema
 
@@ -114,3 +116,20 @@ def test_a_target_outside_of_its_limits_is_a_warning(tmp_path):
 def test_schema_prints_the_schema_of_task_files(capsys):
     assert main(["tasks", "schema"]) == 0
     assert json.loads(capsys.readouterr().out) == task_schema()
+
+
+@pytest.mark.parametrize(
+    "args", [["tasks"], ["tasks", "show", "rte"], ["tasks", "schema"], ["tasks", "--help"]], ids=str
+)
+def test_tasks_are_listed_and_shown_without_loading_torch(args):
+    script = (
+        "import contextlib, sys\n"
+        "from gold_lightning.cli.main import main\n"
+        "with contextlib.suppress(SystemExit):\n"
+        f"    main({args})\n"
+        "loaded = {'torch', 'lightning', 'transformers', 'scipy'} & set(sys.modules)\n"
+        "sys.exit(str(loaded) if loaded else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout
