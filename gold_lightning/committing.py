@@ -53,6 +53,7 @@ def commit_batch(
             label_agrees=j.label_agrees,
             preferred_label=j.verdict.preferred_label,
             label_log_probs=j.verdict.label_log_probs,
+            cut=j.cut,
         )
         if stored and j.sample is not None:
             accepted.append(stored)
@@ -73,6 +74,7 @@ def commit_batch(
         groups=list(groups),
         agreed=sum(j.label_agrees is True for j in judged),
         asked_agreement=sum(j.label_agrees is not None for j in judged),
+        cut=sum(s.cut for s in accepted),
     )
     prompts = {digest(j.planned.request.text): j.planned.request.text for j in judged}
     store.commit(record, accepted, rejects, prompts, {"generator": generator})
@@ -135,6 +137,7 @@ def commit_surplus(
         agreed=sum(preferred == target for preferred, target in checked),
         asked_agreement=sum(bool(preferred) for preferred, _ in checked),
         from_surplus=len(candidates),
+        cut=sum(s.cut for s in accepted),
     )
     prompts: dict[str, str] = {}
     for round_ in {s.surplus_of for s in candidates if s.surplus_of is not None}:

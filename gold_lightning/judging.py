@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from gold_lightning.checks.checker import Checker
+from gold_lightning.checks.checker import CheckedText, Checker
 from gold_lightning.checks.contamination import Decontaminator
 from gold_lightning.checks.label_agreement import LabelCheck
 from gold_lightning.generators.base import Completion
@@ -62,12 +62,14 @@ class JudgedCompletion:
         completion: The generator's completion.
         parsed: The sample that the completion is, if it passed all checks of its own.
         verdict: Whether it is taken.
+        cut: Whether its text was cut at the end of its last whole sentence.
     """
 
     planned: PlannedRequest
     completion: Completion
     parsed: Sample | None
     verdict: Verdict
+    cut: bool = False
 
     @property
     def sample(self) -> Sample | None:
@@ -165,23 +167,22 @@ class Judge:
             started: When the batch was sent, by :func:`time.perf_counter`.
         """
         fields = "\n".join(f.description for f in self.task.fields)
-        checked: list[tuple[Sample | None, str]] = []
+        checked: list[CheckedText] = []
         for request, completion in zip(planned, completions, strict=True):
             prompt = f"{request.request.system}\n{request.request.suffix}\n{fields}"
             demos = [*self.task.demos, *(demo for _, demo in request.demos)]
-            sample, reason = self._checker.judge(
-                completion, request.label, request.request.answer_prefix, prompt, demos
-            )
-            if sample is not None and self._decontaminator and self._decontaminator().overlap(sample):
-                sample, reason = None, "in_test_set"
-            checked.append((sample, reason))
+            text = self._checker.judge(completion, request.label, request.request.answer_prefix, prompt, demos)
+            if text.sample is not None and self._decontaminator and self._decontaminator().overlap(text.sample):
+                text = CheckedText(reason="in_test_set")
+            checked.append(text)
 
-        valid = [(p.id, sample, p.label) for p, (sample, _) in zip(planned, checked, strict=True) if sample is not None]
+        valid = [(p.id, c.sample, p.label) for p, c in zip(planned, checked, strict=True) if c.sample is not None]
         taken, label_checks = self.take(valid, missing, round_)
         verdicts = dict(zip((id_ for id_, _, _ in valid), taken, strict=True))
         judged: list[JudgedCompletion] = []
-        for request, completion, (sample, reason) in zip(planned, completions, checked, strict=True):
-            judged.append(JudgedCompletion(request, completion, sample, verdicts.get(request.id, Verdict(reason))))
+        for request, completion, text in zip(planned, completions, checked, strict=True):
+            verdict = verdicts.get(request.id, Verdict(text.reason))
+            judged.append(JudgedCompletion(request, completion, text.sample, verdict, text.cut))
         return JudgedBatch(tuple(judged), tuple(label_checks), time.perf_counter() - started)
 
     def take(

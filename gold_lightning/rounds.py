@@ -172,6 +172,7 @@ class RoundEnd(_AfterBatch):
                     "agreed": sum(b.agreed for b in of_kind),
                     "asked_agreement": sum(b.asked_agreement for b in of_kind),
                     "from_surplus": sum(b.from_surplus for b in of_kind),
+                    "cut": sum(b.cut for b in of_kind),
                 }
                 for kind, of_kind in by_kind.items()
             },
@@ -243,7 +244,8 @@ def _line(row: Mapping[str, Any], task: Task) -> str:
     parts = [
         f"round {row['round']}",
         f"trained on {row['trained_on']} (+{train['accepted']}, "
-        f"yield {train['accepted'] / max(1, train['requested']):.0%})",
+        f"yield {train['accepted'] / max(1, train['requested']):.0%}"
+        + (f", {train['cut']} cut at a sentence's end)" if train["cut"] else ")"),
         f"{first} {row['metrics'][first]:.3f} on {described(row['validated_on'])}" if first else "",
         _best(row),
         f"energy probe {energy['probe']['mean']:.2f} train {energy['train']['mean']:.2f} AUROC {row['auroc']:.2f}"

@@ -154,7 +154,8 @@ class Synthesizer:
 
         def report() -> None:
             accepted, requested = counts.accepted.total(), counts.requested.total()
-            self.report(Progress(round_, kind, accepted, quota, requested, accepted - first, tokens, seconds))
+            cut = sum(b.cut for b in store.batches(kind))
+            self.report(Progress(round_, kind, accepted, quota, requested, accepted - first, tokens, seconds, cut))
 
         if missing:
             report()

@@ -20,6 +20,7 @@ from gold_lightning.errors import ConfigError
 from gold_lightning.inputs.models import Flag, Misfit, PositiveNumber, Words, config_errors, model
 from gold_lightning.inputs.task_files import find_task_file, name_of
 from gold_lightning.inputs.yaml_files import load_yaml
+from gold_lightning.parsing.sentences import count_sentences
 from gold_lightning.task_parts import (
     Check,
     Field,
@@ -265,6 +266,9 @@ class Task:
                 if not f.min_chars <= len(text) <= f.max_chars:
                     limits = f"{f.min_chars} to {f.max_chars} characters, the task's own limits"
                     raise Misfit(f"demos[{i}].{f.name}", text, limits)
+                if f.max_sentences and count_sentences(text) > f.max_sentences:
+                    limits = f"at most {f.max_sentences} sentences, the task's own limit"
+                    raise Misfit(f"demos[{i}].{f.name}", text, limits)
             if allowed and demo.target not in allowed:
                 raise Misfit(f"demos[{i}].{self.target.name}", demo.target, f"one of {allowed}")
         for label in allowed:
@@ -308,6 +312,18 @@ class Task:
         """Returns the label of a name."""
         return next(label for label in self.labels if label.name == name)
 
+    def cuts(self, text: Field) -> bool:
+        """Returns whether a text that is too long is cut at its last whole sentence.
+
+        Args:
+            text: One of the fields, or the target.
+        """
+        if text.cut_at_sentence is not None:
+            return text.cut_at_sentence
+        # A text written before another one may have been read for it: cutting it would make a wrong pair.
+        last = bool(self.labels) and text == self.fields[-1]
+        return last and not any("\n" in demo.fields[text.name] for demo in self.demos)
+
     def student_input(self, sample: Sample) -> str:
         """Returns the student's input for a sample."""
         return self.student.input.format_map(dict(sample.fields))
@@ -320,8 +336,13 @@ class Task:
         """Returns plain values for fingerprints, without ``source``, since a task stays the same if its file moves."""
         data = dataclasses.asdict(self)
         del data["source"]
-        if not self.allow_refusals:  # fingerprints from before this key was introduced stay valid
+        # Fingerprints from before these keys were introduced stay valid.
+        if not self.allow_refusals:
             del data["allow_refusals"]
+        for text in (*data["fields"], data["target"]):
+            for key in ("max_sentences", "cut_at_sentence"):
+                if text[key] is None:
+                    del text[key]
         return data
 
 
@@ -377,5 +398,5 @@ def _name(value: object) -> str:
 def _plain(value: object) -> object:
     """Converts tuples to lists and other mappings to dicts, at any depth."""
     if isinstance(value, Mapping):
-        return {key: _plain(part) for key, part in value.items()}
+        return {key: _plain(part) for key, part in value.items() if part is not None}
     return [_plain(part) for part in value] if isinstance(value, list | tuple) else value

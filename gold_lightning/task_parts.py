@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, field_validator
 from pydantic import Field as Constraint
 
-from gold_lightning.inputs.models import Misfit, NaturalNumber, Text, Words, model
+from gold_lightning.inputs.models import Flag, Misfit, NaturalNumber, PositiveNumber, Text, Words, model
 
 __all__ = [
     "Check",
@@ -82,6 +82,10 @@ class Field:
         description: Its content, in words for the generator.
         min_chars: Length of the shortest accepted text, in characters.
         max_chars: Length of the longest accepted text, in characters.
+        max_sentences: Number of sentences of the longest accepted text.
+        cut_at_sentence: Whether a text that is too long, or that the token limit broke off, is cut at the end of its
+            last whole sentence rather than rejected. By default it is if nothing else of the sample was written for
+            it (the last field of a task with labels) and no demo has a line break in it.
 
     Example:
         >>> from gold_lightning import Field
@@ -93,6 +97,8 @@ class Field:
     description: Words
     min_chars: NaturalNumber = 1
     max_chars: NaturalNumber = 1000
+    max_sentences: PositiveNumber | None = None
+    cut_at_sentence: Flag | None = None
 
     def __post_init__(self) -> None:
         if not self.name.isidentifier():

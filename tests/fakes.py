@@ -10,7 +10,7 @@ import sys
 import time
 
 import torch
-from gold_lightning.checks.checker import Checker
+from gold_lightning.checks.checker import CheckedText, Checker
 from gold_lightning.errors import GoldError
 from gold_lightning.feedback import FeedbackStrategy
 from gold_lightning.generators import Completion, Request, ScriptedGenerator
@@ -235,7 +235,7 @@ def assert_demos_pass(task: Task) -> None:
         label = demo.target if task.labels else None
         prompt = training_request(task, label, [], Hint(), 0).text
         others = [d for d in task.demos if d is not demo]
-        assert checker.judge(Completion(render(demo, task)), label, "", prompt, others) == (demo, "")
+        assert checker.judge(Completion(render(demo, task)), label, "", prompt, others) == CheckedText(demo)
         checker.keep(demo)
         assert parse(render(demo, task), task) == {**demo.fields, task.target.name: demo.target}
 

@@ -257,7 +257,8 @@ def test_every_completion_is_counted_once_and_the_accepted_ones_last(tmp_path):
         found = parse(completion.text, task, request.answer_prefix)
         assert all(isinstance(v, str) for v in found.values())
         assert set(found) <= {*(f.name for f in task.fields), task.target.name}
-        sample, reason = checker.judge(completion, label, request.answer_prefix, request.suffix, task.demos[:2])
+        checked = checker.judge(completion, label, request.answer_prefix, request.suffix, task.demos[:2])
+        sample, reason = checked.sample, checked.reason
         assert (sample is None) == bool(reason)
         if sample is not None:
             assert not checker.duplicate(sample)

@@ -23,7 +23,8 @@ def read(reply, task=TASK, label="billing", fresh=True):
     request = training_request(task, label, task.demos[:1], Hint(), 1)
     found = request.read(reply if fresh else f" {reply.lstrip(' ')}", fresh=fresh)
     completion = Completion(found.text, 1, 1, "stop", reason=found.reason)
-    sample, reason = Checker(task).judge(completion, label, request.answer_prefix, "", ())
+    checked = Checker(task).judge(completion, label, request.answer_prefix, "", ())
+    sample, reason = checked.sample, checked.reason
     if sample is None:
         return reason
     values = [*sample.fields.values(), *([] if task.labels else [sample.target])]

@@ -123,6 +123,20 @@ def test_a_task_that_does_not_name_refusals_is_the_task_that_it_was(tmp_path):
     assert on.to_dict() == plain.to_dict() | {"allow_refusals": True}
 
 
+def test_keys_of_fields_that_are_not_set_are_not_in_fingerprints(tmp_path):
+    plain = load(tmp_path, GOOD).to_dict()
+    assert not {"max_sentences", "cut_at_sentence"} & {*plain["fields"][0], *plain["target"]}
+    limited = load(tmp_path, changed(fields__0__max_sentences=2, target__cut_at_sentence=False)).to_dict()
+    assert limited["fields"][0] == plain["fields"][0] | {"max_sentences": 2}
+    assert limited["target"] == plain["target"] | {"cut_at_sentence": False}
+
+
+def test_demos_keep_to_max_sentences(tmp_path):
+    with pytest.raises(ConfigError) as error:
+        load(tmp_path, changed(fields__0__max_sentences=1, demos__1__premise="It snows. It is cold."))
+    assert error.value.key.endswith("demos[1].premise")
+
+
 def test_the_files_place_is_no_part_of_the_task(tmp_path):
     (tmp_path / "other").mkdir()
     one, two = load(tmp_path, GOOD), load(tmp_path / "other", GOOD)
@@ -171,6 +185,8 @@ WRONG = [
     ("fields[0].name", changed(fields__0__name=3)),
     ("fields[0].min_chars", changed(fields__0__min_chars="3")),
     ("fields[0].max_chars", changed(fields__0__max_chars=1.5)),
+    ("fields[0].max_sentences", changed(fields__0__max_sentences=0)),
+    ("fields[0].cut_at_sentence", changed(fields__0__cut_at_sentence="yes")),
     ("fields[0].min_chars", changed(fields__0__min_chars=True)),
     ("target", changed(target="verdict")),
     ("labels", changed(labels={"true": "it follows", "false": "it does not"})),

@@ -4,17 +4,35 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from gold_lightning.checks.duplicates import DuplicateIndex, copies
 from gold_lightning.checks.registry import CHECKS
 from gold_lightning.errors import ConfigError
 from gold_lightning.generators.base import Completion
+from gold_lightning.parsing import clean_characters
+from gold_lightning.parsing.sentences import count_sentences, cut_to_sentences
 from gold_lightning.plugins import find
 from gold_lightning.prompts import read_sample
-from gold_lightning.task import Sample, Task, prefix_errors_with
+from gold_lightning.task import Field, Sample, Task, prefix_errors_with
 
-__all__ = ["Checker"]
+__all__ = ["CheckedText", "Checker"]
+
+
+@dataclass(frozen=True)
+class CheckedText:
+    """A completion as the checks see it.
+
+    Args:
+        sample: The sample; ``None`` for a reject.
+        reason: The reason of a reject; "" for a sample.
+        cut: Whether a text of the sample was cut at the end of its last whole sentence.
+    """
+
+    sample: Sample | None = None
+    reason: str = ""
+    cut: bool = False
 
 
 class Checker:
@@ -22,9 +40,9 @@ class Checker:
 
     The order of the reasons is fixed and the first one counts, so that a yield table adds up: ``filtered``, ``failed``,
     ``only_thinking``, ``empty``, ``refusal``, ``truncated``, ``unparsable``, ``missing_field``, ``too_short``,
-    ``too_long``, ``not_unicode`` (a character that replaces a lost one, such as U+FFFD), ``label_not_in_set``,
-    ``wrong_label``, ``copies_demo``, ``copies_prompt``, the reasons of the task's own checks, ``duplicate``,
-    ``near_duplicate``.
+    ``too_long``, ``too_many_sentences``, ``not_unicode`` (a character that replaces a lost one, such as U+FFFD),
+    ``label_not_in_set``, ``wrong_label``, ``copies_demo``, ``copies_prompt``, the reasons of the task's own checks,
+    ``duplicate``, ``near_duplicate``.
 
     Args:
         task: The task.
@@ -41,8 +59,10 @@ class Checker:
 
     def judge(
         self, completion: Completion, label: str | None, answer: str, prompt: str, demos: Sequence[Sample]
-    ) -> tuple[Sample | None, str]:
+    ) -> CheckedText:
         """Returns the sample in a completion, or the reason to reject it.
+
+        A text that is too long, or broken off at the token limit, is cut if the task says so (:meth:`Task.cuts`).
 
         Args:
             completion: The generator's completion.
@@ -52,45 +72,67 @@ class Checker:
             demos: The demos in the prompt.
 
         Returns:
-            ``(sample, "")`` or ``(None, reason)``. The sample is not remembered yet; see :meth:`keep`.
+            The sample, which is not remembered yet (see :meth:`keep`), or the reason.
         """
+        values, reason = self._read(completion, answer)
+        if reason:
+            return CheckedText(reason=reason)
+        whole = dict(values)
+        if reason := self._limit(values, unfinished=completion.finish == "length"):
+            return CheckedText(reason=reason)
+        if any(damaged for _, damaged in map(clean_characters, values.values())):
+            return CheckedText(reason="not_unicode")
+        sample = Sample({f.name: values[f.name] for f in self.task.fields}, values[self.task.target.name])
+        reason = self._label_reason(sample, label) or _copy_reason(sample, prompt, demos)
+        reason = reason or self.own_reason(sample) or self.duplicate(sample)
+        return CheckedText(reason=reason) if reason else CheckedText(sample, cut=values != whole)
+
+    def _read(self, completion: Completion, answer: str) -> tuple[dict[str, str], str]:
+        """Returns the values in a completion, or the reason why it has no values."""
         task = self.task
         if completion.finish in ("filtered", "failed"):
-            return None, completion.finish
+            return {}, completion.finish
         values, read_reason = read_sample(completion.text, task, answer)
         reply_reason = completion.reason if completion.reason != "refusal" or not task.allow_refusals else ""
         if reply_reason or read_reason == "only_thinking":
-            return None, reply_reason or read_reason
+            return {}, reply_reason or read_reason
+        unfinished = completion.finish == "length"
         if not completion.text.strip():
-            return None, "truncated" if completion.finish == "length" else "empty"
+            return {}, "truncated" if unfinished else "empty"
         if read_reason == "refusal":
-            return None, read_reason
-        if completion.finish == "length":
-            return None, "truncated"
+            return {}, read_reason
         if not values:
-            return None, "unparsable"
+            return {}, "truncated" if unfinished else "unparsable"
         names = [*(f.name for f in task.fields), task.target.name]
         if any(name not in values or not values[name].strip() for name in names):
-            return None, "missing_field"
-        for f in task.fields if task.labels else (*task.fields, task.target):
-            if len(values[f.name]) < f.min_chars:
-                return None, "too_short"
-            if len(values[f.name]) > f.max_chars:
-                return None, "too_long"
-        if read_reason:
-            return None, read_reason
-        sample = Sample({f.name: values[f.name] for f in task.fields}, values[task.target.name])
-        if task.labels:
-            if sample.target not in task.label_names:
-                return None, "label_not_in_set"
-            if label is not None and sample.target != label:
-                return None, "wrong_label"
-        if copies(sample.text, (demo.text for demo in demos)):
-            return None, "copies_demo"
-        if copies(sample.text, [prompt]):
-            return None, "copies_prompt"
-        reason = self.own_reason(sample) or self.duplicate(sample)
-        return (None, reason) if reason else (sample, "")
+            return {}, "truncated" if unfinished else "missing_field"
+        return values, ""
+
+    def _limit(self, values: dict[str, str], *, unfinished: bool) -> str:
+        """Cuts texts that are too long, or returns the reason why one of them cannot be.
+
+        Args:
+            values: The values by name; those that are cut are replaced.
+            unfinished: Whether the token limit broke off the text that was written last.
+        """
+        task = self.task
+        texts = task.fields if task.labels else (*task.fields, task.target)
+        for text in texts:
+            broken_off = unfinished and text is texts[-1]
+            reason = "truncated" if broken_off else _length_reason(values[text.name], text)
+            if reason and reason != "too_short" and task.cuts(text):
+                limits = (text.max_chars, text.max_sentences)
+                cut = cut_to_sentences(values[text.name], *limits, whole=not broken_off)
+                if len(cut) >= max(1, text.min_chars):
+                    values[text.name], reason = cut, ""
+            if reason:
+                return reason
+        return ""
+
+    def _label_reason(self, sample: Sample, label: str | None) -> str:
+        if self.task.labels and sample.target not in self.task.label_names:
+            return "label_not_in_set"
+        return "wrong_label" if self.task.labels and label not in (None, sample.target) else ""
 
     def own_reason(self, sample: Sample) -> str:
         """Returns the first reason of the task's own checks to reject a sample, or ""."""
@@ -107,6 +149,21 @@ class Checker:
     def duplicate(self, sample: Sample) -> str:
         """Returns ``duplicate`` or ``near_duplicate`` for a sample like an accepted one, otherwise ""."""
         return self._duplicates.reason(sample)
+
+
+def _length_reason(value: str, limits: Field) -> str:
+    if len(value) < limits.min_chars:
+        return "too_short"
+    if len(value) > limits.max_chars:
+        return "too_long"
+    too_many = limits.max_sentences is not None and count_sentences(value) > limits.max_sentences
+    return "too_many_sentences" if too_many else ""
+
+
+def _copy_reason(sample: Sample, prompt: str, demos: Sequence[Sample]) -> str:
+    if copies(sample.text, (demo.text for demo in demos)):
+        return "copies_demo"
+    return "copies_prompt" if copies(sample.text, [prompt]) else ""
 
 
 def _rule(task: Task, index: int) -> tuple[Callable[..., str], Mapping[str, Any]]:

@@ -44,6 +44,7 @@ _WHAT_TO_CHANGE = {
     "missing_field": "another data.generator, its init_args.form, or fewer fields",
     "too_short": "longer demos, or a lower min_chars of the field",
     "too_long": "shorter demos, or a higher max_chars of the field",
+    "too_many_sentences": "shorter demos, cut_at_sentence: true or a higher max_sentences of the field",
     "wrong_label": "meanings of the labels that are further apart, or another data.generator",
     "label_not_in_set": "names of the labels that are common words, or another data.generator",
     "label_disagreement": "clearer meanings and demos of the labels, another data.generator, "
@@ -288,6 +289,8 @@ def preview(
     reasons = Counter(j.reason for j in answers.completions if j.reason not in ("", "surplus"))
     surplus = sum(j.reason == "surplus" for j in answers.completions)
     more = f", {surplus} of them more than the round wants" if surplus else ""
+    cut = sum(j.cut and j.reason in ("", "surplus") for j in answers.completions)
+    more += f", {cut} cut at the end of a sentence" if cut else ""
     yield from ["", f"accepted {measured.passed} of {measured.requests}{more}"]
     yield from (f"  {line}" for line in table([(printable(r), str(n)) for r, n in reasons.most_common()], right=[1]))
     for reason, _ in reasons.most_common(2):
@@ -358,6 +361,7 @@ def _judged(judged: JudgedCompletion, task: Task) -> Iterator[str]:
     planned = judged.planned
     label = f"  {printable(planned.label)}" if planned.label is not None else ""
     verdict = f"rejected: {printable(judged.reason)}" if judged.sample is None else "accepted"
+    verdict += ", cut at the end of a sentence" if judged.sample is not None and judged.cut else ""
     yield f"{planned.id}{label}  {verdict}"
     if judged.sample is None:
         raw = planned.request.answer_prefix + judged.completion.text

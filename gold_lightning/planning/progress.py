@@ -16,7 +16,8 @@ _log = logging.getLogger(__name__)
 class Progress:
     """Progress toward a quota.
 
-    Counts cover the round; ``gained``, ``tokens`` and ``seconds`` cover this call and are 0 before its first batch.
+    Counts cover the round, with ``cut`` that of accepted samples cut at the end of a sentence; ``gained``, ``tokens``
+    and ``seconds`` cover this call and are 0 before its first batch.
     """
 
     round: int
@@ -27,6 +28,7 @@ class Progress:
     gained: int
     tokens: int
     seconds: float
+    cut: int = 0
 
 
 def log_progress(progress: Progress) -> None:
@@ -36,7 +38,8 @@ def log_progress(progress: Progress) -> None:
     name = f"round {progress.round} {'training samples' if progress.kind == 'train' else 'probe set'}"
     speed = (
         f"yield {progress.accepted / progress.requested:.0%}, "
-        f"{progress.tokens / max(progress.seconds, 1e-9):.0f} tokens/s"
+        + (f"{progress.cut} cut, " if progress.cut else "")
+        + f"{progress.tokens / max(progress.seconds, 1e-9):.0f} tokens/s"
     )
     left = progress.seconds * (progress.quota - progress.accepted) / max(1, progress.gained)
     _log.info("%s: %d/%d, %s, %.0f s left", name, progress.accepted, progress.quota, speed, left)

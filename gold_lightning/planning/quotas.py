@@ -162,6 +162,11 @@ _ADVICE = {
     "OpenAIGenerator, set extra: {chat_template_kwargs: {enable_thinking: false}}), or the server drops the text",
     "only_thinking": "the model only thinks: give the server a reasoning parser, turn thinking off (with "
     "OpenAIGenerator, extra: {chat_template_kwargs: {enable_thinking: false}}), or raise max_sample_tokens of the task",
+    "truncated": "the token limit breaks off the texts before a sentence ends: raise max_sample_tokens of the task, "
+    "use shorter demos, or set cut_at_sentence: true for the field",
+    "too_long": "use shorter demos, raise max_chars of the field, or set cut_at_sentence: true for it",
+    "too_many_sentences": "use demos of fewer sentences, raise max_sentences of the field, or set cut_at_sentence: "
+    "true for it",
     "label_disagreement": "the generator prefers another label: clarify the labels' meanings and demos, use another "
     "data.generator, or set data.plan.label_agreement: measure, which keeps these samples",
     "label_unchecked": "the generator does not answer with a label: set data.plan.label_agreement to off",
@@ -205,6 +210,8 @@ def yield_table(
     accepted, requested, quota = len(store.accepted(kind)), counts.requested.total(), sum(wanted.values())
     rows = [f"round {store.round}: {accepted} of {quota} {name} samples after {requested} requests; rejects by reason:"]
     rows += [f"  {reject:<20} {count}" for reject, count in store.rejects(kind).most_common()]
+    if cut := sum(batch.cut for batch in store.batches(kind)):
+        rows.append(f"  accepted, and cut at the end of a sentence: {cut}")
     if None not in missing:
         rows += _by_label(read_lines(store.folder / "rejects.jsonl"), kind, counts, missing, wanted)
     rows.append(reason)

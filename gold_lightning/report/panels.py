@@ -202,18 +202,20 @@ def _yield(run: Run) -> Panel:
         return accepted | {name: counts[name] for name in reasons} | (rest if len(total) > len(reasons) else {})
 
     order = list(parts(rounds[0]))
+    cut = sum(r.cut(*KINDS) for r in rounds)
     drawn = stacked(
         [(f"round {r.number}", parts(r)) for r in _drawn(rounds)], order, share=True, unit="share of requests"
     )
     tables = [
         Table(
             "Requests by round, and the share accepted",
-            ["round", "requests", "accepted", "yield, training", "yield, probe"],
+            ["round", "requests", "accepted", *(["of these cut"] if cut else []), "yield, training", "yield, probe"],
             [
                 [
                     f"{r.number}",
                     f"{r.requested(*KINDS):,}",
                     f"{parts(r)['accepted']:,}",
+                    *([f"{r.cut(*KINDS):,}"] if cut else []),
                     *(percent(ratio(len(r.samples[kind]), r.requested(kind))) for kind in KINDS),
                 ]
                 for r in _rows(rounds)
@@ -225,6 +227,10 @@ def _yield(run: Run) -> Panel:
         foot = ["all", *(f"{sum(parts(r)[name] for r in rounds):,}" for name in order[1:])]
         tables.append(Table("Rejects by reason and round", ["round", *order[1:]], rejects, foot))
     notes = ["Requests for training and probe samples: the accepted ones, and the rejected ones by reason."]
+    if cut:
+        notes.append(
+            "Cut samples were too long, or broken off at the token limit; they end with their last whole sentence."
+        )
     return Panel("Yield by round", notes, [Markup(drawn)], tables)
 
 

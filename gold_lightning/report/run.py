@@ -79,6 +79,10 @@ class Round:
         """Returns the number of rejects of these kinds by reason."""
         return sum((Counter(b.rejects) for kind in kinds for b in self.batches[kind]), Counter())
 
+    def cut(self, *kinds: Kind) -> int:
+        """Returns the number of accepted samples of these kinds whose text is cut at the end of a sentence."""
+        return sum(b.cut for kind in kinds for b in self.batches[kind])
+
     def metrics(self) -> dict[str, float]:
         """Returns the validation metrics by name, without the loss and the copy of the watched metric."""
         logged = self.row.get("metrics", {})

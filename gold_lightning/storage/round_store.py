@@ -60,6 +60,7 @@ class StoredSample:
         source: Origin of the text. The label of a real text is the generator's; its prompt is the one that asked it.
         probabilities: Calibrated probability of each label of a real text, by name; empty for generated samples and
             for tasks without labels.
+        cut: Whether its text is cut at the end of a sentence, so that ``raw`` contains more.
     """
 
     id: str
@@ -77,6 +78,7 @@ class StoredSample:
     surplus_of: int | None = None
     source: Source = "generator"
     probabilities: Mapping[str, float] = field(default_factory=dict)
+    cut: bool = False
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,7 @@ class BatchRecord:
         asked_agreement: Number of samples whose label was checked: accepted ones and those rejected for their label.
         from_surplus: Number of samples taken from earlier rounds' surplus, at no cost here.
         from_unlabelled: Number of real texts among ``requested``.
+        cut: Number of accepted samples whose text is cut at the end of a sentence.
     """
 
     kind: Kind
@@ -112,6 +115,7 @@ class BatchRecord:
     asked_agreement: int = 0
     from_surplus: int = 0
     from_unlabelled: int = 0
+    cut: int = 0
 
 
 class RoundStore:
@@ -394,6 +398,7 @@ def _row(kind: Kind, stored: StoredSample, provenance: Mapping[str, Any]) -> dic
         **({} if stored.surplus_of is None else {"surplus_of": stored.surplus_of}),
         **({} if stored.source == "generator" else {"source": stored.source}),
         **({"probabilities": dict(stored.probabilities)} if stored.probabilities else {}),
+        **({"cut": True} if stored.cut else {}),
         **provenance,
         "raw": stored.raw,
     }
@@ -416,4 +421,5 @@ def _stored(row: Mapping[str, Any]) -> StoredSample:
         surplus_of=row.get("surplus_of"),
         source=row.get("source", "generator"),
         probabilities=row.get("probabilities", {}),
+        cut=row.get("cut", False),
     )

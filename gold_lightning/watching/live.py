@@ -197,7 +197,8 @@ class LiveProgress(Callback):
             yield _UNITS.get(self._phase.description, "accepted"), self._bar.get_renderable()
         if (progress := self._synthesis) and progress.seconds:
             accepted_share = progress.accepted / max(1, progress.requested)
-            yield "speed", f"yield {accepted_share:.0%}, {progress.tokens / progress.seconds:,.0f} tokens/s"
+            cut = f", {progress.cut} cut" if progress.cut else ""
+            yield "speed", f"yield {accepted_share:.0%}{cut}, {progress.tokens / progress.seconds:,.0f} tokens/s"
         if self._latest:
             yield "latest", Text(self._latest, no_wrap=True, overflow="ellipsis")
         if self._rows:

@@ -81,6 +81,7 @@ class RoundRecord:
         if (seconds := row["seconds"]["generation"]) > 0:
             flat["round/tokens_per_second"] = row["tokens"]["completion"] / seconds
             flat["round/samples_per_second"] = (row["train"]["accepted"] + row["probe"]["accepted"]) / seconds
+        flat |= {f"{kind}/cut": row[kind]["cut"] for kind in get_args(Kind) if row[kind].get("cut")}
         for kind, reason in sorted(self.rejects):
             flat[f"{kind}/rejects_{reason}"] = row[kind]["rejects"].get(reason, 0)
         for kind in get_args(Kind):

@@ -15,6 +15,8 @@ from gold_lightning.generators import Completion
 from gold_lightning.parsing.words import words
 from gold_lightning.task import Check, Field, Label, Sample, StudentFormat, Task
 
+from tests.fakes import tickets_task
+
 TASK = Task(
     name="pairs",
     description="Pairs of sentences.",
@@ -49,7 +51,8 @@ GOOD = " Two children flew a kite on the beach.\nclaim: Someone was playing outs
 
 
 def judge(text, checker=None, *, task=TASK, label="holds", answer=ANSWER, prompt=PROMPT, finish="stop"):
-    return (checker or Checker(task)).judge(Completion(text, finish=finish), label, answer, prompt, task.demos)
+    checked = (checker or Checker(task)).judge(Completion(text, finish=finish), label, answer, prompt, task.demos)
+    return checked.sample, checked.reason
 
 
 def reason(text, checker=None, **how):
@@ -101,7 +104,7 @@ def test_each_reason(wanted, text):
 
 
 def test_truncated():
-    assert reason(GOOD, finish="length") == "truncated"
+    assert reason(GOOD.removesuffix("."), finish="length") == "truncated"
     assert reason("", finish="length") == "truncated"  # it is empty because all tokens went elsewhere
 
 
@@ -112,7 +115,7 @@ def test_refusals_and_thinking_are_reasons_of_their_own():
     assert reason(" Two children flew a kite.\nclaim: I cannot help with this request.") == "refusal"
     assert reason(refused + "\nclaim: Nobody helped them.", task=replace(TASK, allow_refusals=True)) == ""
     told = Completion("No.\nclaim: No.", reason="refusal")
-    assert Checker(TASK).judge(told, "holds", ANSWER, PROMPT, TASK.demos) == (None, "refusal")
+    assert Checker(TASK).judge(told, "holds", ANSWER, PROMPT, TASK.demos).reason == "refusal"
 
 
 def test_damaged_text_is_a_reject():
@@ -573,3 +576,67 @@ def test_same_completions_same_verdicts():
     first = run()
     assert first == run()
     assert {"", "duplicate"} <= set(first)
+
+
+# Texts cut at the end of a sentence
+
+TICKETS = tickets_task(10, 60)
+CUT_ANSWER = "queue: billing\nmessage:"
+ENDLESS = " You took the money from my account twice. I also wonder whether the bill"
+
+
+def checked(text, task=TICKETS, finish="stop"):
+    return Checker(task).judge(Completion(text, finish=finish), "billing", CUT_ANSWER, "", [])
+
+
+def with_field(task=TICKETS, **keys):
+    return replace(task, fields=(replace(task.fields[0], **keys),))
+
+
+@pytest.mark.parametrize("finish", ["stop", "length"])
+def test_a_long_text_ends_with_its_last_whole_sentence(finish):
+    found = checked(ENDLESS, finish=finish)
+    assert found.sample == Sample({"message": "You took the money from my account twice."}, "billing") and found.cut
+
+
+def test_a_text_within_the_limits_is_not_cut():
+    found = checked(" You took the money twice. Why?")
+    assert found.sample.fields["message"] == "You took the money twice. Why?" and not found.cut
+
+
+def test_a_text_that_the_token_limit_broke_off_behind_a_whole_sentence_is_whole():
+    found = checked(" You took the money twice.", finish="length")
+    assert found.sample.fields["message"] == "You took the money twice." and not found.cut
+
+
+def test_cutting_leaves_min_chars_or_the_text_is_rejected():
+    assert checked(" Oh no. " + "I pay and pay " * 6).reason == "too_long"
+    assert checked(" Oh no. I pay", finish="length").reason == "truncated"
+    assert checked(" I pay and pay", finish="length").reason == "truncated"
+
+
+def test_a_setting_turns_cutting_off():
+    off = with_field(cut_at_sentence=False)
+    assert checked(ENDLESS, off).reason == "too_long"
+    assert checked(ENDLESS, off, "length").reason == "truncated"
+
+
+def test_more_sentences_than_the_field_may_have():
+    one = with_field(max_sentences=1)
+    assert checked(" You took it twice. Why is that?", one).sample.fields["message"] == "You took it twice."
+    off = with_field(one, cut_at_sentence=False)
+    assert checked(" You took it twice. Why is that?", off).reason == "too_many_sentences"
+    assert checked(" You took it twice.", off).reason == ""
+
+
+def test_texts_with_line_breaks_or_with_others_written_for_them_are_cut_on_demand():
+    lines = replace(TICKETS, demos=tuple(replace(d, fields={"message": d.text + "\nBest, Ann"}) for d in TICKETS.demos))
+    assert checked(ENDLESS, lines).reason == "too_long"
+    assert checked(ENDLESS, with_field(lines, cut_at_sentence=True)).cut
+    assert [TASK.cuts(f) for f in TASK.fields] == [False, True]  # the claim was written for the premise
+    assert not any(FREE.cuts(f) for f in (*FREE.fields, FREE.target))
+
+
+def test_a_character_that_the_token_limit_broke_is_cut_off():
+    assert checked(ENDLESS + " \ufffd", finish="length").cut
+    assert checked(" You took\ufffd the money twice. And", finish="length").reason == "not_unicode"

@@ -27,7 +27,8 @@ def registered(monkeypatch):
 
 def judge(*checks):
     checker = Checker(replace(NEWS, checks=checks))
-    return checker.judge(COMPLETION, "Business", "topic: Business\ntext:", "Write one.", [])
+    checked = checker.judge(COMPLETION, "Business", "topic: Business\ntext:", "Write one.", [])
+    return checked.sample, checked.reason
 
 
 def test_a_check_of_ones_own_rejects_with_its_reason(registered):

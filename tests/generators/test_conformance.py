@@ -350,8 +350,8 @@ def what_becomes_of(engine, monkeypatch, reply):
     """The text of the sample in a reply, or the reason why there is none."""
     (engine.reply or engine.say)(monkeypatch, reply.replace("{}", TEXT))
     made = engine.generator.generate([TICKET])[0]
-    sample, reason = Checker(TASK).judge(made, "billing", TICKET.answer_prefix, "", TASK.demos)
-    return sample.fields["message"] if sample else reason
+    checked = Checker(TASK).judge(made, "billing", TICKET.answer_prefix, "", TASK.demos)
+    return checked.sample.fields["message"] if checked.sample else checked.reason
 
 
 @pytest.mark.parametrize("reply", REPLIES)

@@ -11,7 +11,8 @@ from gold_lightning.generators import ScriptedGenerator
 from gold_lightning.planning.quotas import Counts, give_up, quotas, requests_wanted, unanswered, yield_table
 from gold_lightning.storage.completions import CompletionLog
 from gold_lightning.storage.json_lines import read_lines, write_lines
-from gold_lightning.storage.round_store import BatchRecord, RoundStore
+from gold_lightning.storage.round_store import BatchRecord, RoundStore, StoredSample
+from gold_lightning.task import Sample
 
 from tests.fakes import NewsWriter, bank_task
 from tests.test_synthesis import LABELS, PLAN, Repeater, Scorer, adds_up, distinct_texts, groups, make, shown
@@ -269,3 +270,16 @@ def test_a_round_that_is_given_up_names_what_helps(reason, advice, tmp_path):
     table = yield_table(store, "train", counts, {"a": 4}, {"a": 4}, "stopped early", spent)
     assert f"{reason}: " in table and advice in table
     assert unanswered(store, "train") == ({"a": 8} if reason == "filtered" else {})
+
+
+def test_the_table_counts_samples_that_are_cut(tmp_path):
+    store = RoundStore(tmp_path, 0)
+    made = StoredSample("r000-train-00000", Sample({"text": "It rains."}, "a"), 0, "", raw="It rains. And", cut=True)
+    groups = [{"label": "a", "feedback": False, "size": 1}]
+    store.commit(BatchRecord("train", 0, 1, 1, {}, 0, 0, 0.0, groups, cut=1), [made], [], {"": ""}, {})
+    again = RoundStore(tmp_path, 0)
+    assert list(again.accepted("train")) == [made] and again.batches("train")[0].cut == 1
+    counts = Counts()
+    counts.add(again.batches("train"), again.accepted("train"), True)
+    table = yield_table(again, "train", counts, {"a": 3}, {"a": 4}, "stopped early", CompletionLog().usage())
+    assert "accepted, and cut at the end of a sentence: 1" in table
