@@ -467,8 +467,8 @@ def test_a_missing_or_misspelt_argument_is_named():
     with pytest.raises(ConfigError) as e:
         Task(name="spam", feilds=["message"], demos=DEMOS)
     assert (e.value.key, e.value.hint) == ("feilds", "did you mean fields?")
-    with pytest.raises(TypeError, match="Field takes 4 arguments, and 5 were given"):
-        Field("a", "b", 1, 2, 3)
+    with pytest.raises(TypeError, match="Field takes 6 arguments, and 7 were given"):
+        Field("a", "b", 1, 2, 3, True, 5)
 
 
 @pytest.mark.parametrize("name", TASKS)

@@ -280,6 +280,6 @@ def test_the_table_counts_samples_that_are_cut(tmp_path):
     again = RoundStore(tmp_path, 0)
     assert list(again.accepted("train")) == [made] and again.batches("train")[0].cut == 1
     counts = Counts()
-    counts.add(again.batches("train"), again.accepted("train"), True)
+    counts.update(again, "train")
     table = yield_table(again, "train", counts, {"a": 3}, {"a": 4}, "stopped early", CompletionLog().usage())
     assert "accepted, and cut at the end of a sentence: 1" in table
