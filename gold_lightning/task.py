@@ -170,7 +170,8 @@ class Task:
                 document["file"] = str((Path(self.source).parent / Path(data.file).expanduser()).resolve())
             return document
 
-        document = dataclasses.asdict(self) | {
+        document = dataclasses.asdict(self) | self._texts()
+        document |= {
             "demos": [{**demo.fields, self.target.name: demo.target} for demo in self.demos],
             "checks": [{check.name: dict(check.params)} for check in self.checks],
             "test": rows(self.test),
@@ -336,14 +337,18 @@ class Task:
         """Returns plain values for fingerprints, without ``source``, since a task stays the same if its file moves."""
         data = dataclasses.asdict(self)
         del data["source"]
-        # Fingerprints from before these keys were introduced stay valid.
+        # Fingerprints from before allow_refusals and optional keys of fields were introduced stay valid.
         if not self.allow_refusals:
             del data["allow_refusals"]
-        for text in (*data["fields"], data["target"]):
-            for key in ("max_sentences", "cut_at_sentence"):
-                if text[key] is None:
-                    del text[key]
-        return data
+        return data | self._texts()
+
+    def _texts(self) -> dict[str, Any]:
+        """Returns the keys of fields and target that are set."""
+
+        def keys(text: Field) -> dict[str, Any]:
+            return {key: value for key, value in dataclasses.asdict(text).items() if value is not None}
+
+        return {"fields": tuple(map(keys, self.fields)), "target": keys(self.target)}
 
 
 if TYPE_CHECKING:
@@ -398,5 +403,5 @@ def _name(value: object) -> str:
 def _plain(value: object) -> object:
     """Converts tuples to lists and other mappings to dicts, at any depth."""
     if isinstance(value, Mapping):
-        return {key: _plain(part) for key, part in value.items() if part is not None}
+        return {key: _plain(part) for key, part in value.items()}
     return [_plain(part) for part in value] if isinstance(value, list | tuple) else value
