@@ -17,9 +17,6 @@ One round, in the order in which Lightning calls it:
 from __future__ import annotations
 
 import logging
-import math
-from collections import Counter
-from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -28,37 +25,24 @@ from lightning.pytorch.utilities import rank_zero_only
 from gold_lightning.data import GoldDataModule
 from gold_lightning.errors import ConfigError
 from gold_lightning.feedback import (
-    STRATEGIES,
     FeedbackStrategy,
     NoFeedback,
     PoolEntry,
     ScoredProbe,
     StrategyName,
-    choose,
+    choose_entries,
     make_strategy,
     strategy_name,
     strategy_settings,
 )
 from gold_lightning.noise import count_flipped
 from gold_lightning.planning.plan_warnings import plan_warnings
-from gold_lightning.scores import SUMMARY, EnergyScore, OODScore, auroc, band_ranks, summarize_energies
-from gold_lightning.storage.round_store import StoredSample
-from gold_lightning.student import T5Student
-from gold_lightning.task import Sample
+from gold_lightning.scores import EnergyScore, OODScore
+from gold_lightning.scoring import RoundScores, score_round, student_of
 
-__all__ = ["OODFeedback", "logged_names"]
+__all__ = ["OODFeedback"]
 
 _log = logging.getLogger("gold_lightning")
-
-
-def logged_names(metrics: Sequence[str]) -> list[str]:
-    """Returns the names that a round logs, which early stopping and checkpoints may monitor.
-
-    Args:
-        metrics: Names of the student's metrics.
-    """
-    energies = [f"{kind}/energy_{name}" for kind in ("probe", "train") for name in SUMMARY]
-    return ["val/metric", *(f"val/{name}" for name in metrics), "val/loss", "train/loss", "probe/auroc", *energies]
 
 
 class OODFeedback(Callback):
@@ -122,8 +106,7 @@ class OODFeedback(Callback):
         self.score, self.reference_samples = score or EnergyScore(), reference_samples
         self.strategy, self.label_check = make_strategy(strategy), label_check
         self._chosen: list[PoolEntry] = []
-        self._not_fed: dict[str, Any] = {}
-        self._scored: list[dict[str, Any]] = []
+        self._rows: list[dict[str, Any]] = []
 
     @property
     def feeds(self) -> bool:
@@ -175,31 +158,24 @@ class OODFeedback(Callback):
         data, student = GoldDataModule.of(trainer), student_of(pl_module)
         if data.only_reads:
             return
-        # All processes use the numbers of one: the pool must not depend on the last digit that a device computes.
-        probe = trainer.strategy.broadcast(self._score_probe(data, student))
-        reference = self._score_reference(data, student)
-        _check_finite(student, self.score, probe, reference)
-        samples = data.probe_samples()
-        scored_probe = [(samples[i], energy, loss) for i, (energy, loss) in sorted(probe.items())]
-        self._chosen = self._choose(scored_probe, data)
-        fed_back = {e.id for e in self._chosen}
-        scored: list[dict[str, Any]] = [
-            {"id": s.id, "kind": "probe", "energy": energy, "loss": loss, "fed_back": s.id in fed_back}
-            for s, energy, loss in scored_probe
-        ]
-        scored += [{"id": id_, "kind": "train", "energy": e, "fed_back": False} for id_, e in reference.items()]
-        if data.noise.share:
-            scored = [row | {"flipped": data.noise.flips(row["id"])} for row in scored]
-        self._scored = scored
-        energies = {"probe": [energy for _, energy, _ in scored_probe], "train": [*reference.values()]}
+        scores = score_round(
+            trainer,
+            data,
+            student,
+            self.score,
+            teacher_forcing=self.teacher_forcing,
+            reference_samples=self.reference_samples,
+        )
+        self._chosen, left_out = self._choose(data, scores)
+        fed_back = [entry.id for entry in self._chosen]
+        self._rows = scores.rows(fed_back, data.noise)
         data.notes |= {
-            "energy": {k: summarize_energies(v) for k, v in energies.items()},
-            "auroc": auroc(energies["train"], energies["probe"]),
+            **scores.summary(),
             "strategy": strategy_name(self.strategy),
             "band": [self.alpha, self.beta],
-            "fed_back": [e.id for e in self._chosen],
-            "not_fed_back": {name: value for name, value in self._not_fed.items() if value},
-            **({"flipped": count_flipped(scored)} if data.noise.share else {}),
+            "fed_back": fed_back,
+            "not_fed_back": {reason: value for reason, value in left_out.items() if value},
+            **({"flipped": count_flipped(self._rows)} if data.noise.share else {}),
         }
         for kind, summary in data.notes["energy"].items():
             for name, value in summary.items():
@@ -212,86 +188,26 @@ class OODFeedback(Callback):
             return
         data.pool.push(self._chosen, by_label=bool(data.task.labels))
         if trainer.is_global_zero:
-            data.store().write_energies(self._scored)  # before the round's line, so that a finished round has them
+            data.store().write_energies(self._rows)  # before the round's line, so that a finished round has them
 
-    def _choose(
-        self, scored_probe: Sequence[tuple[StoredSample, float, float]], data: GoldDataModule
-    ) -> list[PoolEntry]:
-        """Chooses feedback demos among probe samples with energy and loss, and notes why others are left out."""
-        self._not_fed = {}
+    def _choose(self, data: GoldDataModule, scores: RoundScores) -> tuple[list[PoolEntry], dict[str, Any]]:
+        """Chooses feedback demos, and notes why others are left out."""
+        left_out: dict[str, Any] = {}
         if not self.feeds:
-            return []
+            return [], left_out
         if len(data.pool) and not any(s.feedback for s in data.store().accepted("train")):
-            self._not_fed["unused_pool"] = len(data.pool)
+            left_out["unused_pool"] = len(data.pool)
         if data.round < self.warmup_rounds:
-            self._not_fed["warmup_rounds"] = self.warmup_rounds
-            return []
-        samples, energies, losses = zip(*scored_probe, strict=True)
+            return [], left_out | {"warmup_rounds": self.warmup_rounds}
         probe = ScoredProbe(
             data.round,
             data.seed,
             self.alpha,
             self.beta,
-            tuple(s.sample for s in samples),
-            energies,
-            losses,
-            tuple(s.sample.target if data.task.labels else "" for s in samples),
+            tuple(s.sample for s in scores.probe),
+            scores.energies,
+            scores.losses,
+            tuple(s.sample.target if data.task.labels else "" for s in scores.probe),
         )
-        if type(self.strategy) in STRATEGIES.values():
-            sizes = Counter(probe.groups)
-            labels = data.task.label_names or ("",)
-            self._not_fed["empty_bands"] = [x for x in labels if not band_ranks(sizes[x], self.alpha, self.beta)]
-        entries = []
-        positions = choose(self.strategy, probe)
-        for i in positions:
-            stored: StoredSample = samples[i]
-            sample = stored.sample
-            if self.label_check != "off" and not stored.label_agrees:
-                if self.label_check == "require" or not stored.preferred_label:
-                    continue
-                sample = Sample(sample.fields, stored.preferred_label)
-            entries.append(PoolEntry(stored.id, sample, energies[i], data.round, dict(stored.hint)))
-        self._not_fed["label_check"] = len(positions) - len(entries)
-        if not positions and not self._not_fed.get("empty_bands"):
-            self._not_fed["strategy"] = strategy_name(self.strategy)
-        return entries
-
-    def _score_probe(self, data: GoldDataModule, student: T5Student) -> dict[int, tuple[float, float]]:
-        """Returns energy and loss of each probe sample, by position; validation may be over other rows."""
-        scores: dict[int, tuple[float, float]] = {}
-        for batch in data.probe_dataloader():
-            batch = student.transfer_batch_to_device(batch, student.device, 0)
-            tokens = student.write(batch)
-            energies = student.score(batch, self.score, teacher_forcing=self.teacher_forcing, tokens=tokens)
-            losses = student.target_losses(batch)
-            rows = zip(energies.tolist(), losses.tolist(), strict=True)
-            scores |= zip(batch["id"].tolist(), rows, strict=True)
-        return scores
-
-    def _score_reference(self, data: GoldDataModule, student: T5Student) -> dict[str, float]:
-        """Returns energies of training samples by id. Each process scores all of them, since they are few."""
-        train = data.store().accepted("train")
-        by_id: dict[str, float] = {}
-        for batch in data.reference_dataloader(self.reference_samples):
-            ids = [train[i].id for i in batch["id"].tolist()]
-            batch = student.transfer_batch_to_device(batch, student.device, 0)
-            energies = student.score(batch, self.score, teacher_forcing=self.teacher_forcing).tolist()
-            by_id |= zip(ids, energies, strict=True)
-        return by_id
-
-
-def student_of(module: LightningModule) -> T5Student:
-    """Returns a module as the student it is, for callbacks. Raises TypeError if it is another one."""
-    if not isinstance(module, T5Student):
-        raise TypeError(f"OODFeedback needs a T5Student, got {type(module).__name__}")
-    return module
-
-
-def _check_finite(
-    student: T5Student, score: OODScore, probe: Mapping[int, tuple[float, float]], reference: Mapping[str, float]
-) -> None:
-    """Raises NotFiniteError if a loss or an energy is not finite."""
-    if not all(math.isfinite(loss) for _, loss in probe.values()):
-        raise student.not_finite("the losses of probe samples are not finite")
-    if not all(map(math.isfinite, [*(energy for energy, _ in probe.values()), *reference.values()])):
-        raise student.not_finite("the energies of samples are not finite", score)
+        entries, reasons = choose_entries(self.strategy, scores.probe, probe, data.task.label_names, self.label_check)
+        return entries, left_out | reasons

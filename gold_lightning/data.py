@@ -8,22 +8,20 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 from lightning.pytorch import Callback, LightningDataModule, Trainer
 from torch.utils.data import DataLoader
 
 from gold_lightning.budget import Budget
-from gold_lightning.checks.contamination import Decontaminator, Overlap, count_overlaps
 from gold_lightning.errors import ConfigError, GoldError
 from gold_lightning.feedback import FeedbackPool
 from gold_lightning.generators import EmbeddedGenerator, Generator
 from gold_lightning.generators.distributed import DistributedGenerator, distribute
 from gold_lightning.inputs.paths import folder_for
 from gold_lightning.interrupt import Stopping
-from gold_lightning.labelled import TestSet, check_rows_file, load_validation_rows
+from gold_lightning.labelled import TestSet, check_rows_file
 from gold_lightning.noise import LabelNoise
 from gold_lightning.planning.plan import SynthesisPlan
 from gold_lightning.planning.progress import Progress, log_progress
@@ -32,13 +30,12 @@ from gold_lightning.rounds import RoundEnd
 from gold_lightning.storage.clock import RunClock
 from gold_lightning.storage.replay import Replay
 from gold_lightning.storage.round_store import RoundStore, StoredSample
-from gold_lightning.storage.run_folder import rounds_in
+from gold_lightning.storage.run_folder import completions_beside
 from gold_lightning.synthesis import Synthesizer
 from gold_lightning.t5.batches import make_loader
-from gold_lightning.t5.checks import Cut, count_cut
 from gold_lightning.t5.weights import load_tokenizer
-from gold_lightning.task import Sample, Task, TaskSource, TestRow
-from gold_lightning.validation import WatchedRows
+from gold_lightning.task import Sample, Task, TaskSource
+from gold_lightning.validation import ValidationSet, WatchedRows, watched_probes
 
 __all__ = ["GoldDataModule"]
 
@@ -73,13 +70,12 @@ class GoldDataModule(LightningDataModule):
 
     Attributes:
         seed: Seed of synthesis and of the training order; linked to ``--seed_everything``.
-
-    Attributes:
         watch: Called with the progress of the synthesis; logs a line by default.
         notes: What callbacks add to this round's line in ``rounds.jsonl``.
         clock: Seconds that the run has taken, in all its sittings.
         generation_seconds: Seconds that this sitting has waited for samples.
         test_set: The labelled test rows.
+        validation: The labelled rows that the task names for comparing rounds.
 
     Example:
         >>> import gold_lightning as gl
@@ -125,13 +121,13 @@ class GoldDataModule(LightningDataModule):
         self.passes_per_round, self.replay, self.seed = passes_per_round, replay, seed
         self.feedback_rate = feedback_rate
         self.test_set = TestSet(self.task, test_file, seed, str(plan.decontaminate))
+        self.validation = ValidationSet(self.task, measured=plan.decontaminate != "off")
         self.generator = EmbeddedGenerator() if generator is None else generator
         self.pool = FeedbackPool(feedback_capacity)
         self.round = 0
         self.budget, self.stopping = budget, Stopping()
         self.watch: Callable[[Progress], None] = log_progress
         self.replayed = None if replay_from is None else Replay(replay_from, self.run_dir, self.task)
-        beside = sorted(self.run_dir.parent.glob("*/data/completions.jsonl")) if reuse_completions else []
         self.synthesizer = Synthesizer(
             self.task,
             self.generator,
@@ -141,9 +137,9 @@ class GoldDataModule(LightningDataModule):
             self._progress,
             lambda: self.test_set.index,
             budget,
-            self.seconds,
+            lambda: self.clock.seconds(self.round),
             lambda: self.stopping.wanted,
-            [path for path in beside if path.parent.parent.name != self.run_dir.name],
+            completions_beside(self.run_dir) if reuse_completions else (),
         )
         self.clock, self.generation_seconds = RunClock(self.run_dir), 0.0
         self.notes: dict[str, Any] = {}
@@ -164,7 +160,7 @@ class GoldDataModule(LightningDataModule):
         """Makes any trainer that fits go from round to round."""
         if stage != "fit" or self.trainer is None:
             return
-        _ = self.validation_rows  # an unreadable file is reported before anything is paid for
+        _ = self.validation.rows  # an unreadable file is reported before anything is paid for
         self.trainer.reload_dataloaders_every_n_epochs = 1  # type: ignore[attr-defined]  # a round has its own samples
         self.trainer.num_sanity_val_steps = 0  # there is no probe set before the first round
         callbacks: list[Callback] = self.trainer.callbacks  # type: ignore[attr-defined]
@@ -183,10 +179,6 @@ class GoldDataModule(LightningDataModule):
         self.round = state_dict["round"]
         self.pool.load_state_dict(state_dict["pool"])
 
-    def seconds(self) -> float:
-        """Returns the seconds that the run has taken so far, training included, in all its sittings."""
-        return self.clock.seconds(self.round)
-
     def store(self, round_: int | None = None) -> RoundStore:
         """Returns the store of a round, the current one by default. Only one process of a run writes to it."""
         self.synthesizer.writes = self.trainer is None or self.trainer.is_global_zero
@@ -196,10 +188,6 @@ class GoldDataModule(LightningDataModule):
         """Returns the samples that this round trains on: those of all rounds so far, or its own (``replay``)."""
         first = 0 if self.replay == "all" else self.round
         return [self.noise.apply(s) for r in range(first, self.round + 1) for s in self.store(r).accepted("train")]
-
-    def probe_samples(self) -> Sequence[StoredSample]:
-        """Returns this round's probe set."""
-        return [self.noise.apply(s) for s in self.store().accepted("probe")]
 
     @property
     def only_reads(self) -> bool:
@@ -213,56 +201,12 @@ class GoldDataModule(LightningDataModule):
             GoldError: No round is finished, or a probe set is missing.
         """
         if self.task.validation:
-            return WatchedRows(self.validation_rows, 0)
+            return WatchedRows(self.validation.rows, 0)
         if round_ < 0:
             raise GoldError(f"{self.run_dir}: no round is over yet, so there is nothing to validate on; run fit first")
-        probe_sets: list[list[Sample]] = []
-        for r in (round_, *range(round_)):  # its own first
-            store = RoundStore(self.run_dir, r, read_only=True) if self.only_reads else self.store(r)
-            if samples := [self.noise.apply(s).sample for s in store.accepted("probe")]:
-                probe_sets.append(samples)
-            elif r == round_:
-                raise GoldError(f"{store.folder}: there is no probe set of round {r} to validate on; run fit first")
-        return WatchedRows([sample for samples in probe_sets for sample in samples], len(probe_sets))
-
-    # Labelled rows
-
-    @cached_property
-    def validation_rows(self) -> list[TestRow]:
-        """Labelled rows that the task names for comparing rounds (``validation``); none if it names none."""
-        return load_validation_rows(self.task) if self.task.validation else []
-
-    @cached_property
-    def _validation_index(self) -> Decontaminator:
-        return Decontaminator(self.validation_rows)
-
-    def validation_overlap(self) -> dict[str, dict[str, int]]:
-        """Counts what the round's training samples and the demos share with the labelled validation rows.
-
-        Returns:
-            Counts for ``train`` and ``demos``; empty without such rows, and if overlap is not measured
-            (``data.plan.decontaminate: off``).
-        """
-        if not self.task.validation or self.test_set.decontaminate == "off":
-            return {}
-        samples = {"train": [s.sample for s in self.store().accepted("train")], "demos": self.task.demos}
-        index = self._validation_index
-        return {kind: count_overlaps(map(index.overlap, of_kind)) for kind, of_kind in samples.items()}
-
-    def overlap(self, samples: Mapping[str, Sample]) -> dict[str, Overlap] | None:
-        """Returns the overlap of samples with the test set: see :meth:`gold_lightning.labelled.TestSet.overlap`."""
-        return self.test_set.overlap(samples)
-
-    def overlaps(self) -> tuple[dict[str, dict[str, int]], list[dict[str, Any]]]:
-        """Counts what the run's training samples and the demos share with the test set.
-
-        Returns:
-            As :meth:`gold_lightning.labelled.TestSet.overlaps`, for ``train`` and ``demos``.
-        """
-        stores = (RoundStore(self.run_dir, r, read_only=True) for r in rounds_in(self.run_dir))
-        train = {s.id: s.sample for store in stores for s in store.accepted("train")}
-        demos = {f"demo-{i}": demo for i, demo in enumerate(self.task.demos)}
-        return self.test_set.overlaps({"train": train, "demos": demos})
+        order = (round_, *range(round_))  # its own first
+        stores = [RoundStore(self.run_dir, r, read_only=True) if self.only_reads else self.store(r) for r in order]
+        return watched_probes(stores, self.noise)
 
     # Loaders
 
@@ -291,20 +235,9 @@ class GoldDataModule(LightningDataModule):
         """Loads this process's share of the round's watched rows."""
         return self.loader(self.watched(self.round).samples, self.eval_batch_size, shard=True)
 
-    def probe_dataloader(self) -> DataLoader[dict[str, Any]]:
-        """Loads the round's whole probe set in each process."""
-        return self.loader([s.sample for s in self.probe_samples()], self.eval_batch_size)
-
     def test_dataloader(self) -> DataLoader[dict[str, Any]]:
         """Loads the test rows, or the sample of them that :meth:`gold_lightning.labelled.TestSet.draw` took."""
         return self.loader(self.test_set.rows, self.eval_batch_size, self.test_set.ids)
-
-    def reference_dataloader(self, count: int) -> DataLoader[dict[str, Any]]:
-        """Loads up to ``count`` of this round's new training samples, to compare the probe set's energies with."""
-        samples = [self.noise.apply(s).sample for s in self.store().accepted("train")]
-        rng = random.Random(f"{self.seed}/{self.round}/reference")
-        order = rng.sample(range(len(samples)), min(count, len(samples)))
-        return self.loader(samples, self.eval_batch_size, sorted(order))
 
     def loader(
         self, samples: Sequence[Sample], batch_size: int, order: Sequence[int] | None = None, *, shard: bool = False
@@ -321,15 +254,11 @@ class GoldDataModule(LightningDataModule):
         shares = (trainer.world_size, trainer.global_rank) if shard and trainer is not None else (1, 0)
         return make_loader(self.task, self.tokenizer, samples, batch_size, order, shares)
 
-    def cut(self, samples: Sequence[Sample]) -> Cut:
-        """Counts the samples that are longer than the student reads or writes."""
-        return count_cut(self.task, self.tokenizer, samples)
-
     # Synthesis
 
     def _synthesise(self, work: Callable[[], object]) -> None:
         """Makes the round's samples with all processes together. One process writes; the others then read."""
-        self.seconds()  # the clock starts here at the latest
+        self.clock.seconds(self.round)  # starts the clock if nothing has
         started = time.perf_counter()
         trainer = self.trainer
         try:
@@ -351,7 +280,6 @@ class GoldDataModule(LightningDataModule):
             work()
         else:
             self.replayed.copy(self.round)
-            self.replayed.check(self.store())  # opened after its files were copied
 
     def _progress(self, progress: Progress) -> None:
         self.watch(progress)

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import random
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from gold_lightning.errors import ConfigError, GoldError
-from gold_lightning.scores import select_band
+from gold_lightning.scores import band_ranks, select_band
+from gold_lightning.storage.round_store import StoredSample
 from gold_lightning.task import Sample
 
 __all__ = [
@@ -30,6 +32,7 @@ __all__ = [
     "ScoredProbe",
     "StrategyName",
     "choose",
+    "choose_entries",
     "make_strategy",
     "strategy_name",
     "strategy_settings",
@@ -212,6 +215,46 @@ class PoolEntry:
     energy: float
     round: int
     hint: Mapping[str, str] = field(default_factory=dict)
+
+
+def choose_entries(
+    strategy: FeedbackStrategy,
+    stored: Sequence[StoredSample],
+    probe: ScoredProbe,
+    labels: Sequence[str],
+    label_check: Literal["off", "require", "relabel"] = "off",
+) -> tuple[list[PoolEntry], dict[str, Any]]:
+    """Makes feedback demos of the samples that a strategy chooses.
+
+    Args:
+        strategy: The strategy.
+        stored: The probe set as it is stored, in the order of ``probe``.
+        probe: The probe set with its scores.
+        labels: The task's labels; empty for a task without labels.
+        label_check: Treatment of samples whose label the generator does not prefer, as in
+            :class:`gold_lightning.callbacks.OODFeedback`.
+
+    Returns:
+        The demos, and the reasons why samples are not fed back, as
+        :func:`gold_lightning.planning.plan_warnings.reasons_not_fed_back` takes them.
+    """
+    left_out: dict[str, Any] = {}
+    if type(strategy) in STRATEGIES.values():
+        sizes = Counter(probe.groups)
+        left_out["empty_bands"] = [x for x in labels or ("",) if not band_ranks(sizes[x], probe.alpha, probe.beta)]
+    entries: list[PoolEntry] = []
+    positions = choose(strategy, probe)
+    for i in positions:
+        sample = stored[i].sample
+        if label_check != "off" and not stored[i].label_agrees:
+            if label_check == "require" or not stored[i].preferred_label:
+                continue
+            sample = Sample(sample.fields, stored[i].preferred_label)
+        entries.append(PoolEntry(stored[i].id, sample, probe.energies[i], probe.round, dict(stored[i].hint)))
+    left_out["label_check"] = len(positions) - len(entries)
+    if not positions and not left_out.get("empty_bands"):
+        left_out["strategy"] = strategy_name(strategy)
+    return entries, left_out
 
 
 class FeedbackPool:

@@ -6,26 +6,30 @@ import logging
 import random
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from gold_lightning.budget import Budget
-from gold_lightning.checks.contamination import Overlap, count_overlaps
+from gold_lightning.checks.contamination import count_overlaps
 from gold_lightning.feedback import FeedbackPool
 from gold_lightning.interrupt import Stopping
+from gold_lightning.labelled import TestSet
 from gold_lightning.planning.plan_warnings import reasons_not_fed_back
 from gold_lightning.storage.clock import RunClock
 from gold_lightning.storage.json_lines import read_lines, write_lines
 from gold_lightning.storage.round_store import Kind, RoundStore, StoredSample
 from gold_lightning.storage.run_folder import RunFolder
 from gold_lightning.synthesis import Synthesizer
-from gold_lightning.t5.checks import Cut
-from gold_lightning.task import Sample, StudentFormat, Task
-from gold_lightning.validation import WatchedRows, described
+from gold_lightning.t5.checks import count_cut
+from gold_lightning.task import StudentFormat, Task
+from gold_lightning.validation import ValidationSet, WatchedRows, described
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 __all__ = ["NOT_SCORED", "RoundData", "RoundEnd", "SeedSteps", "StopInOrder"]
 
@@ -53,6 +57,9 @@ class RoundData(Protocol):
     pool: FeedbackPool
     budget: Budget
     synthesizer: Synthesizer
+    test_set: TestSet
+    validation: ValidationSet
+    tokenizer: PreTrainedTokenizerBase
     clock: RunClock
     generation_seconds: float
     notes: dict[str, Any]
@@ -63,17 +70,8 @@ class RoundData(Protocol):
     def train_samples(self) -> list[StoredSample]:
         """Returns the samples that the round trains on."""
 
-    def cut(self, samples: Sequence[Sample]) -> Cut:
-        """Counts the samples that are longer than the student reads or writes."""
-
-    def overlap(self, samples: Mapping[str, Sample]) -> dict[str, Overlap] | None:
-        """Returns the overlap of samples with the test set."""
-
     def watched(self, round_: int) -> WatchedRows:
         """Returns the rows that the round's validation metrics are over."""
-
-    def validation_overlap(self) -> dict[str, dict[str, int]]:
-        """Counts the overlap of samples and demos with labelled validation rows."""
 
     def advance(self) -> None:
         """Ends the round."""
@@ -157,10 +155,12 @@ class RoundEnd(_AfterBatch):
         kinds: tuple[Kind, ...] = ("train", "probe")
         by_kind = {kind: store.batches(kind) for kind in kinds}
         batches = [b for of_kind in by_kind.values() for b in of_kind]
-        overlaps = {kind: data.overlap({s.id: s.sample for s in store.accepted(kind)}) for kind in kinds}
+        samples = {kind: [s.sample for s in store.accepted(kind)] for kind in kinds}
+        overlaps = {kind: data.test_set.overlap({s.id: s.sample for s in store.accepted(kind)}) for kind in kinds}
         metrics = {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith(("train/loss", "val/"))}
         lost, data.clock.lost = data.clock.lost, 0.0
         usage = data.synthesizer.log().usage
+        leaked = data.validation.overlaps({"train": samples["train"], "demos": data.task.demos})
         return {
             "round": data.round,
             "step": trainer.global_step,
@@ -178,7 +178,7 @@ class RoundEnd(_AfterBatch):
             },
             "trained_on": len(data.train_samples()),
             "overlap": {k: count_overlaps(by_id.values()) for k, by_id in overlaps.items() if by_id is not None},
-            "cut": {kind: vars(data.cut([s.sample for s in store.accepted(kind)])) for kind in kinds},
+            "cut": {kind: vars(count_cut(data.task, data.tokenizer, of_kind)) for kind, of_kind in samples.items()},
             "feedback_prompts": sum(s.feedback for s in store.accepted("train")),
             "tokens": data.budget.as_row(usage(data.round, data.round)),
             "tokens_so_far": data.budget.as_row(usage(0, data.round)),
@@ -190,7 +190,7 @@ class RoundEnd(_AfterBatch):
             **data.notes,
             "metrics": metrics,
             "validated_on": data.watched(data.round).as_row(),
-            **({"validation_overlap": leaked} if (leaked := data.validation_overlap()) else {}),
+            **({"validation_overlap": leaked} if leaked else {}),
         }
 
 

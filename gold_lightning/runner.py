@@ -278,7 +278,7 @@ class GoldTrainer(Trainer):
             self.state.status = TrainerStatus.FINISHED
             return
         self._check_steps(datamodule)
-        _ = datamodule.validation_rows  # an unreadable file is reported before anything is paid for
+        _ = datamodule.validation.rows  # an unreadable file is reported before anything is paid for
         for warning in model.warnings if isinstance(model, T5Student) and self.is_global_zero else ():
             _log.warning(warning)
         if str(self.precision).startswith("16"):

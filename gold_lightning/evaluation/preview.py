@@ -23,6 +23,7 @@ from gold_lightning.planning.plan import SynthesisPlan
 from gold_lightning.planning.requests import PlannedRequest
 from gold_lightning.prompts import render
 from gold_lightning.synthesis import Synthesizer
+from gold_lightning.t5.checks import count_cut
 from gold_lightning.task import Sample, Task
 
 __all__ = ["Cost", "Measured", "PreviewSettings", "Requests", "cost", "plan_requests", "preview", "wilson_interval"]
@@ -296,7 +297,7 @@ def preview(
     for reason, _ in reasons.most_common(2):
         yield from _prose(f"to have fewer {reason}: {_change(reason)}")
     accepted = [judged.sample for judged in answers.completions if judged.sample]
-    for sentence in data.cut(accepted).sentences(task, "samples"):
+    for sentence in count_cut(task, data.tokenizer, accepted).sentences(task, "samples"):
         yield from _prose(sentence)
 
     yield from ["", rule("the whole run, estimated")]

@@ -11,14 +11,16 @@ from gold_lightning.console import printable, table
 from gold_lightning.evaluation.baselines import digest_of_rows, majority, most_frequent
 from gold_lightning.evaluation.intervals import evaluate
 from gold_lightning.labelled import labels_as_read
-from gold_lightning.t5.checks import Cut
+from gold_lightning.storage.round_store import RoundStore
+from gold_lightning.storage.run_folder import rounds_in
+from gold_lightning.t5.checks import Cut, count_cut
 from gold_lightning.task import Task
 
 if TYPE_CHECKING:
     from gold_lightning.data import GoldDataModule
     from gold_lightning.student import T5Student
 
-__all__ = ["BASELINE_TITLES", "results_summary", "results_table", "validation_table"]
+__all__ = ["BASELINE_TITLES", "overlaps_of_run", "results_summary", "results_table", "validation_table"]
 
 BASELINE_TITLES = {
     "student": "student",
@@ -31,6 +33,18 @@ BASELINE_TITLES = {
 
 
 _STUDENTS = {"student", "untrained", "supervised"}
+
+
+def overlaps_of_run(data: GoldDataModule) -> tuple[dict[str, dict[str, int]], list[dict[str, Any]]]:
+    """Counts what the run's training samples and the demos share with the test set.
+
+    Returns:
+        As :meth:`gold_lightning.labelled.TestSet.overlaps`, for ``train`` and ``demos``.
+    """
+    stores = (RoundStore(data.run_dir, r, read_only=True) for r in rounds_in(data.run_dir))
+    train = {s.id: s.sample for store in stores for s in store.accepted("train")}
+    demos = {f"demo-{i}": demo for i, demo in enumerate(data.task.demos)}
+    return data.test_set.overlaps({"train": train, "demos": demos})
 
 
 def results_summary(
@@ -66,7 +80,7 @@ def results_summary(
         "most_frequent": most_frequent(tested),
         "labels_as_read": labels_as_read(tested.values()) if task.labels else "",
         "overlap": overlap or None,
-        "cut": vars(data.cut(list(tested.values()))),
+        "cut": vars(count_cut(data.task, data.tokenizer, list(tested.values()))),
     }
 
 

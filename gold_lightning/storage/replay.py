@@ -38,19 +38,16 @@ class Replay:
             raise ConfigError("data.replay_from", folder, "the folder of another run", "take another --run.name")
 
     def copy(self, round_: int) -> None:
-        """Copies a round's samples into the run folder if they are not there yet.
+        """Copies a round's samples into the run folder if they are not there yet, and checks them.
 
         Args:
             round_: Number of the round.
+
+        Raises:
+            GoldError: The fields or the label of a sample are not the task's.
         """
         copy_round(self.folder, self._run_dir, round_)
-
-    def check(self, store: RoundStore) -> None:
-        """Raises GoldError if the fields or the label of a copied sample are not the task's.
-
-        Args:
-            store: The run's store of the round, opened after :meth:`copy`.
-        """
+        store = RoundStore(self._run_dir, round_, read_only=True)
         names, labels = {f.name for f in self._task.fields}, self._task.label_names
         for stored in (*store.accepted("train"), *store.accepted("probe")):
             if stored.sample.fields.keys() != names or (labels and stored.sample.target not in labels):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from gold_lightning.errors import BusyError, GoldError
 
-__all__ = ["ENERGIES", "RunFolder", "copy_round", "only_writer", "rounds_in"]
+__all__ = ["ENERGIES", "RunFolder", "completions_beside", "copy_round", "only_writer", "rounds_in"]
 
 ENERGIES = "energies.jsonl"
 """File of a round's folder that depends on the student and not on the samples alone."""
@@ -111,6 +111,12 @@ class RunFolder:
     def lock(self) -> Path:
         """The lock file; see :func:`only_writer`."""
         return self.path / ".lock"
+
+
+def completions_beside(run_dir: Path) -> list[Path]:
+    """Returns the files with the completions of the runs in the folders beside a run folder."""
+    files = run_dir.parent.glob(RunFolder(Path("*")).completions.as_posix())
+    return sorted(file for file in files if file.parent.parent.name != run_dir.name)
 
 
 def rounds_in(run_dir: Path) -> list[int]:

@@ -12,6 +12,7 @@ import pytest
 from gold_lightning.checks.contamination import OVERLAP_WORDS, Decontaminator, Overlap, count_overlaps
 from gold_lightning.data import GoldDataModule
 from gold_lightning.errors import ConfigError, GoldError
+from gold_lightning.evaluation.results import overlaps_of_run
 from gold_lightning.feedback import FeedbackPool
 from gold_lightning.planning.plan import SynthesisPlan
 from gold_lightning.storage.json_lines import read_lines
@@ -291,9 +292,9 @@ def test_a_data_module_measures_with_its_own_test_rows(tmp_path, tiny_student):
     path.write_text(json.dumps({"text": text(14), "topic": "World"}) + "\n")
     samples = {"a": one(text(13)), "b": one("Something else.")}
     for setting in ("measure", "drop"):
-        found = module(tmp_path, tiny_student, setting, str(path)).overlap(samples)
+        found = module(tmp_path, tiny_student, setting, str(path)).test_set.overlap(samples)
         assert found == {"a": Overlap(words=frozenset({0})), "b": Overlap()}
-    assert module(tmp_path, tiny_student, "off", str(path)).overlap(samples) is None
+    assert module(tmp_path, tiny_student, "off", str(path)).test_set.overlap(samples) is None
 
 
 def test_without_a_test_set_in_reach_measuring_says_so_once_and_dropping_stops(tmp_path, tiny_student, caplog):
@@ -302,7 +303,7 @@ def test_without_a_test_set_in_reach_measuring_says_so_once_and_dropping_stops(t
         task.write_text(shipped.read().replace("file: news_topics.test.jsonl", "hub: no-such-person/no-such-set"))
     data = module(tmp_path, tiny_student, "measure", task=str(task))
     with caplog.at_level(logging.WARNING, logger="gold_lightning"):
-        assert [data.overlap({"a": one(text(13))}) for _ in range(3)] == [None] * 3
+        assert [data.test_set.overlap({"a": one(text(13))}) for _ in range(3)] == [None] * 3
     assert len(caplog.records) == 1
     assert "overlap with the test set is not measured: test data no-such-person" in caplog.text
     data = module(tmp_path, tiny_student, "drop", task=str(task))
@@ -314,11 +315,11 @@ def test_training_samples_of_all_rounds_and_demos_are_counted(tmp_path, tiny_stu
     data = module(tmp_path, tiny_student, "off")
     assert rounds_in(tmp_path) == []
     made = [s for r in range(2) for s in data.synthesizer.train(r, FeedbackPool(), 0.0)]
-    assert rounds_in(tmp_path) == [0, 1] and data.overlaps() == ({}, [])
+    assert rounds_in(tmp_path) == [0, 1] and overlaps_of_run(data) == ({}, [])
     known = [made[0].sample, made[-1].sample, TASK.demos[2]]  # of both rounds, and a demo
     path = tmp_path / "rows.jsonl"
     path.write_text("".join(json.dumps({**s.fields, "topic": s.target}) + "\n" for s in known))
-    counts, rows = module(tmp_path, tiny_student, "measure", str(path)).overlaps()
+    counts, rows = overlaps_of_run(module(tmp_path, tiny_student, "measure", str(path)))
     assert counts["train"]["samples"] == len(made) and counts["demos"]["samples"] == len(TASK.demos)
     assert counts["train"]["full_row"] == 2 and counts["demos"]["full_row"] == 1
     assert {r["id"]: r["full_row"] for r in rows if r["full_row"]} == {made[0].id: [0], made[-1].id: [1], "demo-2": [2]}

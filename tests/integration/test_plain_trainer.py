@@ -90,7 +90,7 @@ def test_training_time_is_that_of_training(tmp_path, tiny_student, monkeypatch):
     rows = read_lines(tmp_path / "rounds.jsonl")
     assert data.generation_seconds > 1.0  # both rounds
     assert sum(r["seconds"]["training"] + r["seconds"]["scoring"] for r in rows) < took - 1.0
-    assert data.seconds() >= 1.0
+    assert data.clock.seconds(data.round) >= 1.0
 
 
 def test_the_seconds_of_a_sitting_that_broke_off_are_in_the_rounds_line(tmp_path, tiny_student, monkeypatch):
@@ -106,7 +106,7 @@ def test_the_seconds_of_a_sitting_that_broke_off_are_in_the_rounds_line(tmp_path
         fit(student, data, [OODFeedback()], rounds=1)
     assert T5Student.training_step is step
     student, data = parts(tmp_path, tiny_student)
-    assert data.seconds() >= 0.7
+    assert data.clock.seconds(data.round) >= 0.7
     fit(student, data, [OODFeedback()], rounds=1)
     (row,) = read_lines(tmp_path / "rounds.jsonl")
     assert 0.7 <= row["seconds"]["interrupted"] < 30
