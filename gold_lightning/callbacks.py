@@ -195,7 +195,7 @@ class OODFeedback(Callback):
         left_out: dict[str, Any] = {}
         if not self.feeds:
             return [], left_out
-        if len(data.pool) and not any(s.feedback for s in data.store().accepted("train")):
+        if len(data.pool) and not any(s.feedback or s.source == "unlabelled" for s in data.store().accepted("train")):
             left_out["unused_pool"] = len(data.pool)
         if data.round < self.warmup_rounds:
             return [], left_out | {"warmup_rounds": self.warmup_rounds}

@@ -105,7 +105,7 @@ def commit_surplus(
     candidates = _candidates(store, kind, earlier, judge, missing)
     if not candidates:
         return
-    started = time.perf_counter()
+    started, index = time.perf_counter(), len(store.batches(kind))
     valid = [(s.id, s.sample, s.sample.target) for s in candidates]
     verdicts, label_checks = judge.take(valid, missing, store.round)
     accepted: list[StoredSample] = []
@@ -113,7 +113,7 @@ def commit_surplus(
     for candidate, verdict in zip(candidates, verdicts, strict=True):
         stored = replace(
             candidate,
-            batch=0,
+            batch=index,
             label_agrees=verdict.preferred_label == candidate.sample.target if verdict.preferred_label else None,
             preferred_label=verdict.preferred_label,
             label_log_probs=verdict.label_log_probs,
@@ -127,7 +127,7 @@ def commit_surplus(
     checked = [(v.preferred_label, s.sample.target) for s, v in zip(candidates, verdicts, strict=True)]
     record = BatchRecord(
         kind=kind,
-        index=0,
+        index=index,
         requested=len(candidates),
         accepted=len(accepted),
         rejects=dict(Counter(r["reason"] for r in rejects)),

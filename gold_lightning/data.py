@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Literal
 
 from lightning.pytorch import Callback, LightningDataModule, Trainer
@@ -35,6 +36,7 @@ from gold_lightning.synthesis import Synthesizer
 from gold_lightning.t5.batches import make_loader
 from gold_lightning.t5.weights import load_tokenizer
 from gold_lightning.task import Sample, Task, TaskSource
+from gold_lightning.unlabelled import check_texts_file, usable_texts
 from gold_lightning.validation import ValidationSet, WatchedRows, watched_probes
 
 __all__ = ["GoldDataModule"]
@@ -59,6 +61,9 @@ class GoldDataModule(LightningDataModule):
         feedback_rate: Share of the prompts that show feedback demos, in [0, 1]; linked to ``--feedback.rate``.
         feedback_capacity: Most feedback demos of each label in the pool; linked to ``--feedback.capacity``.
         test_file: JSON, JSON Lines, CSV, TSV or Parquet file with labelled rows, instead of the task's own test data.
+        unlabelled: JSON, JSON Lines, CSV, TSV or Parquet file with the task's fields and no target, or plain text with
+            one text on each line. Probe sets are then drawn from these real texts, which the generator labels, instead
+            of being generated; ``data.plan.unlabelled_as`` names the uses of those that are fed back.
         label_noise: Share of the samples, training and probe, that get another label, for experiments on noise. Seed
             and id of a sample decide; the store keeps what was written.
         budget: Limits of the run, and prices of tokens.
@@ -105,6 +110,7 @@ class GoldDataModule(LightningDataModule):
         replay_from: str | None = None,
         seed: int = 0,
         plugins: Sequence[str] = (),
+        unlabelled: str | None = None,
     ) -> None:
         super().__init__()
         load_plugins(plugins)
@@ -114,6 +120,10 @@ class GoldDataModule(LightningDataModule):
                 raise ConfigError(f"data.{key}", value, "1 or more")
         if test_file is not None:
             check_rows_file("data.test_file", test_file)
+        if unlabelled is not None:
+            check_texts_file(unlabelled)
+            if replay_from is not None:
+                raise ConfigError("data.unlabelled", unlabelled, "null with data.replay_from, which has probe sets")
         self.task: Task = Task.load(task)
         self.noise = LabelNoise(label_noise, self.task.label_names, seed)
         self.run_dir = folder_for("data.run_dir", run_dir)
@@ -128,6 +138,7 @@ class GoldDataModule(LightningDataModule):
         self.budget, self.stopping = budget, Stopping()
         self.watch: Callable[[Progress], None] = log_progress
         self.replayed = None if replay_from is None else Replay(replay_from, self.run_dir, self.task)
+        labelled = {"in_test_set": lambda: self.test_set.index, "in_validation_rows": lambda: self.validation.index}
         self.synthesizer = Synthesizer(
             self.task,
             self.generator,
@@ -140,6 +151,7 @@ class GoldDataModule(LightningDataModule):
             lambda: self.clock.seconds(self.round),
             lambda: self.stopping.wanted,
             completions_beside(self.run_dir) if reuse_completions else (),
+            None if unlabelled is None else partial(usable_texts, self.task, unlabelled, seed, labelled),
         )
         self.clock, self.generation_seconds = RunClock(self.run_dir), 0.0
         self.notes: dict[str, Any] = {}
@@ -161,6 +173,9 @@ class GoldDataModule(LightningDataModule):
         if stage != "fit" or self.trainer is None:
             return
         _ = self.validation.rows  # an unreadable file is reported before anything is paid for
+        if self.synthesizer.real is not None:
+            rounds = -1 if self.trainer.max_epochs is None else self.trainer.max_epochs
+            self.synthesizer.real.begin(self.run_dir, rounds, writes=self.trainer.is_global_zero)
         self.trainer.reload_dataloaders_every_n_epochs = 1  # type: ignore[attr-defined]  # a round has its own samples
         self.trainer.num_sanity_val_steps = 0  # there is no probe set before the first round
         callbacks: list[Callback] = self.trainer.callbacks  # type: ignore[attr-defined]

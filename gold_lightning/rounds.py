@@ -26,6 +26,7 @@ from gold_lightning.storage.run_folder import RunFolder
 from gold_lightning.synthesis import Synthesizer
 from gold_lightning.t5.checks import count_cut
 from gold_lightning.task import StudentFormat, Task
+from gold_lightning.unlabelled import real_texts
 from gold_lightning.validation import ValidationSet, WatchedRows, described
 
 if TYPE_CHECKING:
@@ -151,7 +152,7 @@ class RoundEnd(_AfterBatch):
             _data(trainer).clock.note(immediately=immediately)
 
     def _row(self, trainer: Trainer, data: RoundData) -> dict[str, Any]:
-        store = data.store()
+        store, real = data.store(), data.synthesizer.real
         kinds: tuple[Kind, ...] = ("train", "probe")
         by_kind = {kind: store.batches(kind) for kind in kinds}
         batches = [b for of_kind in by_kind.values() for b in of_kind]
@@ -173,6 +174,7 @@ class RoundEnd(_AfterBatch):
                     "asked_agreement": sum(b.asked_agreement for b in of_kind),
                     "from_surplus": sum(b.from_surplus for b in of_kind),
                     "cut": sum(b.cut for b in of_kind),
+                    **({"unlabelled": len(texts)} if (texts := real_texts(store.accepted(kind))) else {}),
                 }
                 for kind, of_kind in by_kind.items()
             },
@@ -186,6 +188,7 @@ class RoundEnd(_AfterBatch):
             | {k: round(v, 3) for k, v in self._times.items()}
             | ({"interrupted": round(lost, 3)} if lost >= 0.001 else {}),
             "pool": len(data.pool),
+            **({"unlabelled": real.counts([data.synthesizer.store(r) for r in range(data.round + 1)])} if real else {}),
             **NOT_SCORED,
             **data.notes,
             "metrics": metrics,

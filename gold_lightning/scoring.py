@@ -60,6 +60,7 @@ class RoundScores:
         """
         rows: list[dict[str, Any]] = [
             {"id": s.id, "kind": "probe", "energy": energy, "loss": loss, "fed_back": s.id in fed_back}
+            | ({} if s.source == "generator" else {"source": s.source})
             for s, energy, loss in zip(self.probe, self.energies, self.losses, strict=True)
         ]
         rows += [{"id": id_, "kind": "train", "energy": e, "fed_back": False} for id_, e in self.reference.items()]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
@@ -29,11 +29,13 @@ from gold_lightning.planning.plan import SynthesisPlan
 from gold_lightning.planning.progress import Progress
 from gold_lightning.planning.quotas import Counts, give_up, quotas, yield_table
 from gold_lightning.planning.requests import PlannedRequest, RequestPlanner
+from gold_lightning.real_samples import RealSamples
 from gold_lightning.storage.completions import CompletionLog, Completions
 from gold_lightning.storage.json_lines import digest
 from gold_lightning.storage.round_store import Kind, RoundStore, StoredSample
 from gold_lightning.storage.run_folder import RunFolder
 from gold_lightning.task import Sample, Task
+from gold_lightning.unlabelled import UnlabelledTexts
 
 __all__ = ["Synthesizer"]
 
@@ -57,9 +59,11 @@ class Synthesizer:
         seconds: Returns the seconds that the run has taken, for the budget.
         stopping: Returns whether the run should stop as soon as nothing is in flight.
         others: Files with completions of other runs, which are reused for equal requests.
+        texts: Reads real texts without labels, which probe sets are drawn from; ``None`` for generated probe sets.
 
     Attributes:
         writes: Whether this process writes to the run folder; one process of a run does.
+        real: Makes samples of real texts; ``None`` without them.
 
     Raises:
         ConfigError: The plan checks labels of a task without labels, or drops the overlap with a missing test set.
@@ -78,6 +82,7 @@ class Synthesizer:
         seconds: Callable[[], float] = lambda: 0.0,
         stopping: Callable[[], bool] = lambda: False,
         others: Sequence[Path] = (),
+        texts: Callable[[], UnlabelledTexts] | None = None,
     ) -> None:
         if plan.label_agreement != "off" and not task.labels:
             raise ConfigError("data.plan.label_agreement", plan.label_agreement, "off for a task without labels")
@@ -102,7 +107,8 @@ class Synthesizer:
             )
         self._decontaminator = decontaminator if plan.decontaminate == "drop" else None
         self._judge = Judge(task, self._label_check, required, self._decontaminator)
-        self._planner = RequestPlanner(task, plan, seed)
+        self._planner = RequestPlanner(task, plan, seed, real_texts=texts is not None)
+        self.real = None if texts is None else RealSamples(task, plan, seed, texts)
 
     # Rounds
 
@@ -119,10 +125,23 @@ class Synthesizer:
             BudgetSpentError: The budget is spent. All completions are stored.
         """
         feedback = {"feedback": digest([pool.state_dict(), rate])}
+        if self.real is not None:
+            feedback |= self.real.fingerprint("train")
         return self._fill(round_, "train", pool, rate, feedback)
 
     def probe(self, round_: int) -> Sequence[StoredSample]:
-        """Returns the probe set of a round, which departs from its training samples. Raises as :meth:`train`."""
+        """Returns the probe set of a round: real texts, or samples that depart from its training samples.
+
+        Raises as :meth:`train`.
+        """
+        earlier = [self.store(r) for r in range(round_)]
+        if self.real is not None and self.real.size(earlier):
+            self.log()
+            self._keep_calibration()
+            store = self.store(round_)
+            self._require_fingerprint(store, "probe", self.real.fingerprint("probe"))
+            self.real.fill(store, earlier, self.completions, self.report)
+            return store.accepted("probe")
         departs_from = {"training samples": digest([s.id for s in self.store(round_).accepted("train")])}
         return self._fill(round_, "probe", FeedbackPool(), 0.0, departs_from)
 
@@ -132,19 +151,20 @@ class Synthesizer:
         self.log()
         self._keep_calibration()
         store, quota = self.store(round_), self.plan.quota(kind)
-        parts, same = synthesis_fingerprint(self.task, self.generator, self.plan, self.seed)
-        parts |= depends
-        if self._decontaminator:  # not in the plan's fingerprint
-            parts["decontamination"] = digest([OVERLAP_WORDS, self._decontaminator().fingerprint()])
-        store.require_fingerprint(kind, parts, same)
+        self._require_fingerprint(store, kind, depends)
         self._remember(round_, kind)
 
         counts = Counts.of(store, kind, labelled=bool(self.task.labels))
         missing = self.missing(round_, kind, counts)
         if missing and self._label_check:
             self._label_check.check_length()
-        if missing and not store.batches(kind):  # before the first batch: what earlier rounds had to spare
-            earlier = [self.store(r) for r in range(round_)]
+        earlier = [self.store(r) for r in range(round_)]
+        if missing and kind == "train" and self.real is not None and not store.batches(kind):
+            self.real.commit_chosen(store, earlier, pool, self.generator.fingerprint())
+            counts.update(store, kind)
+            missing = self.missing(round_, kind, counts)
+        # Before the first batch of requests: what earlier rounds had to spare.
+        if missing and all(batch.from_unlabelled for batch in store.batches(kind)):
             commit_surplus(store, kind, earlier, self._judge, missing, self.generator.fingerprint())
             counts.update(store, kind)
             missing = self.missing(round_, kind, counts)
@@ -257,6 +277,14 @@ class Synthesizer:
                     "%s takes another --run.name",
                     *(self.run_dir, kind, plan.label_calibration),
                 )
+
+    def _require_fingerprint(self, store: RoundStore, kind: Kind, depends: Mapping[str, str]) -> None:
+        """Refuses or sets aside samples that were requested with other settings."""
+        parts, same = synthesis_fingerprint(self.task, self.generator, self.plan, self.seed)
+        parts |= depends
+        if self._decontaminator:  # not in the plan's fingerprint
+            parts["decontamination"] = digest([OVERLAP_WORDS, self._decontaminator().fingerprint()])
+        store.require_fingerprint(kind, parts, same)
 
     def _remember(self, round_: int, kind: Kind) -> None:
         """Registers all samples and label checks so far: this round rejects duplicates, and goes on calibrating."""

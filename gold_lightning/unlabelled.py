@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import random
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,20 @@ from gold_lightning.inputs.columns import READABLE, abridged, column_value, half
 from gold_lightning.inputs.paths import expand
 from gold_lightning.inputs.tables import ENDINGS, ending_of, one_of, read_texts
 from gold_lightning.storage.json_lines import digest
-from gold_lightning.storage.round_store import Kind
+from gold_lightning.storage.round_store import Kind, StoredSample
 from gold_lightning.task import Sample, Task
 
-__all__ = ["UnlabelledTexts", "check_texts_file", "load_texts", "sample_id", "text_number"]
+__all__ = [
+    "UnlabelledTexts",
+    "check_texts_file",
+    "load_texts",
+    "real_texts",
+    "sample_id",
+    "text_number",
+    "usable_texts",
+]
 
+_log = logging.getLogger("gold_lightning")
 _KEY = "data.unlabelled"
 _PLAIN = (".txt", ".txt.gz")
 _ID = re.compile(r"-u(\d+)$")
@@ -74,6 +84,31 @@ def load_texts(task: Task, path: str) -> list[dict[str, str]]:
     return [_fields(task, row, f"row {i}", path) for i, row in enumerate(table.rows)]
 
 
+def usable_texts(
+    task: Task, path: str, seed: int, labelled: Mapping[str, Callable[[], Decontaminator]]
+) -> UnlabelledTexts:
+    """Reads texts, and drops those that share text with labelled rows, whatever ``data.plan.decontaminate`` says.
+
+    Args:
+        task: The task.
+        path: The file.
+        seed: The run's seed.
+        labelled: Return the indexes of labelled rows, by the name under which overlap is counted. If rows are not
+            available, the log says so.
+
+    Raises:
+        ConfigError: As :func:`load_texts`, or no text is left.
+    """
+    rows = load_texts(task, path)
+    indexes: dict[str, Decontaminator] = {}
+    for name, index in labelled.items():
+        try:
+            indexes[name] = index()
+        except GoldError as e:
+            _log.warning("overlap of data.unlabelled (%s) is not looked for: %s", name, e)
+    return UnlabelledTexts(rows, path, seed, indexes)
+
+
 def _fields(task: Task, row: Mapping[str, Any], at: str, path: str) -> dict[str, str]:
     fields: dict[str, str] = {}
     for field in task.fields:
@@ -120,6 +155,12 @@ def text_number(id_: str) -> int | None:
     """Returns the number of the row in an id of :func:`sample_id`; ``None`` for a generated sample."""
     match = _ID.search(id_)
     return int(match[1]) if match else None
+
+
+def real_texts(samples: Iterable[StoredSample]) -> set[int]:
+    """Returns the numbers of the rows that real texts among stored samples come from."""
+    numbers = (text_number(s.id) for s in samples if s.source == "unlabelled")
+    return {number for number in numbers if number is not None}
 
 
 class UnlabelledTexts:

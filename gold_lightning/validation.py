@@ -14,6 +14,7 @@ from gold_lightning.noise import LabelNoise
 from gold_lightning.storage.json_lines import digest
 from gold_lightning.storage.round_store import RoundStore
 from gold_lightning.task import Sample, Task, TestRow
+from gold_lightning.unlabelled import real_texts
 
 __all__ = ["ValidationSet", "WatchedRows", "described", "watched_probes"]
 
@@ -29,6 +30,7 @@ class WatchedRows:
     Args:
         samples: The samples.
         rounds: Number of rounds whose probe sets they are; 0 for labelled rows.
+        unlabelled: Number of real texts among them, which the generator has labelled.
 
     Example:
         >>> rows = WatchedRows([Sample({"text": "Rain stops play"}, "Sports")], rounds=1)
@@ -38,6 +40,7 @@ class WatchedRows:
 
     samples: Sequence[Sample]
     rounds: int
+    unlabelled: int = 0
 
     @cached_property
     def fingerprint(self) -> str:
@@ -46,7 +49,8 @@ class WatchedRows:
 
     def as_row(self) -> dict[str, Any]:
         """Returns plain values for ``rounds.jsonl``."""
-        return {"rows": len(self.samples), "probe_sets": self.rounds}
+        row = {"rows": len(self.samples), "probe_sets": self.rounds}
+        return row | ({"unlabelled": self.unlabelled} if self.unlabelled else {})
 
     def __str__(self) -> str:
         return described(self.as_row())
@@ -61,11 +65,14 @@ def described(row: dict[str, Any]) -> str:
     """
     if not row["probe_sets"]:
         return f"{row['rows']:,} labelled rows"
-    return f"{row['rows']:,} probes" + (f" of {row['probe_sets']} rounds" if row["probe_sets"] > 1 else "")
+    name = "probes" if row.get("unlabelled", 0) < row["rows"] else "real texts"
+    return f"{row['rows']:,} {name}" + (f" of {row['probe_sets']} rounds" if row["probe_sets"] > 1 else "")
 
 
 def watched_probes(stores: Sequence[RoundStore], noise: LabelNoise) -> WatchedRows:
     """Returns the probe sets of several rounds as the rows to compare their students by.
+
+    Real texts that were fed back as training samples are left out.
 
     Args:
         stores: The rounds' stores, the current one first. Earlier ones may lack a probe set.
@@ -74,13 +81,15 @@ def watched_probes(stores: Sequence[RoundStore], noise: LabelNoise) -> WatchedRo
     Raises:
         GoldError: The current round has no probe set.
     """
-    probe_sets = [[noise.apply(s).sample for s in store.accepted("probe")] for store in stores]
+    trained_on = real_texts(s for store in stores for s in store.accepted("train"))
+    probe_sets = [[s for s in store.accepted("probe") if not real_texts([s]) & trained_on] for store in stores]
     if not probe_sets[0]:
         current = stores[0]
         raise GoldError(
             f"{current.folder}: there is no probe set of round {current.round} to validate on; run fit first"
         )
-    return WatchedRows([sample for samples in probe_sets for sample in samples], sum(map(bool, probe_sets)))
+    probes = [s for samples in probe_sets for s in samples]
+    return WatchedRows([noise.apply(s).sample for s in probes], sum(map(bool, probe_sets)), len(real_texts(probes)))
 
 
 class ValidationSet:

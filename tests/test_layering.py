@@ -17,7 +17,7 @@ LAYERS = [set(names.split()) for names in (
     "feedback",
     "checks planning noise",
     "judging labelled student unlabelled",
-    "committing validation",
+    "committing validation real_samples",
     "synthesis",
     "rounds",
     "data",

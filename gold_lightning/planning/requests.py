@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from gold_lightning.feedback import FeedbackPool
+from gold_lightning.feedback import FeedbackPool, PoolEntry
 from gold_lightning.generators.base import Request
 from gold_lightning.planning.plan import SynthesisPlan
 from gold_lightning.planning.quotas import Counts, requests_wanted
@@ -28,7 +28,7 @@ class PlannedRequest:
         id: Id of the sample made from its completion.
         request: The request for the generator.
         label: The requested label; ``None`` for a sequence-to-sequence task.
-        demos: The demos of the prompt in their order, each with its id.
+        demos: The demos of the prompt in their order, each with its id; last a text whose manner it asks for.
         feedback: Whether feedback demos are among them.
         hint: Topic, perspective and style that the prompt asks for.
     """
@@ -48,10 +48,17 @@ class RequestPlanner:
         task: The task.
         plan: Quotas and composition of prompts.
         seed: Seed of all random choices, which do not depend on earlier batches.
+        real_texts: Whether real texts are fed back, so that ``plan.unlabelled_as`` and not ``plan.feedback_as`` says
+            how prompts show them.
     """
 
-    def __init__(self, task: Task, plan: SynthesisPlan, seed: int) -> None:
+    def __init__(self, task: Task, plan: SynthesisPlan, seed: int, real_texts: bool = False) -> None:
         self.task, self.plan, self.seed = task, plan, seed
+        self._uses: list[str] = [plan.feedback_as]
+        if real_texts:
+            self._uses = [{"demos": "demo"}.get(use, use) for use in plan.unlabelled_as if use != "data"]
+        if not plan.feedback_demos and "demo" in self._uses:
+            self._uses.remove("demo")
 
     def batch(
         self,
@@ -91,19 +98,23 @@ class RequestPlanner:
             rng = random.Random(f"{self.seed}/{round_}/{kind}/{first + len(groups)}")
             # Each label begins one turn later than the label before; otherwise all turns could coincide.
             turn = groups_before[label] + round_ + (self.task.label_names.index(label) if label is not None else 0)
-            pool_key, by_hint = label if label is not None else "", self.plan.feedback_as == "hint"
+            pool_key, by_hint = label if label is not None else "", self._uses == ["hint"]
             # A prompt that uses no fed-back sample does not count as a feedback prompt.
-            usable = pool.entries(pool_key, hinted=by_hint) if by_hint or self.plan.feedback_demos else ()
+            usable = pool.entries(pool_key, hinted=by_hint) if self._uses else ()
             feedback = bool(usable) and math.floor((turn + 1) * rate) > math.floor(turn * rate)
-            shown_pool = pool if feedback and not by_hint else None
+            # Of several uses, each group of prompts draws one.
+            use = "" if not feedback else rng.choice(self._uses) if len(self._uses) > 1 else self._uses[0]
+            shown_pool = pool if use == "demo" else None
             demos = self._demos(kind, label, shown_pool, train, rng)
             for i in range(group_size):
                 hint = self._hint(round_, kind, label, requests_before[label] + i)
-                if feedback and by_hint:
+                number, manner = requested + len(planned), None
+                if use == "hint":
                     (entry,) = pool.draw(1, rng, pool_key, hinted=True)
                     hint = Hint(**entry.hint)
-                number = requested + len(planned)
-                planned.append(self._request(round_, kind, number, label, demos, feedback, hint))
+                elif use == "style":
+                    (manner,) = pool.draw(1, rng, pool_key)
+                planned.append(self._request(round_, kind, number, label, demos, feedback, hint, manner))
             groups.append({"label": label, "feedback": feedback, "size": group_size})
             wanted[label] -= group_size
             groups_before[label] += 1
@@ -163,11 +174,14 @@ class RequestPlanner:
         demos: tuple[tuple[str, Sample], ...],
         feedback: bool,
         hint: Hint,
+        manner: PoolEntry | None = None,
     ) -> PlannedRequest:
         seed = random.Random(f"{self.seed}/{round_}/{kind}/request/{number}").getrandbits(31)
         id_ = f"r{round_:03d}-{kind}-{number:05d}"
         if kind == "train":
-            request = training_request(self.task, label, [d for _, d in demos], hint, seed, self.plan.instruction)
+            shown, fields = [d for _, d in demos], manner.sample.fields if manner else None
+            request = training_request(self.task, label, shown, hint, seed, self.plan.instruction, fields)
+            demos += ((manner.id, manner.sample),) if manner else ()
         else:
             seeds = [d for i, d in demos if i.startswith("demo-")]
             depart = [d for i, d in demos if not i.startswith("demo-")]

@@ -278,9 +278,12 @@ class RoundStore:
         return sum((Counter(b.rejects) for b in self._batches[kind]), Counter())
 
     def label_checks(self, kind: Kind) -> Iterator[tuple[Mapping[str, str], str, Mapping[str, float | None]]]:
-        """Yields the fields, requested label and log-likelihoods of labels of each checked sample, taken or not."""
+        """Yields the fields, requested label and log-likelihoods of labels of each checked sample, taken or not.
+
+        Real texts are left out: no label was requested of them.
+        """
         for stored in self._accepted[kind]:
-            if stored.label_log_probs:
+            if stored.label_log_probs and stored.source == "generator":
                 yield stored.sample.fields, stored.sample.target, stored.label_log_probs
         for row in read_lines(self.folder / "rejects.jsonl"):
             # Uncommitted rows of a store that is read only are left out.

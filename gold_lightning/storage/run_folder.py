@@ -68,6 +68,11 @@ class RunFolder:
         """How long the run has taken so far."""
         return self.data / "seconds.json"
 
+    @property
+    def unlabelled(self) -> Path:
+        """Path, hash and counts of the real texts that probe sets are drawn from (``data.unlabelled``)."""
+        return self.data / "unlabelled.json"
+
     def round(self, number: int) -> Path:
         """Folder of a round's samples."""
         return self.data / f"round_{number:03d}"

@@ -1,0 +1,141 @@
+"""Real texts in place of generated probe sets, driven as a user drives it: main([...]) and gl.distill(...)."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import gold_lightning as gl
+import pytest
+import torch
+from gold_lightning.cli.main import main
+from gold_lightning.storage.json_lines import read_lines
+from gold_lightning.storage.round_store import RoundStore
+from gold_lightning.unlabelled import real_texts
+
+from tests.fakes import real_news
+
+SMALL = ["--data.plan.samples_per_round=16", "--data.plan.probe_per_round=16", "--data.plan.group_size=2"]
+SMALL += ["--data.plan.label_agreement=off", "--data.passes_per_round=1", "--data.reuse_completions=false"]
+KINDS = ("train", "probe")
+
+
+@pytest.fixture(scope="module")
+def texts(tmp_path_factory):
+    """A file of 70 texts: 60 of them good, one twice, one empty, eight from the test set."""
+    test_rows = read_lines(Path(gl.__file__).parent / "tasks" / "news_topics.test.jsonl")
+    rows = [{"text": row["text"], "url": "https://example.org"} for row in (*real_news(60), *test_rows[:8])]
+    rows += [rows[3], {"text": "  "}]
+    path = tmp_path_factory.mktemp("texts") / "news.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(path)
+
+
+def fit(root, student, texts, *more):
+    base = [
+        "fit",
+        "--config",
+        "quickstart.yaml",
+        "--run.root",
+        str(root),
+        "--run.name",
+        "t",
+        "--model.student",
+        student,
+    ]
+    real = ["--data.unlabelled", str(texts)] if texts else []
+    return main([*base, "--data.generator", "tests.fakes.NewsReader", *SMALL, *real, *more])
+
+
+def stores(root):
+    return [RoundStore(Path(root) / "news_topics" / "t", r, read_only=True) for r in range(3)]
+
+
+def rounds(root):
+    return read_lines(Path(root) / "news_topics" / "t" / "rounds.jsonl")
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory, tiny_student, texts):
+    root = tmp_path_factory.mktemp("whole")
+    assert fit(root, tiny_student, texts, "--data.plan.unlabelled_as=[demos,style,data]") == 0
+    return root
+
+
+def test_rounds_tell_real_texts_from_generated_ones(whole, texts):
+    counts = {"texts": 70, "usable": 60, "duplicate": 1, "empty": 1, "in_test_set": 8}
+    for row in rounds(whole):
+        assert row["unlabelled"] == {**counts, "left": 60 - 16 * (row["round"] + 1)}
+        assert row["probe"]["unlabelled"] == row["probe"]["accepted"] == 16
+        assert bool(row["train"].get("unlabelled")) == (row["round"] > 0)
+        assert row["overlap"]["probe"]["any"] == 0
+    kept = json.loads((whole / "news_topics" / "t" / "data" / "unlabelled.json").read_text())
+    assert kept["path"] == texts and counts.items() <= kept.items()
+
+
+def test_the_band_of_real_texts_goes_back_in_all_three_ways(whole):
+    found = stores(whole)
+    for before, after, row in zip(found, found[1:], rounds(whole), strict=False):
+        fed = [s for s in before.accepted("probe") if s.id in row["fed_back"]]
+        assert fed and all(s.source == "unlabelled" for s in fed)
+        real = [s for s in after.accepted("train") if s.source == "unlabelled"]
+        assert real and real_texts(real) <= real_texts(fed)
+        assert all(n <= 1 for n in Counter(s.sample.target for s in real).values())  # a quarter of 4
+    prompts = [p["prompt"] for store in found[1:] for p in read_lines(store.folder / "prompts.jsonl")]
+    assert any("in the manner of this text" in prompt and "REAL" in prompt for prompt in prompts)
+    assert any("\ntext: REAL" in prompt and "Examples:" in prompt.split("REAL")[0] for prompt in prompts)
+
+
+def test_no_text_is_scored_that_was_trained_on(whole, tiny_student, texts, capsys):
+    last = stores(whole)
+    trained = real_texts(s for store in last for s in store.accepted("train"))
+    row = rounds(whole)[-1]
+    assert row["validated_on"] == {"rows": 48 - len(trained), "probe_sets": 3, "unlabelled": 48 - len(trained)}
+    command = ["validate", "--config", str(whole / "news_topics" / "t" / "config.yaml"), "--ckpt_path", "last"]
+    assert main(command) == 0
+    assert f"{48 - len(trained)} real texts of 3 rounds" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("after", [20, 50, 75, 90])
+def test_a_stopped_run_goes_on_as_if_nothing_had_happened(whole, tmp_path, tiny_student, texts, after):
+    uses = "--data.plan.unlabelled_as=[demos,style,data]"
+    with pytest.raises((KeyboardInterrupt, SystemExit)):
+        fit(tmp_path, tiny_student, texts, uses, "--data.generator.init_args.fail_after", str(after))
+    assert len(rounds(tmp_path)) < 3
+    assert fit(tmp_path, tiny_student, texts, uses) == 0
+    for one, two in zip(stores(whole), stores(tmp_path), strict=True):
+        for kind in KINDS:
+            assert list(one.accepted(kind)) == list(two.accepted(kind))
+        assert one.energies() == two.energies() != []
+    timeless = [[{k: v for k, v in r.items() if k != "seconds"} for r in rounds(root)] for root in (whole, tmp_path)]
+    assert timeless[0] == timeless[1]
+    paths = (root / "news_topics" / "t" / "checkpoints" / "last.ckpt" for root in (whole, tmp_path))
+    a, b = (torch.load(path, weights_only=True, map_location="cpu") for path in paths)
+    assert a["GoldDataModule"] == b["GoldDataModule"]
+    assert all(torch.equal(a["state_dict"][k], b["state_dict"][k]) for k in a["state_dict"])
+
+
+def test_a_file_that_has_changed_is_refused_in_one_line(whole, tmp_path, tiny_student, texts, capsys):
+    changed = tmp_path / "news.jsonl"
+    changed.write_text(Path(texts).read_text().replace("REAL 0:", "REAL zero:"))
+    assert fit(whole, tiny_student, changed, "--trainer.max_epochs=4") == 2
+    (line,) = [x for x in capsys.readouterr().err.splitlines() if x.startswith("error")]
+    assert line.startswith("error: data.unlabelled: got ") and "the file that the run began with" in line
+
+
+def test_without_feedback_the_probe_set_is_real_and_nothing_of_it_gets_back(tmp_path, tiny_student, texts):
+    assert fit(tmp_path, tiny_student, texts, "--feedback.strategy=none", "--trainer.max_epochs=2") == 0
+    for store in stores(tmp_path)[:2]:
+        assert {s.source for s in store.accepted("probe")} == {"unlabelled"}
+        assert {s.source for s in store.accepted("train")} == {"generator"}
+        assert not any(
+            "REAL" in p["prompt"] for p in read_lines(store.folder / "prompts.jsonl") if p["kind"] == "train"
+        )
+
+
+@pytest.mark.parametrize("strategy", ["random", "energy_top", "energy_bottom", "loss_top"])
+def test_every_strategy_chooses_among_real_texts(tmp_path, tiny_student, texts, strategy):
+    assert fit(tmp_path, tiny_student, texts, f"--feedback.strategy={strategy}", "--trainer.max_epochs=1") == 0
+    (row,) = rounds(tmp_path)
+    assert row["strategy"] == strategy and len(row["fed_back"]) > 0
