@@ -28,7 +28,6 @@ from gold_lightning.feedback import (
     FeedbackStrategy,
     NoFeedback,
     PoolEntry,
-    ScoredProbe,
     StrategyName,
     choose_entries,
     make_strategy,
@@ -177,10 +176,7 @@ class OODFeedback(Callback):
             "not_fed_back": {reason: value for reason, value in left_out.items() if value},
             **({"flipped": count_flipped(self._rows)} if data.noise.share else {}),
         }
-        for kind, summary in data.notes["energy"].items():
-            for name, value in summary.items():
-                pl_module.log(f"{kind}/energy_{name}", value, rank_zero_only=True)
-        pl_module.log("probe/auroc", data.notes["auroc"], rank_zero_only=True)
+        pl_module.log_dict(scores.metrics(), rank_zero_only=True)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         data = GoldDataModule.of(trainer)
@@ -199,15 +195,6 @@ class OODFeedback(Callback):
             left_out["unused_pool"] = len(data.pool)
         if data.round < self.warmup_rounds:
             return [], left_out | {"warmup_rounds": self.warmup_rounds}
-        probe = ScoredProbe(
-            data.round,
-            data.seed,
-            self.alpha,
-            self.beta,
-            tuple(s.sample for s in scores.probe),
-            scores.energies,
-            scores.losses,
-            tuple(s.sample.target if data.task.labels else "" for s in scores.probe),
-        )
-        entries, reasons = choose_entries(self.strategy, scores.probe, probe, data.task.label_names, self.label_check)
+        probe, labels = scores.probe_set(data, self.alpha, self.beta), data.task.label_names
+        entries, reasons = choose_entries(self.strategy, scores.probe, probe, labels, self.label_check)
         return entries, left_out | reasons

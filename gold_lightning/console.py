@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-__all__ = ["duration", "printable", "rule", "say", "table", "width", "wrap"]
+__all__ = ["duration", "printable", "prose", "rule", "say", "table", "width", "wrap"]
 
 _MAX_WIDTH = 120  # longer lines are hard to read
 
@@ -64,6 +64,11 @@ def table(rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> list[s
 
 
 _PLAIN = Console(width=100_000, color_system=None, legacy_windows=False)  # wide: a line of a table stays one line
+
+
+def prose(text: str) -> list[str]:
+    """Returns printable lines of a paragraph, as wide as the page."""
+    return wrap(printable(text), width())
 
 
 def rule(title: str) -> str:

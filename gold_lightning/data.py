@@ -276,25 +276,21 @@ class GoldDataModule(LightningDataModule):
         self.clock.seconds(self.round)  # starts the clock if nothing has
         started = time.perf_counter()
         trainer = self.trainer
+        if self.replayed is not None:
+            work = partial(self.replayed.copy, self.round)
         try:
             if trainer is None or trainer.world_size == 1:
-                self._make(work)
+                work()
             else:
                 if self._distributed is None:
                     self._distributed = distribute(self.generator)
                     self.synthesizer.generator = self.synthesizer.completions.generator = self._distributed
-                self._distributed.run(lambda: self._make(work))
+                self._distributed.run(work)
                 if not trainer.is_global_zero:
                     self.synthesizer.reopen(self.round)
             self.generator.release()
         finally:
             self.generation_seconds += time.perf_counter() - started
-
-    def _make(self, work: Callable[[], object]) -> None:
-        if self.replayed is None:
-            work()
-        else:
-            self.replayed.copy(self.round)
 
     def _progress(self, progress: Progress) -> None:
         self.watch(progress)

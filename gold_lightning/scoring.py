@@ -11,6 +11,7 @@ from typing import Any
 from lightning.pytorch import LightningModule, Trainer
 
 from gold_lightning.data import GoldDataModule
+from gold_lightning.feedback import ScoredProbe
 from gold_lightning.noise import LabelNoise
 from gold_lightning.scores import SUMMARY, OODScore, auroc, summarize_energies
 from gold_lightning.storage.round_store import StoredSample
@@ -50,6 +51,25 @@ class RoundScores:
         by_kind = {"probe": self.energies, "train": tuple(self.reference.values())}
         energy = {kind: summarize_energies(energies) for kind, energies in by_kind.items()}
         return {"energy": energy, "auroc": auroc(by_kind["train"], by_kind["probe"])}
+
+    def metrics(self) -> dict[str, float]:
+        """Returns the values that the round logs, by name."""
+        summary = self.summary()
+        energies = {f"{kind}/energy_{k}": v for kind, values in summary["energy"].items() for k, v in values.items()}
+        return {**energies, "probe/auroc": summary["auroc"]}
+
+    def probe_set(self, data: GoldDataModule, alpha: float, beta: float) -> ScoredProbe:
+        """Returns the probe set as a strategy takes it, with the quantiles of the band."""
+        return ScoredProbe(
+            data.round,
+            data.seed,
+            alpha,
+            beta,
+            tuple(s.sample for s in self.probe),
+            self.energies,
+            self.losses,
+            tuple(s.sample.target if data.task.labels else "" for s in self.probe),
+        )
 
     def rows(self, fed_back: Collection[str], noise: LabelNoise) -> list[dict[str, Any]]:
         """Returns the lines of ``energies.jsonl``.

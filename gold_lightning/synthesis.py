@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 from gold_lightning.budget import Budget
 from gold_lightning.checks.contamination import OVERLAP_WORDS, Decontaminator
@@ -21,7 +21,7 @@ from gold_lightning.checks.label_agreement import LabelCheck
 from gold_lightning.committing import commit_batch, commit_surplus
 from gold_lightning.errors import ConfigError, QuotaError
 from gold_lightning.feedback import FeedbackPool
-from gold_lightning.generators.base import Completion, Generator
+from gold_lightning.generators.base import Generator
 from gold_lightning.judging import Judge, JudgedBatch
 from gold_lightning.likelihoods import Calibration
 from gold_lightning.planning.fingerprint import synthesis_fingerprint
@@ -34,7 +34,7 @@ from gold_lightning.storage.completions import CompletionLog, Completions
 from gold_lightning.storage.json_lines import digest
 from gold_lightning.storage.round_store import Kind, RoundStore, StoredSample
 from gold_lightning.storage.run_folder import RunFolder
-from gold_lightning.task import Sample, Task
+from gold_lightning.task import Task
 from gold_lightning.unlabelled import UnlabelledTexts
 
 __all__ = ["Synthesizer"]
@@ -63,6 +63,8 @@ class Synthesizer:
 
     Attributes:
         writes: Whether this process writes to the run folder; one process of a run does.
+        planner: Plans the requests.
+        label_check: The check of labels; ``None`` if labels are not checked.
         real: Makes samples of real texts; ``None`` without them.
 
     Raises:
@@ -95,9 +97,9 @@ class Synthesizer:
         self.completions = Completions(generator, CompletionLog())  # in memory until a round begins, as for a preview
         self._stores: dict[int, RoundStore] = {}
         required = plan.label_agreement == "require"
-        self._label_check: LabelCheck | None = None
+        self.label_check: LabelCheck | None = None
         if plan.label_agreement != "off":
-            self._label_check = LabelCheck(
+            self.label_check = LabelCheck(
                 task,
                 seed,
                 required,
@@ -106,8 +108,8 @@ class Synthesizer:
                 plan.label_calibration,
             )
         self._decontaminator = decontaminator if plan.decontaminate == "drop" else None
-        self._judge = Judge(task, self._label_check, required, self._decontaminator)
-        self._planner = RequestPlanner(task, plan, seed, real_texts=texts is not None)
+        self._judge = Judge(task, self.label_check, required, self._decontaminator)
+        self.planner = RequestPlanner(task, plan, seed, real_texts=texts is not None)
         self.real = None if texts is None else RealSamples(task, plan, seed, texts)
 
     # Rounds
@@ -156,8 +158,8 @@ class Synthesizer:
 
         counts = Counts.of(store, kind, labelled=bool(self.task.labels))
         missing = self.missing(round_, kind, counts)
-        if missing and self._label_check:
-            self._label_check.check_length()
+        if missing and self.label_check:
+            self.label_check.check_length()
         earlier = [self.store(r) for r in range(round_)]
         if missing and kind == "train" and self.real is not None and not store.batches(kind):
             self.real.commit_chosen(store, earlier, pool, self.generator.fingerprint())
@@ -184,7 +186,8 @@ class Synthesizer:
             if why := give_up(counts, missing, wanted, self.plan):
                 usage = self.log().usage(round_, round_)
                 raise QuotaError(yield_table(store, kind, counts, missing, wanted, why, usage))
-            planned, groups = self.plan_batch(round_, kind, pool, rate, counts, train)
+            size = self.generator.batch_size
+            planned, groups = self.planner.batch(round_, kind, missing, pool, rate, size, counts, train)
             batch = self.answer(planned, missing, round_)
             record = commit_batch(store, kind, batch, groups, self.generator.fingerprint())
             counts.update(store, kind)
@@ -205,22 +208,6 @@ class Synthesizer:
         wanted = quotas(self.plan.quota(kind), self.task.label_names, round_)
         return Counter(wanted) - (counts or Counts()).accepted
 
-    def plan_batch(
-        self,
-        round_: int,
-        kind: Kind,
-        pool: FeedbackPool,
-        rate: float,
-        counts: Counts | None = None,
-        train: Sequence[tuple[str, Sample]] = (),
-    ) -> tuple[list[PlannedRequest], list[dict[str, Any]]]:
-        """Plans the next batch of requests, at most as many as the generator prefers at once.
-
-        The arguments are those of :meth:`gold_lightning.planning.requests.RequestPlanner.batch`.
-        """
-        missing = self.missing(round_, kind, counts)
-        return self._planner.batch(round_, kind, missing, pool, rate, self.generator.batch_size, counts, train)
-
     def answer(self, planned: Sequence[PlannedRequest], missing: Counter[str | None], round_: int = 0) -> JudgedBatch:
         """Generates and judges a batch. Accepted samples are remembered; nothing is committed.
 
@@ -232,17 +219,6 @@ class Synthesizer:
         started = time.perf_counter()
         completions = self.completions.answer([p.request for p in planned], round_)
         return self._judge.batch(planned, completions, missing, round_, started)
-
-    def calibrate(self, round_: int = 0) -> list[Completion]:
-        """Calibrates the label check now rather than in the first :meth:`answer`, e.g. before timing.
-
-        Args:
-            round_: Number of the round.
-
-        Returns:
-            The completions asked for; none if labels are not checked or the check is calibrated already.
-        """
-        return self._label_check.calibrate(round_) if self._label_check else []
 
     # The run folder
 
@@ -266,12 +242,12 @@ class Synthesizer:
     def _keep_calibration(self) -> None:
         """Calibrates label checks in the way in which the run folder was begun, if it differs in that alone."""
         stored, plan = self.store(0).fingerprint("train").get("plan"), self.plan
-        if self._label_check is None or stored is None:
+        if self.label_check is None or stored is None:
             return
         for kind in get_args(Calibration):
             other = replace(plan, label_calibration=kind)
             if kind != plan.label_calibration and stored == digest(other.fingerprint()):
-                self.plan, self._label_check.calibration = other, kind
+                self.plan, self.label_check.calibration = other, kind
                 _log.info(
                     "%s: its label checks go on with data.plan.label_calibration: %s, with which the folder was begun; "
                     "%s takes another --run.name",

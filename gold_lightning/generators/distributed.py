@@ -81,7 +81,7 @@ class DistributedGenerator(Generator):
         self._broadcast(_Order("ask", tuple(requests)))
         return self._answer_share(requests)
 
-    def run(self, work: Callable[[], None]) -> None:
+    def run(self, work: Callable[[], object]) -> None:
         """Runs ``work`` in the first process, while the others serve it.
 
         Raises:

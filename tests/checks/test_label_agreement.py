@@ -119,14 +119,14 @@ def test_a_prompt_of_many_labels_that_is_too_long_is_told_before_anything_is_wri
     plan = SynthesisPlan(77, 77, label_agreement="require")
     for work in (
         lambda s: s.train(0, FeedbackPool(), 0.0),
-        lambda s: s.calibrate(),
+        lambda s: s.label_check.calibrate(0),
     ):
         with pytest.raises(GoldError) as e:
             work(Synthesizer(task, writer, tmp_path, plan))
         assert str(e.value).startswith("data.plan.label_agreement: the prompt that checks labels lists all 77")
         assert len(str(e.value).splitlines()) == 1
     assert writer.requests == []
-    Synthesizer(task, ScriptedGenerator(["x"], limit=5000), tmp_path, plan).calibrate()
+    Synthesizer(task, ScriptedGenerator(["x"], limit=5000), tmp_path, plan).label_check.calibrate(0)
 
 
 def test_a_text_that_is_too_long_to_be_asked_about_is_no_preference():

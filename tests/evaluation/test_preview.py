@@ -1,13 +1,11 @@
 """What a preview shows and estimates, without the command line."""
 
-import doctest
 from dataclasses import replace
 
 import pytest
-from gold_lightning.budget import Budget
 from gold_lightning.errors import ConfigError
 from gold_lightning.evaluation import preview
-from gold_lightning.evaluation.preview import Measured, PreviewSettings, cost, plan_requests, wilson_interval
+from gold_lightning.evaluation.preview import PreviewSettings, plan_requests
 from gold_lightning.feedback import FeedbackPool
 from gold_lightning.planning.plan import SynthesisPlan
 from gold_lightning.synthesis import Synthesizer
@@ -21,10 +19,6 @@ PLAN = SynthesisPlan(samples_per_round=24, probe_per_round=8, group_size=3, max_
 
 def make(tmp_path, writer=None, plan=PLAN):
     return Synthesizer(TASK, writer or NewsWriter(), tmp_path, plan, seed=5)
-
-
-def test_the_examples_of_the_docstrings_are_right():
-    assert doctest.testmod(preview).failed == 0
 
 
 def test_the_batch_shown_is_the_first_that_a_run_sends(tmp_path):
@@ -66,42 +60,9 @@ def test_without_feedback_no_feedback_prompt(rate, demos, tmp_path):
 def test_calibration_is_counted_apart_from_label_checks(tmp_path):
     synthesizer = make(tmp_path, NewsWriter(junk=0.0), replace(PLAN, label_agreement="measure"))
     batch = plan_requests(synthesizer, 0, 0.0).handful(5)
-    assert len(synthesizer.calibrate()) == len(TASK.demos) - len(TASK.labels)
-    assert synthesizer.calibrate() == []
+    assert len(synthesizer.label_check.calibrate(0)) == len(TASK.demos) - len(TASK.labels)
+    assert synthesizer.label_check.calibrate(0) == []
     assert len(synthesizer.answer(batch, synthesizer.missing(0, "train")).label_checks) == 5
-    assert make(tmp_path).calibrate() == []  # labels are not checked there
-
-
-def test_the_cost_is_what_a_hand_computes():
-    measured = Measured(
-        requests=4,
-        passed=2,
-        prompt_tokens=400,  # 100 a request
-        completion_tokens=80,  # 20
-        label_tokens=40,  # 10
-        calibration_tokens=7,
-        seconds=2.0,
-        feedback_length=1.5,
-        probe_length=2.0,
-    )
-    found = cost(60, 20, 10, measured)
-    assert found.requests == 90
-    # 100 x (60 + 20 x 1.5 + 10 x 2) + 10 x 90 + 7
-    assert found.prompt_tokens == 11_907
-    assert (found.completion_tokens, found.seconds) == (1800, 45)
-    # 11907 x 3 $ + 1800 x 10 $ for a million
-    assert Budget(price_prompt=3, price_completion=10).cost(found) == pytest.approx(0.053721)
-    assert Budget().cost(found) == 0
-
-
-@pytest.mark.parametrize(
-    ("hits", "of", "low", "high"),
-    # Newcombe, Statistics in Medicine 17 (1998), table I, method 3.
-    [(81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0.0, 0.1611), (1, 29, 0.0061, 0.1718)],
-)
-def test_wilsons_interval_is_the_published_one(hits, of, low, high):
-    assert wilson_interval(hits, of) == pytest.approx((low, high), abs=5e-5)
-    assert wilson_interval(of - hits, of) == pytest.approx((1 - high, 1 - low), abs=5e-5)
 
 
 def test_wrong_settings_name_their_key():

@@ -176,7 +176,7 @@ def test_no_label_is_checked_of_what_cannot_be_accepted(tmp_path):
     writer.log_probs = lambda r: asked.append(r.suffix) or [-1.0 - (i > 0) for i in range(4)]
     plan = replace(PLAN, samples_per_round=8, min_requests_per_batch=64, label_agreement="measure")
     made = make(tmp_path, writer, plan)
-    made.calibrate()
+    made.label_check.calibrate(0)
     asked.clear()
     made.train(0, FeedbackPool(), 0.0)
     assert len(asked) == len(set(asked)) == 8
@@ -198,7 +198,7 @@ def test_what_a_check_rejects_makes_room_for_the_next(tmp_path):
     writer.batch_size, writer.log_probs = 64, likes
     plan = replace(PLAN, samples_per_round=8, min_requests_per_batch=64, label_agreement="require")
     synthesizer = make(tmp_path, writer, plan)
-    synthesizer.calibrate()
+    synthesizer.label_check.calibrate(0)
     calls.clear()
     made = synthesizer.train(0, FeedbackPool(), 0.0)
     assert Counter(good[s.sample.text] for s in made) == dict.fromkeys(LABELS, 2)
