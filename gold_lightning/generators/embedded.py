@@ -7,10 +7,11 @@ import io
 import logging
 import tempfile
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from gold_lightning.errors import require
 from gold_lightning.generators.embedded_weights import SHA256, cache_folder, locked_cache, weights
+from gold_lightning.generators.gguf_file import load_gguf
 from gold_lightning.generators.transformers import TransformersGenerator
 
 __all__ = ["EmbeddedGenerator", "embedded_folder"]
@@ -45,15 +46,11 @@ def embedded_folder() -> Path:
 
 def _unpack(gguf: Path, folder: Path) -> None:
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
-    where: dict[str, Any] = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
-    with contextlib.redirect_stderr(io.StringIO()):  # hides three progress bars
-        model = AutoModelForCausalLM.from_pretrained(
-            **where, dtype=torch.bfloat16, quantization_config=GgufConfig(dequantize=True)
-        )
+    model, tokenizer = load_gguf(gguf, torch.bfloat16)
+    with contextlib.redirect_stderr(io.StringIO()):  # hides a progress bar
         model.save_pretrained(folder)
-        AutoTokenizer.from_pretrained(**where).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
 
 
 def _unpacked() -> Path:

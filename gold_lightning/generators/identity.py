@@ -14,12 +14,15 @@ _SUFFIXES = {".json", ".jinja", ".txt", ".model", ".safetensors", ".bin", ".gguf
 
 
 def model_name(model: str) -> str:
-    """A hub id unchanged; for a folder a digest of its content, independent of its path and its files' dates.
+    """A hub id unchanged; for a folder or a GGUF file a digest of its content, independent of its path and dates.
 
     Args:
-        model: Hub id or folder.
+        model: Hub id, folder or GGUF file.
     """
     folder = Path(model)
+    if folder.suffix.lower() == ".gguf" and (file := folder.expanduser()).is_file():
+        stat = file.stat()
+        return f"gguf {_digest(((str(file), stat.st_size, stat.st_mtime_ns),))}"
     if not folder.is_dir():
         return model
     files = sorted(p for p in folder.iterdir() if p.is_file() and p.suffix in _SUFFIXES)
@@ -45,12 +48,12 @@ def _digest(files: tuple[tuple[str, int, int], ...]) -> str:
 
 @lru_cache(maxsize=16)
 def revision(model: str) -> str:
-    """Commit of a hub model; "" for a folder, and if neither the cache nor the hub knows it.
+    """Commit of a hub model; "" for a folder or a GGUF file, and if neither the cache nor the hub knows it.
 
     Args:
-        model: Hub id or folder.
+        model: Hub id, folder or GGUF file.
     """
-    if Path(model).is_dir():
+    if Path(model).is_dir() or model.lower().endswith(".gguf"):
         return ""
     from transformers.utils.hub import cached_file, extract_commit_hash
 

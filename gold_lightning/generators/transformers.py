@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -18,6 +19,7 @@ from torch import Tensor
 from gold_lightning.errors import ConfigError, GoldError
 from gold_lightning.generators.base import Completion, Generator, Request
 from gold_lightning.generators.choice_tree import ChoiceTree, score_tree
+from gold_lightning.generators.gguf_file import check_gguf, is_gguf, load_gguf
 from gold_lightning.generators.identity import model_name, revision
 from gold_lightning.generators.prefix_attention import common_length, compute_prefix, supports_prefix
 from gold_lightning.generators.prompt_tokens import (
@@ -37,15 +39,17 @@ if TYPE_CHECKING:
 
 __all__ = ["TransformersGenerator"]
 
+_MODEL_KEY = "data.generator.init_args.model"
 _PREFIX_CACHE_BYTES = 2**28  # largest prefix of a scored prompt that is cached from one call to the next
 _MAX_TOKENS = 4096  # cached for a batch in which nothing is shared
 
 
 class TransformersGenerator(Generator):
-    """A causal language model of transformers, from the hub or a folder.
+    """A causal language model of transformers, from the hub, a folder or a GGUF file.
 
     Args:
-        model: Hub id or folder.
+        model: Hub id, folder, or the path of a file that ends in ``.gguf``, whose weights are dequantised while they
+            are loaded.
         batch_size: Number of rows decoded together.
         form: ``chat`` uses the model's chat template, ``completion`` plain text; ``auto`` uses the template if the
             model has one.
@@ -96,6 +100,10 @@ class TransformersGenerator(Generator):
         """The commit of a hub model."""
         return revision(self.source())
 
+    def check_installed(self) -> None:
+        if is_gguf(source := self.source()):
+            check_gguf(_MODEL_KEY, Path(source))
+
     def load(self) -> None:
         self._load()
 
@@ -104,7 +112,7 @@ class TransformersGenerator(Generator):
 
     def source(self) -> str:
         """Folder or hub id to load from. Engines with their own weights override this."""
-        return expand("data.generator.init_args.model", self.model)
+        return expand(_MODEL_KEY, self.model)
 
     def generate(self, requests: Sequence[Request]) -> list[Completion]:
         if not requests:
@@ -141,23 +149,31 @@ class TransformersGenerator(Generator):
 
     def _load(self) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
         if self._loaded is None:
-            from transformers import AutoModelForCausalLM, AutoTokenizer
-
-            device, dtype, source = self._device(), self._dtype(), self.source()
-            try:
-                tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=self.trust_remote_code)
-                model = AutoModelForCausalLM.from_pretrained(
-                    source, dtype=dtype, trust_remote_code=self.trust_remote_code, use_safetensors=True
-                )
-            except OSError as e:
-                raise GoldError(
-                    f"generator {source!r}: no such folder here, and the hub did not give it "
-                    f"({' '.join(str(e).split())[:160]}); two ways out: "
-                    "--data.generator.init_args.model FOLDER, or --data.generator EmbeddedGenerator"
-                ) from None
-            model.to(device)  # type: ignore[arg-type]  # transformers hides the method behind a decorator
+            source, dtype = self.source(), self._dtype()
+            if is_gguf(source):
+                check_gguf(_MODEL_KEY, Path(source))
+                model, tokenizer = load_gguf(Path(source), dtype)
+            else:
+                model, tokenizer = self._pretrained(source, dtype)
+            model.to(self._device())  # type: ignore[arg-type]  # transformers hides the method behind a decorator
             self._loaded = model, tokenizer  # from_pretrained turns dropout off
         return self._loaded
+
+    def _pretrained(self, source: str, dtype: torch.dtype) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=self.trust_remote_code)
+            model = AutoModelForCausalLM.from_pretrained(
+                source, dtype=dtype, trust_remote_code=self.trust_remote_code, use_safetensors=True
+            )
+        except OSError as e:
+            raise GoldError(
+                f"generator {source!r}: no such folder here, and the hub did not give it "
+                f"({' '.join(str(e).split())[:160]}); two ways out: "
+                "--data.generator.init_args.model FOLDER, or --data.generator EmbeddedGenerator"
+            ) from None
+        return model, tokenizer
 
     def _sample(
         self,
