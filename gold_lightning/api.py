@@ -32,6 +32,7 @@ from gold_lightning.evaluation.intervals import evaluate as evaluate_rows
 from gold_lightning.evaluation.intervals import prediction_row
 from gold_lightning.evaluation.preview import PreviewSettings
 from gold_lightning.evaluation.preview import preview as preview_lines
+from gold_lightning.evaluation.verdict import GeneratorVerdict
 from gold_lightning.feedback import FeedbackPool
 from gold_lightning.generators import EmbeddedGenerator, Generator
 from gold_lightning.inputs.paths import expand
@@ -67,6 +68,7 @@ class Preview:
 
     Args:
         text: The preview as the command line prints it.
+        verdict: Whether the generator can teach the task; ``None`` if it gives no likelihoods of labels.
 
     Example:
         >>> from gold_lightning import Preview
@@ -74,8 +76,8 @@ class Preview:
         a training prompt
     """
 
-    def __init__(self, text: str) -> None:
-        self.text = text
+    def __init__(self, text: str, verdict: GeneratorVerdict | None = None) -> None:
+        self.text, self.verdict = text, verdict
 
     def __str__(self) -> str:
         return self.text
@@ -325,7 +327,7 @@ def preview(
     task: TaskSource,
     *,
     generator: Generator | None = None,
-    count: int = 8,
+    count: int = 32,
     rounds: int = 3,
     student: str = "embedded",
     plan: SynthesisPlan | None = None,
@@ -368,15 +370,21 @@ def preview(
         )
         notes = plan_warnings(data.task, data.synthesizer.plan, feedback, rounds)
         rate = feedback.rate if feedback.feeds else 0.0
-        lines = preview_lines(
-            data,
-            PreviewSettings(count),
-            rounds=rounds,
-            rate=rate,
-            warmup_rounds=feedback.warmup_rounds,
-            warnings=notes,
-        )
-        return Preview("\n".join(lines))
+        verdict: GeneratorVerdict | None = None
+
+        def lines() -> Iterator[str]:
+            nonlocal verdict
+            verdict = yield from preview_lines(
+                data,
+                PreviewSettings(count),
+                rounds=rounds,
+                rate=rate,
+                warmup_rounds=feedback.warmup_rounds,
+                warnings=notes,
+            )
+
+        text = "\n".join(lines())
+        return Preview(text, verdict)
 
 
 def _write_settings(

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from gold_lightning.checks.checker import Checker
-from gold_lightning.evaluation.preview import _WHAT_TO_CHANGE
+from gold_lightning.evaluation.reject_advice import WHAT_TO_CHANGE
 from gold_lightning.generators import Completion
 from gold_lightning.prompts import Hint, parse, probe_request, render, training_request
 from gold_lightning.storage.json_lines import read_lines
@@ -309,4 +309,4 @@ def _outlive(task, store, kept, rejected, folder):
 
 
 def test_reasons_that_a_preview_explains_are_reasons(tmp_path):
-    assert set(_WHAT_TO_CHANGE) <= REASONS | {"label_disagreement", "label_unchecked", "filtered", "failed"}
+    assert set(WHAT_TO_CHANGE) <= REASONS | {"label_disagreement", "label_unchecked", "filtered", "failed"}

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 
 from gold_lightning.console import duration, printable, prose, rule, table, width, wrap
 from gold_lightning.data import GoldDataModule
-from gold_lightning.errors import ConfigError
+from gold_lightning.errors import ConfigError, GoldError
 from gold_lightning.evaluation.cost import Measured, estimate_lines
+from gold_lightning.evaluation.reject_advice import what_to_change
+from gold_lightning.evaluation.verdict import GeneratorVerdict, judge_generator, verdict_lines
 from gold_lightning.feedback import FeedbackPool, PoolEntry
 from gold_lightning.generators import Completion
 from gold_lightning.judging import JudgedBatch, JudgedCompletion
@@ -29,32 +31,6 @@ __all__ = ["PreviewSettings", "Requests", "plan_requests", "preview"]
 
 _MAX_REJECT_CHARS = 600
 _FIRST_PROMPT = "as round 0 sends it, word for word"
-_WHAT_TO_CHANGE = {
-    "filtered": "wording of the task and its demos that no filter takes amiss, a server with a milder filter, "
-    "or another data.generator",
-    "failed": "another server, or later: the server broke these answers off",
-    "only_thinking": "a generator that answers without thinking: a reasoning parser of the server, "
-    "init_args.extra {chat_template_kwargs: {enable_thinking: false}}, or a higher max_sample_tokens of the task",
-    "refusal": "milder wording of the task and its demos, another data.generator, or allow_refusals: true in a task "
-    "about refusals",
-    "empty": "another data.generator, or its init_args.form",
-    "truncated": "a higher max_sample_tokens of the task (thinking counts too), or shorter demos",
-    "not_unicode": "another data.generator, or a server that does not cut characters in two",
-    "unparsable": "another data.generator, its init_args.form, or simpler demos",
-    "missing_field": "another data.generator, its init_args.form, or fewer fields",
-    "too_short": "longer demos, or a lower min_chars of the field",
-    "too_long": "shorter demos, or a higher max_chars of the field",
-    "too_many_sentences": "shorter demos, cut_at_sentence: true or a higher max_sentences of the field",
-    "wrong_label": "meanings of the labels that are further apart, or another data.generator",
-    "label_not_in_set": "names of the labels that are common words, or another data.generator",
-    "label_disagreement": "clearer meanings and demos of the labels, another data.generator, "
-    "or data.plan.label_agreement: measure",
-    "label_unchecked": "another data.generator, or data.plan.label_agreement: off (it does not answer with a label)",
-    "copies_demo": "more demos that differ more, or another data.generator",
-    "copies_prompt": "another data.generator, or its init_args.form",
-    "duplicate": "more hints in the task, or a higher temperature of the generator",
-    "near_duplicate": "more hints in the task, or a higher temperature of the generator",
-}
 
 
 @dataclass(frozen=True)
@@ -63,16 +39,21 @@ class PreviewSettings:
 
     Args:
         count: Number of requests sent to the generator.
+        shown: Number of completions that are shown.
+        rows: Most labelled rows (validation or test rows on this machine) that the generator answers for the verdict.
 
     Raises:
-        ConfigError: ``count`` is below 1.
+        ConfigError: ``count`` is below 1, or another number below 0.
     """
 
-    count: int = 8
+    count: int = 32
+    shown: int = 8
+    rows: int = 100
 
     def __post_init__(self) -> None:
-        if self.count < 1:
-            raise ConfigError("preview.count", self.count, "1 or more")
+        for name, least in (("count", 1), ("shown", 0), ("rows", 0)):
+            if getattr(self, name) < least:
+                raise ConfigError(f"preview.{name}", getattr(self, name), f"{least} or more")
 
 
 @dataclass(frozen=True)
@@ -156,7 +137,7 @@ def preview(
     rate: float,
     warmup_rounds: int,
     warnings: Sequence[str] = (),
-) -> Iterator[str]:
+) -> Generator[str, None, GeneratorVerdict | None]:
     """Yields the lines of a preview. The prompts come before anything is generated.
 
     Args:
@@ -166,6 +147,9 @@ def preview(
         rate: Share of the prompts with feedback, in [0, 1].
         warmup_rounds: Number of rounds without feedback.
         warnings: Warnings about settings that the run will not fulfil.
+
+    Returns:
+        The verdict on the generator; ``None`` if it gives no likelihoods of labels.
     """
     task, synthesizer, generator = data.task, data.synthesizer, data.generator
     planned = plan_requests(synthesizer, warmup_rounds, rate if rounds < 0 or rounds > warmup_rounds + 1 else 0.0)
@@ -202,8 +186,10 @@ def preview(
     calibrated = time.perf_counter()
     answers = synthesizer.answer(handful, synthesizer.missing(0, "train"))
 
-    for judged in answers.completions:
+    for judged in answers.completions[: settings.shown]:
         yield from _judged(judged, task)
+    if len(answers.completions) > settings.shown:
+        yield from prose(f"... and {len(answers.completions) - settings.shown} more (--preview.shown)")
     measured = _measure(planned, answers, calibration)
     reasons = Counter(j.reason for j in answers.completions if j.reason not in ("", "surplus"))
     surplus = sum(j.reason == "surplus" for j in answers.completions)
@@ -213,10 +199,19 @@ def preview(
     yield from ["", f"accepted {measured.passed} of {measured.requests}{more}"]
     yield from (f"  {line}" for line in table([(printable(r), str(n)) for r, n in reasons.most_common()], right=[1]))
     for reason, _ in reasons.most_common(2):
-        yield from prose(f"to have fewer {reason}: {_change(reason)}")
+        yield from prose(f"to have fewer {reason}: {what_to_change(reason)}")
     accepted = [judged.sample for judged in answers.completions if judged.sample]
     for sentence in count_cut(task, data.tokenizer, accepted).sentences(task, "samples"):
         yield from prose(sentence)
+
+    yield from ["", rule(f"can {type(generator).__name__} teach {task.name}?")]
+    verdict = None
+    try:
+        verdict = judge_generator(data, answers.completions, settings.rows)
+    except GoldError as e:
+        yield from prose(f"No verdict: {e}")
+    else:
+        yield from verdict_lines(verdict)
 
     yield from ["", rule("the whole run, estimated")]
     rate = rate if planned.feedback else 0.0
@@ -228,6 +223,7 @@ def preview(
         f"{generator.batch_size} at once, which is faster on most engines: its time is less, often by far "
         f"(--preview.count {generator.batch_size} measures it). Training the student is not in it."
     )
+    return verdict
 
 
 def _measure(planned: Requests, answers: JudgedBatch, calibration: Sequence[Completion]) -> Measured:
@@ -293,7 +289,3 @@ def _judged(judged: JudgedCompletion, task: Task) -> Iterator[str]:
         first, *rest = wrap(printable(value), width() - edge - 3)
         yield f"  {name + ':':<{edge}} {first}"
         yield from (" " * (edge + 3) + part for part in rest)
-
-
-def _change(reason: str) -> str:
-    return _WHAT_TO_CHANGE.get(reason, "demos that keep to the task's checks more plainly, or another data.generator")

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 from gold_lightning.errors import ConfigError
-from gold_lightning.evaluation import preview
+from gold_lightning.evaluation import reject_advice
 from gold_lightning.evaluation.preview import PreviewSettings, plan_requests
 from gold_lightning.feedback import FeedbackPool
 from gold_lightning.planning.plan import SynthesisPlan
@@ -76,4 +76,4 @@ def test_advice_is_given_for_reasons_that_there_are():
 
     # None of them is spelt otherwise than the checks do.
     known = Checker.__doc__ + " label_disagreement label_unchecked "
-    assert all(f"``{r}``" in known or f" {r} " in known for r in preview._WHAT_TO_CHANGE)
+    assert all(f"``{r}``" in known or f" {r} " in known for r in reject_advice.WHAT_TO_CHANGE)

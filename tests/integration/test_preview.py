@@ -79,6 +79,7 @@ def show(capsys, tiny_student, *more, generator="Clean", status=0):
     args = ["preview", "--config", "quickstart.yaml", "--model.student", tiny_student, "--run.name", "t"]
     args += ["--data.generator", f"tests.integration.test_preview.{generator}", "--data.plan.samples_per_round", "16"]
     args += ["--data.plan.probe_per_round", "12", "--data.plan.group_size", "2", "--data.plan.label_agreement", "off"]
+    args += ["--preview.count", "8"]
     assert main([*args, *more]) == status
     return capsys.readouterr()
 
@@ -104,7 +105,7 @@ def row(text, name):
 
 def test_prompts_and_samples_are_those_of_round_0(capsys, tiny_student, tmp_path, sent):
     shown = show(capsys, tiny_student).out
-    handful = list(sent)
+    handful = [request for request in sent if not request.choices]
     sent.clear()
     plan = SynthesisPlan(samples_per_round=16, probe_per_round=12, group_size=2)
     run = Synthesizer(Task.load("news_topics"), Clean(), tmp_path / "run", plan, seed=1)
@@ -165,7 +166,7 @@ def test_the_estimate_is_what_a_hand_computes(capsys, tiny_student, sent):
     assert "at a yield of 100% (68% to 100%:" in " ".join(shown.split())
     most = 84 * (8 + 1.959964**2) / 8
     assert row(shown, "requests") == [84, 84, round(most)]
-    words = sum(len(r.text.split()) for r in sent)
+    words = sum(len(r.text.split()) for r in sent if not r.choices)
     probe = len(prompt_text(shown, "a probe prompt")) / len(prompt_text(shown, "a training prompt"))
     tokens = words / 8 * (48 + 36 * probe)
     found = row(shown, "prompt tokens")
