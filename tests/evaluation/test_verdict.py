@@ -8,6 +8,7 @@ import random
 import pytest
 from gold_lightning import api
 from gold_lightning.errors import GoldError
+from gold_lightning.evaluation.preview import plan_requests
 from gold_lightning.evaluation.verdict import Evidence, answer_demos, decide, judge_generator, verdict_lines
 from gold_lightning.generators import Completion, ScriptedGenerator
 from gold_lightning.task import Task
@@ -59,8 +60,9 @@ def verdict_on(generator, tmp_path, task=None, **settings):
     from gold_lightning.data import GoldDataModule
 
     data = GoldDataModule(task or colours(), generator, run_dir=str(tmp_path), **settings)
-    batch, _ = data.synthesizer.plan_batch(0, "train", data.pool, 0.0)
-    answers = data.synthesizer.answer(batch, data.synthesizer.missing(0, "train"))
+    missing = data.synthesizer.missing(0, "train")
+    batch = plan_requests(data.synthesizer, 0, 0.0).batch
+    answers = data.synthesizer.answer(batch, missing)
     return judge_generator(data, answers.completions, 100)
 
 
