@@ -2,8 +2,9 @@
 
 The generator gets each row in an ordinary prompt: an instruction with the meanings of the labels, demos for few-shot,
 the row's fields, and the beginning of the answer. In a task with labels its answer is the label whose name is the
-likeliest continuation. These likelihoods are *uncalibrated*: a small model prefers some names whatever it reads. Other
-tasks are decoded greedily.
+likeliest continuation. A model prefers some names whatever it reads, so the same answers are also shown *calibrated*:
+each label's mean log-likelihood over the tested rows is subtracted (:mod:`gold_lightning.likelihoods`). Other tasks are
+decoded greedily.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ from __future__ import annotations
 import hashlib
 import itertools
 import logging
-import math
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -27,6 +27,7 @@ from gold_lightning.evaluation.intervals import evaluate, prediction_row
 from gold_lightning.evaluation.supervised import LabelledRounds
 from gold_lightning.generators.base import Generator, Request, request_dict
 from gold_lightning.labelled import check_rows_file, load_rows
+from gold_lightning.likelihoods import LabelCalibrator, read_log_probs, stored_log_probs
 from gold_lightning.prompts import answer_request, read_answer
 from gold_lightning.storage.json_lines import append_line, digest, read_lines, write_lines
 from gold_lightning.t5.checks import count_cut
@@ -41,6 +42,7 @@ __all__ = [
     "BaselineName",
     "BaselineSettings",
     "GeneratorAnswers",
+    "calibrated",
     "compare",
     "digest_of_rows",
     "majority",
@@ -61,7 +63,8 @@ class BaselineSettings:
 
     Args:
         only: Baselines to run: majority (the most frequent answer of the tested rows), untrained (the
-            student before training), zero_shot and few_shot (the generator, without and with the task's demos),
+            student before training), zero_shot and few_shot (the generator, without and with the task's demos; in a
+            task with labels also calibrated, from the same answers),
             supervised (the student trained on ``train_file``), student (the trained one). All possible ones by default.
         rows: Test on a seeded sample of this many rows, the same for each baseline; all by default.
         train_file: JSON, JSON Lines, CSV, TSV or Parquet file with labelled rows, for the supervised baseline. It takes
@@ -209,7 +212,8 @@ def compare(
     """Runs baselines, or reads their predictions if the same rows and settings were predicted before.
 
     ``<name>.jsonl`` in the folder holds the predictions of each baseline, ``results.json`` the numbers of all
-    baselines on these rows.
+    baselines on these rows. The generator's likelihoods of labels are evaluated twice: as they are, and calibrated as
+    ``<name>_calibrated``.
 
     Args:
         task: The task.
@@ -226,6 +230,7 @@ def compare(
     path = folder / "results.json"
     stored, *_ = [*read_lines(path), {}]
     results: dict[str, Any] = stored["results"] if stored.get("of_rows") == of_rows else {}
+    names: list[str] = []
     for name, baseline in baselines.items():
         fingerprint = digest([of_rows, baseline.depends])
         file, part = folder / f"{name}.jsonl", folder / f"{name}.{fingerprint}.part"
@@ -242,12 +247,18 @@ def compare(
             write_lines(file, predictions)
         numbers = evaluate(metrics, task.label_names, predictions)
         results[name] = {**numbers, "seconds": seconds, "fingerprint": fingerprint, "notes": _notes(predictions)}
+        names.append(name)
+        if task.labels and name in ("zero_shot", "few_shot"):
+            names.append(f"{name}_calibrated")
+            predictions = calibrated(task, predictions)
+            write_lines(folder / f"{names[-1]}.jsonl", predictions)
+            results[names[-1]] = {**evaluate(metrics, task.label_names, predictions), "fingerprint": fingerprint}
         # After each baseline, so that an interruption of the next one loses nothing.
         write_lines(path, [{"task": task.name, "rows": len(ids), "of_rows": of_rows, "results": results}])
         for stale in folder.glob(f"{name}.*.part"):
             stale.unlink()
         _log.info("%s: %d rows, %.1f s", name, len(ids), seconds)
-    return {name: results[name] for name in baselines}
+    return {name: results[name] for name in names}
 
 
 def digest_of_rows(task: Task, rows: Mapping[int, TestRow]) -> str:
@@ -281,6 +292,30 @@ def majority(rows: Mapping[int, TestRow]) -> list[dict[str, Any]]:
     """Predicts the most frequent target of the test rows for each row: the best constant answer."""
     common = most_frequent(rows)
     return [prediction_row(i, common, rows[i].targets) for i in sorted(rows)]
+
+
+def calibrated(task: Task, predictions: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Calibrates the generator's likelihoods over the predicted rows, whose correct labels it does not use.
+
+    Args:
+        task: The task.
+        predictions: Predictions with ``log_probs``, as :class:`GeneratorAnswers` makes them.
+
+    Returns:
+        Predictions of the same rows, with ``probabilities``. Rows without an answer stay without one.
+    """
+    calibrator = LabelCalibrator(task.label_names, "batch", by_label=False)
+    log_probs = [read_log_probs(task.label_names, row.get("log_probs", {})) for row in predictions]
+    for values in log_probs:
+        calibrator.observe(values)
+    rows: list[dict[str, Any]] = []
+    for row, values in zip(predictions, log_probs, strict=True):
+        plain = {key: value for key, value in row.items() if key != "log_probs"}
+        if likelihoods := calibrator.likelihoods(values):
+            probabilities = {name: round(p, 4) for name, p in likelihoods.probabilities.items()}
+            plain |= {"prediction": likelihoods.label, "probabilities": probabilities}
+        rows.append(plain)
+    return rows
 
 
 def seed_demos(task: Task) -> list[Sample]:
@@ -344,8 +379,7 @@ class GeneratorAnswers:
             elif self.task.labels:
                 log_probs = dict(zip(self.task.label_names, completion.choice_log_probs, strict=True))
                 text = max(log_probs, key=lambda name: log_probs[name])  # ties: the task's order
-                # JSON has no infinity: a label without any mass has no number.
-                extra["log_probs"] = {n: round(p, 4) if math.isfinite(p) else None for n, p in log_probs.items()}
+                extra["log_probs"] = stored_log_probs(self.task.label_names, completion.choice_log_probs)
             else:
                 text, extra["finish"] = read_answer("" if completion.reason else completion.text), completion.finish
             predictions.append(prediction_row(i, text, self.rows[i].targets, **extra))

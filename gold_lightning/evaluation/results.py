@@ -20,17 +20,31 @@ if TYPE_CHECKING:
     from gold_lightning.data import GoldDataModule
     from gold_lightning.student import T5Student
 
-__all__ = ["BASELINE_TITLES", "overlaps_of_run", "results_summary", "results_table", "validation_table"]
+__all__ = [
+    "BASELINE_TITLES",
+    "GENERATOR_ANSWER",
+    "overlaps_of_run",
+    "results_summary",
+    "results_table",
+    "validation_table",
+]
 
 BASELINE_TITLES = {
     "student": "student",
     "untrained": "student before training",
     "supervised": "student trained on labelled rows",
+    "few_shot_calibrated": "generator, few-shot, calibrated",
     "few_shot": "generator, few-shot",
+    "zero_shot_calibrated": "generator, zero-shot, calibrated",
     "zero_shot": "generator, zero-shot",
 }
 """Titles of the lines of a comparison, in the order of the table."""
 
+
+GENERATOR_ANSWER = (
+    "the label whose name it finds likeliest; calibrated, after subtracting each name's mean over the tested rows"
+)
+"""How the generator answers in a task with labels."""
 
 _STUDENTS = {"student", "untrained", "supervised"}
 
@@ -104,7 +118,7 @@ def results_table(summary: Mapping[str, Any], run_dir: Path, task: Task) -> str:
     if _STUDENTS & results.keys():
         lines += Cut(**summary["cut"]).sentences(task, "test rows")
     if task.labels and {"zero_shot", "few_shot"} & results.keys():
-        lines.append("generator: the label whose name it finds likeliest, uncalibrated")
+        lines.append(f"generator: {GENERATOR_ANSWER}")
     lines += [f"{titles[name]}: {note}" for name in titles for note in results[name].get("notes", ())]
     if overlap := summary["overlap"]:
         lines.append(_overlap_line(overlap["train"], overlap["demos"], summary["rows"]))

@@ -9,7 +9,7 @@ from typing import Any
 from markupsafe import Markup
 
 from gold_lightning.console import duration
-from gold_lightning.evaluation.results import BASELINE_TITLES
+from gold_lightning.evaluation.results import BASELINE_TITLES, GENERATOR_ANSWER
 from gold_lightning.report.numbers import NONE, abbreviated, counted, percent
 from gold_lightning.report.panels import Panel, Table, cost_panels, data_panels, loop_panels
 from gold_lightning.report.plots import drawing, forest
@@ -144,8 +144,9 @@ def _result(run: Run) -> dict[str, Any]:
         comparisons = {
             "untrained": "before training it had {}",
             "majority": "the most frequent answer has {}",
-            "few_shot": "the generator, few-shot, has {}",
-            "zero_shot": "the generator, zero-shot, has {}",
+            **{
+                name: f"the {BASELINE_TITLES[name]}, has {{}}" for name in _best_of_generator(summary["results"], first)
+            },
             "supervised": "trained on labelled rows it has {}",
         }
         parts = [
@@ -165,6 +166,13 @@ def _result(run: Run) -> dict[str, Any]:
     if summary.get("labels_as_read"):
         notes.append(f"Labels as read: {cut(summary['labels_as_read'], 2000)}.")
     return {"number": number, "notes": notes, "panels": [_comparison(summary) for summary in summaries]}
+
+
+def _best_of_generator(results: Mapping[str, Any], metric: str) -> list[str]:
+    """Returns the better of the raw and the calibrated line, with demos and without: the student's real rivals."""
+    pairs = [[name, f"{name}_calibrated"] for name in ("few_shot", "zero_shot")]
+    present = [[name for name in pair if name in results] for pair in pairs]
+    return [max(names, key=lambda name: results[name][metric]["value"]) for names in present if names]
 
 
 def _test_summaries(run: Run) -> list[dict[str, Any]]:
@@ -194,7 +202,7 @@ def _comparison(summary: Mapping[str, Any]) -> Panel:
     metrics = _metrics_of(summary)
     notes = [f"{title}: {note}." for title, result in rows for note in result.get("notes", ())]
     if {"zero_shot", "few_shot"} & summary["results"].keys():
-        notes.append("For tasks with labels, the generator chooses the label whose name is likeliest, uncalibrated.")
+        notes.append(f"In a task with labels the generator's answer is {GENERATOR_ANSWER}.")
     if len(rows) > 1:
         notes.append("Each interval covers one number. Differences between the lines are not tested here.")
     drawn = [(title, result[metrics[0]]["value"], *result[metrics[0]]["interval"]) for title, result in rows]

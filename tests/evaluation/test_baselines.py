@@ -8,6 +8,7 @@ from gold_lightning.evaluation.baselines import (
     Baseline,
     BaselineSettings,
     GeneratorAnswers,
+    calibrated,
     compare,
     majority,
     most_frequent,
@@ -81,6 +82,30 @@ def test_choices_are_read_by_name_in_the_order_of_the_rows(tmp_path):
     assert numbers["n"] == 5
     assert numbers["accuracy"]["value"] == pytest.approx(3 / 5)
     assert numbers["macro_f1"]["value"] == pytest.approx((1 / 2 + 2 / 3) / 2)  # F1 of green, of red
+
+
+def test_calibration_takes_off_a_preference_whatever_the_model_reads_and_costs_no_request(tmp_path):
+    def biased(request):
+        green, red = by_colour(request)
+        return [green + 3.0, red]
+
+    generator = ScriptedGenerator(log_probs=biased, batch_size=2)
+    results = compare(COLOURS, ["accuracy"], ROWS, tmp_path, baseline(generator))
+    assert list(results) == ["zero_shot", "zero_shot_calibrated"] and len(generator.requests) == len(ROWS)
+    assert results["zero_shot"]["accuracy"]["value"] == pytest.approx(2 / 5)  # always green
+    # The mean of green - red is 3 + 0.8 - 1; that of rows 2, 3 and 8 is higher.
+    rows = read_lines(tmp_path / "zero_shot_calibrated.jsonl")
+    assert [r["prediction"] for r in rows] == ["green", "green", "red", "green", "red"]
+    assert results["zero_shot_calibrated"]["accuracy"]["value"] == pytest.approx(4 / 5)
+    assert all(sum(r["probabilities"].values()) == pytest.approx(1) and "log_probs" not in r for r in rows)
+
+
+def test_a_row_without_an_answer_has_none_after_calibration(tmp_path):
+    rows = [{"row": 0, "prediction": "", "target": "red", "unanswered": "stop"}]
+    rows += [{"row": 1, "prediction": "green", "target": "red", "log_probs": {"green": None, "red": -1.0}}]
+    first, second = calibrated(COLOURS, rows)
+    assert first == rows[0]
+    assert (second["prediction"], second["probabilities"]) == ("red", {"green": 0.0, "red": 1.0})
 
 
 def test_equal_likelihoods_are_the_first_label(tmp_path):
@@ -209,7 +234,7 @@ def test_numbers_and_predictions_are_written_and_not_paid_for_again(tmp_path):
     assert held["results"] == one and held["rows"] == 5
     assert compare(COLOURS, ["accuracy"], ROWS, folder, baseline(second)) == one
     assert len(first.requests) == 5 and not second.requests
-    assert {p.name for p in folder.iterdir()} == {"results.json", "zero_shot.jsonl"}
+    assert {p.stem for p in folder.iterdir()} == {"results", "zero_shot", "zero_shot_calibrated"}
 
 
 @pytest.mark.parametrize("change", ["rows", "demos", "generator", "file"])
@@ -251,11 +276,14 @@ def test_a_killed_baseline_goes_on_where_it_was(tmp_path):
 def test_numbers_of_the_same_rows_stay_and_those_of_others_go(tmp_path):
     constant = {"majority": Baseline({}, lambda _: majority(ROWS))}
     compare(COLOURS, ["accuracy"], ROWS, tmp_path, constant)
-    assert set(compare(COLOURS, ["accuracy"], ROWS, tmp_path, baseline(scripted()))) == {"zero_shot"}
-    assert set(read_lines(tmp_path / "results.json")[0]["results"]) == {"majority", "zero_shot"}
+    assert set(compare(COLOURS, ["accuracy"], ROWS, tmp_path, baseline(scripted()))) == {
+        "zero_shot",
+        "zero_shot_calibrated",
+    }
+    assert set(read_lines(tmp_path / "results.json")[0]["results"]) == {"majority", "zero_shot", "zero_shot_calibrated"}
     fewer = {i: ROWS[i] for i in (2, 3)}
     compare(COLOURS, ["accuracy"], fewer, tmp_path, baseline(scripted(), fewer))
-    assert set(read_lines(tmp_path / "results.json")[0]["results"]) == {"zero_shot"}
+    assert set(read_lines(tmp_path / "results.json")[0]["results"]) == {"zero_shot", "zero_shot_calibrated"}
 
 
 # The rest

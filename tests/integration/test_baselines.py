@@ -75,27 +75,34 @@ def test_all_in_one_table_and_not_paid_for_again(trained, tiny_student, files, c
     table = capsys.readouterr().out
     assert table.splitlines()[0].split() == ["news_topics,", "30", "test", "rows", "accuracy", "macro_f1"]
     shown = ["student ", "student before training", "student trained on labelled rows", "generator, few-shot"]
-    shown += ["generator, zero-shot", "always 'Business'"]
-    assert [x[:20] for x in table.splitlines()[1:7]] == [x.ljust(20)[:20] for x in shown]
+    shown += ["generator, few-shot", "generator, zero-shot", "generator, zero-shot", "always 'Business'"]
+    assert [x[:20] for x in table.splitlines()[1:9]] == [x.ljust(20)[:20] for x in shown]
     # Rounds of 16 and 32 rows, 16 a batch.
     assert len(steps) == 3
     # 20 rows are Business by i % 3, and of i = 0, 3, ... 27 those with i % 4 == 2: 6 and 18.
     assert "73.3 %" in line(table, "always") and line(table, "always").split()[2:] == line(tested, "always").split()[2:]
     # The scripted generator finds the first label likeliest: World, for i = 0, 12 and 24.
-    assert "10.0 %" in line(table, "generator, few-shot")
+    assert "10.0 %" in line(table, "generator, few-shot  ")
+    assert "10.0 %" in line(table, "generator, few-shot, calibrated")  # which likes all texts alike
     for name in ("student ", "student before training"):
         assert line(table, name).split() == line(tested, name).split()
     # Nobody asks for the energies of a baseline, so they are not taken.
     tested_rows = [{k: v for k, v in row.items() if k != "energy"} for row in read_lines(folder / "predictions.jsonl")]
     assert tested_rows == read_lines(folder / "baselines" / "student.jsonl")
     names = {"majority", "untrained", "zero_shot", "few_shot", "supervised", "student"}
+    names |= {"zero_shot_calibrated", "few_shot_calibrated"}
     (held,) = read_lines(folder / "baselines" / "results.json")
     assert set(held["results"]) == names and held["rows"] == 30
     assert {p.stem for p in (folder / "baselines").glob("*.jsonl")} == names
     assert state(folder) == before
     # The rows are those of the test before, so all stand in one comparison.
     page = (folder / "report.html").read_text()
-    for name in ("generator, zero-shot", "student trained on labelled rows", "student before training"):
+    for name in (
+        "generator, zero-shot",
+        "generator, zero-shot, calibrated",
+        "student trained on labelled rows",
+        "student before training",
+    ):
         assert page.count(f'<th scope="row">{name}</th>') == 1
 
     def not_again(*_, **__):
@@ -115,7 +122,7 @@ def test_rows_are_drawn_once_for_all_and_the_table_says_so(tmp_path, tiny_studen
     assert command("baselines", tmp_path, tiny_student, *args) == 0
     table = capsys.readouterr().out
     assert table.startswith("news_topics, 12 (drawn from 30) test rows")
-    assert "the label whose name it finds likeliest, uncalibrated" in table
+    assert "the label whose name it finds likeliest; calibrated, after" in table
     folder = folder_of(tmp_path) / "baselines"
     one, two = (read_lines(folder / f"{name}.jsonl") for name in ("untrained", "zero_shot"))
     rows = [r["row"] for r in one]
