@@ -367,15 +367,22 @@ def probe_request(
 def agreement_request(task: Task, fields: Mapping[str, str], demos: Sequence[Sample]) -> Request:
     """Asks for the likelihood of each label, given the fields of a sample.
 
-    The fields come first and the label last, in any wire order.
+    The fields come first and the label last, in any wire order. As a conversation, each demo is a turn of its own.
     """
     labels = "\n".join(f"{label.name}: {label.meaning}" if label.meaning else label.name for label in task.labels)
+    name = task.target.name
+    system = f"You say which {name} fits. {task.description}"
+    options = f"The {name} is one of:\n{labels}"
+    messages = [("system", f"{system}\n\n{options}")]
+    for demo in demos:
+        messages += [("user", fields_block(demo.fields)), ("assistant", f"{name}: {_escape(demo.target)}")]
     return Request(
-        system=f"You say which {task.target.name} fits. {task.description}",
-        prefix=f"The {task.target.name} is one of:\n{labels}\n\n{_answered(demos, task)}",
-        suffix=f"Which {task.target.name} fits here?\n\n{fields_block(fields)}",
-        answer_prefix=f"{task.target.name}:",
-        choices=tuple(f" {name}" for name in task.label_names),
+        system=system,
+        prefix=f"{options}\n\n{_answered(demos, task)}",
+        suffix=f"Which {name} fits here?\n\n{fields_block(fields)}",
+        answer_prefix=f"{name}:",
+        choices=tuple(f" {label}" for label in task.label_names),
+        messages=(*messages, ("user", fields_block(fields))),
     )
 
 

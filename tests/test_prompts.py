@@ -378,6 +378,18 @@ def test_agreement_request_puts_the_label_last():
     assert "yes: it follows" in request.prefix
 
 
+def test_agreement_request_is_a_conversation_too_with_a_turn_for_each_demo():
+    fields = {"premise": "Two\nlines.", "claim": "One."}
+    request = agreement_request(LABELLED, fields, LABELLED.demos)
+    (role, system), *turns, last = request.messages
+    options = request.prefix.split("\n\nExamples:")[0]
+    assert role == "system" and system == f"{request.system}\n\n{options}"
+    assert last == ("user", "premise: Two\\nlines.\nclaim: One.")
+    assert [role for role, _ in turns] == ["user", "assistant"] * len(LABELLED.demos)
+    assert [text for _, text in turns[1::2]] == [f"verdict: {demo.target}" for demo in LABELLED.demos]
+    assert agreement_request(LABELLED, fields, ()).messages == ((role, system), last)
+
+
 @pytest.mark.parametrize(
     ("hint", "words"),
     [(Hint(), ""), (Hint("x"), " It is about x."), (Hint(perspective="y"), " It is from the point of view of y.")],

@@ -25,7 +25,7 @@ from rich.progress import track
 from gold_lightning.errors import ConfigError, GoldError
 from gold_lightning.evaluation.intervals import evaluate, prediction_row
 from gold_lightning.evaluation.supervised import LabelledRounds
-from gold_lightning.generators.base import Generator, Request, request_dict
+from gold_lightning.generators.base import Generator, Request
 from gold_lightning.labelled import check_rows_file, load_rows
 from gold_lightning.likelihoods import LabelCalibrator, read_log_probs, stored_log_probs
 from gold_lightning.prompts import answer_request, read_answer
@@ -345,7 +345,8 @@ class GeneratorAnswers:
     def depends(self) -> dict[str, Any]:
         """Plain values on which the answers depend."""
         requests = (answer_request(self.task, self.rows[i].fields, self.demos) for i in sorted(self.rows))
-        return {"generator": self.generator.fingerprint(), "requests": digest([request_dict(r) for r in requests])}
+        values = [self.generator.request_values(request) for request in requests]
+        return {"generator": self.generator.fingerprint(), "requests": digest(values)}
 
     def predict(self, part: Path) -> list[dict[str, Any]]:
         """Returns the predictions in the order of the rows; answers that ``part`` holds are not paid for again.

@@ -52,6 +52,9 @@ class Request:
             samples must differ.
         schema: JSON schema of the answer, as JSON text; "" for none. An engine that follows schemas writes a whole
             object instead of continuing ``answer_prefix``.
+        messages: The same prompt as a conversation, with demos as earlier turns: role and text of each message, the
+            user's last, before ``answer_prefix``. Empty if the prompt is one message. An engine that shows them adds
+            them to :meth:`Generator.request_values`.
 
     Example:
         >>> from gold_lightning import Request
@@ -72,6 +75,7 @@ class Request:
     choices: tuple[str, ...] = ()
     greedy: bool = False
     schema: str = ""
+    messages: tuple[tuple[str, str], ...] = ()
 
     @property
     def text(self) -> str:
@@ -267,6 +271,13 @@ class Generator(ABC):
         """Values of :meth:`fingerprint` in earlier versions, so that a run started with one of them can continue."""
         return []
 
+    def request_values(self, request: Request) -> dict[str, Any]:
+        """Plain values of a request that determine its completion; the keys of stored completions are computed of them.
+
+        An engine that shows ``request.messages`` adds them, since its prompt is another one.
+        """
+        return request_dict(request)
+
     def origin(self) -> str:
         """Source of the completions, if different sources may serve different models under one fingerprint.
 
@@ -362,5 +373,7 @@ _STORED_NAMES = {"prefix": "shared", "suffix": "own", "answer_prefix": "answer",
 
 
 def request_dict(request: Request) -> dict[str, Any]:
-    """Plain values of a request, from which the keys of stored completions are computed."""
-    return {_STORED_NAMES.get(name, name): value for name, value in asdict(request).items()}
+    """Plain values of a request as text, without ``messages``."""
+    values = asdict(request)
+    del values["messages"]
+    return {_STORED_NAMES.get(name, name): value for name, value in values.items()}

@@ -120,6 +120,9 @@ class DistributedGenerator(Generator):
     def earlier_fingerprints(self) -> list[dict[str, Any]]:
         return self.generator.earlier_fingerprints()
 
+    def request_values(self, request: Request) -> dict[str, Any]:
+        return self.generator.request_values(request)
+
     def origin(self) -> str:
         return self.generator.origin()
 

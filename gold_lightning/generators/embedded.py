@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from gold_lightning.errors import require
+from gold_lightning.generators.base import Request
 from gold_lightning.generators.embedded_weights import SHA256, cache_folder, locked_cache, weights
 from gold_lightning.generators.gguf_file import load_gguf
 from gold_lightning.generators.transformers import TransformersGenerator
@@ -72,7 +73,8 @@ class EmbeddedGenerator(TransformersGenerator):
 
     Args:
         batch_size: Number of rows decoded together.
-        form: ``chat`` or ``completion``. A model this small follows demos better in plain text.
+        form: ``chat`` or ``completion``: the form of requests for samples. A model this small follows demos better in
+            plain text. Likelihoods of labels are always asked for in its chat template, with demos as turns.
         temperature: Divisor of the logits; 0 takes the most likely token.
         top_k: Number of most likely tokens to sample from; 0 for all.
         top_p: Probability of the smallest set of tokens to sample from.
@@ -102,6 +104,9 @@ class EmbeddedGenerator(TransformersGenerator):
             top_p=top_p,
             device=device,
         )
+
+    def _form(self, request: Request) -> Literal["auto", "chat", "completion"]:
+        return "chat" if request.choices else self.form
 
     def check_installed(self) -> None:
         if not _is_unpacked():

@@ -22,6 +22,7 @@ __all__ = [
     "encode",
     "end_tokens",
     "has_thinking_tokens",
+    "is_tuned_for_chat",
     "require_within_limit",
     "tokens_over_limit",
 ]
@@ -84,24 +85,52 @@ def _chat(request: Request, tokenizer: PreTrainedTokenizerBase) -> str:
         allowed = f"auto or completion: the tokenizer of {tokenizer.name_or_path} has no chat template"
         raise ConfigError("data.generator.init_args.form", "chat", allowed)
     user = (request.prefix + request.suffix).strip()
-    joined = [{"role": "user", "content": f"{request.system}\n\n{user}".strip()}]
-    separate = [{"role": "system", "content": request.system}, {"role": "user", "content": user}]
+    pairs = request.messages or (("system", request.system), ("user", user))
+    separate = [{"role": role, "content": text} for role, text in pairs]
+    system, first, *rest = [*separate] if pairs[0][0] == "system" else [{"content": ""}, *separate]
+    joined = [first | {"content": f"{system['content']}\n\n{first['content']}".strip()}, *rest]
     # Models whose template has this switch would otherwise think before they answer.
     switch: dict[str, Any] = {"enable_thinking": False} if "enable_thinking" in str(tokenizer.chat_template) else {}
     reason = ""
-    for messages in [separate, joined] if request.system else [joined]:
+    for messages in [separate, joined] if system["content"] else [joined]:
         try:
             prompt = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True, **switch)
         except (TemplateError, ValueError, TypeError) as e:
             reason = " ".join(str(e).split())[:160]
             continue
         text = str(prompt)
-        if messages is joined or " ".join(request.system.split()) in " ".join(text.split()):  # some templates drop it
+        if messages is joined or " ".join(system["content"].split()) in " ".join(
+            text.split()
+        ):  # some templates drop it
             return text
     raise GoldError(
         f"the chat template of {tokenizer.name_or_path} refuses the prompt ({reason}); set "
         "data.generator.init_args.form to completion"
     )
+
+
+def is_tuned_for_chat(tokenizer: PreTrainedTokenizerBase, *configs: Any) -> bool:
+    """Whether a model has a chat template and was tuned for it.
+
+    Base models are often published with the template of their tuned sister. They end a text with another token than
+    the template ends an answer with, and write no good answers in it.
+
+    Args:
+        tokenizer: The model's tokenizer.
+        configs: Further objects with ``eos_token_id``, one id or a list: the model's own configs.
+    """
+    from jinja2 import TemplateError
+
+    if tokenizer.chat_template is None:
+        return False
+    turns = [{"role": "user", "content": "question"}, {"role": "assistant", "content": "answer"}]
+    try:
+        text = str(tokenizer.apply_chat_template(turns, tokenize=False))
+    except (TemplateError, ValueError, TypeError):
+        return True  # the template says nothing about its end
+    after = tokenizer(text.rpartition("answer")[2], add_special_tokens=False).input_ids
+    special = [token for token in after if token in _special(tokenizer)]
+    return not special or special[0] in _eos_tokens(tokenizer, *configs)
 
 
 def end_tokens(tokenizer: PreTrainedTokenizerBase, *configs: Any) -> set[int]:
@@ -113,10 +142,16 @@ def end_tokens(tokenizer: PreTrainedTokenizerBase, *configs: Any) -> set[int]:
         tokenizer: The model's tokenizer.
         configs: Further objects with ``eos_token_id``, one id or a list: the model's own configs.
     """
+    return _eos_tokens(tokenizer, *configs) | {
+        i for i, text in _special(tokenizer).items() if not is_thinking_tag(text)
+    }
+
+
+def _eos_tokens(*configs: Any) -> set[int]:
     ends: set[int] = set()
-    for value in (getattr(config, "eos_token_id", None) for config in (tokenizer, *configs)):
+    for value in (getattr(config, "eos_token_id", None) for config in configs):
         ends.update(value if isinstance(value, list | tuple) else [value] if value is not None else [])
-    return ends | {i for i, text in _special(tokenizer).items() if not is_thinking_tag(text)}
+    return ends
 
 
 def has_thinking_tokens(tokenizer: PreTrainedTokenizerBase) -> bool:

@@ -8,6 +8,7 @@ as soon as they end. Each row samples from its own seed.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -27,6 +28,7 @@ from gold_lightning.generators.prompt_tokens import (
     check_sampling,
     encode,
     end_tokens,
+    is_tuned_for_chat,
     require_within_limit,
     tokens_over_limit,
 )
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
 __all__ = ["TransformersGenerator"]
 
 _MODEL_KEY = "data.generator.init_args.model"
+_log = logging.getLogger(__name__)
 _PREFIX_CACHE_BYTES = 2**28  # largest prefix of a scored prompt that is cached from one call to the next
 _MAX_TOKENS = 4096  # cached for a batch in which nothing is shared
 
@@ -52,7 +55,7 @@ class TransformersGenerator(Generator):
             are loaded.
         batch_size: Number of rows decoded together.
         form: ``chat`` uses the model's chat template, ``completion`` plain text; ``auto`` uses the template if the
-            model has one.
+            model has one and was tuned for it, which its end-of-text token shows.
         temperature: Divisor of the logits; 0 takes the most likely token.
         top_k: Number of most likely tokens to sample from; 0 for all.
         top_p: Probability of the smallest set of tokens to sample from.
@@ -86,6 +89,7 @@ class TransformersGenerator(Generator):
         self.dtype, self.device, self.trust_remote_code = dtype, device, trust_remote_code
         self._loaded: tuple[PreTrainedModel, PreTrainedTokenizerBase] | None = None
         self._last_prefix: tuple[list[int], list[tuple[Tensor, Tensor]]] | None = None
+        self._auto: Literal["chat", "completion"] = "completion"  # known once the model is loaded
 
     def fingerprint(self) -> dict[str, Any]:
         sampling = {name: getattr(self, name) for name in ("form", "temperature", "top_k", "top_p")}
@@ -95,6 +99,18 @@ class TransformersGenerator(Generator):
     def earlier_fingerprints(self) -> list[dict[str, Any]]:
         sampling = {k: getattr(self, k) for k in ("form", "temperature", "top_k", "top_p", "dtype", "batch_size")}
         return [super().fingerprint() | {"model": self.model} | sampling]
+
+    def request_values(self, request: Request) -> dict[str, Any]:
+        values = super().request_values(request)
+        return (
+            values | {"messages": request.messages}
+            if request.messages and self._form(request) != "completion"
+            else values
+        )
+
+    def _form(self, request: Request) -> Literal["auto", "chat", "completion"]:
+        """The form of one request; engines may ask for likelihoods in another form than for samples."""
+        return self.form
 
     def origin(self) -> str:
         """The commit of a hub model."""
@@ -119,7 +135,7 @@ class TransformersGenerator(Generator):
             return []
         model, tokenizer = self._load()
         with torch.inference_mode():
-            prompts = [encode(r, tokenizer, self.form) for r in requests]
+            prompts = [self._encode(r, tokenizer) for r in requests]
             require_within_limit(requests, prompts, tokenizer, _limit(model), self.model)
             completions: dict[int, Completion] = {}
             for scoring in (False, True):
@@ -133,8 +149,12 @@ class TransformersGenerator(Generator):
 
     def tokens_over_limit(self, requests: Sequence[Request]) -> list[int]:
         model, tokenizer = self._load()
-        prompts = [encode(r, tokenizer, self.form) for r in requests]
+        prompts = [self._encode(r, tokenizer) for r in requests]
         return tokens_over_limit(requests, prompts, tokenizer, _limit(model))[0]
+
+    def _encode(self, request: Request, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+        form = self._form(request)
+        return encode(request, tokenizer, self._auto if form == "auto" else form)
 
     def _name(self) -> str:
         """Name of the model in the keys of stored completions."""
@@ -155,6 +175,13 @@ class TransformersGenerator(Generator):
                 model, tokenizer = load_gguf(Path(source), dtype)
             else:
                 model, tokenizer = self._pretrained(source, dtype)
+            self._auto = "chat" if is_tuned_for_chat(tokenizer, model.config, model.generation_config) else "completion"
+            if self.form == "auto" and self._auto == "completion" and tokenizer.chat_template is not None:
+                _log.info(
+                    "%s: its texts end with another token than an answer in its chat template, so it is a base model "
+                    "and gets plain text; data.generator.init_args.form: chat takes the template",
+                    self.model,
+                )
             model.to(self._device())  # type: ignore[arg-type]  # transformers hides the method behind a decorator
             self._loaded = model, tokenizer  # from_pretrained turns dropout off
         return self._loaded
@@ -235,9 +262,9 @@ class TransformersGenerator(Generator):
     ) -> list[Completion]:
         """Log-likelihood of each choice, up to the token that distinguishes it from all others."""
         trees = {r.choices: _tree(r.choices, tokenizer) for r in requests}
-        groups: dict[tuple[str, str, tuple[str, ...]], list[int]] = {}
+        groups: dict[tuple[Any, ...], list[int]] = {}
         for i, r in enumerate(requests):
-            groups.setdefault((r.system, r.prefix, r.choices), []).append(i)
+            groups.setdefault((r.system, r.prefix, r.messages[:-1], r.choices), []).append(i)
         scores: dict[int, tuple[float, ...]] = {}
         shares = supports_prefix(model)
         for (*_, choices), rows in groups.items():
@@ -245,7 +272,10 @@ class TransformersGenerator(Generator):
             if shares:
                 # Another suffix ends the shared prompt before the texts even if these begin alike, so that the next
                 # call finds it in the cache.
-                other = encode(replace(requests[rows[0]], suffix="?"), tokenizer, self.form)
+                first = requests[rows[0]]
+                last = (("user", "?"),) if first.messages else ()
+                changed = replace(first, suffix="?", messages=(*first.messages[:-1], *last))
+                other = self._encode(changed, tokenizer)
                 size = common_length([*row_prompts, other])
                 prefix = self._cached_prefix(model, row_prompts[0][:size])
                 group_scores = score_tree(model, prefix, size, [ids[size:] for ids in row_prompts], tree)

@@ -331,6 +331,10 @@ class VLLMGenerator(Generator):
     def _follows(self, request: Request) -> bool:
         return self.schema == "json" and bool(request.schema) and not request.choices
 
+    def request_values(self, request: Request) -> dict[str, Any]:
+        values = super().request_values(request)
+        return values | {"messages": request.messages} if request.messages and self.form != "completion" else values
+
     def _encode(self, request: Request, tokenizer: PreTrainedTokenizerBase) -> list[int]:
         # A whole object takes the place of the rest of the answer.
         return encode(replace(request, answer_prefix="") if self._follows(request) else request, tokenizer, self.form)

@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from gold_lightning.budget import Budget, Usage
-from gold_lightning.generators.base import Completion, Generator, Request, request_dict
+from gold_lightning.generators.base import Completion, Generator, Request
 from gold_lightning.storage.json_lines import append_line, digest, whole_rows
 
 __all__ = ["CompletionLog", "Completions", "stored_rows", "usage_in"]
@@ -334,7 +334,7 @@ class Completions:
             BudgetSpentError: A completion is missing and the budget is spent.
             KeyboardInterrupt: The run should stop. All answers so far are stored.
         """
-        contents = [request_dict(request) for request in requests]
+        contents = [self.generator.request_values(request) for request in requests]
         fingerprint = self.generator.fingerprint()
         keys = [digest([fingerprint, content], 32) for content in contents]
         completions = self.log.find(keys, round_, self.generator.origin())

@@ -6,7 +6,7 @@ import types
 import pytest
 from gold_lightning.errors import ConfigError, GoldError
 from gold_lightning.generators import Request
-from gold_lightning.generators.prompt_tokens import Decoded, decode, encode, end_tokens
+from gold_lightning.generators.prompt_tokens import Decoded, decode, encode, end_tokens, is_tuned_for_chat
 
 from tests.fakes import byte_level_tokenizer
 
@@ -95,6 +95,43 @@ def test_a_chat_template_may_take_no_system_message_and_begin_with_thinking(temp
     tokenizer.chat_template = template.replace("messages[1]", "messages[-1]")
     request = Request("You write.", "Demos. ", "Write one.", "text:")
     assert tokenizer.decode(encode(request, tokenizer, "auto")) == wanted
+
+
+TURNS = (("system", "You say."), ("user", "Demo."), ("assistant", "text: A"), ("user", "Row."))
+
+
+@pytest.mark.parametrize(
+    ("template", "wanted"),
+    [
+        (SYSTEM_LAST, "[system] You say.\n[user] Demo.\n[assistant] text: A\n[user] Row.\n[assistant] text:"),
+        (NO_SYSTEM + SYSTEM_LAST, "[user] You say.\n\nDemo.\n[assistant] text: A\n[user] Row.\n[assistant] text:"),
+    ],
+)
+def test_a_conversation_is_shown_turn_by_turn_in_a_template_alone(template, wanted):
+    tokenizer = byte_level_tokenizer()
+    request = Request("You write.", "Demos. ", "Write one.", "text:", messages=TURNS)
+    assert tokenizer.decode(encode(request, tokenizer, "auto")) == request.text
+    tokenizer.chat_template = template
+    assert tokenizer.decode(encode(request, tokenizer, "chat")) == wanted
+
+
+@pytest.mark.parametrize(
+    ("template", "eos", "tuned"),
+    [
+        (None, "</s>", False),
+        ("{% for m in messages %}[{{ m.role }}] {{ m.content }}\n{% endfor %}", "</s>", True),  # it cannot be told
+        ("{% for m in messages %}{{ m.content }}<|end|>\n{% endfor %}", "</s>", False),
+        ("{% for m in messages %}{{ m.content }}<|end|>\n{% endfor %}", "<|end|>", True),
+        ("{% for m in messages %}{{ m.content }}<|end|></s>{% endfor %}", "</s>", False),
+        ("{{ raise_exception('no') }}", "</s>", True),
+    ],
+)
+def test_a_model_is_tuned_for_a_template_whose_end_of_an_answer_ends_its_texts(template, eos, tuned):
+    tokenizer = byte_level_tokenizer()
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<|end|>", "</s>"]})
+    tokenizer.chat_template = template
+    config = types.SimpleNamespace(eos_token_id=[tokenizer.convert_tokens_to_ids(eos)])
+    assert is_tuned_for_chat(tokenizer, config, types.SimpleNamespace()) is tuned
 
 
 def test_no_chat_template_or_one_that_refuses_everything_is_one_line():

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 from gold_lightning.errors import ConfigError, GoldError
-from gold_lightning.generators import Request, TransformersGenerator
+from gold_lightning.generators import EmbeddedGenerator, Request, TransformersGenerator
 from gold_lightning.generators.prompt_tokens import end_tokens
 from gold_lightning.generators.row_text import RowText
 
@@ -374,6 +374,34 @@ def test_chat_form_uses_the_template(folder, reference, tmp_path):
     for form, key in (("auto", "chat"), ("chat", "chat"), ("completion", "completion")):
         made = generator(tmp_path / "chat", form=form).generate([request])[0]
         assert (made.prompt_tokens, made.text) == (wanted[key][0], reference[1].decode(wanted[key][1]))
+
+
+def test_a_base_model_with_a_template_gets_plain_text_unless_told_otherwise(folder, reference, tmp_path, caplog):
+    from transformers import AutoTokenizer
+
+    shutil.copytree(folder, tmp_path / "base")
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<|im_end|>"]})
+    tokenizer.chat_template = "{% for m in messages %}[{{ m.role }}] {{ m.content }}<|im_end|>{% endfor %}[assistant] "
+    tokenizer.save_pretrained(tmp_path / "base")
+    request = Request("You write.", "Demos. ", "Write one.", "text:", max_tokens=1)
+    caplog.set_level("INFO")
+    engine = generator(tmp_path / "base", form="auto")
+    assert engine.tokens_over_limit([request]) == [0]
+    assert tokenizer.decode(engine._encode(request, tokenizer)) == request.text
+    assert len([r for r in caplog.records if "init_args.form: chat" in r.message]) == 1
+
+
+def test_messages_are_part_of_a_completion_s_key_if_the_engine_shows_them(folder):
+    plain = Request("You say.", "Demos. ", "Which?", "label:", choices=(" a", " b"))
+    request = replace(plain, messages=(("system", "You say."), ("user", "Which?")))
+    for form, shown in (("auto", True), ("chat", True), ("completion", False)):
+        engine = generator(folder, form=form)
+        assert (engine.request_values(request) != engine.request_values(plain)) is shown
+    embedded = EmbeddedGenerator()
+    assert embedded.request_values(request)["messages"] == request.messages
+    writing = replace(request, choices=())
+    assert embedded.request_values(writing) == embedded.request_values(replace(plain, choices=()))
 
 
 def test_nothing_is_loaded_for_nothing():
