@@ -47,6 +47,7 @@ from gold_lightning.student import T5Student, metric_names
 from gold_lightning.synthesis import Synthesizer
 from gold_lightning.t5.folder import load_folder_task
 from gold_lightning.task import Sample, Task, TaskSource
+from gold_lightning.unlabelled import Texts, texts_file
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -103,6 +104,7 @@ def distill(
     feedback: OODFeedback | None = None,
     output: str | Path | None = None,
     seed: int = 1,
+    unlabelled: Texts | None = None,
     data: Mapping[str, Any] | None = None,
     model: Mapping[str, Any] | None = None,
     trainer: Mapping[str, Any] | None = None,
@@ -125,6 +127,8 @@ def distill(
         feedback: The feedback callback, for other strategies, scores and rates.
         output: The run folder; ``runs/TASK/default`` by default.
         seed: Seed of all that is drawn.
+        unlabelled: Real texts without labels, from which probe sets are drawn: a file, as ``data.unlabelled`` names it,
+            or the texts (or rows of the task's fields) themselves, which are copied into the run folder.
         data: Further settings of :class:`~gold_lightning.data.GoldDataModule`.
         model: Further settings of :class:`~gold_lightning.student.T5Student`.
         trainer: Settings of :class:`lightning.pytorch.Trainer`, such as ``{"devices": 2}``.
@@ -160,6 +164,7 @@ def distill(
             "generator": generator or EmbeddedGenerator(),
             "plan": plan,
             "budget": budget or Budget(),
+            **({} if unlabelled is None else {"unlabelled": texts_file(loaded, unlabelled, folder)}),
             **(data or {}),
         },
         "model": {"student": student, **({"loss": loss} if loss else {}), **(model or {})},
@@ -334,6 +339,7 @@ def preview(
     feedback: OODFeedback | None = None,
     budget: Budget | None = None,
     seed: int = 1,
+    unlabelled: Texts | None = None,
 ) -> Preview:
     """Shows prompts and a handful of samples, and estimates what a run takes. Nothing is stored.
 
@@ -347,6 +353,7 @@ def preview(
         feedback: The run's feedback callback.
         budget: The run's budget, whose prices the estimate uses.
         seed: The run's seed.
+        unlabelled: The run's real texts without labels.
 
     Returns:
         The preview; ``print`` shows it as the command line does.
@@ -367,8 +374,9 @@ def preview(
             student=student,
             budget=budget or Budget(),
             seed=seed,
+            unlabelled=None if unlabelled is None else texts_file(Task.load(task), unlabelled, Path(folder)),
         )
-        notes = plan_warnings(data.task, data.synthesizer.plan, feedback, rounds)
+        notes = plan_warnings(data.task, data.synthesizer.plan, feedback, rounds, data.synthesizer.usable_texts)
         rate = feedback.rate if feedback.feeds else 0.0
         verdict: GeneratorVerdict | None = None
 

@@ -150,7 +150,8 @@ class OODFeedback(Callback):
         data = GoldDataModule.of(trainer)
         if data.replayed is None:  # a replayed run asks the generator for nothing
             rounds = -1 if trainer.max_epochs is None else trainer.max_epochs
-            for line in plan_warnings(data.task, data.synthesizer.plan, self, rounds):
+            texts = data.synthesizer.usable_texts
+            for line in plan_warnings(data.task, data.synthesizer.plan, self, rounds, texts):
                 _log.warning("warning: %s", line)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

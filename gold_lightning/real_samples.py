@@ -25,7 +25,8 @@ from gold_lightning.likelihoods import LabelLikelihoods, read_log_probs, stored_
 from gold_lightning.planning.plan import SynthesisPlan
 from gold_lightning.planning.progress import Progress
 from gold_lightning.planning.quotas import quotas
-from gold_lightning.prompts import answer_request, fields_block, read_answer
+from gold_lightning.planning.requests import PlannedRequest
+from gold_lightning.prompts import Hint, answer_request, fields_block, read_answer
 from gold_lightning.storage.completions import Completions
 from gold_lightning.storage.json_lines import digest, read_json, read_lines, replace_text
 from gold_lightning.storage.round_store import BatchRecord, Kind, RoundStore, StoredSample
@@ -98,6 +99,12 @@ class TextLabeller:
         ]
         return labels, completions
 
+    def request(self, fields: Mapping[str, str]) -> Request:
+        """Asks for the target of one text."""
+        if self._check is not None:
+            return self._check.request(fields)
+        return answer_request(self.task, fields, self._demos)
+
     def recall(self, store: RoundStore) -> None:
         """Counts the real texts of a round's probe set for the calibration of later ones."""
         for stored in store.accepted("probe"):
@@ -106,7 +113,7 @@ class TextLabeller:
                 self._check.remember(stored.sample.fields, log_probs)
 
     def _answers(self, rows: Sequence[Mapping[str, str]], round_: int) -> tuple[list[TextLabel], list[Completion]]:
-        requests = [answer_request(self.task, fields, self._demos) for fields in rows]
+        requests = [self.request(fields) for fields in rows]
         over = self._completions().generator.tokens_over_limit(requests)
         completions = self._answer([r for r, n in zip(requests, over, strict=True) if not n], round_)
         remaining = iter(completions)
@@ -274,6 +281,12 @@ class RealSamples:
             :attr:`UnlabelledTexts.counts`, and how many texts are ``left`` for later rounds.
         """
         return self.texts.counts | {"left": self.texts.left(_numbers(stores))}
+
+    def example(self) -> PlannedRequest:
+        """Returns the request for the target of the first text that is drawn, for a preview."""
+        (number,) = self.texts.draw(1)
+        request = self._labeller.request(self.texts.fields(number))
+        return PlannedRequest(sample_id(0, "probe", number), request, None, (), False, Hint())
 
     def _current(self) -> Completions:
         assert self._completions is not None, "set by fill"

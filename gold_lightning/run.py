@@ -65,7 +65,8 @@ class Run:
 
         Returns:
             A data set with a column for each field and for the target, and ``id``, ``round``, ``hint`` (what the
-            prompt asked for beyond the label), ``feedback`` (whether its prompt showed feedback demos),
+            prompt asked for beyond the label), ``source`` (``generator``, or ``unlabelled`` for a real text),
+            ``feedback`` (whether its prompt showed feedback demos),
             ``preferred_label`` (the label that the generator's likelihoods prefer; "" if not asked),
             ``label_log_probs`` (those likelihoods, uncalibrated; ``None`` if not asked), ``prompt_hash``,
             ``energy`` (``None`` if not scored) and ``fed_back``.
@@ -130,6 +131,7 @@ def provenance(stored: StoredSample, target: str, round_: int, scored: Mapping[s
         "id": stored.id,
         "round": round_,
         "hint": json.dumps(dict(stored.hint), ensure_ascii=False),
+        "source": stored.source,
         "feedback": stored.feedback,
         "preferred_label": stored.preferred_label,
         "label_log_probs": dict(stored.label_log_probs) or None,

@@ -387,7 +387,9 @@ class GoldTrainer(Trainer):
         rounds = -1 if self.max_epochs is None else self.max_epochs
         rate = feedback.rate if feedback.feeds else 0.0
         warnings = check_student(datamodule.task, datamodule.student, datamodule.tokenizer)
-        warnings += plan_warnings(datamodule.task, datamodule.synthesizer.plan, feedback, rounds)
+        warnings += plan_warnings(
+            datamodule.task, datamodule.synthesizer.plan, feedback, rounds, datamodule.synthesizer.usable_texts
+        )
         lines = preview(
             datamodule,
             settings,

@@ -220,6 +220,11 @@ class Synthesizer:
         completions = self.completions.answer([p.request for p in planned], round_)
         return self._judge.batch(planned, completions, missing, round_, started)
 
+    @property
+    def usable_texts(self) -> int | None:
+        """Number of real texts that probe sets are drawn from; ``None`` for generated probe sets."""
+        return None if self.real is None else len(self.real.texts)
+
     # The run folder
 
     def store(self, round_: int) -> RoundStore:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import random
 import re
@@ -20,14 +21,20 @@ from gold_lightning.storage.round_store import Kind, StoredSample
 from gold_lightning.task import Sample, Task
 
 __all__ = [
+    "Texts",
     "UnlabelledTexts",
     "check_texts_file",
+    "counts_sentence",
     "load_texts",
     "real_texts",
     "sample_id",
     "text_number",
+    "texts_file",
     "usable_texts",
 ]
+
+Texts = str | Path | Sequence[str | Mapping[str, str]]
+"""Texts without labels: a file, or a list of texts or of rows."""
 
 _log = logging.getLogger("gold_lightning")
 _KEY = "data.unlabelled"
@@ -82,6 +89,34 @@ def load_texts(task: Task, path: str) -> list[dict[str, str]]:
     except GoldError as e:
         raise ConfigError(_KEY, path, "a file of rows", str(e).removeprefix(f"{_KEY} {path}: ")) from None
     return [_fields(task, row, f"row {i}", path) for i, row in enumerate(table.rows)]
+
+
+def texts_file(task: Task, texts: Texts, folder: Path) -> str:
+    """Returns the path of a file of texts; texts themselves are written into a folder, so that a run can resume.
+
+    Args:
+        task: The task.
+        texts: The file, the texts of a task with one field, or rows of its fields.
+        folder: The folder for ``unlabelled.jsonl``.
+
+    Raises:
+        ConfigError: The task has several fields, or the folder holds other texts.
+    """
+    if isinstance(texts, str | Path):
+        return str(texts)
+    name = task.fields[0].name if len(task.fields) == 1 else ""
+    rows = [{name: row} if isinstance(row, str) else dict(row) for row in texts]
+    if not name and any(isinstance(row, str) for row in texts):
+        allowed = f"rows with {', '.join(repr(f.name) for f in task.fields)}, since the task has several fields"
+        raise ConfigError("unlabelled", next(row for row in texts if isinstance(row, str)), allowed)
+    path = folder / "unlabelled.jsonl"
+    written = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    if path.is_file() and path.read_text(encoding="utf-8") != written:
+        hint = "take another output folder"
+        raise ConfigError("unlabelled", f"{len(rows)} texts", "the texts that the run began with", hint)
+    folder.mkdir(parents=True, exist_ok=True)
+    path.write_text(written, encoding="utf-8")
+    return str(path)
 
 
 def usable_texts(
@@ -247,7 +282,16 @@ class UnlabelledTexts:
         >>> UnlabelledTexts([{"text": "a"}, {"text": ""}], "news.txt", seed=1).sentence()
         'news.txt: 2 texts, 1 of them usable (1 empty)'
         """
-        rest = {name: n for name, n in self.counts.items() if name not in ("texts", "usable")}
-        reasons = ", ".join(f"{n:,} {name.replace('_', ' ')}" for name, n in rest.items())
-        text = f"{self.path}: {self.counts['texts']:,} texts"
-        return f"{text}, {self.counts['usable']:,} of them usable ({reasons})" if rest else text
+        return f"{self.path}: {counts_sentence(self.counts)}"
+
+
+def counts_sentence(counts: Mapping[str, int]) -> str:
+    """Describes :attr:`UnlabelledTexts.counts` in words.
+
+    >>> counts_sentence({"texts": 1000, "usable": 991, "in_test_set": 9, "left": 400})
+    '1,000 texts, 991 of them usable (9 in test set)'
+    """
+    rest = {name: n for name, n in counts.items() if name not in ("texts", "usable", "left")}
+    reasons = ", ".join(f"{n:,} {name.replace('_', ' ')}" for name, n in rest.items())
+    text = f"{counts['texts']:,} texts"
+    return f"{text}, {counts['usable']:,} of them usable ({reasons})" if rest else text

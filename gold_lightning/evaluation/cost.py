@@ -74,7 +74,7 @@ def wilson_interval(hits: int, of: int) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def cost(train: float, feedback: float, probe: float, measured: Measured) -> Cost:
+def cost(train: float, feedback: float, probe: float, measured: Measured, texts: float = 0.0) -> Cost:
     """Estimates the cost of some requests from the measured cost of a few.
 
     Prompt tokens of feedback and probe requests are scaled by the length of their prompts; seconds are proportional to
@@ -85,21 +85,28 @@ def cost(train: float, feedback: float, probe: float, measured: Measured) -> Cos
         feedback: Number of training requests with feedback.
         probe: Number of probe requests.
         measured: Measured cost.
+        texts: Number of real texts to label, instead of probe requests; nothing is written for them.
     """
     n = measured.requests
     requests = train + feedback + probe
-    prompts = train + feedback * measured.feedback_length + probe * measured.probe_length
+    prompts = train + feedback * measured.feedback_length + (probe + texts) * measured.probe_length
     return Cost(
-        requests=requests,
+        requests=requests + texts,
         prompt_tokens=(measured.prompt_tokens * prompts + measured.label_tokens * requests) / n
         + measured.calibration_tokens,
         completion_tokens=measured.completion_tokens * requests / n,
-        seconds=measured.seconds * requests / n,
+        seconds=measured.seconds * (requests + texts) / n,
     )
 
 
 def estimate_lines(
-    measured: Measured, plan: SynthesisPlan, budget: Budget, rounds: int, rate: float, warmup_rounds: int
+    measured: Measured,
+    plan: SynthesisPlan,
+    budget: Budget,
+    rounds: int,
+    rate: float,
+    warmup_rounds: int,
+    texts: int | None = None,
 ) -> Iterator[str]:
     """Yields the table of estimated costs and the assumptions behind it.
 
@@ -110,6 +117,7 @@ def estimate_lines(
         rounds: Largest number of rounds; below 0 for no limit.
         rate: Share of the prompts with feedback, in [0, 1].
         warmup_rounds: Number of rounds without feedback.
+        texts: Number of real texts that probe sets are drawn from; ``None`` for generated probe sets.
     """
     if rounds == 0:
         yield from prose("For 0 rounds (trainer.max_epochs): a run asks for nothing and trains nothing.")
@@ -134,10 +142,15 @@ def estimate_lines(
         counted = max(1, rounds)
         train = plan.samples_per_round * counted / share
         fed = plan.samples_per_round * max(0, counted - 1 - warmup_rounds) * rate / share
-        return cost(train - fed, fed, plan.probe_per_round * counted / share, measured)
+        probes = plan.probe_per_round * counted
+        if texts is not None:
+            return cost(train - fed, fed, 0, measured, min(texts, probes))
+        return cost(train - fed, fed, probes / share, measured)
 
     share = measured.passed / measured.requests
     each = f"{plan.samples_per_round:,} training and {plan.probe_per_round:,} probe samples"
+    if texts is not None:
+        each = f"{plan.samples_per_round:,} training samples and {plan.probe_per_round:,} real texts"
     many = f"at most {rounds} rounds" if rounds > 0 else "each round (trainer.max_epochs sets no end)"
     yield from prose(
         f"For {many} of {each}, at a yield of {share:.0%} ({low:.0%} to {high:.0%}: Wilson's 95% interval, from "

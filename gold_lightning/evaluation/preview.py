@@ -21,7 +21,7 @@ from gold_lightning.feedback import FeedbackPool, PoolEntry
 from gold_lightning.generators import Completion
 from gold_lightning.judging import JudgedBatch, JudgedCompletion
 from gold_lightning.planning.requests import PlannedRequest
-from gold_lightning.prompts import render
+from gold_lightning.prompts import fields_block, render
 from gold_lightning.storage.round_store import Kind
 from gold_lightning.synthesis import Synthesizer
 from gold_lightning.t5.checks import count_cut
@@ -63,7 +63,7 @@ class Requests:
     Args:
         batch: First batch of round 0, exactly as a run sends it.
         feedback: Training request of the first round that uses feedback; ``None`` if no round does.
-        probe: Probe request of round 0.
+        probe: Probe request of round 0, or the request that labels its first real text.
     """
 
     batch: Sequence[PlannedRequest]
@@ -107,8 +107,10 @@ def plan_requests(synthesizer: Synthesizer, warmup_rounds: int, rate: float) -> 
 
     probe = batch(0, "probe")[0]
     probe = batch(0, "probe", train=_stand_ins(task, probe))[0]
+    if synthesizer.real is not None:
+        probe = synthesizer.real.example()
     feedback = None
-    if rate and (plan.feedback_demos or plan.feedback_as == "hint"):
+    if rate and (plan.feedback_demos or plan.feedback_as == "hint" or synthesizer.real is not None):
         first = warmup_rounds + 1
         seeds = batch(first, "train")[0]
         pool = FeedbackPool(len(task.demos))
@@ -168,10 +170,19 @@ def preview(
         )
     else:
         use = "show such demos" if synthesizer.plan.feedback_as == "demo" else "ask for the kind of a fed-back sample"
+        if synthesizer.real is not None:
+            use = "show real texts"
         caption = f"a prompt of round {warmup_rounds + 1}; {rate:.0%} of the prompts from then on {use}"
         yield from _prompt(planned.feedback, caption, task)
-    yield from ["", rule("a probe prompt")]
-    yield from _prompt(planned.probe, "a prompt of round 0's probe set, which departs from its training samples", task)
+    if synthesizer.real is None:
+        yield from ["", rule("a probe prompt")]
+        caption = "a prompt of round 0's probe set, which departs from its training samples"
+        yield from _prompt(planned.probe, caption, task)
+    else:
+        yield from ["", rule("a real text of a probe set")]
+        yield from prose(synthesizer.real.texts.sentence())
+        caption = f"the prompt that asks for the {task.target.name} of one of them, which stands at its end"
+        yield from _prompt(planned.probe, caption, task)
 
     yield from [
         "",
@@ -215,7 +226,9 @@ def preview(
 
     yield from ["", rule("the whole run, estimated")]
     rate = rate if planned.feedback else 0.0
-    yield from estimate_lines(measured, synthesizer.plan, data.budget, rounds, rate, warmup_rounds)
+    yield from estimate_lines(
+        measured, synthesizer.plan, data.budget, rounds, rate, warmup_rounds, synthesizer.usable_texts
+    )
     yield from prose(
         f"The generator was ready in {duration(loaded - started)}"
         + (f", calibrated for the label checks in {duration(calibrated - loaded)}" if calibration else "")
@@ -251,6 +264,8 @@ def _prompt(planned: PlannedRequest, caption: str, task: Task) -> Iterator[str]:
     repeated = any(d in seeds for i, d in planned.demos if i.startswith("stand-in"))
     for id_, demo in planned.demos:
         block = render(demo, task)
+        if block not in text[at:]:  # a text whose manner is asked for, without its target
+            block = fields_block(demo.fields)
         at = text.index(block, at)
         if id_.startswith("stand-in"):
             first = text.count("\n", 0, at)

@@ -27,7 +27,9 @@ class FeedbackSettings(Protocol):
     strategy: FeedbackStrategy
 
 
-def plan_warnings(task: Task, plan: SynthesisPlan, feedback: FeedbackSettings, max_rounds: int) -> list[str]:
+def plan_warnings(
+    task: Task, plan: SynthesisPlan, feedback: FeedbackSettings, max_rounds: int, texts: int | None = None
+) -> list[str]:
     """Warns of settings that will have no effect in a run.
 
     There are no warnings about feedback that is turned off (``rate: 0``, ``strategy: none``).
@@ -37,6 +39,7 @@ def plan_warnings(task: Task, plan: SynthesisPlan, feedback: FeedbackSettings, m
         plan: Quotas and composition of prompts.
         feedback: Settings of the feedback.
         max_rounds: Largest number of rounds of the run; negative if there is no limit.
+        texts: Number of real texts that probe sets are drawn from; ``None`` for generated probe sets.
 
     Returns:
         One line for each warning.
@@ -44,10 +47,15 @@ def plan_warnings(task: Task, plan: SynthesisPlan, feedback: FeedbackSettings, m
     if max_rounds == 0:
         return []
     lines = [*_labels_without_samples(task, plan, max_rounds)]
+    short = texts is not None and texts < plan.probe_per_round * max(1, max_rounds)
+    if texts is not None and short:
+        lines += [_texts_run_out(plan, max_rounds, texts)]
     if feedback.rate > 0 and not isinstance(feedback.strategy, NoFeedback):
-        lines += _empty_bands(task, plan, feedback)
-        lines += _feedback_without_effect(task, plan)
-        lines += _rounds_without_feedback(task, plan, feedback, max_rounds)
+        if not short:
+            lines += _empty_bands(task, plan, feedback)
+        lines += _feedback_without_effect(task, plan) if texts is None else _real_texts_without_effect(task, plan)
+        if texts is None or set(plan.unlabelled_as) != {"data"}:
+            lines += _rounds_without_feedback(task, plan, feedback, max_rounds)
     return lines
 
 
@@ -152,6 +160,30 @@ def _feedback_without_effect(task: Task, plan: SynthesisPlan) -> Iterator[str]:
         yield (
             f"{intro}, but {_listed(without)} have none: feedback changes none of their prompts; "
             f"add labels[].hints to all labels, {alternative}"
+        )
+
+
+def _texts_run_out(plan: SynthesisPlan, max_rounds: int, texts: int) -> str:
+    lasting = texts // plan.probe_per_round
+    line = f"data.unlabelled has {texts:,} usable texts, which last {lasting} rounds of {plan.probe_per_round} "
+    line += "(data.plan.probe_per_round): "
+    if max_rounds > 0:
+        return line + f"each of the {max_rounds} rounds gets {texts // max_rounds}; lower that, or give more texts"
+    return line + "later probe sets are smaller, and then generated; set trainer.max_epochs, or give more texts"
+
+
+def _real_texts_without_effect(task: Task, plan: SynthesisPlan) -> Iterator[str]:
+    if "demos" in plan.unlabelled_as and not plan.feedback_demos:
+        yield (
+            "data.plan.feedback_demos is 0 with data.plan.unlabelled_as: demos: no prompt shows real texts under their "
+            "label; set it to 1 or more"
+        )
+    each = -(-plan.samples_per_round // max(1, len(task.labels)))
+    if "data" in plan.unlabelled_as and math.floor(plan.unlabelled_share * each) < 1:
+        of = " of each label" if task.labels else ""
+        yield (
+            f"data.plan.unlabelled_share {plan.unlabelled_share:g} of {each} samples{of} in a round is less than one: "
+            f"no real text is trained on; raise it to {math.ceil(100 / each) / 100:g} or more"
         )
 
 

@@ -13,6 +13,7 @@ from gold_lightning.evaluation.results import BASELINE_TITLES, GENERATOR_ANSWER
 from gold_lightning.report.numbers import NONE, abbreviated, counted, percent
 from gold_lightning.report.panels import Panel, Table, cost_panels, data_panels, loop_panels
 from gold_lightning.report.plots import drawing, forest
+from gold_lightning.report.real_texts import real_text_panels
 from gold_lightning.report.run import KINDS, Run
 from gold_lightning.report.samples import reasons_of, samples_of
 from gold_lightning.report.text import LABEL_CHARS, cut
@@ -33,7 +34,7 @@ def contents(run: Run) -> dict[str, Any]:
             "facts": _facts(run),
             "result": _result(run),
             "loop": loop_panels(run),
-            "data": data_panels(run),
+            "data": [*data_panels(run), *real_text_panels(run)],
             "costs": cost_panels(run),
             "settings": _settings(run),
             "samples": samples_of(run),
@@ -249,6 +250,9 @@ _KEYS = {
     "learning rate": "model.lr",
     "samples a round": "data.plan.samples_per_round",
     "probe samples a round": "data.plan.probe_per_round",
+    "real texts": "data.unlabelled",
+    "real texts fed back as": "data.plan.unlabelled_as",
+    "real texts, largest share": "data.plan.unlabelled_share",
     "label agreement": "data.plan.label_agreement",
     "label calibration": "data.plan.label_calibration",
     "decontamination": "data.plan.decontaminate",
@@ -271,7 +275,9 @@ _KEYS = {
 
 def _settings(run: Run) -> list[Table]:
     """Returns tables of the main settings and of the versions; the page links ``config.yaml`` for the others."""
-    rows = [[title, _plain(value)] for title, key in _KEYS.items() if (value := run.setting(key)) is not None]
+    real = run.setting("data.unlabelled") is not None
+    keys = {title: key for title, key in _KEYS.items() if real or not key.startswith("data.plan.unlabelled")}
+    rows = [[title, _plain(value)] for title, key in keys.items() if (value := run.setting(key)) is not None]
     tables = [Table("Main settings", ["setting", "value"], rows)] if rows else []
     if run.versions:
         versions = [[str(name), _plain(value)] for name, value in run.versions.items()]

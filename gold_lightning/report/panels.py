@@ -98,7 +98,7 @@ def _energies(run: Run) -> Panel:
     if bands := [row.band for row in rows if row.band]:
         low, high = bands[-1]
         within = ", taken within each label" if run.labels else ""
-        as_hint = run.setting("data.plan.feedback_as") == "hint"
+        as_hint = run.setting("data.plan.feedback_as") == "hint" and run.setting("data.unlabelled") is None
         use = "ask the generator for more of its kind" if as_hint else "show it to the generator"
         notes.append(
             f"The band holds the quantiles {low:g} to {high:g} of the probe set{within}: the prompts of the next "

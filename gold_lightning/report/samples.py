@@ -119,7 +119,8 @@ def _sample(stored: StoredSample, kind: Kind, round_: Round, run: Run) -> PageSa
     texts = [_text(value, chars, name if len(fields) > 1 else "") for name, value in fields.items()]
     if not run.labels:
         texts.append(_text(stored.sample.target, chars, "target"))
-    marks = ["written after feedback"] if stored.feedback else []
+    marks = ["real text"] if stored.source == "unlabelled" else []
+    marks += ["written after feedback"] if stored.feedback else []
     if stored.label_agrees is False:
         marks.append("generator favours another label")
     energy = round_.energies[kind].get(stored.id)

@@ -25,6 +25,7 @@ from gold_lightning.errors import ConfigError
 from gold_lightning.storage.json_lines import digest, read_lines, whole_rows, write_lines
 from gold_lightning.storage.round_store import Kind, RoundStore
 from gold_lightning.storage.run_folder import RunFolder
+from gold_lightning.unlabelled import real_texts
 from gold_lightning.watching.diversity import diversity
 
 if TYPE_CHECKING:
@@ -77,6 +78,8 @@ class RoundRecord:
         for prefix, key in (("round", "tokens"), ("run", "tokens_so_far")):
             for name, value in row[key].items():
                 flat[f"{prefix}/tokens_{name}" if name in ("prompt", "completion") else f"{prefix}/{name}"] = value
+        if "unlabelled" in row:
+            flat["run/unlabelled_left"] = row["unlabelled"]["left"]
         flat |= {f"round/seconds_{k}": v for k, v in row["seconds"].items()}
         if (seconds := row["seconds"]["generation"]) > 0:
             flat["round/tokens_per_second"] = row["tokens"]["completion"] / seconds
@@ -86,6 +89,8 @@ class RoundRecord:
             flat[f"{kind}/rejects_{reason}"] = row[kind]["rejects"].get(reason, 0)
         for kind in get_args(Kind):
             samples = [s.sample for s in self.store.accepted(kind)]
+            if texts := real_texts(self.store.accepted(kind)):
+                flat[f"{kind}/unlabelled"] = len(texts)
             targets = Counter(s.target for s in samples)
             flat |= {f"{kind}/label_{name}": targets[name] for name in self.labels}
             measures = diversity([s.text for s in samples])
@@ -151,7 +156,7 @@ class RoundRecord:
         """Returns the fed-back samples by ascending energy.
 
         Returns:
-            Rows of ``id``, ``text``, ``target``, ``energy``, ``loss`` and ``prompt``.
+            Rows of ``id``, ``source``, ``text``, ``target``, ``energy``, ``loss`` and ``prompt``.
         """
         samples = {s.id: s for s in self.store.accepted("probe")}
         chosen = [r for r in self.store.energies() if r["fed_back"] and r["id"] in samples]
@@ -161,6 +166,7 @@ class RoundRecord:
         return [
             {
                 "id": r["id"],
+                "source": samples[r["id"]].source,
                 "text": samples[r["id"]].sample.text,
                 "target": samples[r["id"]].sample.target,
                 "energy": r["energy"],

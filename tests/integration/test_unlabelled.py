@@ -14,7 +14,7 @@ from gold_lightning.storage.json_lines import read_lines
 from gold_lightning.storage.round_store import RoundStore
 from gold_lightning.unlabelled import real_texts
 
-from tests.fakes import real_news
+from tests.fakes import NewsReader, real_news
 
 SMALL = ["--data.plan.samples_per_round=16", "--data.plan.probe_per_round=16", "--data.plan.group_size=2"]
 SMALL += ["--data.plan.label_agreement=off", "--data.passes_per_round=1", "--data.reuse_completions=false"]
@@ -97,6 +97,13 @@ def test_no_text_is_scored_that_was_trained_on(whole, tiny_student, texts, capsy
     assert f"{48 - len(trained)} real texts of 3 rounds" in capsys.readouterr().out
 
 
+def test_the_report_and_the_energies_name_the_source(whole):
+    page = (whole / "news_topics" / "t" / "report.html").read_text()
+    assert "real text" in page and "60 of them usable" in page
+    energies = stores(whole)[1].energies()
+    assert {e.get("source", "generator") for e in energies if e["kind"] == "probe"} == {"unlabelled"}
+
+
 @pytest.mark.parametrize("after", [20, 50, 75, 90])
 def test_a_stopped_run_goes_on_as_if_nothing_had_happened(whole, tmp_path, tiny_student, texts, after):
     uses = "--data.plan.unlabelled_as=[demos,style,data]"
@@ -139,3 +146,24 @@ def test_every_strategy_chooses_among_real_texts(tmp_path, tiny_student, texts, 
     assert fit(tmp_path, tiny_student, texts, f"--feedback.strategy={strategy}", "--trainer.max_epochs=1") == 0
     (row,) = rounds(tmp_path)
     assert row["strategy"] == strategy and len(row["fed_back"]) > 0
+
+
+def test_a_notebook_gives_texts_as_a_list(tmp_path, tiny_student):
+    plan = gl.SynthesisPlan(samples_per_round=8, probe_per_round=8, group_size=2, unlabelled_share=0.5)
+    listed = [row["text"] for row in real_news(16)]
+    run = gl.distill(
+        "news_topics", generator=NewsReader(), student=tiny_student, rounds=2, plan=plan, unlabelled=listed,
+        output=tmp_path / "news_topics" / "t", data={"passes_per_round": 1}, verbose=False,
+    )  # fmt: skip
+    probes = run.samples("probe")
+    assert set(probes["text"]) == set(listed) and set(probes["source"]) == {"unlabelled"}
+    assert set(run.samples("train")["source"]) == {"generator", "unlabelled"}
+    assert main(["fit", "--config", str(run.folder / "config.yaml"), "--trainer.max_epochs=2"]) == 0
+    assert len(rounds(tmp_path)) == 2
+
+
+def test_a_preview_shows_how_many_texts_there_are_and_one(tmp_path, tiny_student, texts, capsys):
+    base = ["preview", "--config", "quickstart.yaml", "--run.root", str(tmp_path), "--model.student", tiny_student]
+    assert main([*base, "--data.generator", "tests.fakes.NewsReader", *SMALL, "--data.unlabelled", texts]) == 0
+    page = " ".join(capsys.readouterr().out.split())
+    assert "60 of them usable" in page and "REAL" in page and "departs from its training samples" not in page

@@ -133,3 +133,22 @@ def test_a_rate_below_a_group_of_prompts_is_told():
     assert warned(0, {"samples_per_round": 4}, rounds=4, rate=0.5) == []
     (line,) = warned(rate=0.01, rounds=-1)
     assert "in round 1, the first that could" in line
+
+
+@pytest.mark.parametrize(
+    ("texts", "plan", "rounds", "words"),
+    [
+        (1000, {}, 3, []),
+        (1000, {}, -1, []),
+        (50, {}, 3, ["50 usable texts", "last 2 rounds of 20", "each of the 3 rounds gets 16"]),
+        (10, {}, -1, ["last 0 rounds of 20", "then generated"]),
+        (1000, {"feedback_demos": 0}, 3, ["data.plan.unlabelled_as: demos"]),
+        (1000, {"unlabelled_as": "data", "unlabelled_share": 0.04}, 3, ["less than one", "raise it to 0.05 or more"]),
+        (1000, {"unlabelled_as": "style", "feedback_as": "hint", "hints": False}, 3, []),
+    ],
+)
+def test_uses_of_real_texts_without_effect_are_told(texts, plan, rounds, words):
+    made = SynthesisPlan(**{"samples_per_round": 80, "probe_per_round": 20, "group_size": 4} | plan)
+    lines = plan_warnings(task(), made, OODFeedback(), rounds, texts)
+    assert len(lines) == bool(words)
+    assert all(word in lines[0] for word in words)

@@ -109,6 +109,7 @@ def test_what_was_fed_back_comes_with_the_prompt_that_made_it(store):
             "target": samples[i].sample.target,
             "energy": float(i),
             "loss": 0.5,
+            "source": "generator",
             "prompt": prompts[samples[i].prompt_hash],
         }
         for i in (4, 5)
