@@ -88,6 +88,13 @@ class NewsReader(NewsWriter):
         return [4.0 * (i == 0) + len(words & set(_WORDS[name])) + rng.random() - 9 for i, name in enumerate(names)]
 
 
+class SteadyReader(NewsReader):
+    """A reader whose texts do not depend on the size of a batch, which it says."""
+
+    def fingerprint(self):
+        return {name: value for name, value in super().fingerprint().items() if name != "batch_size"}
+
+
 def real_news(count: int, seed: int = 0) -> list[dict[str, str]]:
     """News items as nobody's generator writes them, each with the words of one topic, and with that topic."""
     rng, rows = random.Random(f"real {seed}"), []

@@ -29,16 +29,22 @@ from gold_lightning.cli import main as cli
 from gold_lightning.generators.base import request_dict
 from gold_lightning.storage import completions
 from gold_lightning.storage.completions import CompletionLog, Completions, stored_rows
-from gold_lightning.storage.json_lines import digest, read_lines
+from gold_lightning.storage.json_lines import digest, read_lines, write_lines
 from gold_lightning.storage.round_store import RoundStore
 from gold_lightning.storage.run_folder import rounds_in
 from gold_lightning.student import T5Student
 
-from tests.fakes import make_tiny_student
+from tests.fakes import make_tiny_student, real_news
 
 SCRIPTED = ["--data.generator", "tests.fakes.NewsWriter", "--data.plan.label_agreement=measure"]
 SCRIPTED += ["--data.plan.samples_per_round=16", "--data.plan.probe_per_round=12", "--data.plan.group_size=2"]
 SCRIPTED += ["--data.passes_per_round", "2", "--trainer.max_epochs", "3"]
+REAL_TEXTS = [
+    *SCRIPTED[2:],
+    "--data.generator",
+    "tests.fakes.NewsReader",
+    "--data.plan.unlabelled_as=[demos,style,data]",
+]
 EMBEDDED = ["--data.plan.samples_per_round=8", "--data.plan.probe_per_round=4", "--data.plan.group_size=4"]
 EMBEDDED += ["--data.generator.init_args.batch_size=8", "--data.plan.label_agreement=off"]
 EMBEDDED += ["--data.passes_per_round", "2", "--trainer.max_epochs", "2"]
@@ -271,7 +277,9 @@ def hostile(arguments, root):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--kills", type=int, default=54, help="with the scripted generator")
+    parser.add_argument(
+        "--kills", type=int, default=54, help="with the scripted generator; half as many with real texts"
+    )
     parser.add_argument("--embedded", type=int, default=0, help="with the embedded generator")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--hostile", action="store_true", help="a full disk, a read-only folder, a clock going back")
@@ -281,6 +289,11 @@ def main():
     student = make_tiny_student(root / "tiny")
     small = ["--model.student", student]
     good = campaign(given.kills, [*SCRIPTED, *small], root, "scripted generator", rng, list(PHASES))
+    place = root / "real texts"
+    place.mkdir()
+    write_lines(place / "texts.jsonl", real_news(60))
+    real = [*REAL_TEXTS, "--data.unlabelled", str(place / "texts.jsonl")]
+    good &= campaign(given.kills // 2, [*real, *small], place, "real texts", rng, list(PHASES))
     if given.hostile:
         good &= hostile([*SCRIPTED, *small], root)
     if given.embedded:

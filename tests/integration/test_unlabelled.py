@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -32,7 +34,7 @@ def texts(tmp_path_factory):
     return str(path)
 
 
-def fit(root, student, texts, *more):
+def arguments(root, student, texts, *more):
     base = [
         "fit",
         "--config",
@@ -45,7 +47,11 @@ def fit(root, student, texts, *more):
         student,
     ]
     real = ["--data.unlabelled", str(texts)] if texts else []
-    return main([*base, "--data.generator", "tests.fakes.NewsReader", *SMALL, *real, *more])
+    return [*base, "--data.generator", "tests.fakes.NewsReader", *SMALL, *real, *more]
+
+
+def fit(root, student, texts, *more):
+    return main(arguments(root, student, texts, *more))
 
 
 def stores(root):
@@ -146,6 +152,22 @@ def test_every_strategy_chooses_among_real_texts(tmp_path, tiny_student, texts, 
     assert fit(tmp_path, tiny_student, texts, f"--feedback.strategy={strategy}", "--trainer.max_epochs=1") == 0
     (row,) = rounds(tmp_path)
     assert row["strategy"] == strategy and len(row["fed_back"]) > 0
+
+
+@pytest.mark.slow
+def test_two_processes_draw_and_label_the_texts_that_one_does(tmp_path, tiny_student, texts):
+    more = ["--trainer.max_epochs=2", "--data.generator", "tests.fakes.SteadyReader"]
+    size = "--data.generator.init_args.batch_size"
+    for root, own in ((tmp_path / "one", [size, "32"]), (tmp_path / "two", [size, "16", "--trainer.devices=2"])):
+        command = [sys.executable, "-m", "gold_lightning", *arguments(root, tiny_student, texts, *more, *own)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=280)
+        assert done.returncode == 0, done.stderr[-2000:]
+    for one, two in zip(stores(tmp_path / "one")[:2], stores(tmp_path / "two")[:2], strict=True):
+        assert list(one.accepted("probe")) == list(two.accepted("probe")) != []
+    # Which texts are chosen depends on dropout, whose masks are each process's own.
+    real = [[s.source for s in stores(tmp_path / name)[1].accepted("train")] for name in ("one", "two")]
+    assert real[0] == real[1] and "unlabelled" in real[0]
+    assert rounds(tmp_path / "one")[-1]["unlabelled"] == rounds(tmp_path / "two")[-1]["unlabelled"]
 
 
 def test_a_notebook_gives_texts_as_a_list(tmp_path, tiny_student):
