@@ -74,8 +74,7 @@ def parser_of(command: str) -> ArgumentParser:
         cli.__init__([command])  # type: ignore[misc]
     except _Parsed:
         pass
-    parser: ArgumentParser = cli._subcommand_parsers[command]
-    return parser
+    return cli.command_parser
 
 
 def settings(parser: ArgumentParser) -> Iterator[Setting]:

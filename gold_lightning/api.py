@@ -8,12 +8,8 @@ from __future__ import annotations
 
 import html
 import inspect
-import logging
-import sys
 import tempfile
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, is_dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -38,6 +34,7 @@ from gold_lightning.generators import EmbeddedGenerator, Generator
 from gold_lightning.inputs.paths import expand
 from gold_lightning.labelled import load_rows
 from gold_lightning.losses import RobustLoss
+from gold_lightning.notices import lines_shown, without_progress_bars
 from gold_lightning.planning.plan import SynthesisPlan
 from gold_lightning.planning.plan_warnings import plan_warnings
 from gold_lightning.run import Run, provenance, to_dataset
@@ -170,8 +167,7 @@ def distill(
         "model": {"student": student, **({"loss": loss} if loss else {}), **(model or {})},
         "trainer": {"max_epochs": rounds, **(trainer or {})},
     }
-    with _lines_shown(verbose), warnings.catch_warnings():
-        runner.ignore_known_warnings()
+    with lines_shown(verbose):
         student_module = T5Student(task=loaded, **settings["model"])
         module = GoldDataModule(
             **settings["data"],
@@ -223,7 +219,8 @@ def load(folder: str | Path) -> T5Student:
     """
     path = Path(expand("folder", str(folder)))
     task, decoding = load_folder_task(path)
-    return T5Student(task, str(path), **decoding).train(False)  # without dropout, as other models are loaded
+    with without_progress_bars():
+        return T5Student(task, str(path), **decoding).train(False)  # without dropout, as other models are loaded
 
 
 def evaluate(
@@ -314,7 +311,7 @@ def synthesize(
     """
     loaded = Task.load(task)
     plan = replace(plan or SynthesisPlan(), samples_per_round=n)
-    with tempfile.TemporaryDirectory() as temporary:
+    with without_progress_bars(), tempfile.TemporaryDirectory() as temporary:
         folder = Path(expand("output", str(output))) if output else Path(temporary)
         synthesizer = Synthesizer(
             loaded,
@@ -365,7 +362,7 @@ def preview(
         True
     """
     feedback = feedback or OODFeedback()
-    with tempfile.TemporaryDirectory() as folder:
+    with without_progress_bars(), tempfile.TemporaryDirectory() as folder:
         data = GoldDataModule(
             task=task,
             generator=generator,
@@ -432,24 +429,3 @@ def _arguments(value: Any) -> dict[str, Any]:
     parameters = inspect.signature(type(value).__init__).parameters
     known = {name: getattr(value, name) for name in parameters if name != "self" and hasattr(value, name)}
     return {name: _plain(v) for name, v in known.items() if not isinstance(v, Callable)}  # type: ignore[arg-type]
-
-
-@contextmanager
-def _lines_shown(verbose: bool) -> Iterator[None]:
-    """Prints one line per round, without Lightning's notices, unless the program around it has set up logging."""
-    log = logging.getLogger("gold_lightning")
-    others = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
-    levels = {logger: logger.level for logger in (log, *others)}
-    for logger in others:
-        logger.setLevel(max(logger.level, logging.WARNING))
-    handler = logging.StreamHandler(sys.stdout) if verbose and not log.hasHandlers() else None
-    if handler:
-        log.addHandler(handler)
-        log.setLevel(logging.INFO)
-    try:
-        yield
-    finally:
-        if handler:
-            log.removeHandler(handler)
-        for logger, level in levels.items():
-            logger.setLevel(level)

@@ -10,7 +10,6 @@ import logging
 import math
 import platform
 import shutil
-import warnings
 from collections.abc import Mapping
 from contextlib import nullcontext, suppress
 from importlib.metadata import PackageNotFoundError, version
@@ -52,7 +51,6 @@ __all__ = [
     "default_loggers",
     "export_best",
     "fit",
-    "ignore_known_warnings",
     "resume_from",
     "write_settings",
 ]
@@ -136,28 +134,6 @@ def write_settings(run_dir: Path, config: str) -> None:
         with suppress(PackageNotFoundError):  # an extra
             versions[name] = version(name)
     write_lines(RunFolder(run_dir).versions, [versions | {"platform": platform.platform()}])
-
-
-def ignore_known_warnings() -> None:
-    """Ignores warnings of other packages about what is right here."""
-    # Rows are tokenised as they are needed and rounds are short: workers and longer logging gaps do not pay.
-    # A run folder that is there already is what resuming is about.
-    for text in (
-        "does not have many workers",
-        "log_every_n_steps",
-        "Checkpoint directory",
-        "logs directory",
-        "LeafSpec",
-        # Of the baselines, which train without a probe set and test without the run's callbacks.
-        "You defined a `validation_step` but have no",
-        "callbacks used to create the checkpoint",
-        "The dirpath has changed",  # of the test of another run's checkpoint
-        "It is recommended to use `self.log",  # metrics are the same in all processes: they gather what they count
-        "Using `DistributedSampler` with the dataloaders",  # a row that is tested twice counts once
-        "all_gather is deprecated",  # Lightning's own
-        "returned a view tensor",  # a T5 block's position bias, which nobody changes in place
-    ):
-        warnings.filterwarnings("ignore", f".*{text}.*")
 
 
 def fit(

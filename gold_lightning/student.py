@@ -48,8 +48,7 @@ class T5Student(LightningModule):
 
     Args:
         task: The task: a :class:`~gold_lightning.task.Task`, the path of a task file, or the name of a shipped task.
-        student: Hub id or folder of a T5; ``embedded``: the one that the package brings;
-            ``generator-embeddings``: a small one built around the embedded generator's embeddings.
+        student: Hub id or folder of a T5, or ``embedded``: the one that the package brings.
         loss: The training loss; a :class:`~gold_lightning.losses.SymmetricCrossEntropy` by default.
         optimizer: ``adamw``, or ``adafactor`` with its update clipping, for models that were trained with it.
         lr: Peak learning rate.

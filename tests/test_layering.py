@@ -9,7 +9,7 @@ from gold_lightning import _compat
 
 PACKAGE = Path(gold_lightning.__file__).parent
 LAYERS = [set(names.split()) for names in (
-    "errors console parsing interrupt _compat",
+    "errors console parsing interrupt notices _compat",
     "inputs plugins",
     "task_parts",
     "task generators budget losses scores metrics",

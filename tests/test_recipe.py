@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from gold_lightning.t5.weights import load_tokenizer
 from lightning.pytorch import Callback
 from safetensors.torch import load_file
 
@@ -29,6 +30,7 @@ def _module(name):
 text = _module("text")
 vocabulary = _module("vocabulary")
 start = _module("start")
+tokenizer = _module("tokenizer")
 pretrain = _module("pretrain")
 
 ROW = "the quick brown fox jumps over the lazy dog while nine other animals look on"
@@ -457,3 +459,45 @@ def test_prompts_for_text_are_the_same_each_time_and_vary():
 )
 def test_a_text_that_was_cut_off_loses_its_torn_sentence(text, ended, wanted):
     assert _module("write_text")._tidy(text, ended) == wanted
+
+
+@pytest.fixture(scope="module")
+def with_words(bpe_source, tmp_path_factory):
+    out = tmp_path_factory.mktemp("words")
+    pretrain.build_tokenizer(
+        bpe_source, out, 3 + 256 + 20 + 4 + 100, ["harbour", "naïve", "harbour", "Oslo", "NATO", "x"], 20
+    )
+    return out
+
+
+def test_words_that_no_merge_makes_are_one_token_after_a_space(with_words):
+    tokenizer = load_tokenizer(str(with_words))
+    assert len(tokenizer) == 3 + 256 + 20 + 4 + 100
+    for word in ("harbour", "Oslo", "NATO"):
+        (token, _) = tokenizer(f" {word}").input_ids
+        assert tokenizer.decode([token]) == f" {word}"
+        assert len(tokenizer(word).input_ids) > 2 < len(tokenizer(f" {word}s").input_ids)  # in pieces, as before
+    assert tokenizer("Oslo and Oslo").input_ids.count(tokenizer(" Oslo").input_ids[0]) == 1
+
+
+def test_tokenizer_gives_any_text_back(with_words):
+    tokenizer = load_tokenizer(str(with_words))
+    rng = random.Random(0)
+    texts = [
+        "",
+        "a </s> <pad> b <unk>",
+        "<extra_id_0> x<extra_id_99>",
+        " two  spaces ",
+        "harbour harbour  Oslo, \u0120Oslo NATO's",
+        "line\nbreak\t",
+        "x = -3.50 * (y + 12)",
+        "naïve 中文 🙂 \u200d",
+        "\x00\x07",
+    ]
+    ranges = [(32, 126), (0xA0, 0x24F), (0x4E00, 0x4FFF), (0x1F300, 0x1F600)]
+    for _ in range(200):
+        texts.append("".join(chr(rng.randint(*rng.choice(ranges))) for _ in range(rng.randint(1, 30))))
+    for text in texts:
+        ids = tokenizer(text).input_ids
+        assert ids[-1] == tokenizer.eos_token_id
+        assert tokenizer.decode(ids, skip_special_tokens=True) == text

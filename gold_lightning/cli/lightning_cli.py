@@ -99,7 +99,7 @@ class GoldCLI(LightningCLI):
     def setup_parser(self, *args: Any, **kwargs: Any) -> None:
         """Makes ``COMMAND --help`` begin with usage and sections, and names the section of each group of settings."""
         super().setup_parser(*args, **kwargs)
-        parser = self._command_parser
+        parser = self.command_parser
         parser.usage = f"{program()} {self._command} [--config FILE]... [--KEY VALUE]..."
         parser.description = f"{parser.description} {_SECTIONS_HELP}"
         for section, group in (parser.groups or {}).items():
@@ -121,7 +121,7 @@ class GoldCLI(LightningCLI):
             with own_defaults():
                 super().parse_arguments(parser, args)
         except ArgumentError as e:
-            defaults = dict(self._command_parser.get_defaults(skip_validation=True).items())
+            defaults = dict(self.command_parser.get_defaults(skip_validation=True).items())
             raise gold_cause(e) or explain_parser_error(e, UserInput(self._args, configs, defaults)) from e
         self._check_settings()
 
@@ -130,7 +130,7 @@ class GoldCLI(LightningCLI):
         name = self.config["subcommand"]
         config = self.config[name]
         load_plugins(config.data.plugins)  # before the student, which makes the task's metrics
-        for key, default in self._command_parser.get_defaults(skip_validation=True).items(branches=True):
+        for key, default in self.command_parser.get_defaults(skip_validation=True).items(branches=True):
             if key.split(".")[0] in ("run", "data", "model", "feedback") and default is not None:
                 if config.get(key, "") is None:  # jsonargparse takes null for any class
                     raise ConfigError(key, None, "a value", "leave it out for the default")
@@ -160,7 +160,7 @@ class GoldCLI(LightningCLI):
             self.datamodule.generator.check_installed()
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        self._command_parser = parser  # of the command, or of the last one if none is given
+        self.command_parser = parser  # of the command, or of the last one if none is given
         parser.add_argument("--run.root", type=str, default="runs", help="Folder of all runs.")
         parser.add_argument(
             "--run.name",

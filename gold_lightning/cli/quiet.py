@@ -7,7 +7,7 @@ import os
 import sys
 import warnings
 
-from gold_lightning.runner import ignore_known_warnings
+from gold_lightning.notices import ignore_known_warnings
 
 __all__ = ["quiet"]
 

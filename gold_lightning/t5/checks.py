@@ -98,7 +98,7 @@ def check_student(
 
     Args:
         task: The task.
-        name: Hub id, folder, ``embedded`` or ``generator-embeddings``.
+        name: Hub id, folder, or ``embedded``.
         tokenizer: The student's tokenizer, if it is loaded already.
         key: The setting that names the student, for messages.
 

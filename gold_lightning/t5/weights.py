@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import shutil
-import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import lru_cache
-from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
-from gold_lightning.errors import GoldError
-from gold_lightning.generators.embedded import embedded_folder
+from gold_lightning.errors import ConfigError, GoldError
 from gold_lightning.inputs.paths import expand
 from gold_lightning.t5.folder import check_config, check_folder, check_tokenizer_files, refusal
 
@@ -25,18 +20,14 @@ if TYPE_CHECKING:
 __all__ = ["load_config", "load_model", "load_tokenizer", "student_folder", "target_text"]
 
 _log = logging.getLogger(__name__)
-_LAYOUT = 3  # increase when the output of build_from_generator changes
-_SENTINELS = 100
 
 
 def student_folder(name: str) -> str:
-    """Resolves ``embedded`` and ``generator-embeddings`` to folders; returns any other name with ``~`` expanded.
-
-    ``embedded`` is the small pre-trained T5 in the package. ``generator-embeddings`` is built on first use: a T5 with
-    the embedded generator's vocabulary and embeddings, and random weights otherwise.
+    """Resolves ``embedded``, the small pre-trained T5 in the package; returns any other name with ``~`` expanded.
 
     Raises:
-        ConfigError: The name starts with ``~`` and there is no such home folder.
+        ConfigError: The name starts with ``~`` and there is no such home folder, or it is ``generator-embeddings``,
+            a student of earlier versions.
 
     Example:
         >>> student_folder("google/flan-t5-small")
@@ -45,7 +36,8 @@ def student_folder(name: str) -> str:
     if name == "embedded":
         return str(Path(__file__).parent.parent / "assets" / "student")
     if name == "generator-embeddings":
-        return str(_from_generator())
+        allowed = "embedded, the folder of a T5 or its id on the hub"
+        raise ConfigError("model.student", name, allowed, "this version builds no such student; embedded replaces it")
     return expand("model.student", name)
 
 
@@ -53,7 +45,7 @@ def load_tokenizer(name: str, key: str = "model.student") -> PreTrainedTokenizer
     """Loads the student's tokenizer.
 
     Args:
-        name: Hub id, folder, ``embedded`` or ``generator-embeddings``.
+        name: Hub id, folder, or ``embedded``.
         key: The setting that names it, for messages.
 
     Raises:
@@ -72,7 +64,7 @@ def load_config(name: str, key: str = "model.student") -> PretrainedConfig:
     """Loads the config of the student's T5 and checks its files, without loading weights.
 
     Args:
-        name: Hub id, folder, ``embedded`` or ``generator-embeddings``.
+        name: Hub id, folder, or ``embedded``.
         key: The setting that names it, for messages.
 
     Raises:
@@ -99,7 +91,7 @@ def load_model(name: str, key: str = "model.student") -> PreTrainedModel:
     """Loads the student's T5 in float32, with default settings of decoding.
 
     Args:
-        name: Hub id, folder, ``embedded`` or ``generator-embeddings``.
+        name: Hub id, folder, or ``embedded``.
         key: The setting that names it, for messages.
 
     Raises:
@@ -195,145 +187,3 @@ class _StudentFiles:
         else:
             problem = f"no such folder here, and the hub did not give it ({message})"
         raise GoldError(f"{self.key} {self.name!r}: {problem}; {self._ways}") from error
-
-
-def _from_generator() -> Path:
-    """Builds a small T5 with the embedded generator's pruned vocabulary and embeddings in the cache, once."""
-    source = embedded_folder()
-    folder = source.parent / f"student-{source.name.removeprefix('smollm2-')}-{_LAYOUT}"
-    if not (folder / "config.json").exists():
-        part = Path(tempfile.mkdtemp(dir=source.parent))
-        build_from_generator(source, part)
-        try:
-            part.rename(folder)
-        except OSError:
-            shutil.rmtree(part)
-    return folder
-
-
-def build_from_generator(
-    source: Path, out: Path, vocab_size: int = 12288, layers: tuple[int, int] = (2, 1), d_ff: int = 512
-) -> None:
-    """Builds a T5 whose vocabulary and embeddings come from a byte-level BPE language model.
-
-    The embeddings are centred and scaled to unit variance, as T5 expects (a language model's are far smaller and share
-    a large mean). All other weights are random.
-
-    Args:
-        source: Folder with ``tokenizer.json`` and ``model.safetensors``.
-        out: Output folder of the model and its tokenizer.
-        vocab_size: Number of tokens, special ones and sentinels included.
-        layers: Number of encoder and decoder layers.
-        d_ff: Width of the feed-forward layers.
-    """
-    from safetensors import safe_open
-    from transformers import T5Config, T5ForConditionalGeneration
-
-    tokens = build_tokenizer(source, out, vocab_size)
-    old: dict[str, int] = json.loads((source / "tokenizer.json").read_text(encoding="utf-8"))["model"]["vocab"]
-    with safe_open(source / "model.safetensors", "pt") as file:
-        table = file.get_tensor("model.embed_tokens.weight").float()
-    # Bytes that no UTF-8 text contains may be missing; they keep their random rows.
-    known = [i for i, token in enumerate(tokens) if token in old]
-    rows = table[[old[tokens[i]] for i in known]]
-    rows = rows - rows.mean(0)
-    rows = rows / rows.std()
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        config = T5Config(
-            vocab_size=vocab_size,
-            d_model=rows.shape[1],
-            d_kv=64,
-            num_heads=4,
-            d_ff=d_ff,
-            num_layers=layers[0],
-            num_decoder_layers=layers[1],
-            dropout_rate=0.0,  # the only trial that learnt more than label frequencies; other settings differed too
-            pad_token_id=0,
-            eos_token_id=1,
-        )
-        config.decoder_start_token_id = 0
-        model = T5ForConditionalGeneration(config)
-    with torch.no_grad():
-        model.shared.weight[[3 + i for i in known]] = rows
-    model.save_pretrained(out)
-
-
-def build_tokenizer(
-    source: Path, out: Path, vocab_size: int, words: Sequence[str] = (), merges: int | None = None
-) -> list[str]:
-    """Writes a T5 tokenizer with the first merges of a byte-level BPE, and T5's special tokens and sentinels.
-
-    The first merges of a BPE are a BPE: the tokenizer encodes every text, in more tokens, and decoding restores it
-    exactly, even ``</s>`` and ``<extra_id_0>`` in it.
-
-    Args:
-        source: Folder with ``tokenizer.json``.
-        out: Output folder.
-        vocab_size: Number of tokens, special ones and sentinels included.
-        words: Words of letters that become one token each after a space, regardless of the merges, as far as the
-            vocabulary has room.
-        merges: Maximum number of merges; ``None`` for all.
-
-    Returns:
-        The ordinary tokens in their new order; the first one has the id 3.
-    """
-    from transformers import PreTrainedTokenizerFast
-
-    spec, tokens = _prune(
-        json.loads((source / "tokenizer.json").read_text(encoding="utf-8")), vocab_size, words, merges
-    )
-    path = out / "tokenizer.json"
-    path.write_text(json.dumps(spec, ensure_ascii=False), encoding="utf-8")
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_file=str(path),
-        pad_token="<pad>",
-        eos_token="</s>",
-        unk_token="<unk>",
-        split_special_tokens=True,  # "</s>" in a user's text is text, not the end
-        clean_up_tokenization_spaces=False,
-        model_input_names=["input_ids", "attention_mask"],
-    )
-    tokenizer.save_pretrained(out)
-    return tokens
-
-
-def _prune(
-    spec: dict[str, Any], vocab_size: int, words: Sequence[str], most: int | None
-) -> tuple[dict[str, Any], list[str]]:
-    """Returns a smaller tokenizer.json and its ordinary tokens in their new order, from id 3 on."""
-    from tokenizers.pre_tokenizers import ByteLevel
-
-    special = ["<pad>", "</s>", "<unk>"]
-    sentinels = [f"<extra_id_{i}>" for i in range(_SENTINELS)]
-    tokens = sorted(ByteLevel.alphabet())
-    merges: list[list[str]] = []
-    known = set(tokens)
-    room = vocab_size - len(special) - len(sentinels)
-    for merge in spec["model"]["merges"][:most]:
-        if len(tokens) >= room:
-            break
-        left, right = merge if isinstance(merge, list) else merge.split(" ")
-        if left in known and right in known:
-            merges.append([left, right])
-            if left + right not in known:
-                known.add(left + right)
-                tokens.append(left + right)
-    after_space = (f"\u0120{word}" for word in dict.fromkeys(words))
-    tokens += islice((token for token in after_space if token not in known), room - len(tokens))
-    order = [*special, *tokens, *sentinels]
-    spec["model"] |= {"vocab": {t: i for i, t in enumerate(order)}, "merges": merges, "unk_token": None}
-    spec["model"]["ignore_merges"] = bool(words)  # words in the vocabulary are looked up, not merged
-    spec["added_tokens"] = [
-        {"id": order.index(t), "content": t, "single_word": False, "lstrip": False, "rstrip": False}
-        # Sentinels are not special: they are recognised in texts, and decoding keeps them.
-        | {"normalized": False, "special": t in special}
-        for t in special + sentinels
-    ]
-    spec["post_processor"] = {
-        "type": "TemplateProcessing",
-        "single": [{"Sequence": {"id": "A", "type_id": 0}}, {"SpecialToken": {"id": "</s>", "type_id": 0}}],
-        "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 0}}],
-        "special_tokens": {"</s>": {"id": "</s>", "ids": [1], "tokens": ["</s>"]}},
-    }
-    return spec, tokens

@@ -28,7 +28,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from gold_lightning.generators.embedded import embedded_folder
-from gold_lightning.t5.weights import build_tokenizer, target_text
+from gold_lightning.t5.weights import target_text
 from gold_lightning.watching.loggers import RunCSVLogger
 from jsonargparse import ArgumentParser
 from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
@@ -36,6 +36,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from safetensors.torch import load_file, save_file
 from start import copy_encoder, fit_read_out, read_out, student_config
 from text import Example, Source, exchange_words, pieces, recase, text_to_text
+from tokenizer import build_tokenizer
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from transformers import AutoModel, AutoTokenizer, PreTrainedTokenizerBase, T5ForConditionalGeneration
