@@ -337,7 +337,7 @@ def probe_request(
     task: Task,
     label: str | None,
     demos: Sequence[Sample],
-    depart: Sequence[Sample],
+    contrast: Sequence[Sample],
     hint: Hint,
     seed: int,
     instruction: Literal["first", "last"] = "first",
@@ -348,14 +348,14 @@ def probe_request(
         task: The task.
         label: The wanted label; ``None`` for a sequence-to-sequence task.
         demos: Seed demos, for the form.
-        depart: Training samples of this round, from which the probe sample must differ.
+        contrast: Training samples of this round, from which the probe sample must differ.
         hint: Topic, perspective and style of this request.
         seed: Seed of the request.
         instruction: Whether the description precedes or follows the demos.
     """
     examples = f"Examples:\n\n{_blocks(demos, task)}\n\n"
-    if depart:
-        examples += f"These exist already:\n\n{_blocks(depart, task)}\n\n"
+    if contrast:
+        examples += f"These exist already:\n\n{_blocks(contrast, task)}\n\n"
     prefix = _ordered(_describe(task, label), examples, instruction)
     suffix = (
         f"Write one new sample{_of(task, label)} that is very different from all of these: "

@@ -224,8 +224,8 @@ class RealSamples:
         first = len(store.accepted("probe"))
         if first >= size:
             return
-        for before in (*earlier, store):
-            self._labeller.recall(before)
+        for other in (*earlier, store):
+            self._labeller.recall(other)
         tokens, seconds = 0, 0.0
         report(Progress(store.round, "probe", first, size, _requested(store), 0, 0, 0.0))
         while missing := size - len(store.accepted("probe")):

@@ -108,9 +108,9 @@ class T5Student(LightningModule):
         self.restart, self.num_beams, self.constrained_decoding = restart, num_beams, constrained_decoding
         names = metric_names(self.task)
         with prefix_errors_with(self.task.source):
-            made = {stage: [(n, make_metric(n, self.task.label_names)) for n in names] for stage in ("val", "test")}
+            by_stage = {stage: [(n, make_metric(n, self.task.label_names)) for n in names] for stage in ("val", "test")}
         self.metric_names = names
-        self.metrics = nn.ModuleDict({f"{stage}_{n}": m for stage, pairs in made.items() for n, m in pairs})
+        self.metrics = nn.ModuleDict({f"{stage}_{n}": m for stage, pairs in by_stage.items() for n, m in pairs})
         self.train_loss = RoundLoss()
         self.val_loss = TokenMean()
         self.tokenizer = load_tokenizer(student)

@@ -13,7 +13,7 @@ from gold_lightning.cli.messages import NOTHING
 from gold_lightning.cli.renamed_keys import RENAMED, rename_argument, rename_settings
 from gold_lightning.errors import ConfigError, GoldError
 from gold_lightning.inputs.paths import expand
-from gold_lightning.inputs.pipes import local_copy, replacement, written
+from gold_lightning.inputs.pipes import as_written, local_copy, replacement
 from gold_lightning.inputs.task_files import local_task
 from gold_lightning.inputs.yaml_files import load_yaml
 
@@ -33,7 +33,7 @@ def find_config(name: str) -> str:
         ConfigError: No such file or shipped config exists.
     """
     if copy := local_copy("--config", name):
-        return _current_names(Path(copy), written(copy))
+        return _current_names(Path(copy), as_written(copy))
     if (path := Path(expand("--config", name))).is_file():
         return _current_names(path, name)
     if not Path(name).is_absolute() and (CONFIGS / name).is_file():
@@ -75,7 +75,7 @@ def read_config(path: Path, sections: Iterable[str]) -> dict[str, Any]:
     Raises:
         GoldError: The file is not a YAML mapping, a key is duplicate or not text, or a section is not a mapping.
     """
-    name = written(str(path))
+    name = as_written(str(path))
     config = load_yaml(path, name)
     if isinstance(config, dict) and {"fields", "target", "demos"} <= config.keys():
         raise ConfigError("--config", name, "a config, and this is a task file", f"--data.task {name}")

@@ -19,7 +19,7 @@ from gold_lightning.cli.signals import stopped_by_sigterm
 from gold_lightning.cli.streams import is_output_error, readable_streams, with_output
 from gold_lightning.cli.tasks import tasks_command
 from gold_lightning.errors import GoldError, SharedError
-from gold_lightning.inputs.pipes import kept
+from gold_lightning.inputs.pipes import deleting_copies
 
 __all__ = ["main"]
 
@@ -65,7 +65,7 @@ def main(args: Sequence[str] | None = None) -> int:
         for a wrong setting; 141 if the reader of its output is gone.
     """
     argv = list(sys.argv[1:] if args is None else args)
-    with readable_streams(), kept():
+    with readable_streams(), deleting_copies():
         return with_output(lambda: _run(argv))
 
 

@@ -137,12 +137,12 @@ def judge_generator(data: GoldDataModule, judged: Sequence[JudgedCompletion], ro
 
 def _of_samples(judged: Sequence[JudgedCompletion], check: LabelCheck) -> Evidence | None:
     """Compares requested and likeliest labels of samples; asks for the likelihoods that no label check asked for."""
-    asked = [(str(j.planned.label), j.verdict.preferred_label) for j in judged if j.verdict.likelihoods]
-    samples = [] if asked else [j.parsed for j in judged if j.parsed is not None]
+    labels = [(str(j.planned.label), j.verdict.preferred_label) for j in judged if j.verdict.likelihoods]
+    samples = [] if labels else [j.parsed for j in judged if j.parsed is not None]
     scored, _ = check.score([s.fields for s in samples], 0, [s.target for s in samples])
-    asked += [(s.target, likelihoods.label) for s, likelihoods in zip(samples, scored, strict=True) if likelihoods]
-    right = tuple(float(requested == likeliest) for requested, likeliest in asked)
-    return Evidence("its own samples, by their labels", tuple(asked), right) if asked else None
+    labels += [(s.target, likelihoods.label) for s, likelihoods in zip(samples, scored, strict=True) if likelihoods]
+    right = tuple(float(requested == likeliest) for requested, likeliest in labels)
+    return Evidence("its own samples, by their labels", tuple(labels), right) if labels else None
 
 
 def _labelled_rows(data: GoldDataModule) -> tuple[str, Sequence[TestRow]]:

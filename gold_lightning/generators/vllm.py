@@ -159,8 +159,8 @@ class VLLMGenerator(Generator):
                 hint = f"set {_KEY}{_SETTINGS[name]}"
                 raise ConfigError(f"{_KEY}engine_args.{name}", value, "no argument that has a setting of its own", hint)
             if name in _FIXED:
-                shown = "..." if name == "hf_token" else value
-                raise ConfigError(f"{_KEY}engine_args.{name}", shown, "no argument that is fixed", _FIXED[name])
+                printed = "..." if name == "hf_token" else value
+                raise ConfigError(f"{_KEY}engine_args.{name}", printed, "no argument that is fixed", _FIXED[name])
         self.model, self.batch_size, self.form = model, batch_size, form
         self.temperature, self.top_k, self.top_p = temperature, top_k, top_p
         self.schema, self.lora, self.sleep = schema, lora, sleep

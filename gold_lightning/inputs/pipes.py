@@ -17,7 +17,7 @@ from pathlib import Path
 
 from gold_lightning.errors import ConfigError
 
-__all__ = ["is_copy", "kept", "local_copy", "replacement", "written"]
+__all__ = ["as_written", "deleting_copies", "is_copy", "local_copy", "replacement"]
 
 _MAX_BYTES = 64 * 2**20
 _STDIN = ("-", "/dev/stdin", "/dev/fd/0", "/proc/self/fd/0")
@@ -34,7 +34,7 @@ _copies: dict[str, _Copy] = {}
 
 
 @contextmanager
-def kept() -> Iterator[None]:
+def deleting_copies() -> Iterator[None]:
     """Deletes all copies made inside the block when it ends; copies made before are forgotten."""
     _copies.clear()
     try:
@@ -118,7 +118,7 @@ def is_copy(path: str) -> bool:
     return any(copy.path == path for copy in _copies.values())
 
 
-def written(path: str) -> str:
+def as_written(path: str) -> str:
     """Returns a path as the user wrote it; for a copy, the path of its pipe."""
     original = next((copy.written for copy in _copies.values() if copy.path == path), path)
     return "standard input" if original in _STDIN else original

@@ -9,7 +9,7 @@ import yaml
 
 from gold_lightning.errors import ConfigError
 from gold_lightning.inputs.paths import expand
-from gold_lightning.inputs.pipes import is_copy, local_copy, written
+from gold_lightning.inputs.pipes import as_written, is_copy, local_copy
 from gold_lightning.inputs.yaml_files import StrictLoader
 
 __all__ = ["find_task_file", "local_task", "name_of", "shipped_tasks"]
@@ -49,7 +49,7 @@ def name_of(path: Path, name_or_path: str) -> str:
         name_or_path: The argument of :func:`find_task_file`.
     """
     if is_copy(str(path)):
-        return written(str(path))
+        return as_written(str(path))
     return name_or_path if path == Path(expand("data.task", name_or_path)) else str(path)
 
 

@@ -179,11 +179,11 @@ class RequestPlanner:
         seed = random.Random(f"{self.seed}/{round_}/{kind}/request/{number}").getrandbits(31)
         id_ = f"r{round_:03d}-{kind}-{number:05d}"
         if kind == "train":
-            shown, fields = [d for _, d in demos], manner.sample.fields if manner else None
-            request = training_request(self.task, label, shown, hint, seed, self.plan.instruction, fields)
+            prompt_demos, fields = [d for _, d in demos], manner.sample.fields if manner else None
+            request = training_request(self.task, label, prompt_demos, hint, seed, self.plan.instruction, fields)
             demos += ((manner.id, manner.sample),) if manner else ()
         else:
             seeds = [d for i, d in demos if i.startswith("demo-")]
-            depart = [d for i, d in demos if not i.startswith("demo-")]
-            request = probe_request(self.task, label, seeds, depart, hint, seed, self.plan.instruction)
+            contrast = [d for i, d in demos if not i.startswith("demo-")]
+            request = probe_request(self.task, label, seeds, contrast, hint, seed, self.plan.instruction)
         return PlannedRequest(id_, request, label, demos, feedback, hint)

@@ -87,8 +87,8 @@ def count_cut(task: Task, tokenizer: PreTrainedTokenizerBase, samples: Sequence[
 
 def answer_of(task: Task, text: str) -> str:
     """Extracts the target from a student's text by removing the text around it in ``student.target`` of the task."""
-    before, after = (part.strip() for part in task.student_target("\0").split("\0", 1))
-    return text.strip().removeprefix(before).removesuffix(after).strip()
+    prefix, suffix = (part.strip() for part in task.student_target("\0").split("\0", 1))
+    return text.strip().removeprefix(prefix).removesuffix(suffix).strip()
 
 
 def check_student(

@@ -32,10 +32,10 @@ class Pace:
 
     def take(self, amount: float) -> float:
         """Takes an amount and returns 0, or returns the seconds to wait before the next try."""
-        now = time.monotonic()
-        if self._free_at > now:
-            return self._free_at - now
-        self._free_at = max(self._free_at, now - self._SLACK) + amount / self._rate
+        time_now = time.monotonic()
+        if self._free_at > time_now:
+            return self._free_at - time_now
+        self._free_at = max(self._free_at, time_now - self._SLACK) + amount / self._rate
         return 0.0
 
     def correct(self, amount: float) -> None:

@@ -175,10 +175,10 @@ class Servers:
     def _avoid(self, server: _Server, failure: FailedError) -> None:
         if failure.finish is not None:  # the server works, but has no answer
             return
-        now = time.monotonic()
-        server.avoid_until = now + self.settings.cooldown
+        time_now = time.monotonic()
+        server.avoid_until = time_now + self.settings.cooldown
         if failure.wait is not None:
-            server.not_before = max(server.not_before, now + failure.wait)
+            server.not_before = max(server.not_before, time_now + failure.wait)
 
     async def _answers_others(self, run: Run, scoring: bool) -> bool:
         """Whether other calls are answered while one is refused; waits until that is known."""
@@ -212,8 +212,8 @@ class Servers:
     async def _next_server(self, run: Run, tokens: int, tries: int) -> _Server:
         """Waits until a call may be made; prefers servers without recent failures, then the fewest calls in flight."""
         while True:
-            now = time.monotonic()
-            wait = min(s.not_before for s in self._servers) - now
+            time_now = time.monotonic()
+            wait = min(s.not_before for s in self._servers) - time_now
             if wait > self.settings.max_wait:
                 url = min(self._servers, key=lambda s: s.not_before).url
                 raise GoldError(
@@ -227,10 +227,10 @@ class Servers:
                 for pace, amount in ((self._requests, 1), (self._tokens, tokens)):
                     while (wait := pace.take(amount)) > 0:
                         await asyncio.sleep(min(wait, 0.25))  # a correction may shorten it
-            now = time.monotonic()
-            ready = [s for s in self._servers if s.not_before <= now]
+            time_now = time.monotonic()
+            ready = [s for s in self._servers if s.not_before <= time_now]
             if ready:
-                healthy = [s for s in ready if s.avoid_until <= now]
+                healthy = [s for s in ready if s.avoid_until <= time_now]
                 if healthy:
                     return min(healthy, key=lambda s: (s.in_flight, s.started))
                 return min(ready, key=lambda s: s.avoid_until)
