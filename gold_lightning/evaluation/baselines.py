@@ -17,7 +17,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 from rich.console import Console
 from rich.progress import track
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from gold_lightning.student import T5Student
 
 __all__ = [
+    "GENERATOR_BASELINES",
     "Baseline",
     "BaselineName",
     "BaselineSettings",
@@ -53,8 +54,11 @@ __all__ = [
 
 _log = logging.getLogger(__name__)
 
-BaselineName = Literal["majority", "untrained", "zero_shot", "few_shot", "supervised", "student"]
+BaselineName = Literal["majority", "untrained", "zero_shot", "one_shot", "few_shot", "supervised", "student"]
 """Names of the baselines; ``student`` is the trained student itself."""
+
+GENERATOR_BASELINES: Final[tuple[BaselineName, ...]] = ("few_shot", "one_shot", "zero_shot")
+"""The baselines that ask the generator."""
 
 
 @dataclass(frozen=True)
@@ -63,8 +67,9 @@ class BaselineSettings:
 
     Args:
         only: Baselines to run: majority (the most frequent answer of the tested rows), untrained (the
-            student before training), zero_shot and few_shot (the generator, without and with the task's demos; in a
-            task with labels also calibrated, from the same answers),
+            student before training), zero_shot, one_shot and few_shot (the generator without demos, with one of each
+            label as in checks of labels, and with all of the task's; in a task with labels also calibrated, from the
+            same answers),
             supervised (the student trained on ``train_file``), student (the trained one). All possible ones by default.
         rows: Test on a seeded sample of this many rows, the same for each baseline; all by default.
         train_file: JSON, JSON Lines, CSV, TSV or Parquet file with labelled rows, for the supervised baseline. It takes
@@ -85,16 +90,23 @@ class BaselineSettings:
         elif "supervised" in (self.only or ()):
             raise ConfigError("baselines.train_file", None, "a file of labelled rows, which supervised trains on")
 
-    def names(self, trained: bool) -> list[BaselineName]:
+    def names(self, trained: bool, task: Task) -> list[BaselineName]:
         """Names of the baselines to run, the cheap ones first.
 
         Args:
             trained: Whether there is a trained student.
+            task: The task; ``one_shot`` is for those with labels, and with more than one demo of some label.
+
+        Raises:
+            ConfigError: A task without labels has no ``one_shot``.
         """
+        if "one_shot" in (self.only or ()) and not task.labels:
+            raise ConfigError("baselines.only", self.only, "no one_shot for a task without labels")
         every: list[BaselineName] = list(get_args(BaselineName))
         if self.only is not None:
             return [name for name in every if name in self.only]
-        cannot = {"supervised": self.train_file is None, "student": not trained}
+        many_demos = bool(task.labels) and len(task.demos) > len(task.labels)
+        cannot = {"supervised": self.train_file is None, "student": not trained, "one_shot": not many_demos}
         return [name for name in every if not cannot.get(name)]
 
 
@@ -141,7 +153,7 @@ def run_baselines(
     Raises:
         ConfigError: The trained student is wanted and there is none, or supervised training would have no end.
     """
-    names = settings.names(trained=checkpoint is not None)
+    names = settings.names(checkpoint is not None, student.task)
     if "student" in names and checkpoint is None:
         raise ConfigError("baselines.only", settings.only, "no student where none is trained", "run fit first")
     data.test_set.draw(settings.rows)
@@ -174,9 +186,10 @@ def run_baselines(
     def make(name: BaselineName) -> Baseline:
         if name == "majority":
             return Baseline({}, lambda _: majority(rows))
-        if name in ("zero_shot", "few_shot"):
-            demos = seed_demos(student.task) if name == "few_shot" else []
-            answers = GeneratorAnswers(student.task, data.generator, rows, demos, name)
+        if name in GENERATOR_BASELINES:
+            demos = seed_demos(student.task)
+            count = {"zero_shot": 0, "one_shot": len(student.task.labels)}.get(name, len(demos))
+            answers = GeneratorAnswers(student.task, data.generator, rows, demos[:count], name)
             return Baseline(answers.depends(), answers.predict)
         if name == "student":
             return Baseline({**tested, "checkpoint": _file_digest(str(checkpoint))}, lambda _: test(checkpoint))
@@ -248,7 +261,7 @@ def compare(
         numbers = evaluate(metrics, task.label_names, predictions)
         results[name] = {**numbers, "seconds": seconds, "fingerprint": fingerprint, "notes": _notes(predictions)}
         names.append(name)
-        if task.labels and name in ("zero_shot", "few_shot"):
+        if task.labels and name in GENERATOR_BASELINES:
             names.append(f"{name}_calibrated")
             predictions = calibrated(task, predictions)
             write_lines(folder / f"{names[-1]}.jsonl", predictions)

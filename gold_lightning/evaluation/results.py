@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from gold_lightning.checks.contamination import OVERLAP_WORDS
 from gold_lightning.console import printable, table
-from gold_lightning.evaluation.baselines import digest_of_rows, majority, most_frequent
+from gold_lightning.evaluation.baselines import GENERATOR_BASELINES, digest_of_rows, majority, most_frequent
 from gold_lightning.evaluation.intervals import evaluate
 from gold_lightning.labelled import labels_as_read
 from gold_lightning.storage.round_store import RoundStore
@@ -35,6 +35,8 @@ BASELINE_TITLES = {
     "supervised": "student trained on labelled rows",
     "few_shot_calibrated": "generator, few-shot, calibrated",
     "few_shot": "generator, few-shot",
+    "one_shot_calibrated": "generator, one demo a label, calibrated",
+    "one_shot": "generator, one demo a label",
     "zero_shot_calibrated": "generator, zero-shot, calibrated",
     "zero_shot": "generator, zero-shot",
 }
@@ -117,7 +119,7 @@ def results_table(summary: Mapping[str, Any], run_dir: Path, task: Task) -> str:
         lines.append(f"labels as read: {summary['labels_as_read']}")
     if _STUDENTS & results.keys():
         lines += Cut(**summary["cut"]).sentences(task, "test rows")
-    if task.labels and {"zero_shot", "few_shot"} & results.keys():
+    if task.labels and results.keys() & GENERATOR_BASELINES:
         lines.append(f"generator: {GENERATOR_ANSWER}")
     lines += [f"{titles[name]}: {note}" for name in titles for note in results[name].get("notes", ())]
     if overlap := summary["overlap"]:

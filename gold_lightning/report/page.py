@@ -9,6 +9,7 @@ from typing import Any
 from markupsafe import Markup
 
 from gold_lightning.console import duration
+from gold_lightning.evaluation.baselines import GENERATOR_BASELINES
 from gold_lightning.evaluation.results import BASELINE_TITLES, GENERATOR_ANSWER
 from gold_lightning.report.numbers import NONE, abbreviated, counted, percent
 from gold_lightning.report.panels import Panel, Table, cost_panels, data_panels, loop_panels
@@ -170,8 +171,8 @@ def _result(run: Run) -> dict[str, Any]:
 
 
 def _best_of_generator(results: Mapping[str, Any], metric: str) -> list[str]:
-    """Returns the better of the raw and the calibrated line, with demos and without: the student's real rivals."""
-    pairs = [[name, f"{name}_calibrated"] for name in ("few_shot", "zero_shot")]
+    """Returns the better of the raw and the calibrated line for each number of demos: the student's real rivals."""
+    pairs = [[name, f"{name}_calibrated"] for name in GENERATOR_BASELINES]
     present = [[name for name in pair if name in results] for pair in pairs]
     return [max(names, key=lambda name: results[name][metric]["value"]) for names in present if names]
 
@@ -202,7 +203,7 @@ def _comparison(summary: Mapping[str, Any]) -> Panel:
     rows = [(title, summary["results"][name]) for name, title in names.items() if name in summary["results"]]
     metrics = _metrics_of(summary)
     notes = [f"{title}: {note}." for title, result in rows for note in result.get("notes", ())]
-    if {"zero_shot", "few_shot"} & summary["results"].keys():
+    if summary["results"].keys() & GENERATOR_BASELINES:
         notes.append(f"In a task with labels the generator's answer is {GENERATOR_ANSWER}.")
     if len(rows) > 1:
         notes.append("Each interval covers one number. Differences between the lines are not tested here.")

@@ -304,10 +304,15 @@ def test_demos_of_a_task_without_labels_keep_their_order():
 def test_what_is_run_by_default_is_what_can_be(tmp_path):
     file = tmp_path / "train.csv"
     file.touch()
-    cheap = ["majority", "untrained", "zero_shot", "few_shot"]
-    assert BaselineSettings().names(trained=False) == cheap
-    assert BaselineSettings(train_file=str(file)).names(trained=True) == [*cheap, "supervised", "student"]
-    assert BaselineSettings(only=["few_shot", "majority"]).names(trained=True) == ["majority", "few_shot"]
+    cheap = ["majority", "untrained", "zero_shot", "one_shot", "few_shot"]
+    assert BaselineSettings().names(False, COLOURS) == cheap
+    assert BaselineSettings(train_file=str(file)).names(True, COLOURS) == [*cheap, "supervised", "student"]
+    assert BaselineSettings(only=["few_shot", "majority"]).names(True, COLOURS) == ["majority", "few_shot"]
+    for task in (SUMS, replace(COLOURS, demos=COLOURS.demos[1:])):  # one demo a label: few_shot is the same
+        assert "one_shot" not in BaselineSettings().names(True, task)
+    with pytest.raises(ConfigError) as e:
+        BaselineSettings(only=["one_shot"]).names(True, SUMS)
+    assert e.value.key == "baselines.only"
 
 
 @pytest.mark.parametrize(

@@ -75,8 +75,8 @@ def test_all_in_one_table_and_not_paid_for_again(trained, tiny_student, files, c
     table = capsys.readouterr().out
     assert table.splitlines()[0].split() == ["news_topics,", "30", "test", "rows", "accuracy", "macro_f1"]
     shown = ["student ", "student before training", "student trained on labelled rows", "generator, few-shot"]
-    shown += ["generator, few-shot", "generator, zero-shot", "generator, zero-shot", "always 'Business'"]
-    assert [x[:19] for x in table.splitlines()[1:9]] == [x.ljust(19)[:19] for x in shown]
+    shown += ["generator, few-shot", *2 * ["generator, one demo"], *2 * ["generator, zero-shot"], "always 'Business'"]
+    assert [x[:19] for x in table.splitlines()[1:11]] == [x.ljust(19)[:19] for x in shown]
     # Rounds of 16 and 32 rows, 16 a batch.
     assert len(steps) == 3
     # 20 rows are Business by i % 3, and of i = 0, 3, ... 27 those with i % 4 == 2: 6 and 18.
@@ -90,7 +90,7 @@ def test_all_in_one_table_and_not_paid_for_again(trained, tiny_student, files, c
     tested_rows = [{k: v for k, v in row.items() if k != "energy"} for row in read_lines(folder / "predictions.jsonl")]
     assert tested_rows == read_lines(folder / "baselines" / "student.jsonl")
     names = {"majority", "untrained", "zero_shot", "few_shot", "supervised", "student"}
-    names |= {"zero_shot_calibrated", "few_shot_calibrated"}
+    names |= {"one_shot", "zero_shot_calibrated", "one_shot_calibrated", "few_shot_calibrated"}
     (held,) = read_lines(folder / "baselines" / "results.json")
     assert set(held["results"]) == names and held["rows"] == 30
     assert {p.stem for p in (folder / "baselines").glob("*.jsonl")} == names
