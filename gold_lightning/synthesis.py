@@ -7,13 +7,10 @@ Knows neither Lightning nor the student. Each batch is planned from what is comm
 
 from __future__ import annotations
 
-import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import get_args
 
 from gold_lightning.budget import Budget
 from gold_lightning.checks.contamination import OVERLAP_WORDS, Decontaminator
@@ -23,8 +20,7 @@ from gold_lightning.errors import ConfigError, QuotaError
 from gold_lightning.feedback import FeedbackPool
 from gold_lightning.generators.base import Generator
 from gold_lightning.judging import Judge, JudgedBatch
-from gold_lightning.likelihoods import Calibration
-from gold_lightning.planning.fingerprint import synthesis_fingerprint
+from gold_lightning.planning.fingerprint import plan_of_folder, synthesis_fingerprint
 from gold_lightning.planning.plan import SynthesisPlan
 from gold_lightning.planning.progress import Progress
 from gold_lightning.planning.quotas import Counts, give_up, quotas, yield_table
@@ -39,7 +35,6 @@ from gold_lightning.unlabelled import UnlabelledTexts
 
 __all__ = ["Synthesizer"]
 
-_log = logging.getLogger(__name__)
 _KINDS: tuple[Kind, ...] = ("train", "probe")
 
 
@@ -138,8 +133,7 @@ class Synthesizer:
         """
         earlier = [self.store(r) for r in range(round_)]
         if self.real is not None and self.real.size(earlier):
-            self.log()
-            self._keep_calibration()
+            self._begin()
             store = self.store(round_)
             self._require_fingerprint(store, "probe", self.real.fingerprint("probe"))
             self.real.fill(store, earlier, self.completions, self.report)
@@ -150,8 +144,7 @@ class Synthesizer:
     def _fill(
         self, round_: int, kind: Kind, pool: FeedbackPool, rate: float, depends: dict[str, str]
     ) -> Sequence[StoredSample]:
-        self.log()
-        self._keep_calibration()
+        self._begin()
         store, quota = self.store(round_), self.plan.quota(kind)
         self._require_fingerprint(store, kind, depends)
         self._remember(round_, kind)
@@ -244,20 +237,13 @@ class Synthesizer:
             self.completions = Completions(self.generator, log, self.budget, self._seconds, self._stopping)
         return self.completions.log
 
-    def _keep_calibration(self) -> None:
-        """Calibrates label checks in the way in which the run folder was begun, if it differs in that alone."""
-        stored, plan = self.store(0).fingerprint("train").get("plan"), self.plan
-        if self.label_check is None or stored is None:
-            return
-        for kind in get_args(Calibration):
-            other = replace(plan, label_calibration=kind)
-            if kind != plan.label_calibration and stored == digest(other.fingerprint()):
-                self.plan, self.label_check.calibration = other, kind
-                _log.info(
-                    "%s: its label checks go on with data.plan.label_calibration: %s, with which the folder was begun; "
-                    "%s takes another --run.name",
-                    *(self.run_dir, kind, plan.label_calibration),
-                )
+    def _begin(self) -> None:
+        """Opens the completions, and keeps the way of calibrating label checks with which the folder was begun."""
+        self.log()
+        if self.label_check is not None:
+            self.plan = plan_of_folder(self.store(0), self.plan)
+            if self.label_check.calibration != self.plan.label_calibration:  # setting it begins anew
+                self.label_check.calibration = self.plan.label_calibration
 
     def _require_fingerprint(self, store: RoundStore, kind: Kind, depends: Mapping[str, str]) -> None:
         """Refuses or sets aside samples that were requested with other settings."""

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import logging
+from dataclasses import replace
+from typing import get_args
+
 from gold_lightning.generators.base import Generator
+from gold_lightning.likelihoods import Calibration
 from gold_lightning.planning.plan import SynthesisPlan
 from gold_lightning.storage.json_lines import digest
+from gold_lightning.storage.round_store import RoundStore
 from gold_lightning.task import Task
 
-__all__ = ["synthesis_fingerprint"]
+__all__ = ["plan_of_folder", "synthesis_fingerprint"]
+
+_log = logging.getLogger(__name__)
 
 
 def synthesis_fingerprint(
@@ -33,3 +41,25 @@ def synthesis_fingerprint(
         "generator": [digest(earlier) for earlier in generator.earlier_fingerprints()],
     }
     return parts, same
+
+
+def plan_of_folder(first: RoundStore, plan: SynthesisPlan) -> SynthesisPlan:
+    """Returns the plan with the label calibration with which a run folder was begun, if they differ in that alone.
+
+    Args:
+        first: The store of round 0.
+        plan: The plan of this run.
+    """
+    stored = first.fingerprint("train").get("plan")
+    if stored is None or stored == digest(plan.fingerprint()):
+        return plan
+    for kind in get_args(Calibration):
+        earlier = replace(plan, label_calibration=kind)
+        if stored == digest(earlier.fingerprint()):
+            _log.info(
+                "%s: its label checks go on with data.plan.label_calibration: %s, with which the folder was begun; "
+                "%s takes another --run.name",
+                *(first.folder.parent.parent, kind, plan.label_calibration),
+            )
+            return earlier
+    return plan
