@@ -15,7 +15,7 @@ from gold_lightning.storage.json_lines import digest
 from gold_lightning.synthesis import Synthesizer
 
 from tests.fakes import NewsWriter
-from tests.test_synthesis import TASK
+from tests.synthesizers import TASK
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from gold_lightning.storage.round_store import BatchRecord, RoundStore, StoredSa
 from gold_lightning.task import Sample
 
 from tests.fakes import NewsWriter, bank_task
-from tests.test_synthesis import LABELS, PLAN, Repeater, Scorer, adds_up, distinct_texts, groups, make, shown
+from tests.synthesizers import LABELS, PLAN, Repeater, Scorer, adds_up, distinct_texts, groups, make, prompt_of
 
 # Surplus
 
@@ -37,7 +37,7 @@ def test_the_next_round_takes_what_one_had_too_many_of(tmp_path, agreement):
             assert all(spare.pop(s.id) == (s.surplus_of, s.sample) for s in taken)  # once, and of the same kind
             assert all(f"-{kind}-" in s.id for s in found)
             assert sum(b.from_surplus for b in batches) >= len(taken) and (taken or r == 0)
-            assert all(shown(made.store(r), s) for s in taken)
+            assert all(prompt_of(made.store(r), s) for s in taken)
             for s in made.store(r).surplus(kind):
                 spare[s.id] = (r, s.sample)
             written = [q for q in writer.requests[asked:] if not q.choices]
