@@ -21,8 +21,8 @@ from tests.synthesizers import FREE, LABELS, PLAN, TASK, Repeater, adds_up, dist
 
 @pytest.mark.parametrize("junk", [0.0, 0.3])
 def test_quotas_are_balanced_exactly_over_labels(tmp_path, junk):
-    made = make(tmp_path, NewsWriter(junk)).train(0, FeedbackPool(), 0.0)
-    assert Counter(s.sample.target for s in made) == dict.fromkeys(LABELS, 6)
+    accepted = make(tmp_path, NewsWriter(junk)).train(0, FeedbackPool(), 0.0)
+    assert Counter(s.sample.target for s in accepted) == dict.fromkeys(LABELS, 6)
 
 
 @pytest.mark.parametrize("quota", [1, 2, 5, 23])
@@ -30,10 +30,10 @@ def test_a_remainder_moves_on_over_the_rounds(tmp_path, quota):
     synthesizer = make(tmp_path, NewsWriter(0.0), replace(PLAN, samples_per_round=quota))
     total = Counter()
     for r in range(4):
-        made = Counter(s.sample.target for s in synthesizer.train(r, FeedbackPool(), 0.0))
-        assert made.total() == quota
-        assert max(made[x] for x in LABELS) - min(made[x] for x in LABELS) <= 1
-        total += made
+        accepted = Counter(s.sample.target for s in synthesizer.train(r, FeedbackPool(), 0.0))
+        assert accepted.total() == quota
+        assert max(accepted[x] for x in LABELS) - min(accepted[x] for x in LABELS) <= 1
+        total += accepted
     assert total == dict.fromkeys(LABELS, quota)
 
 
@@ -41,9 +41,9 @@ def test_a_task_without_labels_meets_its_quota(tmp_path):
     writer = ScriptedGenerator(
         lambda r: f" Item {r.seed} stands in row {r.seed % 977} of box {r.seed % 83}.\nanswer: {r.seed}", batch_size=7
     )
-    made = make(tmp_path, writer, task=FREE).train(0, FeedbackPool(), 0.0)
-    assert len(made) == 24
-    assert {d for s in made for d in s.demo_ids} == {"demo-0", "demo-1", "demo-2"}
+    accepted = make(tmp_path, writer, task=FREE).train(0, FeedbackPool(), 0.0)
+    assert len(accepted) == 24
+    assert {d for s in accepted for d in s.demo_ids} == {"demo-0", "demo-1", "demo-2"}
 
 
 def test_every_reject_has_one_reason_and_all_adds_up(tmp_path):
@@ -61,19 +61,19 @@ def test_every_reject_has_one_reason_and_all_adds_up(tmp_path):
 
 
 def test_surplus_is_a_reason_too(tmp_path):
-    made = make(tmp_path, NewsWriter(0.0, batch_size=64))
-    made.train(0, FeedbackPool(), 0.0)
-    assert made.store(0).rejects("train")["surplus"] > 0
-    adds_up(made.store(0), "train")
+    synthesizer = make(tmp_path, NewsWriter(0.0, batch_size=64))
+    synthesizer.train(0, FeedbackPool(), 0.0)
+    assert synthesizer.store(0).rejects("train")["surplus"] > 0
+    adds_up(synthesizer.store(0), "train")
 
 
 @pytest.mark.parametrize("least", [1, 10])
 def test_where_a_few_are_missing_a_batch_has_its_least_number_of_requests(tmp_path, least):
-    made = make(tmp_path, NewsWriter(0.4, batch_size=40), replace(PLAN, min_requests_per_batch=least))
-    made.train(0, FeedbackPool(), 0.0)
-    sizes = [b.requested for b in made.store(0).batches("train")]
-    adds_up(made.store(0), "train")
-    assert len(sizes) > 1 and len(made.store(0).accepted("train")) == PLAN.samples_per_round
+    synthesizer = make(tmp_path, NewsWriter(0.4, batch_size=40), replace(PLAN, min_requests_per_batch=least))
+    synthesizer.train(0, FeedbackPool(), 0.0)
+    sizes = [b.requested for b in synthesizer.store(0).batches("train")]
+    adds_up(synthesizer.store(0), "train")
+    assert len(sizes) > 1 and len(synthesizer.store(0).accepted("train")) == PLAN.samples_per_round
     assert min(sizes) >= 10 if least == 10 else min(sizes) < 10
     # Asking for more at once is no other way of asking.
     again = NewsWriter(0.4, batch_size=40)
@@ -83,18 +83,18 @@ def test_where_a_few_are_missing_a_batch_has_its_least_number_of_requests(tmp_pa
 
 def test_a_finished_round_asks_for_nothing(tmp_path):
     writer = NewsWriter()
-    made = list(make(tmp_path, writer).train(0, FeedbackPool(), 0.0))
+    accepted = list(make(tmp_path, writer).train(0, FeedbackPool(), 0.0))
     asked = len(writer.requests)
     again = NewsWriter()
-    assert list(make(tmp_path, again).train(0, FeedbackPool(), 0.0)) == made
+    assert list(make(tmp_path, again).train(0, FeedbackPool(), 0.0)) == accepted
     assert again.requests == []
     assert asked == sum(b.requested for b in RoundStore(tmp_path, 0).batches("train"))
 
 
 def test_a_larger_quota_goes_on_with_what_is_there(tmp_path):
-    made = list(make(tmp_path).train(0, FeedbackPool(), 0.0))
+    accepted = list(make(tmp_path).train(0, FeedbackPool(), 0.0))
     more = make(tmp_path, plan=replace(PLAN, samples_per_round=40)).train(0, FeedbackPool(), 0.0)
-    assert list(more[:24]) == made
+    assert list(more[:24]) == accepted
     assert Counter(s.sample.target for s in more) == dict.fromkeys(LABELS, 10)
 
 
@@ -135,8 +135,8 @@ def test_after_a_quota_error_more_attempts_go_on(tmp_path):
         make(tmp_path, NewsWriter(0.8), replace(PLAN, max_attempts=1)).train(0, FeedbackPool(), 0.0)
     held = len(RoundStore(tmp_path, 0).accepted("train"))
     writer = NewsWriter(0.8)
-    made = make(tmp_path, writer, replace(PLAN, max_attempts=100)).train(0, FeedbackPool(), 0.0)
-    assert 0 < held < len(made) == 24
+    accepted = make(tmp_path, writer, replace(PLAN, max_attempts=100)).train(0, FeedbackPool(), 0.0)
+    assert 0 < held < len(accepted) == 24
     assert len(writer.requests) < sum(b.requested for b in RoundStore(tmp_path, 0).batches("train"))
 
 
@@ -171,9 +171,9 @@ def test_duplicates_across_rounds_and_kinds_are_rejected(tmp_path):
     held = set()
     for at, (round_, kind) in enumerate([(0, "train"), (0, "probe"), (1, "train"), (1, "probe"), (2, "train")]):
         synthesizer = make(tmp_path, Repeater(texts), plan)  # a new process each time
-        made = synthesizer.train(round_, FeedbackPool(), 0.0) if kind == "train" else synthesizer.probe(round_)
-        fresh = {s.sample.text for s in made}
-        assert len(fresh) == len(made) == (8 if kind == "train" else 4)
+        accepted = synthesizer.train(round_, FeedbackPool(), 0.0) if kind == "train" else synthesizer.probe(round_)
+        fresh = {s.sample.text for s in accepted}
+        assert len(fresh) == len(accepted) == (8 if kind == "train" else 4)
         assert fresh.isdisjoint(held)
         if at:
             # A probe prompt shows samples of its round: what repeats those copies a demo before it is a duplicate.
@@ -187,8 +187,8 @@ def test_duplicates_across_rounds_and_kinds_are_rejected(tmp_path):
 def test_twins_within_one_batch_are_rejected(tmp_path):
     texts = {x: [t for t in ts for _ in range(2)] for x, ts in distinct_texts(40).items()}
     synthesizer = make(tmp_path, Repeater(texts), replace(PLAN, samples_per_round=8))
-    made = synthesizer.train(0, FeedbackPool(), 0.0)
-    assert len({s.sample.text for s in made}) == 8
+    accepted = synthesizer.train(0, FeedbackPool(), 0.0)
+    assert len({s.sample.text for s in accepted}) == 8
     assert synthesizer.store(0).rejects("train")["duplicate"] > 0
     adds_up(synthesizer.store(0), "train")
 
@@ -274,9 +274,9 @@ def test_what_was_asked_for_otherwise_is_not_mixed(tmp_path, change, part, caplo
     make(tmp_path / "changed").train(0, filled_pool(), 0.5)
     how = {k: v for k, v in change.items() if k not in ("rate", "pool")}
     pool, rate = change.get("pool", filled_pool()), change.get("rate", 0.5)
-    made = make(tmp_path / "changed", **how).train(0, pool, rate)
+    accepted = make(tmp_path / "changed", **how).train(0, pool, rate)
     assert f"asked for with another {part};" in caplog.text
-    assert made == make(tmp_path / "fresh", **how).train(0, pool, rate)
+    assert accepted == make(tmp_path / "fresh", **how).train(0, pool, rate)
 
 
 def test_samples_of_another_task_are_refused(tmp_path):
@@ -290,9 +290,9 @@ def test_samples_of_another_task_are_refused(tmp_path):
 )
 def test_how_a_task_is_tested_is_no_part_of_its_samples(tmp_path, change, caplog):
     task = replace(TASK, metrics=("accuracy",), test=TestData(file="rows.jsonl"))
-    made = make(tmp_path, task=task).train(0, filled_pool(), 0.5)
+    accepted = make(tmp_path, task=task).train(0, filled_pool(), 0.5)
     again = NewsWriter()
-    assert make(tmp_path, again, task=replace(task, **change)).train(0, filled_pool(), 0.5) == made
+    assert make(tmp_path, again, task=replace(task, **change)).train(0, filled_pool(), 0.5) == accepted
     assert again.requests == [] and "another" not in caplog.text
 
 
@@ -313,12 +313,12 @@ def test_what_is_asked_in_the_same_way_is_not_paid_for_again(tmp_path):
 
 
 def test_a_damaged_batch_is_made_again_without_asking(tmp_path):
-    made = list(make(tmp_path).train(0, FeedbackPool(), 0.0))
+    accepted = list(make(tmp_path).train(0, FeedbackPool(), 0.0))
     path = tmp_path / "data" / "round_000" / "train.jsonl"
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join([*lines[:2], b"rubbish\n", *lines[3:]]))
     again = NewsWriter()
-    assert list(make(tmp_path, again).train(0, FeedbackPool(), 0.0)) == made
+    assert list(make(tmp_path, again).train(0, FeedbackPool(), 0.0)) == accepted
     assert again.requests == []
 
 

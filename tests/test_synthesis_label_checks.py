@@ -23,17 +23,19 @@ def measured(tmp_path):
 
 
 def test_measuring_agreement_notes_it_and_rejects_nothing(measured):
-    synthesizer, writer, made = measured
-    assert len(made) == 24
-    assert {s.label_agrees for s in made} == {True, False}
+    synthesizer, writer, accepted = measured
+    assert len(accepted) == 24
+    assert {s.label_agrees for s in accepted} == {True, False}
     # The bias towards the last label is taken out by the prior: what is left is the text's own.
-    assert [s.label_agrees for s in made] == [agrees(s.sample.text) for s in made]
-    assert all((s.preferred_label == s.sample.target) == s.label_agrees and s.preferred_label in LABELS for s in made)
+    assert [s.label_agrees for s in accepted] == [agrees(s.sample.text) for s in accepted]
+    assert all(
+        (s.preferred_label == s.sample.target) == s.label_agrees and s.preferred_label in LABELS for s in accepted
+    )
     store = synthesizer.store(0)
     assert "label_disagreement" not in store.rejects("train")
     asked = [r for r in writer.requests if r.choices]
     assert all(r.choices == tuple(f" {x}" for x in LABELS) for r in asked)
-    checked = [*made, *store.surplus("train")]
+    checked = [*accepted, *store.surplus("train")]
     assert sum(b.asked_agreement for b in store.batches("train")) == len(checked) <= len(asked)
     assert sum(b.agreed for b in store.batches("train")) == sum(s.label_agrees for s in checked)
     adds_up(store, "train")
@@ -41,9 +43,9 @@ def test_measuring_agreement_notes_it_and_rejects_nothing(measured):
 
 def test_requiring_agreement_keeps_only_what_agrees(tmp_path):
     synthesizer = make(tmp_path, Scorer(), replace(PLAN, label_agreement="require"))
-    made = synthesizer.train(0, FeedbackPool(), 0.0)
-    assert Counter(s.sample.target for s in made) == dict.fromkeys(LABELS, 6)
-    assert all(s.label_agrees is True and agrees(s.sample.text) for s in made)
+    accepted = synthesizer.train(0, FeedbackPool(), 0.0)
+    assert Counter(s.sample.target for s in accepted) == dict.fromkeys(LABELS, 6)
+    assert all(s.label_agrees is True and agrees(s.sample.text) for s in accepted)
     store = synthesizer.store(0)
     rows = [r for r in read_lines(store.folder / "rejects.jsonl") if r["reason"] == "label_disagreement"]
     assert rows
@@ -134,8 +136,8 @@ def test_agreement_requests_are_paid_for_in_the_ledger(measured):
 
 def test_agreement_is_off_by_default(tmp_path):
     writer = NewsWriter()
-    made = make(tmp_path, writer).train(0, FeedbackPool(), 0.0)
-    assert {s.label_agrees for s in made} == {None}
+    accepted = make(tmp_path, writer).train(0, FeedbackPool(), 0.0)
+    assert {s.label_agrees for s in accepted} == {None}
     assert not any(r.choices for r in writer.requests)
 
 
@@ -161,9 +163,9 @@ def test_likelihoods_without_mass_favour_no_label(tmp_path, silence, caplog):
     writer = NewsWriter(junk=0.0)
     writer.log_probs = scores
     synthesizer = make(tmp_path, writer, replace(PLAN, label_agreement="measure"))
-    made = synthesizer.train(0, FeedbackPool(), 0.0)
-    assert {s.label_agrees for s in made if not s.preferred_label} == {None}
-    assert 0 < sum(not s.preferred_label for s in made) < len(made)
+    accepted = synthesizer.train(0, FeedbackPool(), 0.0)
+    assert {s.label_agrees for s in accepted if not s.preferred_label} == {None}
+    assert 0 < sum(not s.preferred_label for s in accepted) < len(accepted)
     record = synthesizer.store(0).batches("train")
     assert sum(b.asked_agreement for b in record) < sum(b.requested for b in record)
     assert len([r for r in caplog.records if "label checks have no answer" in r.message]) == 1

@@ -29,11 +29,11 @@ def test_the_feedback_share_matches_the_rate(tmp_path, rate):
 
 def test_feedback_prompts_show_pool_demos_beside_seeds(tmp_path):
     synthesizer = make(tmp_path)
-    made = synthesizer.train(0, filled_pool(), 0.5)
-    fed = [s for s in made if s.feedback]
+    accepted = synthesizer.train(0, filled_pool(), 0.5)
+    fed = [s for s in accepted if s.feedback]
     assert fed
-    assert len(fed) < len(made)
-    for s in made:
+    assert len(fed) < len(accepted)
+    for s in accepted:
         drawn = [i for i in s.demo_ids if i.startswith("r000-probe-")]
         seeds = [i for i in s.demo_ids if i.startswith("demo-")]
         assert len(seeds) == PLAN.seed_demos
@@ -50,10 +50,10 @@ def test_feedback_as_a_hint_shows_seeds_alone_and_asks_for_the_same_kind(tmp_pat
         (PoolEntry(f"r{x}", Sample({"text": f"Fed back {x}."}, x), 0.0, 0, hints[x]) for x in LABELS), by_label=True
     )
     synthesizer = make(tmp_path, plan=replace(PLAN, feedback_as="hint"))
-    made = synthesizer.train(1, pool, 0.5)
-    fed = [s for s in made if s.feedback]
-    assert fed and len(fed) < len(made)
-    for s in made:
+    accepted = synthesizer.train(1, pool, 0.5)
+    fed = [s for s in accepted if s.feedback]
+    assert fed and len(fed) < len(accepted)
+    for s in accepted:
         assert all(i.startswith("demo-") for i in s.demo_ids) and "Fed back" not in prompt_of(synthesizer.store(1), s)
         assert (s.hint == hints[s.sample.target]) == s.feedback
         assert (
@@ -64,8 +64,8 @@ def test_feedback_as_a_hint_shows_seeds_alone_and_asks_for_the_same_kind(tmp_pat
 @pytest.mark.parametrize("plan", [{"feedback_as": "hint"}, {"feedback_as": "demo", "feedback_demos": 0}])
 def test_a_prompt_that_shows_nothing_of_what_was_fed_back_is_no_feedback_prompt(tmp_path, plan):
     synthesizer = make(tmp_path, plan=replace(PLAN, **plan))  # the pool's entries have no hints
-    made = synthesizer.train(1, filled_pool(), 1.0)
-    assert not any(s.feedback for s in made) and not any(g["feedback"] for g in groups(synthesizer.store(1)))
+    accepted = synthesizer.train(1, filled_pool(), 1.0)
+    assert not any(s.feedback for s in accepted) and not any(g["feedback"] for g in groups(synthesizer.store(1)))
 
 
 def test_labels_with_one_group_each_take_turns(tmp_path):
@@ -78,14 +78,14 @@ def test_labels_with_one_group_each_take_turns(tmp_path):
 
 def test_hints_can_be_turned_off_and_the_description_put_last(tmp_path):
     synthesizer = make(tmp_path, plan=replace(PLAN, hints=False, instruction="last"))
-    made = [*synthesizer.train(0, FeedbackPool(), 0.0), *synthesizer.probe(0)]
-    for s in made:
+    accepted = [*synthesizer.train(0, FeedbackPool(), 0.0), *synthesizer.probe(0)]
+    for s in accepted:
         prompt = prompt_of(synthesizer.store(0), s)
         assert s.hint == {} and " It is about" not in prompt
         demos, described = (prompt.index(part) for part in ("Examples:\n", "All samples have the topic"))
         assert demos < described < prompt.index("Write one new sample")
         assert all(prompt.index(d) < described for d in (f"topic: {s.sample.target}\n",))
-    assert len({prompt_of(synthesizer.store(0), s) for s in made}) > 4
+    assert len({prompt_of(synthesizer.store(0), s) for s in accepted}) > 4
 
 
 def test_no_feedback_from_an_empty_pool(tmp_path):
@@ -97,9 +97,9 @@ def test_no_feedback_from_an_empty_pool(tmp_path):
 
 
 def test_a_label_without_pool_demos_shows_seeds(tmp_path):
-    made = make(tmp_path).train(0, filled_pool(labels=LABELS[:1]), 1.0)
-    assert {s.sample.target for s in made if s.feedback} == {LABELS[0]}
-    assert all(s.feedback for s in made if s.sample.target == LABELS[0])
+    accepted = make(tmp_path).train(0, filled_pool(labels=LABELS[:1]), 1.0)
+    assert {s.sample.target for s in accepted if s.feedback} == {LABELS[0]}
+    assert all(s.feedback for s in accepted if s.sample.target == LABELS[0])
 
 
 def test_demos_are_of_the_wanted_label_alone(tmp_path):
@@ -143,10 +143,10 @@ def test_groups_share_their_prompt_and_cycle_through_hints(tmp_path):
 def test_seeds_differ_and_prompts_are_found_again(tmp_path):
     writer = NewsWriter()
     synthesizer = make(tmp_path, writer)
-    made = synthesizer.train(0, FeedbackPool(), 0.0)
+    accepted = synthesizer.train(0, FeedbackPool(), 0.0)
     assert len({r.seed for r in writer.requests}) == len(writer.requests)
     by_seed = {r.seed: r for r in writer.requests}
-    assert all(prompt_of(synthesizer.store(0), s) == by_seed[s.seed].text for s in made)
+    assert all(prompt_of(synthesizer.store(0), s) == by_seed[s.seed].text for s in accepted)
 
 
 def test_probe_prompts_show_samples_of_this_round_to_depart_from(tmp_path):
