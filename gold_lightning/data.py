@@ -76,7 +76,7 @@ class GoldDataModule(LightningDataModule):
     Attributes:
         seed: Seed of synthesis and of the training order; linked to ``--seed_everything``.
         watch: Called with the progress of the synthesis; logs a line by default.
-        notes: What callbacks add to this round's line in ``rounds.jsonl``.
+        notes: Values that callbacks add to this round's line in ``rounds.jsonl``.
         clock: Seconds that the run has taken, in all its sittings.
         generation_seconds: Seconds that this sitting has waited for samples.
         test_set: The labelled test rows.

@@ -297,17 +297,17 @@ class GoldTrainer(Trainer):
 
         Args:
             model: The student.
-            dataloaders: Not used with a data module.
-            ckpt_path: Checkpoint of the student: best, last or the path of one; the run's best one by default.
-            verbose: Print what Lightning prints.
-            datamodule: Of the run.
-            weights_only: Load nothing but plain values and tensors from the checkpoint, as is the default.
+            dataloaders: Unused if there is a data module.
+            ckpt_path: Checkpoint of the student: ``best``, ``last`` or a path; the run's best one by default.
+            verbose: Print Lightning's table of metrics.
+            datamodule: Data module of the run.
+            weights_only: Load plain values and tensors alone from the checkpoint; the default.
 
         Raises:
-            GoldError: No round is over, or a probe set is not there.
+            GoldError: No round is finished, or a probe set is missing.
         """
         if isinstance(datamodule, GoldDataModule):
-            self.loggers = []  # what they write is of the run
+            self.loggers = []  # they log the run's own metrics alone
         return super().validate(model, dataloaders, ckpt_path, verbose, datamodule, weights_only)
 
     def _check_steps(self, data: GoldDataModule) -> None:
@@ -355,9 +355,9 @@ class GoldTrainer(Trainer):
         """Shows prompts and a handful of samples, and estimates what the whole run takes.
 
         Args:
-            model: Not needed; the CLI does not load it.
-            datamodule: Of the run. Its run folder is left as it is.
-            settings: How many requests to send, and what tokens cost.
+            model: Unused; the CLI does not load it.
+            datamodule: Data module of the run, whose folder stays unchanged.
+            settings: Settings of the preview.
         """
         feedback = next(c for c in self.callbacks if isinstance(c, OODFeedback))
         rounds = -1 if self.max_epochs is None else self.max_epochs
@@ -384,16 +384,16 @@ class GoldTrainer(Trainer):
         settings: BaselineSettings,
         ckpt_path: str | None = None,
     ) -> dict[str, dict[str, Any]]:
-        """Compare the student with a constant answer, the generator itself and training on labelled rows.
+        """Compares the student with a constant answer, the generator itself and training on labelled rows.
 
         Args:
-            model: The student, not trained yet.
-            datamodule: Whose test rows they are all tested on.
-            settings: What to compare, and on which rows.
-            ckpt_path: Checkpoint of the trained student; by default the run's best, where there is one.
+            model: The student before training.
+            datamodule: Data module of the run, with the test rows.
+            settings: Settings of the comparison.
+            ckpt_path: Checkpoint of the trained student; the run's best one by default, if there is one.
 
         Returns:
-            What :func:`gold_lightning.evaluation.baselines.compare` gives.
+            Results as :func:`gold_lightning.evaluation.baselines.compare` returns them.
 
         Raises:
             ConfigError: There are several devices, the trained student is wanted and there is none, or supervised

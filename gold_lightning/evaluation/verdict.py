@@ -220,8 +220,8 @@ def decide(task: Task, evidence: Sequence[Evidence]) -> GeneratorVerdict:
 
     The share of right answers is rescaled so that guessing is 0 and no error is 1. Labelled rows decide if there are 30
     or more, all evidence together otherwise. From 0.5 the verdict is to go ahead, unless the lower end of the interval
-    is below 0.25; below 0.25, or if the upper end is below 0.5, it is to take another generator. In between, two labels
-    that make half of the errors or more are to be mended.
+    is below 0.25; below 0.25, or if the upper end is below 0.5, it is to use another generator. In between, it names
+    two labels to clarify if confusing them makes half of the errors or more.
 
     Args:
         task: The task.

@@ -56,7 +56,7 @@ class StoredSample:
         preferred_label: The label that they prefer; "" if not checked.
         label_log_probs: The generator's log-likelihood of each label, uncalibrated (``None`` for a label without mass);
             empty if not checked.
-        surplus_of: Number of the earlier round that synthesised the sample without needing it; else ``None``.
+        surplus_of: Number of the earlier round that synthesised the sample without needing it; ``None`` otherwise.
         source: Origin of the text. The label of a real text is the generator's; its prompt is the one that asked it.
         probabilities: Calibrated probability of each label of a real text, by name; empty for generated samples and
             for tasks without labels.
