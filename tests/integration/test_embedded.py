@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
+from pathlib import Path
 
 import pytest
+from gold_lightning.checks.label_agreement import LabelCheck
 from gold_lightning.feedback import FeedbackPool
 from gold_lightning.generators import EmbeddedGenerator, Request
+from gold_lightning.labelled import load_rows
 from gold_lightning.planning.plan import SynthesisPlan
 from gold_lightning.synthesis import Synthesizer
 from gold_lightning.task import Task
@@ -42,3 +45,15 @@ def test_its_likelihoods_know_an_easy_label(generator):
     request = Request("You name colours.", shared, "coal", "coal:", choices=(" black", " seven"))
     scores = generator.generate([request])[0].choice_log_probs
     assert scores[0] > scores[1]
+
+
+def test_its_calibrated_likelihoods_know_most_labels_and_its_raw_ones_fewer(generator):
+    task = Task.load("news_topics")
+    check = LabelCheck(task, 1, False, lambda requests, _: generator.generate(requests), generator.tokens_over_limit)
+    check.calibration = "batch"
+    rows = load_rows(task, str(Path(task.source).parent / task.test.file))[::8]
+    scored, completions = check.score([row.fields for row in rows], 0)
+    raw = [task.label_names[max(range(4), key=row.log_probs.__getitem__)] for row in scored]
+    right = sum(found.label == row.target for found, row in zip(scored, rows, strict=True))
+    assert right >= 20 and right > sum(label == row.target for label, row in zip(raw, rows, strict=True))
+    assert len(rows) == 30 and {c.completion_tokens for c in completions} == {0}
