@@ -145,15 +145,23 @@ class RealSamples:
         plan: Sizes, and uses of the texts that are fed back.
         seed: The run's seed.
         texts: Reads the texts, on first use.
+        completions: Returns the completions of the run, and the generator that is asked.
 
     Attributes:
         rounds: Number of rounds of the run; negative if there is no limit.
     """
 
-    def __init__(self, task: Task, plan: SynthesisPlan, seed: int, texts: Callable[[], UnlabelledTexts]) -> None:
-        self.task, self.plan, self._read, self.rounds = task, plan, texts, -1
-        self._completions: Completions | None = None
-        self._labeller = TextLabeller(task, seed, plan.seed_demos, self._current)
+    def __init__(
+        self,
+        task: Task,
+        plan: SynthesisPlan,
+        seed: int,
+        texts: Callable[[], UnlabelledTexts],
+        completions: Callable[[], Completions],
+    ) -> None:
+        self.task, self.plan, self.rounds = task, plan, -1
+        self._read, self._completions = texts, completions
+        self._labeller = TextLabeller(task, seed, plan.seed_demos, completions)
 
     @cached_property
     def texts(self) -> UnlabelledTexts:
@@ -176,7 +184,7 @@ class RealSamples:
         if read_json(path).get("digest", texts.digest) != texts.digest:
             hint = "its texts have changed; restore it, or take another --run.name"
             raise ConfigError("data.unlabelled", texts.path, "the file that the run began with", hint)
-        if 0 < len(texts) < rounds:
+        if len(texts) < rounds:
             raise ConfigError("data.unlabelled", texts.path, f"a text for each of {rounds} rounds", texts.sentence())
         if writes:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -205,7 +213,6 @@ class RealSamples:
         self,
         store: RoundStore,
         earlier: Sequence[RoundStore],
-        completions: Completions,
         report: Callable[[Progress], None] = lambda progress: None,
     ) -> None:
         """Draws and labels texts until the round has its probe set, or no text is left.
@@ -213,13 +220,11 @@ class RealSamples:
         Args:
             store: The store of the round.
             earlier: The stores of all earlier rounds, from round 0 on.
-            completions: Stored completions, and the generator that labels.
             report: Called before the first batch and after each.
 
         Raises:
-            GoldError: The generator labels none of a batch of texts.
+            GoldError: The generator labels none of the round's first texts.
         """
-        self._completions = completions
         size, used = self.size(earlier), _numbers(earlier)
         first = len(store.accepted("probe"))
         if first >= size:
@@ -232,15 +237,13 @@ class RealSamples:
             numbers = self.texts.draw(missing, used | _numbers([store]))
             if not numbers:
                 return
-            record = self._commit(store, numbers, completions)
+            record = self._commit(store, numbers)
             tokens += record.prompt_tokens + record.completion_tokens
             seconds += record.seconds
             accepted = len(store.accepted("probe"))
             report(Progress(store.round, "probe", accepted, size, _requested(store), accepted - first, tokens, seconds))
 
-    def commit_chosen(
-        self, store: RoundStore, earlier: Sequence[RoundStore], pool: FeedbackPool, generator: Mapping[str, object]
-    ) -> None:
+    def commit_chosen(self, store: RoundStore, earlier: Sequence[RoundStore], pool: FeedbackPool) -> None:
         """Commits the real texts that the last round fed back as training samples, if that is one of their uses.
 
         Of each label, real texts are at most ``unlabelled_share`` of the round's samples, the most probable ones first.
@@ -249,7 +252,6 @@ class RealSamples:
             store: The store of the round.
             earlier: The stores of all earlier rounds, from round 0 on.
             pool: The pool that holds what was fed back.
-            generator: Fingerprint of the generator.
         """
         if "data" not in self.plan.unlabelled_as or not earlier:
             return
@@ -269,7 +271,7 @@ class RealSamples:
                 samples.append(replace(text, id=id_, batch=len(store.batches("train"))))
         if samples:
             prompts = last.prompts({s.prompt_hash for s in samples})
-            _commit(store, "train", samples, [], prompts, [], time.perf_counter() - started, generator)
+            self._append(store, "train", samples, [], prompts, [], time.perf_counter() - started)
 
     def counts(self, stores: Sequence[RoundStore]) -> dict[str, int]:
         """Counts the texts, for a round's line in ``rounds.jsonl``.
@@ -288,15 +290,12 @@ class RealSamples:
         request = self._labeller.request(self.texts.fields(number))
         return PlannedRequest(sample_id(0, "probe", number), request, None, (), False, Hint())
 
-    def _current(self) -> Completions:
-        assert self._completions is not None, "set by fill"
-        return self._completions
-
-    def _commit(self, store: RoundStore, numbers: Sequence[int], completions: Completions) -> BatchRecord:
+    def _commit(self, store: RoundStore, numbers: Sequence[int]) -> BatchRecord:
+        """Labels texts, and commits them to a probe set."""
         started, index = time.perf_counter(), len(store.batches("probe"))
         rows = [self.texts.fields(number) for number in numbers]
         labels, answers = self._labeller.label(rows, store.round)
-        if all(label.reason for label in labels):
+        if not store.accepted("probe") and all(label.reason for label in labels):
             raise GoldError(
                 f"data.unlabelled: the generator gives none of {len(rows)} texts a {self.task.target.name} "
                 f"({labels[0].reason}); take a data.generator that reports likelihoods, or leave data.unlabelled out"
@@ -325,36 +324,32 @@ class RealSamples:
                 )
             )
         prompts = {digest(label.request.text): label.request.text for label in labels}
-        seconds = time.perf_counter() - started
-        return _commit(
-            store, "probe", accepted, rejects, prompts, answers, seconds, completions.generator.fingerprint()
+        return self._append(store, "probe", accepted, rejects, prompts, answers, time.perf_counter() - started)
+
+    def _append(
+        self,
+        store: RoundStore,
+        kind: Kind,
+        accepted: Sequence[StoredSample],
+        rejects: Sequence[Mapping[str, object]],
+        prompts: Mapping[str, str],
+        answers: Sequence[Completion],
+        seconds: float,
+    ) -> BatchRecord:
+        texts = len(accepted) + len(rejects)
+        record = BatchRecord(
+            kind=kind,
+            index=len(store.batches(kind)),
+            requested=texts,
+            accepted=len(accepted),
+            rejects=dict(Counter(str(r["reason"]) for r in rejects)),
+            prompt_tokens=sum(c.prompt_tokens for c in answers),
+            completion_tokens=sum(c.completion_tokens for c in answers),
+            seconds=seconds,
+            from_unlabelled=texts,
         )
-
-
-def _commit(
-    store: RoundStore,
-    kind: Kind,
-    accepted: Sequence[StoredSample],
-    rejects: Sequence[Mapping[str, object]],
-    prompts: Mapping[str, str],
-    completions: Sequence[Completion],
-    seconds: float,
-    generator: Mapping[str, object],
-) -> BatchRecord:
-    texts = len(accepted) + len(rejects)
-    record = BatchRecord(
-        kind=kind,
-        index=len(store.batches(kind)),
-        requested=texts,
-        accepted=len(accepted),
-        rejects=dict(Counter(str(r["reason"]) for r in rejects)),
-        prompt_tokens=sum(c.prompt_tokens for c in completions),
-        completion_tokens=sum(c.completion_tokens for c in completions),
-        seconds=seconds,
-        from_unlabelled=texts,
-    )
-    store.commit(record, accepted, rejects, prompts, {"generator": generator})
-    return record
+        store.commit(record, accepted, rejects, prompts, {"generator": self._completions().generator.fingerprint()})
+        return record
 
 
 def _numbers(stores: Sequence[RoundStore]) -> set[int]:

@@ -105,7 +105,7 @@ class Synthesizer:
         self._decontaminator = decontaminator if plan.decontaminate == "drop" else None
         self._judge = Judge(task, self.label_check, required, self._decontaminator)
         self.planner = RequestPlanner(task, plan, seed, real_texts=texts is not None)
-        self.real = None if texts is None else RealSamples(task, plan, seed, texts)
+        self.real = None if texts is None else RealSamples(task, plan, seed, texts, lambda: self.completions)
 
     # Rounds
 
@@ -136,7 +136,7 @@ class Synthesizer:
             self._begin()
             store = self.store(round_)
             self._require_fingerprint(store, "probe", self.real.fingerprint("probe"))
-            self.real.fill(store, earlier, self.completions, self.report)
+            self.real.fill(store, earlier, self.report)
             return store.accepted("probe")
         departs_from = {"training samples": digest([s.id for s in self.store(round_).accepted("train")])}
         return self._fill(round_, "probe", FeedbackPool(), 0.0, departs_from)
@@ -155,7 +155,7 @@ class Synthesizer:
             self.label_check.check_length()
         earlier = [self.store(r) for r in range(round_)]
         if missing and kind == "train" and self.real is not None and not store.batches(kind):
-            self.real.commit_chosen(store, earlier, pool, self.generator.fingerprint())
+            self.real.commit_chosen(store, earlier, pool)
             counts.update(store, kind)
             missing = self.missing(round_, kind, counts)
         # Before the first batch of requests: what earlier rounds had to spare.

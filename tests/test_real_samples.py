@@ -154,24 +154,32 @@ def test_another_file_and_one_with_too_few_texts_are_refused(tmp_path):
     assert refused.value.allowed == "a text for each of 3 rounds"
 
 
-def test_a_text_without_a_label_is_rejected_and_another_one_drawn(tmp_path):
-    class Silent(NewsReader):
-        def _likelihoods(self, request):
-            mute = "REAL 7:" in request.suffix or "REAL 8:" in request.suffix
-            return [-1e9] * 4 if mute else super()._likelihoods(request)
+class Mute(NewsReader):
+    """Has no opinion about some texts.
 
-    maker = synthesizer(tmp_path, Silent(), replace(PLAN, probe_per_round=58))
-    maker.train(0, FeedbackPool(), 0.0)
-    assert len(maker.probe(0)) == 58
+    Args:
+        texts: The texts; all of them if there are none.
+    """
+
+    def __init__(self, *texts):
+        super().__init__()
+        self.texts = texts
+
+    def _likelihoods(self, request):
+        mute = not self.texts or any(text in request.suffix for text in self.texts)
+        return [-1e9] * len(request.choices) if mute else super()._likelihoods(request)
+
+
+def test_a_text_without_a_label_is_rejected_and_another_one_drawn(tmp_path):
+    order = [ROWS[number]["text"] for number in synthesizer(tmp_path).real.texts.draw(60)]
+    maker = synthesizer(tmp_path, Mute(order[11], order[12]))  # the second takes the place of the first, alone
+    assert [s.sample.text for s in maker.probe(0)] == [*order[:11], order[13]]
+    assert [batch.accepted for batch in maker.store(0).batches("probe")] == [11, 0, 1]
     assert maker.store(0).rejects("probe") == {"label_unchecked": 2}
-    assert maker.real.counts([maker.store(0)])["left"] == 0
+    assert maker.real.counts([maker.store(0)])["left"] == 46
 
 
 def test_a_generator_that_labels_nothing_ends_the_round_in_one_line(tmp_path):
-    class Mute(NewsReader):
-        def _likelihoods(self, request):
-            return [-1e9] * len(request.choices)
-
     maker = synthesizer(tmp_path, Mute())
     with pytest.raises(GoldError, match="gives none of 12 texts a topic"):
         maker.probe(0)
