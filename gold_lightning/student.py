@@ -23,10 +23,10 @@ from gold_lightning.scores import OODScore, mean_over_tokens
 from gold_lightning.t5.batches import Text, fields_of, make_loader
 from gold_lightning.t5.checks import answer_of, check_student
 from gold_lightning.t5.folder import write_task
-from gold_lightning.t5.fsdp import is_sharded, load_whole, shard
-from gold_lightning.t5.modes import evaluation_mode
+from gold_lightning.t5.fsdp import load_whole, shard
+from gold_lightning.t5.label_scoring import LabelScores, LabelTree, score_labels
+from gold_lightning.t5.modes import evaluation_mode, is_sharded
 from gold_lightning.t5.optimizer import lr_factor, make_optimizer, weight_names
-from gold_lightning.t5.prefix_tree import PrefixTree
 from gold_lightning.t5.resuming import fitting_state, say_afresh
 from gold_lightning.t5.weights import copies_of, empty_copy, load_model, load_tokenizer, target_text
 from gold_lightning.task import Sample, Task, TaskSource, prefix_errors_with
@@ -61,10 +61,10 @@ class T5Student(LightningModule):
             known in advance, and each brings new data.
         restart: Begin each round from the first weights and a new optimizer instead of continuing with both. A second
             copy of the weights stays in memory.
-        num_beams: Number of beams when testing and predicting; probing and validation are greedy.
-        constrained_decoding: Let the student of a task with labels write labels only: at each step the likeliest token
-            that continues a label (De Cao et al., ICLR 2021). If off, it writes freely, as in the published code, and
-            every text that is not exactly a label is wrong.
+        num_beams: Number of beams when testing and predicting text; probing and validation are greedy.
+        constrained_decoding: Let the student of a task with labels write the likeliest label, by the exact probability
+            of each. If off, it writes freely, as in the published code, and every text that is not exactly a label is
+            wrong.
 
     Example:
         >>> from gold_lightning import T5Student
@@ -120,13 +120,13 @@ class T5Student(LightningModule):
         self._first = copies_of(self.model.state_dict()) if restart else {}
         for name, weight in self.model.named_parameters():  # here, since DDP looks before there is an optimizer
             weight.requires_grad_(self._lr_share(name) > 0)
+        self.test_score: OODScore | None = None
+        """Score that ``test_step`` returns as ``energies`` beside the predictions."""
         self._bad_validation = torch.tensor(False)
         # A tokenizer may not give a label back as it was, if only by a space.
         self._readable = {self._decode_text(self.task.student_target(n)): n for n in self.task.label_names}
-        self._labels = PrefixTree(
-            [self._encode_text(self.task.student_target(n)) for n in self.task.label_names],
-            after=int(self.model.config.pad_token_id),
-        )
+        sequences = [self._encode_text(self.task.student_target(n)) for n in self.task.label_names]
+        self._labels = LabelTree(sequences, int(self.model.config.decoder_start_token_id)) if sequences else None
 
     def configure_model(self) -> None:
         """Shards the weights if the strategy shards them."""
@@ -293,36 +293,63 @@ class T5Student(LightningModule):
         self._log_metrics("val")
 
     def test_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Any]:
-        tokens = self.write(batch, num_beams=self.num_beams)
+        energies = None
+        if self.scores_labels:
+            scores = self.label_scores(batch, self.test_score)
+            tokens, energies = scores.tokens, scores.energies
+        else:
+            tokens = self.write(batch, num_beams=self.num_beams)
+            if self.test_score is not None:
+                energies = self.score(batch, self.test_score, tokens=tokens)
         predictions = self.read(tokens)
         self._update("test", predictions, batch)
-        return {"tokens": tokens, "predictions": predictions}
+        return {"tokens": tokens, "predictions": predictions, "energies": energies}
 
     def on_test_epoch_end(self) -> None:
         self._log_metrics("test")
 
     def write(self, batch: dict[str, Any], num_beams: int = 1) -> Tensor:
-        """Generates an output for each row.
+        """Writes an output for each row: the likeliest label, or generated text.
 
         Args:
             batch: A batch.
-            num_beams: Number of beams; 1 is greedy.
+            num_beams: Number of beams for generated text; 1 is greedy.
 
         Returns:
             (batch, target_len) int64, -100 after the end of each sequence.
         """
+        if self.scores_labels:
+            return self.label_scores(batch).tokens
         out: Tensor = self.model.generate(
             input_ids=batch["input_ids"],
             attention_mask=batch["attention_mask"],
             max_new_tokens=self.task.student.max_target_tokens,
             num_beams=num_beams,
             do_sample=False,
-            prefix_allowed_tokens_fn=self._labels if self.task.labels and self.constrained_decoding else None,
             synced_gpus=is_sharded(self.model),  # each process has a part of the weights, until all have written
         )[:, 1:]
         # What follows the first end is padding; the end itself counts.
         end = (out == self.model.config.eos_token_id).long()
         return out.masked_fill(end.cumsum(-1) - end > 0, IGNORE_INDEX)
+
+    @property
+    def scores_labels(self) -> bool:
+        """Whether the student chooses among the task's labels instead of generating text."""
+        return self._labels is not None and self.constrained_decoding
+
+    def label_scores(
+        self, batch: dict[str, Any], score: OODScore | None = None, *, best_only: bool = True
+    ) -> LabelScores:
+        """Scores the task's labels for each row; see :func:`gold_lightning.t5.label_scoring.score_labels`.
+
+        Args:
+            batch: A batch.
+            score: The score to compute for the best label.
+            best_only: Compute no more than the best label needs.
+        """
+        if self._labels is None:
+            raise GoldError("label_scores: expected a task with labels")
+        return score_labels(self.model, self._labels, batch, score, best_only=best_only)
 
     def read(self, tokens: Tensor) -> list[str]:
         """Decodes token rows, (batch, target_len) with -100 on padding, to texts; labels by their own name."""
@@ -378,6 +405,10 @@ class T5Student(LightningModule):
         """
         if teacher_forcing:
             tokens = batch["labels"]
+        elif tokens is None and self.scores_labels:
+            energies = self.label_scores(batch, score).energies
+            assert energies is not None
+            return energies
         elif tokens is None:
             tokens = self.write(batch)
         return score(self.forward_logits(batch, tokens), tokens != IGNORE_INDEX)

@@ -22,7 +22,6 @@ from gold_lightning.student import T5Student
 from gold_lightning.t5 import batches
 from gold_lightning.t5.folder import load_folder_task
 from gold_lightning.t5.optimizer import lr_factor
-from gold_lightning.t5.prefix_tree import PrefixTree
 from gold_lightning.t5.weights import load_model, load_tokenizer, target_text
 from gold_lightning.task import Sample, TestRow
 
@@ -134,7 +133,8 @@ def test_padding_never_counts_in_the_energy(student, score, teacher_forcing):
     assert len(set(together.tolist())) > 1
 
 
-def test_padding_never_counts_where_sequences_end_apart(student, monkeypatch):
+def test_padding_never_counts_where_sequences_end_apart(places, monkeypatch):
+    student = make(places, constrained_decoding=False)
     tokens = [[40, END, PAD, PAD, PAD], [50, 51, 52, 53, END], [END, PAD, PAD, PAD, PAD], [60, 61, END, PAD, PAD]]
     written(student, monkeypatch, tokens)
     together = student.score(collate(student, ROWS), EnergyScore())
@@ -146,7 +146,8 @@ def test_padding_never_counts_where_sequences_end_apart(student, monkeypatch):
         )
 
 
-def test_write_masks_what_follows_the_end(student, monkeypatch):
+def test_write_masks_what_follows_the_end(places, monkeypatch):
+    student = make(places, constrained_decoding=False)
     tokens = [
         [40, 41, END, PAD, PAD],
         [40, 41, 42, 43, 44],
@@ -188,25 +189,23 @@ def test_a_student_of_labels_writes_labels_alone(places, beams):
     assert not set(student.read(student.write(batch, num_beams=beams))) & names  # its weights are random
 
 
-def test_constrained_writing_takes_the_likeliest_token_that_goes_on_to_a_label(student):
+def test_a_student_of_labels_writes_the_likeliest(student):
     batch = collate(student, ROWS)
-    labels = [student.tokenizer(f" {name}").input_ids for name in student.task.label_names]
+    labels = [student.tokenizer(f" {name}", return_tensors="pt").input_ids for name in student.task.label_names]
     tokens = student.write(batch)
-    with torch.no_grad():
-        logits = student.forward_logits(batch, tokens)
-    for row, scores in zip(tokens.tolist(), logits, strict=True):
-        own = [token for token in row if token != IGNORE_INDEX]
-        assert own in labels
-        for i, token in enumerate(own):
-            allowed = [label[i] for label in labels if label[:i] == own[:i]]
-            assert token == max(allowed, key=lambda t: float(scores[i, t]))
+    for i, row in enumerate(ROWS):
+        alone = collate(student, [row])
+        losses = [float(student.target_losses(alone | {"labels": label})) * label.shape[1] for label in labels]
+        assert [t for t in tokens[i].tolist() if t != IGNORE_INDEX] == labels[losses.index(min(losses))][0].tolist()
 
 
-def test_a_label_that_begins_another_can_be_written():
-    tree = PrefixTree([[5, END], [5, 6, END], [7, END]], after=PAD)
-    assert [tree(0, torch.tensor([PAD, *written])) for written in ([], [5], [5, 6], [7], [7, END], [7, END, PAD])] == [
-        [5, 7], [END, 6], [END], [END], [PAD], [PAD],
-    ]  # fmt: skip
+@pytest.mark.parametrize("score", [EnergyScore(), EntropyScore()], ids=["energy", "entropy"])
+def test_the_energy_of_a_label_is_that_of_another_pass_over_it(student, score):
+    batch = collate(student, ROWS)
+    tokens = student.write(batch)
+    torch.testing.assert_close(
+        student.score(batch, score), student.score(batch, score, tokens=tokens), atol=1e-5, rtol=1e-5
+    )
 
 
 def by_hand(student, batch, labels):
@@ -216,7 +215,8 @@ def by_hand(student, batch, labels):
     return [float(-row[y != IGNORE_INDEX].exp().sum(-1).log().mean()) for row, y in zip(logits, labels, strict=True)]
 
 
-def test_label_free_is_over_what_the_student_wrote(student, monkeypatch):
+def test_label_free_is_over_what_the_student_wrote(places, monkeypatch):
+    student = make(places, constrained_decoding=False)
     batch = collate(student, ROWS)
     tokens = torch.tensor([[40, 41, END, PAD], [50, END, PAD, PAD], [60, 61, 62, END], [70, 71, 72, 73]])
     written(student, monkeypatch, tokens.tolist())

@@ -21,7 +21,7 @@ class TestPredictions(Callback):
     """Collects each test prediction with its energy, by the score of the run's :class:`OODFeedback`.
 
     Args:
-        energies: Whether to compute energies, which takes another pass of the decoder.
+        energies: Whether to compute energies.
 
     Attributes:
         rows: Lines of the last test, as ``prediction_row`` returns them, in the order
@@ -41,6 +41,7 @@ class TestPredictions(Callback):
         callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
         scores = (callback.score for callback in callbacks if isinstance(callback, OODFeedback))
         self._score = next(scores, EnergyScore()) if self.energies else None
+        student_of(pl_module).test_score = self._score
 
     def on_test_batch_end(
         self,
@@ -52,8 +53,8 @@ class TestPredictions(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         energies: list[float | None] = [None] * len(batch["id"])
-        if self._score is not None:
-            energies = student_of(pl_module).score(batch, self._score, tokens=outputs["tokens"]).tolist()
+        if outputs["energies"] is not None:
+            energies = outputs["energies"].tolist()
         self._predictions += zip(batch["id"].tolist(), energies, outputs["predictions"], strict=True)
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -28,9 +28,10 @@ from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
 from gold_lightning.errors import ConfigError
+from gold_lightning.t5.modes import is_sharded
 from gold_lightning.t5.resuming import fitting_state, say_afresh
 
-__all__ = ["ShardedStrategy", "check_strategy", "is_sharded", "load_whole", "own_weights", "shard"]
+__all__ = ["ShardedStrategy", "check_strategy", "load_whole", "own_weights", "shard"]
 
 _PATIENCE = timedelta(hours=12)
 _WHOLE = StateDictOptions(full_state_dict=True)
@@ -150,11 +151,6 @@ def shard(model: nn.Module, mesh: DeviceMesh) -> None:
     fully_shard(model, mesh=mesh)
     # generate calls the encoder directly, whose embeddings belong to the whole model.
     register_fsdp_forward_method(model, "generate")
-
-
-def is_sharded(model: nn.Module) -> bool:
-    """Tells whether a model is sharded; see :func:`shard`."""
-    return isinstance(model, FSDPModule)
 
 
 def load_whole(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
