@@ -148,8 +148,13 @@ def score_labels(
 
 def _shares_its_bias(model: PreTrainedModel) -> bool:
     """Returns whether all layers of the decoder use the first one's bias, as T5's do and UMT5's do not."""
-    attentions = [block.layer[0].SelfAttention for block in model.decoder.block]
-    return [bool(a.has_relative_attention_bias) for a in attentions] == [True, *[False] * (len(attentions) - 1)]
+    with_bias = [bool(attention.has_relative_attention_bias) for attention in _attentions(model)]
+    return with_bias == [True, *[False] * (len(with_bias) - 1)]
+
+
+def _attentions(model: PreTrainedModel) -> list[Any]:
+    decoder: Any = model.decoder
+    return [block.layer[0].SelfAttention for block in decoder.block]
 
 
 class _Passes:
@@ -172,8 +177,9 @@ class _Passes:
 
     def compute_all(self) -> None:
         """Computes all nodes, in one pass if memory allows."""
-        for part in torch.arange(self.tree.nodes, device=self.mask.device).split(self.most):
-            self.compute(part[None])
+        for start in range(0, self.tree.nodes, self.most):
+            end = min(start + self.most, self.tree.nodes)
+            self.compute(torch.arange(start, end, device=self.mask.device)[None])
 
     def search(self) -> None:
         """Computes the nodes that may belong to the best label, in two steps.
@@ -241,8 +247,9 @@ class _Passes:
         depths = torch.arange(paths.shape[-1], device=device)
         in_tree = (on_path.sum(-1, keepdim=True) - 1 - depths).clamp(min=0)
         in_sequence = (own[:, None] - columns).clamp(min=0)
-        first = self.model.decoder.block[0].layer[0].SelfAttention
-        bias: Tensor = first.compute_bias(self.width + count, 1, device=device)[0, :, :, 0]  # (heads, distance)
+        bias: Tensor = _attentions(self.model)[0].compute_bias(self.width + count, 1, device=device)[
+            0, :, :, 0
+        ]  # (heads, distance)
         shift = (bias[:, in_tree] - bias[:, in_sequence]).transpose(0, 1)
         shape = (len(nodes), len(bias), count, self.width + count + 1)  # the last column takes what is on no path
         mask = torch.full(shape, torch.finfo(bias.dtype).min, dtype=bias.dtype, device=device)
@@ -283,18 +290,21 @@ def _score_as_rows(
     encoded: Tensor | None = None
     totals: list[Tensor] = []
     energies: list[Tensor] = []
-    for part in labels.split(max(1, _MAX_LOGITS // (rows * target_len * model.config.vocab_size))):
+    most = max(1, _MAX_LOGITS // (rows * target_len * model.config.vocab_size))
+    shift_right: Any = model._shift_right
+    for start in range(0, len(labels), most):
+        part = labels[start : start + most]
         count = len(part)
         if encoded is None:
             # Through the whole model, which gathers the weights of a sharded student.
-            start = tree.node_tokens[:1].expand(rows, 1)
+            first = tree.node_tokens[:1].expand(rows, 1)
             encoded = model(
-                input_ids=batch["input_ids"], attention_mask=mask, decoder_input_ids=start, use_cache=False
+                input_ids=batch["input_ids"], attention_mask=mask, decoder_input_ids=first, use_cache=False
             ).encoder_last_hidden_state
         logits = model(
             encoder_outputs=(encoded.repeat_interleave(count, 0),),
             attention_mask=mask.repeat_interleave(count, 0),
-            decoder_input_ids=model._shift_right(part).repeat(rows, 1),
+            decoder_input_ids=shift_right(part).repeat(rows, 1),
             use_cache=False,
         ).logits.float()
         targets, counted = part.repeat(rows, 1), (part != IGNORE_INDEX).repeat(rows, 1)
