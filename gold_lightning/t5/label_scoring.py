@@ -38,6 +38,7 @@ _MAX_LOGITS = 2**25
 _SMALL = 8  # nodes of a tree that is computed whole: several passes would take longer
 _MAX_OPEN = 16  # nodes of a row that the search computes in a pass: each may rule out others
 _NONE = -1  # no node
+_EQUAL = 1e-4  # labels whose log-probabilities differ by less are equally likely: sums are rounded by about as much
 
 
 @dataclass(frozen=True)
@@ -191,7 +192,7 @@ class _Passes:
         while True:
             prefixes = self.edges[:, self.tree.node_edges].sum(-1)
             best = self.totals().amax(-1, keepdim=True)
-            prefixes = prefixes.masked_fill(self.computed | (prefixes < best), -torch.inf)
+            prefixes = prefixes.masked_fill(self.computed | (prefixes < best - _EQUAL), -torch.inf)
             if not bool((is_open := prefixes.isfinite()).any()):
                 return
             diving = ~best.isfinite()
@@ -263,12 +264,17 @@ class _Passes:
     def result(self) -> LabelScores:
         """Returns the scores of what was computed."""
         totals = self.totals()
-        best = totals.argmax(-1)
+        best = _first_best(totals)
         energies = None
         if self.score is not None:
             nodes = self.tree.label_nodes[best]
             energies = mean_over_tokens(self.node_scores.gather(1, nodes.clamp(min=0)), nodes >= 0)
         return LabelScores(totals, best, self.tree.labels[best], energies)
+
+
+def _first_best(log_probs: Tensor) -> Tensor:
+    """Returns the position of the largest value of each row, (batch,); the first of equal ones."""
+    return (log_probs >= log_probs.amax(-1, keepdim=True) - _EQUAL).long().argmax(-1)
 
 
 @contextmanager
@@ -313,6 +319,6 @@ def _score_as_rows(
         if score is not None:
             energies.append(score(logits, counted).view(rows, count))
     log_probs = torch.cat(totals, 1)
-    best = log_probs.argmax(-1)
+    best = _first_best(log_probs)
     of_best = torch.cat(energies, 1).gather(1, best[:, None])[:, 0] if energies else None
     return LabelScores(log_probs, best, labels[best], of_best)

@@ -11,7 +11,6 @@ from gold_lightning.t5 import label_scoring
 from gold_lightning.t5.label_scoring import LabelTree, score_labels
 
 END, VOCAB = 1, 40
-RANDOM = random.Random(0)
 LABELS = {
     "one": [[5, 6, END]],
     "one token": [[5, END], [6, END], [7, END]],
@@ -35,9 +34,10 @@ def tiny(kind="t5", layers=(2, 3), scale=3.0, **settings):
 
 
 def batch_of(sizes=(3, 9, 1, 6)):
+    rng = random.Random(0)
     ids = torch.zeros(len(sizes), max(sizes), dtype=torch.long)
     for row, size in enumerate(sizes):
-        ids[row, :size] = torch.tensor([RANDOM.randrange(2, VOCAB) for _ in range(size)])
+        ids[row, :size] = torch.tensor([rng.randrange(2, VOCAB) for _ in range(size)])
     return {"input_ids": ids, "attention_mask": (ids != 0).long()}
 
 
@@ -101,16 +101,16 @@ def test_the_search_finds_the_best_label_with_fewer_nodes(name, scale, monkeypat
 @pytest.mark.parametrize("best_only", [False, True])
 def test_the_first_of_equally_likely_labels_is_taken(best_only, monkeypatch):
     monkeypatch.setattr(label_scoring, "_SMALL", 0)
-    model = tiny(tie_word_embeddings=False)
+    model = tiny()
     with torch.no_grad():
-        model.lm_head.weight[11:15] = model.lm_head.weight[10]  # five tokens that are always equally likely
-    labels = [[20, END], [14, END], [12, END], [10, END], [13, END]]
+        model.shared.weight[11:15] = model.shared.weight[10]  # five tokens that are always equally likely
     batch = batch_of((4, 9, 1, 6, 2, 5))
-    for order in (labels, labels[::-1]):
-        scores = score_labels(model, LabelTree(order, 0), batch, best_only=best_only)
-        equal = [i for i, label in enumerate(order) if label[0] != 20]
-        best = scores.best.tolist()
-        assert all(i == equal[0] or order[i][0] == 20 for i in best) and equal[0] in best
+    equal = [[14, END], [12, END], [10, END], [13, END]]
+    for labels in (equal, equal[::-1]):
+        assert score_labels(model, LabelTree(labels, 0), batch, best_only=best_only).best.tolist() == [0] * 6
+    likelier = [END]  # or not, by row
+    scores = score_labels(model, LabelTree([*equal, likelier], 0), batch, best_only=best_only)
+    assert set(scores.best.tolist()) <= {0, 4}
 
 
 FAMILIES = {
@@ -139,7 +139,7 @@ def test_rows_of_labels_are_scored_as_the_tree_is(monkeypatch):
 
 
 def test_bfloat16_is_near():
-    model, batch, labels = tiny(), batch_of(), LABELS["prefixes of one another"]
+    model, batch, labels = tiny(scale=1.0), batch_of(), LABELS["prefixes of one another"]
     tree = LabelTree(labels, 0)
     exact = score_labels(model, tree, batch, EnergyScore())
     with torch.autocast("cpu", torch.bfloat16):
@@ -147,7 +147,7 @@ def test_bfloat16_is_near():
     whole = score_labels(model.bfloat16(), tree, batch, EnergyScore())
     for scores in (near, whole):
         assert scores.log_probs.dtype == scores.energies.dtype == torch.float32
-        torch.testing.assert_close(scores.log_probs, exact.log_probs, atol=1.0, rtol=0.1)
+        torch.testing.assert_close(scores.log_probs, exact.log_probs, atol=0.3, rtol=0.03)
 
 
 def test_weights_that_are_not_finite_give_energies_that_are_not():
