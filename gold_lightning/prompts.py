@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -19,6 +19,8 @@ from gold_lightning.generators.base import Request
 from gold_lightning.parsing import clean_characters, is_refusal, read_reply
 from gold_lightning.parsing.blocks import find_sample, head, member
 from gold_lightning.parsing.framing import bare_value
+from gold_lightning.parsing.mail import without_mail_headers
+from gold_lightning.parsing.special import has_next_turn
 from gold_lightning.parsing.talk import is_placeholder, is_plan, is_talk
 from gold_lightning.parsing.task_talk import speaks_of_task
 from gold_lightning.parsing.wrappers import unwrapped, without_prefix
@@ -110,10 +112,11 @@ def parse(text: str, task: Task, answer: str = "") -> dict[str, str]:
     """
     names = _names(task)
     located = find_sample(text, names, answer, prompt=_demo_texts(task))
+    broken = _broken_names(task)
     if located.form == "rest":
         # With a space, since marks right after a colon belong to the name: "**text:** .." but not "text: **..**".
-        return _lines(f"{answer} {located.text}" if answer else located.text, names)
-    values = _lines(located.text, names) if located.form == "block" else _members(located.values, task)
+        return _lines(f"{answer} {located.text}" if answer else located.text, names, broken)
+    values = _lines(located.text, names, broken) if located.form == "block" else _members(located.values, task)
     if values:  # a complete sample may leave out lines of the answer
         begun = {name: value for name, value in _lines(answer, names).items() if value}
         values = {name: values.get(name, begun.get(name, "")) for name in names if name in values or name in begun}
@@ -129,8 +132,9 @@ def read_sample(text: str, task: Task, answer: str = "") -> tuple[dict[str, str]
         answer: The beginning of the block in the prompt, which the completion continues.
 
     Returns:
-        The values as :func:`parse` returns them, and the reason to reject them: ``only_thinking``, ``refusal`` (unless
-        the task allows refusals), ``not_unicode`` (a value contains a replacement of a lost character), or "".
+        The values as :func:`parse` returns them, and the reason to reject them: ``only_thinking``, ``talk`` (about the
+        task, or a next turn within a text), ``refusal`` (unless the task allows refusals), ``not_unicode`` (a value
+        contains a replacement of a lost character), or "".
     """
     names = _names(task)
     reply = read_reply(text, answer=answer, names=names, prompt=_demo_texts(task))
@@ -149,15 +153,18 @@ def read_sample(text: str, task: Task, answer: str = "") -> tuple[dict[str, str]
         if task.labels and name == task.target.name:
             continue
         values[name] = unwrapped(values[name], names, labels, demos=demos)
+        values[name] = without_mail_headers(values[name], demos)
         values[name] = without_prefix(values[name], names, labels, demos=demos)
         own_voice = any(speaks_of_task(demo, names, labels) for demo in demos)
         if not own_voice and speaks_of_task(values[name], names, labels):
-            return values, "only_thinking"
+            return values, "talk"
         spoken = [value for value in (values[name], reply.text) if value]
         if any(is_plan(value, names) for value in spoken) and not any(is_plan(demo, names) for demo in demos):
             return values, "only_thinking"
         if any(is_talk(value, names) for value in spoken) and not any(is_talk(demo, names) for demo in demos):
-            return {}, ""
+            return values, "talk"
+        if has_next_turn(values[name]) and not any(has_next_turn(demo) for demo in demos):
+            return values, "talk"
         unfilled = is_placeholder(values[name], names) or values[name].casefold() == described[name].casefold()
         if unfilled and not any(is_placeholder(demo, names) for demo in demos):
             values[name] = ""
@@ -189,18 +196,23 @@ def _label(text: str, task: Task) -> str:
     return next((name for name in task.label_names if plain == name.casefold()), "")
 
 
-def _lines(text: str, names: Sequence[str]) -> dict[str, str]:
-    """Reads the values of a block of lines."""
+def _broken_names(task: Task) -> set[str]:
+    """Returns the names of texts that have line breaks in a demo: others may have them too."""
+    return {name for name in _names(task) if any("\n" in _value(demo, name) for demo in task.demos)}
+
+
+def _lines(text: str, names: Sequence[str], broken: Collection[str] = ()) -> dict[str, str]:
+    """Reads the values of a block of lines; those of the broken names go on over further lines, also empty ones."""
     values: dict[str, list[str]] = {}
     last = ""
     # Only "\n" separates lines: str.splitlines would also break at characters that may stand in a text.
     lines = iter(text.split("\n"))
     for line in lines:
         gap = not line.strip()
-        if gap:  # models that write Markdown put empty lines between the lines
+        if gap and last not in broken:  # models that write Markdown put empty lines between the lines
             line = next((later for later in lines if later.strip()), "")
         line_head = head(line, names)
-        if gap and last and (line_head is None or line_head[0] in values) and any(values[last]):
+        if gap and last and last not in broken and (line_head is None or line_head[0] in values) and any(values[last]):
             break
         if line_head:
             last = line_head[0]
@@ -209,7 +221,8 @@ def _lines(text: str, names: Sequence[str]) -> dict[str, str]:
             values[last] = [line_head[1].strip()]
         elif last:
             values[last].append(line.strip())  # joined once: there may be many
-    return {name: _unescape(" ".join(values[name])) for name in names if name in values}
+    ends = {name: "\n" if name in broken else " " for name in values}
+    return {name: _unescape(ends[name].join(values[name])) for name in names if name in values}
 
 
 def _members(values: Mapping[str, Any], task: Task) -> dict[str, str]:
@@ -272,8 +285,11 @@ def _request(task: Task, label: str | None, prefix: str, suffix: str, seed: int)
     if label is not None:
         answer, rest = f"{names[0]}: {label}\n{rest[0]}:", rest[1:]
     # Models break the lines of a text that has some in the demos, escaped or not: no engine may end that one there.
-    broken = {name for name in names if any("\n" in {**d.fields, task.target.name: d.target}[name] for d in task.demos)}
+    broken = _broken_names(task)
     begun = [name for name in rest if broken.isdisjoint(names[: names.index(name)])]
+    stop = ("\n\n",) if rest else ("\n",)
+    if answer.endswith(f"{names[-1]}:") and names[-1] in broken:  # the next sample ends a text of several lines
+        stop = (f"\n\n{names[0]}:",)
     return Request(
         system=f"You write realistic samples for a data set. {task.description}",
         prefix=prefix,
@@ -281,7 +297,7 @@ def _request(task: Task, label: str | None, prefix: str, suffix: str, seed: int)
         answer_prefix=answer,
         seed=seed,
         max_tokens=task.max_sample_tokens,
-        stop=("\n\n",) if rest else ("\n",),
+        stop=stop,
         line_prefixes=tuple(f"{name}:" for name in begun),
         open_end=bool(begun) and begun[-1] in broken,
         schema=_schema(task, label),

@@ -39,7 +39,8 @@ class Checker:
     """Judges completions of one task, and remembers accepted samples to find duplicates.
 
     The order of the reasons is fixed and the first one counts, so that a yield table adds up: ``filtered``, ``failed``,
-    ``only_thinking``, ``empty``, ``refusal``, ``truncated``, ``unparsable``, ``missing_field``, ``too_short``,
+    ``only_thinking``, ``talk`` (about the task, instead of a text or within it), ``empty``, ``refusal``, ``truncated``,
+    ``unparsable``, ``missing_field``, ``too_short``,
     ``too_long``, ``too_many_sentences``, ``not_unicode`` (a character that replaces a lost one, such as U+FFFD),
     ``label_not_in_set``, ``wrong_label``, ``copies_demo``, ``copies_prompt``, the reasons of the task's own checks,
     ``duplicate``, ``near_duplicate``.
@@ -94,7 +95,7 @@ class Checker:
             return {}, completion.finish
         values, read_reason = read_sample(completion.text, task, answer)
         reply_reason = completion.reason if completion.reason != "refusal" or not task.allow_refusals else ""
-        if reply_reason or read_reason == "only_thinking":
+        if reply_reason or read_reason in ("only_thinking", "talk"):
             return {}, reply_reason or read_reason
         unfinished = completion.finish == "length"
         if not completion.text.strip():

@@ -10,6 +10,7 @@ WHAT_TO_CHANGE = {
     "failed": "another server, or later: the server broke these answers off",
     "only_thinking": "a generator that answers without thinking: a reasoning parser of the server, "
     "init_args.extra {chat_template_kwargs: {enable_thinking: false}}, or a higher max_sample_tokens of the task",
+    "talk": "a generator tuned for instructions, its init_args.form, or demos that differ more",
     "refusal": "milder wording of the task and its demos, another data.generator, or allow_refusals: true in a task "
     "about refusals",
     "empty": "another data.generator, or its init_args.form",

@@ -17,6 +17,7 @@ from gold_lightning.parsing.framing import (
     without_heading,
     without_role,
 )
+from gold_lightning.parsing.mail import without_mail_headers
 from gold_lightning.parsing.notations import as_lines, name_pattern
 from gold_lightning.parsing.talk import is_plan, is_talk
 from gold_lightning.parsing.task_talk import speaks_of_task
@@ -187,6 +188,7 @@ def find_sample(text: str, names: Sequence[str], answer: str = "", *, fresh: boo
             text = rest  # the model wrote the label's line and then the text, without its name
     if "```" in prompt:
         return Found(text)
+    text = without_mail_headers(text, demos)
 
     marked = re.search(rf"^(?:{name_pattern(names)}): *{_MARKER}[ \t]", prompt, re.MULTILINE)
     rest, ended = bare_text(text, named, keep_marker=marked is not None)

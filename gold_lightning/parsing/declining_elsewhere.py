@@ -102,6 +102,56 @@ _JAPANESE = rf"""
 _RUSSIAN = r"""
     (?:извините|к сожалению|прошу прощения) ?,? ?(?:но )?я не могу [^.!?]{0,40}(?:запрос|помочь с|генерировать|контент)
     |как (?:языковая модель|ии\b|искусственный интеллект)"""
+# Languages in which it is said in few ways: sorry, cannot, and to help, or to write what was asked for.
+_DUTCH = rf"""
+    (?:(?:het )?spijt me(?: zeer)?|sorry|helaas|excuses)?[,.]* ?(?:maar )?
+    (?:(?:daar(?:bij|mee)?|hier(?:bij|mee)?|dat|dit) kan ik(?: (?:je|u|helaas|daar|niet))* ?(?:niet )?(?:mee |bij )?
+    (?:helpen|schrijven)
+    |ik kan(?: (?:je|u|hier|daar|helaas|niet))* (?:niet )?(?:mee |bij )?helpen{_END}
+    |ik (?:kan|mag) (?:deze?|dit|zo'n|zulke|dergelijke) (?:\w+ )?(?:bericht\w*|inhoud|tekst\w*|verzoek\w*|content)
+    \ niet (?:\w+)|als (?:ai|taalmodel|een taalmodel))"""
+_POLISH = rf"""
+    (?:przykro mi|przepraszam|niestety)?[,.]* ?(?:ale )?nie (?:mogę|potrafię|jestem w stanie)
+    \ (?:(?:w tym |ci |ci w tym )?pomóc(?: w tym| z tym)?{_END}|(?:tego )?(?:napisać|stworzyć|wygenerować|spełnić)
+    \ (?:tego|takiej?|takich|tej) (?:wiadomości|treści|tekstu|prośby|typu)|(?:tego )?(?:napisać|zrobić){_END})
+    |jako (?:model językowy|sztuczna inteligencja|ai\b)"""
+_RUSSIAN_MORE = rf"""
+    (?:извините|к сожалению|прошу прощения|простите)?[,.]* ?(?:но )?я не (?:могу|в состоянии)
+    \ (?:(?:вам |тебе )?(?:с этим |в этом )?помочь(?: (?:вам|тебе))?(?: (?:с этим|в этом))?{_END}
+    |(?:это )?(?:написать|создать|сгенерировать|составить|выполнить) (?:так\w+|этот?|эту|подобн\w+|эт\w+)
+    \ (?:сообщени\w+|текст\w*|контент\w*|просьб\w+|запрос\w*)|(?:этого )?сделать(?: это)?{_END})"""
+_KOREAN = r"""
+    (?:죄송(?:하지만|합니다(?:만)?|해요)|미안(?:하지만|합니다(?:만)?)|유감(?:이지만|스럽게도))[,.]? ?
+    (?:[^.!?]{0,30}(?:요청|내용|메시지|부탁|콘텐츠)[^.!?]{0,20}(?:수 없|드릴 수 없|못)
+    |[^.!?]{0,20}(?:도와 ?드릴|작성할|생성할) 수 없)
+    |(?:저는 )?(?:ai|인공지능|언어 모델)(?:로서|이라|이므로)"""
+_ARABIC = r"""
+    (?:عذر[اً]+|آسفة?|أعتذر|للأسف|معذرة)[,،.]? ?(?:لكن ?|ولكن ?)?(?:لا (?:أستطيع|يمكنني)|لن أستطيع|لست قادر)
+    [^.!؟]{0,20}(?:المساعدة|مساعدت|كتابة|إنشاء|توليد|تلبية)[^.!؟]{0,20}(?:هذا|هذه|ذلك|الطلب|المحتوى|الرسالة)?
+    |(?:كنموذج لغ|بصفتي نموذج)"""
+_HINDI = r"""
+    (?:मुझे (?:खेद|अफ़?सोस) है|क्षमा करें|माफ़? (?:करें|कीजिए)(?:गा)?)[,।]? ?(?:लेकिन |पर |किंतु )?(?:मैं )?
+    [^।.!?]{0,30}(?:मदद|सहायता|लिख|बना)[^।.!?]{0,12}(?:नहीं)[^।.!?]{0,6}(?:सक)"""
+_TURKISH = rf"""
+    (?:üzgünüm|özür dilerim|maalesef|ne yazık ki)[,.]* ?(?:ama |fakat |ancak )?
+    (?:(?:bu konuda |bu konuda size |size |buna |bunda )*yardımcı olamam{_END}
+    |(?:bu|böyle|bu tür) [^.!?]{{0,24}}(?:yazamam|oluşturamam|üretemem|yerine getiremem))"""
+_NORDIC = rf"""
+    (?:(?:jag|jeg) (?:är|er) ledsen|jeg beklager|beklager|tyvärr|förlåt|desværre|dessverre)?[,.]* ?(?:men )?
+    (?:jag|jeg) kan (?:tyvärr |desværre |dessverre |inte |ikke )*(?:hjälpa|hjælpe|hjelpe)(?: (?:till|dig|deg|med))* ?
+    (?:det|detta|dette)(?: här)?{_END}
+    |(?:jag|jeg) kan (?:tyvärr |desværre |dessverre |inte |ikke )+(?:skriva|skrive|skapa|generera|lage)
+    \ (?:sådan\w*|slik\w*|det|detta|dette|den)"""
+_FINNISH = rf"""
+    (?:olen pahoillani|pahoittelen|valitettavasti|anteeksi)[,.]* ?(?:mutta )?en (?:voi|pysty) (?:auttaa|auttamaan)
+    (?: (?:tässä|siinä|sinua|asiassa))*{_END}
+    |(?:olen pahoillani|pahoittelen|valitettavasti)[,.]* ?(?:mutta )?
+    en voi (?:kirjoittaa|luoda) (?:tällais|tuollais|sit)"""
+_VIETNAMESE = rf"""
+    (?:xin lỗi|rất tiếc)[,.]* ?(?:nhưng )?tôi không thể (?:giúp(?: bạn)?(?: (?:việc|điều|với))?(?: (?:này|đó))?{_END}
+    |(?:viết|tạo|thực hiện)[^.!?]{{0,20}}(?:này|đó|như vậy|yêu cầu))"""
+_FRENCH_MORE = r"""
+    en tant qu'(?:ia|intelligence artificielle|assistant)\b"""
 
 # In one sentence: the request ("this", "your", never "my") and a word that denies it.
 _OF_THE_REQUEST = r"""
@@ -126,7 +176,11 @@ _OF_THE_REQUEST = r"""
 REFUSAL = spaced(
     "|".join(
         f"(?:{p})"
-        for p in (_OF_THE_REQUEST, _GERMAN, _FRENCH, _SPANISH, _PORTUGUESE, _ITALIAN, _CHINESE, _JAPANESE, _RUSSIAN)
+        for p in (
+            *(_DUTCH, _POLISH, _RUSSIAN_MORE, _KOREAN, _ARABIC, _HINDI, _TURKISH, _NORDIC, _FINNISH, _VIETNAMESE),
+            *(_FRENCH_MORE, _OF_THE_REQUEST, _GERMAN, _FRENCH, _SPANISH, _PORTUGUESE, _ITALIAN, _CHINESE, _JAPANESE),
+            _RUSSIAN,
+        )
     )
 )
 """Matches the beginning of a text in lower case, with straight apostrophes and single spaces."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 
+from gold_lightning.parsing.announcements import ANNOUNCEMENT
+
 __all__ = [
     "after_announcement",
     "announces",
@@ -124,7 +126,7 @@ def after_announcement(text: str, named: Callable[[str], bool]) -> str | None:
         return rest.lstrip()
     if line.rstrip("*_ \t\r").endswith(_ENDS_OPEN) and len(line) < _LONGEST and _OPENING.match(line):
         return rest.lstrip()
-    if match := _ON_ONE_LINE.match(begun) or _CALLED_ON_ONE_LINE.match(begun):
+    if match := _ON_ONE_LINE.match(begun) or _CALLED_ON_ONE_LINE.match(begun) or ANNOUNCEMENT.match(begun):
         return begun[match.end() :]
     return None
 

@@ -6,7 +6,7 @@ import re
 
 from gold_lightning.parsing.thinking import is_thinking_tag
 
-__all__ = ["until_special"]
+__all__ = ["has_next_turn", "until_special"]
 
 _SPECIAL = re.compile(
     r"<[|｜](?! )[A-Za-z0-9_▁/ .:-]{1,40}(?<! )[|｜]>"
@@ -18,6 +18,28 @@ _SPECIAL = re.compile(
 _ROLE = re.compile(r"(?:assistant|model|bot|ai)(?=[ \t]*\n|<)", re.IGNORECASE)
 # What is left of <|eot_id|><|start_header_id|>assistant where special tokens are left out: the next turn.
 _NEXT_TURN = re.compile(r"(?<=[.!?…。！？\"”’)])assistant(?=\s*\n|\s*\Z)")
+# The speakers of a chat. Behind a sentence without a space, or at the beginning of a line; elsewhere it may be text.
+_CHAT = r"(?:Human|HUMAN|User|Assistant|System|AI|Bot|ChatGPT)"
+_TURN = re.compile(
+    rf"(?:(?<=[.!?…。！？])|(?<=[.!?…。！？][\"”’)])|^[ \t]*[*_#\[<]{{0,4}}[ \t]?)(?:###[ \t]*)?{_CHAT}[*_\]>]{{0,3}}"
+    r"(?:[ \t]?\([^()\n]{1,30}\))?[:：]"
+    r"|^[ \t]*(?:Utilisateur|Benutzer|Nutzer|Usuario|Usuária?|Utente|Gebruiker"
+    r"|Пользователь|用户|ユーザー|사용자)[ \t]?[:：]"
+    r"|^###[ \t]*(?:Instruction|Response|Input|Human|User|Assistant)\b"
+    r"|^(?:H|A|Q):[ \t][^\n]*\n\s*A:"
+    r"|^(?:user|assistant|human)[ \t]*\n"
+    r"|^(?:Write one new sample\b|Each sample has (?:this|these) lines?:|These exist already:|Examples:[ \t]*$"
+    r"|The \w+ is one of:|Which \w+ fits here\?)",
+    re.MULTILINE,
+)
+
+
+_TURN_INSIDE = re.compile(rf"(?<=[.!?…。！？])[ \t]+{_CHAT}: ")
+
+
+def has_next_turn(text: str) -> bool:
+    """Whether another speaker of a chat answers within a text: ``It never came. User: More``."""
+    return _TURN_INSIDE.search(text) is not None
 
 
 def until_special(text: str, prompt: str = "") -> tuple[str, bool]:
@@ -30,6 +52,8 @@ def until_special(text: str, prompt: str = "") -> tuple[str, bool]:
     Returns:
         The text, and whether a special token ended it.
     """
+    if "<0x0A>" not in prompt:
+        text = text.replace("<0x0A>", "\n")  # a line break of tokenizers that fall back to bytes
     at = 0
     for token in _SPECIAL.finditer(text):
         if token[0] in prompt or is_thinking_tag(token[0]) or _struck_out(text, at, token):
@@ -42,7 +66,18 @@ def until_special(text: str, prompt: str = "") -> tuple[str, bool]:
     text = text[at:]
     if turn := _NEXT_TURN.search(text):
         return text[: turn.start()], True
-    return text, False
+    return _until_turn(text, prompt)
+
+
+def _until_turn(text: str, prompt: str) -> tuple[str, bool]:
+    """A text up to the next turn of a conversation, or to the prompt's words written once more."""
+    if _TURN.search(prompt):
+        return text, False
+    begun = len(text) - len(text.lstrip())
+    if _TURN.match(text, begun):  # a dialogue
+        return text, False
+    turn = next((t for t in _TURN.finditer(text, begun + 1) if text[: t.start()].strip()), None)
+    return (text[: turn.start()].rstrip(), True) if turn else (text, False)
 
 
 def _struck_out(text: str, at: int, token: re.Match[str]) -> bool:

@@ -72,6 +72,10 @@ def _talks(names: tuple[str, ...]) -> re.Pattern[str]:
         |(?:i will|i'll|i can|i am ready to|i'm ready to) {_WRITE} (?:realistic|new) {thing}\b
         |here(?:'s| is| are) (?:(?:an?|one|some|the|your|another) )?(?:(?:new|realistic|possible|generated|requested
         |short|sample|example) ){{0,3}}{thing}\b[^.\n]{{0,60}}:\s*\Z
+        |(?:please )?(?:provide|give|send|share) (?:me )?(?:the|a|an|your|one) (?:new |next )?
+        (?:samples?|examples?)[.!?]*\Z
+        |(?:i can|i'll|i will|let me) (?:do|help with|handle) (?:that|this|it)\b[^.!?\n]{{0,30}}[.!]
+        \ (?:what|which|could|can|please|do you)\b[^\n]{{0,80}}\?\Z
         |as requested,? here(?:'s| is| are) [^.\n]{{0,40}}\b(?:samples?|examples?)\b[^\n]{{0,20}}\Z
         |i(?:'ve| have) (?:written|created|generated|made) [^.\n]{{0,40}}\b(?:samples?|examples?)\b
         |this is (?:an?|one|the|my) (?:new )?(?:sample|example)\b(?: {known})?[^.\n]{{0,60}}[.!]?\Z

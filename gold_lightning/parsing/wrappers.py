@@ -44,6 +44,29 @@ _ROLES = (
     r"|subscriber|traveler|traveller|consumer|viewer|reader|owner|seller|host|kunde|kundin|nutzer|cliente|client"
     r"|utilisateur|usuario|utente|usuário|klant|клиент|пользователь|客户|顾客|用户|お客様|ユーザー)"
 )
+# "Message du client", "Nachricht des Kunden", and in the other order "Kundens meddelande", "お客様のメッセージ".
+_ANY_NOUN = (
+    r"(?:message|texte?|nachricht|mensaje|texto|messaggio|testo|mensagem|bericht|tekst|boodschap|besked|melding"
+    r"|meddelande|viesti|wiadomość|treść(?: wiadomości)?|zpráva|správa|üzenet|mesaj[ıi]?|сообщение|текст|повідомлення"
+    r"|μήνυμα|رسالة|نص|پیام|संदेश|पाठ|ข้อความ|tin nhắn|pesan|הודעה|消息|信息|留言|文本|メッセージ|文章|메시지|텍스트|글)"
+)
+_ANY_PERSON = (
+    r"(?:clientes?|client[ea]?s?|kunden?s?|kundin|nutzers?|benutzers?|nachricht|utilisateur|usuario|usuário|utente"
+    r"|gebruiker|klant(?:en)?|klienta?|klientki|zákazníka|ügyfél|asiakkaan|kundens|kundes?|müşteri(?:nin)?"
+    r"|kullanıcı(?:nın)?|клиента|пользователя|покупателя|клієнта|πελάτη|العميل|الزبون|المستخدم|مشتری|ग्राहक"
+    r"|उपयोगकर्ता|ลูกค้า|khách hàng|pelanggan|הלקוח|客户|顾客|用户|お客様|お客さま|顧客|ユーザー|고객|사용자)"
+)
+_LINK = (
+    r"(?:de la|de el|del|della|dello|dell['’]|de|des|der|du|do|da|di|vom|von|van de|van een|van|af|от|của|का|की|से"
+    r"|d['’]une?|de l['’]|d['’]|an?|un|une|une?|einer|eines|des|het|את|של|dari)"
+)
+_NAMED_BY_MEANING = re.compile(
+    rf"\s*[*_#]{{0,3}}(?:(?:(?:le|la|die|das|der|el|il|lo|o|a|het|de)[ \t])?{_ANY_NOUN}(?:[ \t]{_LINK}){{0,2}}"
+    rf"(?:[ \t]|(?<=['’]))(?:{_ANY_PERSON}|{_ANY_NOUN})"
+    rf"|{_ANY_PERSON}(?:[ \t]?(?:का|की|के|の|的|의))?[ \t]?{_ANY_NOUN})"
+    r"[*_]{0,3}[ \t\u00a0\u202f]?[:：][*_]{0,3}\s*(?=\S)",
+    re.IGNORECASE,
+)
 _SIGN = r"(?P<sign>[:：﹕](?!//)=?|[=-]>|=|→|[ \t](?:--|[-–—])(?=[ \t]))"
 _STARTS = r"(?=[*_`\"“‘«'「¿¡(]{0,3}(?-i:[^\W\d_a-zà-þ]))"
 
@@ -51,7 +74,7 @@ _STARTS = r"(?=[*_`\"“‘«'「¿¡(]{0,3}(?-i:[^\W\d_a-zà-þ]))"
 @functools.lru_cache(maxsize=256)
 def _prefix(names: tuple[str, ...], labels: tuple[str, ...]) -> re.Pattern[str]:
     known = rf"(?:{name_pattern(names)}|{'|'.join(map(re.escape, labels)) or '(?!)'})(?:'s)?"
-    gap = r"[ \t*_`(\[\])]{1,4}"
+    gap = r"[ \t*_`(\[\]),]{1,4}"
     beside = rf"(?:{_BESIDE}{gap}){{0,6}}?"
     behind = rf"(?:{gap}(?:{_BESIDE}|{known}|{_NOUNS}|\d{{1,3}})){{0,5}}?"
     verb = r"(?:[ \t](?:says|said|writes|asks|wrote))?"
@@ -60,9 +83,15 @@ def _prefix(names: tuple[str, ...], labels: tuple[str, ...]) -> re.Pattern[str]:
         rf"|(?:(?:an?|the|angry|new)[ \t])?{_ROLES}(?:[ \t]#?\d{{1,2}}|[ \t]\([^()\n]{{1,30}}\))?{verb}"
         rf"|let(?:'s|’s| us| me) (?:go with|write|say)"
         rf"|i(?:'d|’d| would|'ll|’ll| will) (?:write|say|go with)(?: this)?)"
-        rf"[*_`\])]{{0,4}}[ \t]?{_SIGN}[*_`]{{0,3}}[ \t]*(?:\n\s*)?{_STARTS}",
+        rf"[*_`\])]{{0,4}}[ \t\u00a0\u202f]?{_SIGN}[*_`]{{0,3}}[ \t]*(?:\n\s*)?{_STARTS}",
         re.IGNORECASE,
     )
+
+
+@functools.lru_cache(maxsize=256)
+def _name_with_stop(name: str) -> re.Pattern[str]:
+    """A name with a full stop before a new sentence: ``message. Where is my parcel?``."""
+    return re.compile(rf"\s*(?:{name_pattern([name])})\.[ \t]+{_STARTS}", re.IGNORECASE)
 
 
 def without_prefix(text: str, names: Sequence[str], labels: Sequence[str] = (), *, demos: Sequence[str] = ()) -> str:
@@ -78,6 +107,10 @@ def without_prefix(text: str, names: Sequence[str], labels: Sequence[str] = (), 
         demos: Texts of the demos. If one has such a prefix, it is a part of the text.
     """
     form = _prefix(tuple(names), tuple(labels))
+    plain = (_NAMED_BY_MEANING, *([_name_with_stop(names[-1])] if names else []))
+    for meaning in plain:
+        if (match := meaning.match(text)) and not any(meaning.match(demo) for demo in demos):
+            text = text[match.end() :]
     for _ in range(2):
         prefix = form.match(text[: 2 * _LONGEST_PREFIX])
         if prefix is None or prefix.end() > _LONGEST_PREFIX or any(form.match(demo) for demo in demos):

@@ -162,6 +162,8 @@ _ADVICE = {
     "OpenAIGenerator, set extra: {chat_template_kwargs: {enable_thinking: false}}), or the server drops the text",
     "only_thinking": "the model only thinks: give the server a reasoning parser, turn thinking off (with "
     "OpenAIGenerator, extra: {chat_template_kwargs: {enable_thinking: false}}), or raise max_sample_tokens of the task",
+    "talk": "the model speaks of the task instead of writing a text: use a model tuned for instructions, its chat "
+    "form, or demos that differ more",
     "truncated": "the token limit breaks off the texts before a sentence ends: raise max_sample_tokens of the task, "
     "use shorter demos, or set cut_at_sentence: true for the field",
     "too_long": "use shorter demos, raise max_chars of the field, or set cut_at_sentence: true for it",
