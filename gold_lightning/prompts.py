@@ -155,12 +155,12 @@ def read_sample(text: str, task: Task, answer: str = "") -> tuple[dict[str, str]
         values[name] = unwrapped(values[name], names, labels, demos=demos)
         values[name] = without_mail_headers(values[name], demos)
         values[name] = without_prefix(values[name], names, labels, demos=demos)
-        own_voice = any(speaks_of_task(demo, names, labels) for demo in demos)
-        if not own_voice and speaks_of_task(values[name], names, labels):
-            return values, "talk"
         spoken = [value for value in (values[name], reply.text) if value]
         if any(is_plan(value, names) for value in spoken) and not any(is_plan(demo, names) for demo in demos):
             return values, "only_thinking"
+        own_voice = any(speaks_of_task(demo, names, labels) for demo in demos)
+        if not own_voice and speaks_of_task(values[name], names, labels):
+            return values, "talk"
         if any(is_talk(value, names) for value in spoken) and not any(is_talk(demo, names) for demo in demos):
             return values, "talk"
         if has_next_turn(values[name]) and not any(has_next_turn(demo) for demo in demos):

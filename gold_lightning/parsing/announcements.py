@@ -39,9 +39,9 @@ _OWN = (
 
 ANNOUNCEMENT = re.compile(
     spaced(
-        rf"""[¡*_]{{0,3}}(?:{_YES})?[¡*_]{{0,3}}{_SHOW}(?:(?:[ \t]?(?!{_OWN}\b)[^\s:：.!?。！？\n]+){{0,8}}?
-        [ \t]?{_THING}
-        [^:：.!?。！？\n]{{0,60}}|[ \t]?)(?:[:：]|[。.](?=[ \t]*\n))[*_]{{0,2}}\s*(?=\S)
+        rf"""[¡*_]{{0,3}}(?:{_YES})?[¡*_]{{0,3}}{_SHOW}(?![^:：\n]{{0,100}}\b{_OWN}\b)
+        (?:[^:：.!?。！？\n]{{0,80}}?{_THING}[^:：.!?。！？\n]{{0,60}}|[ \t]?)
+        (?:[:：]|[。.](?=[ \t]*\n))[*_]{{0,2}}\s*(?=\S)
         |(?:ok(?:ay)?|sure|alright|certainly)[ ,.!–—-]+(?:(?:a|one|the|another|my)[ \t])?
         (?:new[ \t]|next[ \t]|first[ \t])?(?:one|try|attempt|version|sample|example)[:：][ \t]*(?=\S)
         |(?:let me|let's|i will|i'll|i can|allow me to) (?:write|try|give you|make|create|generate)

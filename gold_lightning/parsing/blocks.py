@@ -188,7 +188,7 @@ def find_sample(text: str, names: Sequence[str], answer: str = "", *, fresh: boo
             text = rest  # the model wrote the label's line and then the text, without its name
     if "```" in prompt:
         return Found(text)
-    text = without_mail_headers(text, demos)
+    text = without_mail_headers(text, [demo.replace("\\n", "\n") for demo in demos])
 
     marked = re.search(rf"^(?:{name_pattern(names)}): *{_MARKER}[ \t]", prompt, re.MULTILINE)
     rest, ended = bare_text(text, named, keep_marker=marked is not None)

@@ -29,7 +29,7 @@ def _header(name: str) -> str:
 
 _RULE = r"[ \t]*(?:-{3,}|={3,})[ \t]*"
 _END = r"[ \t\r]*\n"
-_LETTERHEAD = rf"(?:\s*(?:{_RULE}{_END})?(?:e-?mail{_COLON}[ \t]*(?:{_END})?)?\s*)"
+_LETTERHEAD = rf"(?:\s*+(?:{_RULE}{_END})?(?:e-?mail{_COLON}[ \t]*(?:{_END})?)?\s*+)"
 _HEADERS = re.compile(
     rf"{_LETTERHEAD}(?:"
     # With a subject, among other lines or alone,

@@ -74,7 +74,7 @@ def _until_turn(text: str, prompt: str) -> tuple[str, bool]:
     if _TURN.search(prompt):
         return text, False
     begun = len(text) - len(text.lstrip())
-    if _TURN.match(text, begun):  # a dialogue
+    if _TURN.match(text[begun:]):  # a dialogue
         return text, False
     turn = next((t for t in _TURN.finditer(text, begun + 1) if text[: t.start()].strip()), None)
     return (text[: turn.start()].rstrip(), True) if turn else (text, False)
