@@ -191,6 +191,8 @@ class RealSamples:
             record = {"path": texts.path, "digest": texts.digest, **texts.counts}
             replace_text(path, json.dumps(record, ensure_ascii=False, indent=1) + "\n")
             _log.info("probe sets are drawn from %s", texts.sentence())
+            for line in texts.outside_limits(self.task):
+                _log.warning("warning: %s", line)
 
     def fingerprint(self, kind: Kind) -> dict[str, str]:
         """Returns the part of a round's fingerprint that is about real texts."""

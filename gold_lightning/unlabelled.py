@@ -276,6 +276,30 @@ class UnlabelledTexts:
         """
         return [number for number in self._order if number not in used][:count]
 
+    def outside_limits(self, task: Task) -> list[str]:
+        """Describes how many usable texts a field's ``min_chars`` and ``max_chars`` do not admit, if many are not.
+
+        Such texts are used all the same, but the generator copies the length of demos, and samples of that length are
+        rejected.
+
+        Args:
+            task: The task.
+
+        Returns:
+            A sentence for each field of which one text in twenty or more is too short or too long.
+        """
+        sentences = []
+        for field in task.fields:
+            lengths = [len(self._rows[number][field.name]) for number in self._order]
+            count = sum(not field.min_chars <= length <= field.max_chars for length in lengths)
+            if 20 * count >= len(lengths) > 0:
+                sentences.append(
+                    f"{count:,} of {len(lengths):,} texts of data.unlabelled have fewer characters in {field.name!r} "
+                    f"than the task's min_chars ({field.min_chars}) or more than its max_chars ({field.max_chars}): "
+                    "set them to what your texts have, so that the generator's samples may be as long"
+                )
+        return sentences
+
     def sentence(self) -> str:
         """Describes what the file holds, in words.
 

@@ -124,6 +124,14 @@ def test_a_larger_test_set_does_not_change_the_order_of_the_others():
     assert UnlabelledTexts(rows, "a", 1, {"in_test_set": index}).draw(50) == [i for i in every if i not in (3, 30)]
 
 
+def test_texts_that_the_tasks_limits_do_not_admit_are_told():
+    lengths = [100] * 95 + [39] * 2 + [421] * 3
+    rows = [{"text": f"{i:03d} ".ljust(n, "x")} for i, n in enumerate(lengths)]
+    (line,) = UnlabelledTexts(rows, "a", 1).outside_limits(NEWS)
+    assert line.startswith("5 of 100 texts") and "min_chars (40)" in line and "max_chars (420)" in line
+    assert UnlabelledTexts(rows[1:98], "a", 1).outside_limits(NEWS) == []
+
+
 def test_ids_hold_the_number_of_the_row():
     assert text_number(sample_id(3, "train", 123456)) == 123456
     assert text_number("r003-train-00012") is None

@@ -181,6 +181,8 @@ def preview(
     else:
         yield from ["", rule("a real text of a probe set")]
         yield from prose(synthesizer.real.texts.sentence())
+        for line in synthesizer.real.texts.outside_limits(task):
+            yield from prose(f"warning: {line}")
         caption = f"the prompt that asks for the {task.target.name} of one of them, which stands at its end"
         yield from _prompt(planned.probe, caption, task)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import json
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -106,6 +108,12 @@ def test_no_text_is_scored_that_was_trained_on(whole, tiny_student, texts, capsy
 def test_the_report_and_the_energies_name_the_source(whole):
     page = (whole / "news_topics" / "t" / "report.html").read_text()
     assert "real text" in page and "60 of them usable" in page
+    row = re.search(r"Real texts by round</caption>.*?<tr>.*?</tr>.*?<tr>(.*?)</tr>", page, re.DOTALL)
+    assert re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row[1]) == ["0", "16 of 16", "4", "0 of 16", "44"]
+    with (whole / "news_topics" / "t" / "metrics.csv").open() as file:
+        logged = [row for row in csv.DictReader(file) if row.get("run/unlabelled_left")]
+    assert [float(row["run/unlabelled_left"]) for row in logged] == [44, 28, 12]
+    assert [float(row["probe/unlabelled"]) for row in logged] == [16, 16, 16]
     energies = stores(whole)[1].energies()
     assert {e.get("source", "generator") for e in energies if e["kind"] == "probe"} == {"unlabelled"}
 
