@@ -85,7 +85,7 @@ class Checker:
             return CheckedText(reason="not_unicode")
         sample = Sample({f.name: values[f.name] for f in self.task.fields}, values[self.task.target.name])
         reason = self._label_reason(sample, label) or _copy_reason(sample, prompt, demos)
-        reason = reason or self.own_reason(sample) or self.duplicate(sample)
+        reason = reason or self.task_reason(sample) or self.duplicate(sample)
         return CheckedText(reason=reason) if reason else CheckedText(sample, cut=values != whole)
 
     def _read(self, completion: Completion, answer: str) -> tuple[dict[str, str], str]:
@@ -135,7 +135,7 @@ class Checker:
             return "label_not_in_set"
         return "wrong_label" if self.task.labels and label not in (None, sample.target) else ""
 
-    def own_reason(self, sample: Sample) -> str:
+    def task_reason(self, sample: Sample) -> str:
         """Returns the first reason of the task's own checks to reject a sample, or ""."""
         return next((reason for rule, params in self._rules if (reason := rule(sample, self.task, **params))), "")
 

@@ -52,7 +52,7 @@ def _of_demos(task: Task) -> Iterator[str]:
             yield f"labels: {name!r} has one demo, which all its prompts show; two or three give more varied samples"
     checker = Checker(task)
     for i, demo in enumerate(task.demos):
-        if reason := checker.own_reason(demo) or checker.duplicate(demo):
+        if reason := checker.task_reason(demo) or checker.duplicate(demo):
             yield f"demos[{i}]: the task's checks would reject it ({reason}), and generated samples like it"
         checker.keep(demo)
         limits = task.target

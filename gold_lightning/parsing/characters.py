@@ -1,4 +1,4 @@
-"""Characters that are no text: the harmless are taken off, the others say that a text is damaged."""
+"""Removes invisible characters from a text and detects characters that replace lost ones."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _UNSEEN = "\u200b\u200c\u200d\u2060\ufeff"
 
 
 def clean_characters(text: str) -> tuple[str, bool]:
-    """A text without characters that nobody sees, and whether it is damaged.
+    """Returns a text without invisible characters, and whether the text is damaged.
 
-    Escape sequences, byte order marks, and zero-width characters at the ends go; separators of C0 and C1 become a
-    space. Damage is what stands for a lost character: U+FFFD, half a surrogate pair, a noncharacter, or another
-    control character, as the zero byte that some models write in place of an accented letter; and so is what a
-    tokenizer writes for a character that it lacks, as <unk>.
+    Removes escape sequences, byte order marks, and zero-width characters at the ends; replaces separators of C0 and C1
+    by a space. A text is damaged if it contains a substitute for a lost character: U+FFFD, half a surrogate pair, a
+    noncharacter, another control character (some models write a zero byte in place of an accented letter), or a
+    tokenizer's mark for an unknown character, such as ``<unk>``.
     """
     seen = _SPACES.sub(" ", _ESCAPE.sub("", text)).replace("\ufeff", "").strip(_UNSEEN)
     return (text if seen == text else seen.strip()), bool(_LOST.search(seen))

@@ -1,4 +1,4 @@
-"""From whatever a model or a server replied to the text of a sample: the one way that all engines go."""
+"""Extracts the text of a sample from a raw reply. Every engine passes its replies through this module."""
 
 from __future__ import annotations
 
@@ -20,14 +20,13 @@ _THINKING_PARTS = {"thinking", "reasoning", "redacted_thinking", "thought", "rea
 
 @dataclass(frozen=True)
 class Reply:
-    """What a reply says.
+    """The content of a reply.
 
     Args:
-        text: What follows the answer's beginning, or a sample that stands for itself. The whole reply if there is a
-            reason against it.
-        reason: Why it holds no sample: ``only_thinking`` (thinking that never ended, or with nothing behind it) or
-            ``refusal`` (as the interface tells it apart from text). "" for all others.
-        ended: Whether the text is whole, wherever the engine stopped: a stop, a special token or a remark follows it.
+        text: The text that continues the answer's beginning, or a complete sample. The whole reply if ``reason`` is set.
+        reason: Why the reply contains no sample: ``only_thinking`` (thinking that never ended or that nothing follows)
+            or ``refusal`` (marked as such by the interface); otherwise "".
+        ended: Whether the text is complete, wherever the engine stopped: a stop, a special token or a remark follows.
     """
 
     text: str
@@ -47,17 +46,16 @@ def read_reply(
 ) -> Reply:
     """Reads a reply.
 
-    In this order: thinking is taken off, special tokens end the text, the sample is looked for, and stops cut what is
-    behind it.
+    Removes thinking, cuts the text at special tokens, locates the sample and cuts it at the first stop, in this order.
 
     Args:
         content: Text, or a list of parts ``{type, text}``; ``None`` for no text.
-        answer: How the sample began, in the prompt.
+        answer: The beginning of the sample in the prompt.
         names: Names of all lines of a sample.
-        stop: Texts that end it.
-        prompt: What the model read. Tags, tokens and fences that stand there are the task's own text.
-        fresh: The model began anew, whether or not it repeats the answer's beginning.
-        thought: The interface gave thinking apart from the text.
+        stop: Texts that end the sample.
+        prompt: The prompt. Its tags, tokens and fences are regular text of the task.
+        fresh: Whether the model started a new answer, which may or may not repeat the answer's beginning.
+        thought: Whether the interface returned thinking separately from the text.
     """
     raw, refusal, apart = _content(content)
     if refusal and not raw.strip():
@@ -84,7 +82,7 @@ def read_reply(
 
 
 def _content(content: Any) -> tuple[str, str, bool]:
-    """Text and refusal in a message's content, and whether it has parts of thinking."""
+    """Returns text and refusal of a message's content, and whether parts of it are thinking."""
     if isinstance(content, str):
         return content, "", False
     texts: list[str] = []

@@ -1,4 +1,4 @@
-"""Special tokens that a server or a tokenizer left in a text. None of them is text: a sample ends there."""
+"""Cuts a text at special tokens that a server or tokenizer left in it, and at the next turn of a conversation."""
 
 from __future__ import annotations
 
@@ -38,16 +38,16 @@ _TURN_INSIDE = re.compile(rf"(?<=[.!?…。！？])[ \t]+{_CHAT}: ")
 
 
 def has_next_turn(text: str) -> bool:
-    """Whether another speaker of a chat answers within a text: ``It never came. User: More``."""
+    """Returns whether another speaker of a chat answers within a text: ``It never came. User: More``."""
     return _TURN_INSIDE.search(text) is not None
 
 
 def until_special(text: str, prompt: str = "") -> tuple[str, bool]:
-    """A text up to its first special token, without those that it begins with.
+    """Returns a text up to its first special token, without special tokens at its beginning.
 
     Args:
         text: The text, without thinking.
-        prompt: What the model read. A token that stands there is the task's own.
+        prompt: The prompt. A token in it is regular text of the task.
 
     Returns:
         The text, and whether a special token ended it.
@@ -70,7 +70,7 @@ def until_special(text: str, prompt: str = "") -> tuple[str, bool]:
 
 
 def _until_turn(text: str, prompt: str) -> tuple[str, bool]:
-    """A text up to the next turn of a conversation, or to the prompt's words written once more."""
+    """Returns a text up to the next turn of a conversation, or up to repeated words of the prompt."""
     if _TURN.search(prompt):
         return text, False
     begun = len(text) - len(text.lstrip())
@@ -81,7 +81,7 @@ def _until_turn(text: str, prompt: str) -> tuple[str, bool]:
 
 
 def _struck_out(text: str, at: int, token: re.Match[str]) -> bool:
-    """Whether it is HTML's <s>..</s> around some words, and no end of a sequence."""
+    """Returns whether a token belongs to HTML's ``<s>..</s>`` around some words, rather than ending a sequence."""
     if token[0].casefold() == "<s>":
         return bool(text[at : token.start()].strip()) and "</s>" in text[token.end() :].casefold()
     begun = text[at : token.start()].casefold().find("<s>")
