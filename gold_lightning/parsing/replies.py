@@ -23,7 +23,7 @@ class Reply:
     """The content of a reply.
 
     Args:
-        text: The text that continues the answer's beginning, or a complete sample. The whole reply if ``reason`` is set.
+        text: The text that continues the answer, or a complete sample; the whole reply if ``reason`` is set.
         reason: Why the reply contains no sample: ``only_thinking`` (thinking that never ended or that nothing follows)
             or ``refusal`` (marked as such by the interface); otherwise "".
         ended: Whether the text is complete, wherever the engine stopped: a stop, a special token or a remark follows.
