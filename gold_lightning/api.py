@@ -197,11 +197,12 @@ def distill(
     return Run(folder)
 
 
-def load(folder: str | Path) -> T5Student:
+def load(folder: str | Path, *, task: TaskSource | None = None) -> T5Student:
     """Loads a student from the folder that a run leaves, which carries its task.
 
     Args:
         folder: ``runs/TASK/NAME/student``, or a copy of it anywhere.
+        task: The task, for a folder of an older version that carries none.
 
     Returns:
         The student, ready to :meth:`~gold_lightning.student.T5Student.predict`.
@@ -214,8 +215,8 @@ def load(folder: str | Path) -> T5Student:
         >>> gl.load("runs/none/student")
         Traceback (most recent call last):
         ...
-        gold_lightning.errors.GoldError: runs/none/student: expected the folder of a student with its task \
-(gold_task.json), as fit leaves it
+        gold_lightning.errors.GoldError: runs/none/student: expected the folder of a student, as fit leaves it in the \
+run folder's student/
     """
     path = Path(expand("folder", str(folder)))
     task, decoding = load_folder_task(path)

@@ -254,6 +254,10 @@ class GoldDataModule(LightningDataModule):
         """Loads the test rows, or the sample of them that :meth:`gold_lightning.labelled.TestSet.draw` took."""
         return self.loader(self.test_set.rows, self.eval_batch_size, self.test_set.ids)
 
+    def predict_dataloader(self) -> DataLoader[dict[str, Any]]:
+        """Loads the rows of :meth:`test_dataloader`, for ``Trainer.predict``."""
+        return self.test_dataloader()
+
     def loader(
         self, samples: Sequence[Sample], batch_size: int, order: Sequence[int] | None = None, *, shard: bool = False
     ) -> DataLoader[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""The student: a T5 that learns a task from noisy samples. One class of 380 lines: Lightning calls its hooks by name.
+"""The student: a T5 that learns a task from noisy samples. Lightning calls its hooks by name.
 
 Batches are those of :mod:`gold_lightning.t5.batches`, which the data module yields; the two do not import each other.
 """
@@ -20,16 +20,15 @@ from gold_lightning.errors import ConfigError, GoldError, NotFiniteError, Shared
 from gold_lightning.losses import IGNORE_INDEX, RobustLoss, RoundLoss, SymmetricCrossEntropy, target_log_probs
 from gold_lightning.metrics import TextMetric, TokenMean, make_metric
 from gold_lightning.scores import OODScore, mean_over_tokens
-from gold_lightning.t5.batches import Text, fields_of, make_loader
-from gold_lightning.t5.checks import answer_of, check_student
+from gold_lightning.t5.checks import check_student
 from gold_lightning.t5.folder import write_task
 from gold_lightning.t5.fsdp import load_whole, shard
-from gold_lightning.t5.label_scoring import LabelScores, LabelTree, score_labels
-from gold_lightning.t5.modes import evaluation_mode, is_sharded
+from gold_lightning.t5.inference import Inference
+from gold_lightning.t5.modes import is_sharded
 from gold_lightning.t5.optimizer import lr_factor, make_optimizer, weight_names
 from gold_lightning.t5.resuming import fitting_state, say_afresh
-from gold_lightning.t5.weights import copies_of, empty_copy, load_model, load_tokenizer, target_text
-from gold_lightning.task import Sample, Task, TaskSource, prefix_errors_with
+from gold_lightning.t5.weights import copies_of, empty_copy, load_model, load_tokenizer
+from gold_lightning.task import Task, TaskSource, prefix_errors_with
 
 __all__ = ["T5Student", "metric_names"]
 
@@ -43,7 +42,7 @@ def metric_names(task: Task) -> tuple[str, ...]:
     return task.metrics or (("accuracy",) if task.labels else ("exact_match",))
 
 
-class T5Student(LightningModule):
+class T5Student(Inference, LightningModule):
     """A T5 with a loss that tolerates wrong labels.
 
     Args:
@@ -123,10 +122,6 @@ class T5Student(LightningModule):
         self.test_score: OODScore | None = None
         """Score that ``test_step`` returns as ``energies`` beside the predictions."""
         self._bad_validation = torch.tensor(False)
-        # A tokenizer may not give a label back as it was, if only by a space.
-        self._readable = {self._decode_text(self.task.student_target(n)): n for n in self.task.label_names}
-        sequences = [self._encode_text(self.task.student_target(n)) for n in self.task.label_names]
-        self._labels = LabelTree(sequences, int(self.model.config.decoder_start_token_id)) if sequences else None
 
     def configure_model(self) -> None:
         """Shards the weights if the strategy shards them."""
@@ -213,17 +208,6 @@ class T5Student(LightningModule):
         trainer = getattr(self, "_trainer", None)
         return 1 if trainer is None else int(trainer.world_size)
 
-    def forward_logits(self, batch: dict[str, Any], labels: Tensor) -> Tensor:
-        """Returns logits, (batch, target_len, vocab), with the decoder forced on ``labels``, (batch, target_len)."""
-        out = self.model(
-            input_ids=batch["input_ids"],
-            attention_mask=batch["attention_mask"],
-            decoder_input_ids=self.model._shift_right(labels),
-            use_cache=False,
-        )
-        logits: Tensor = out.logits
-        return logits
-
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return make_optimizer(self.optimizer, self.model, self.lr, self.weight_decay, self._lr_share)
 
@@ -292,6 +276,9 @@ class T5Student(LightningModule):
         self.val_loss.reset()
         self._log_metrics("val")
 
+    def predict_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Any]:
+        return {"id": batch["id"].tolist(), "predictions": self.predict_batch(batch)}
+
     def test_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Any]:
         energies = None
         if self.scores_labels:
@@ -307,57 +294,6 @@ class T5Student(LightningModule):
 
     def on_test_epoch_end(self) -> None:
         self._log_metrics("test")
-
-    def write(self, batch: dict[str, Any], num_beams: int = 1) -> Tensor:
-        """Writes an output for each row: the likeliest label, or generated text.
-
-        Args:
-            batch: A batch.
-            num_beams: Number of beams for generated text; 1 is greedy.
-
-        Returns:
-            (batch, target_len) int64, -100 after the end of each sequence.
-        """
-        if self.scores_labels:
-            return self.label_scores(batch).tokens
-        out: Tensor = self.model.generate(
-            input_ids=batch["input_ids"],
-            attention_mask=batch["attention_mask"],
-            max_new_tokens=self.task.student.max_target_tokens,
-            num_beams=num_beams,
-            do_sample=False,
-            synced_gpus=is_sharded(self.model),  # each process has a part of the weights, until all have written
-        )[:, 1:]
-        # What follows the first end is padding; the end itself counts.
-        end = (out == self.model.config.eos_token_id).long()
-        return out.masked_fill(end.cumsum(-1) - end > 0, IGNORE_INDEX)
-
-    @property
-    def scores_labels(self) -> bool:
-        """Whether the student chooses among the task's labels instead of generating text."""
-        return self._labels is not None and self.constrained_decoding
-
-    def label_scores(
-        self, batch: dict[str, Any], score: OODScore | None = None, *, best_only: bool = True
-    ) -> LabelScores:
-        """Scores the task's labels for each row; see :func:`gold_lightning.t5.label_scoring.score_labels`.
-
-        Args:
-            batch: A batch.
-            score: The score to compute for the best label.
-            best_only: Compute no more than the best label needs.
-        """
-        if self._labels is None:
-            raise GoldError("label_scores: expected a task with labels")
-        return score_labels(self.model, self._labels, batch, score, best_only=best_only)
-
-    def read(self, tokens: Tensor) -> list[str]:
-        """Decodes token rows, (batch, target_len) with -100 on padding, to texts; labels by their own name."""
-        pad = self.tokenizer.pad_token_id
-        texts = self.tokenizer.batch_decode(tokens.masked_fill(tokens == IGNORE_INDEX, pad), skip_special_tokens=True)
-        if not self.task.labels:
-            return [answer_of(self.task, text) for text in texts]
-        return [self._readable.get(text.strip(), text.strip()) for text in texts]
 
     @torch.no_grad()
     def target_losses(self, batch: dict[str, Any]) -> Tensor:
@@ -429,45 +365,6 @@ class T5Student(LightningModule):
         self.tokenizer.save_pretrained(folder)
         decoding = {"num_beams": self.num_beams, "constrained_decoding": self.constrained_decoding}
         write_task(folder, self.task, decoding)
-
-    @torch.no_grad()
-    def predict(self, texts: Text | Sequence[Text], batch_size: int = 32) -> str | list[str]:
-        """Predicts the label of each text, or the output text of a task without labels.
-
-        Args:
-            texts: One text or several. A text is a string if the task has one field, otherwise a mapping from each
-                field's name to its text.
-            batch_size: Texts in a batch.
-
-        Returns:
-            A prediction for one text; for several a list of them, in order.
-
-        Raises:
-            GoldError: There is no text, or one lacks a field of the task.
-
-        Example:
-            >>> from gold_lightning.student import T5Student
-            >>> T5Student("news_topics").predict("The striker scored twice.")
-            'Sports'
-        """
-        one = isinstance(texts, str | Mapping)
-        if not one and (isinstance(texts, bytes) or not isinstance(texts, Iterable)):
-            raise GoldError(f"predict: got {texts!r:.80}, expected a text, a mapping of fields, or several of them")
-        every: Sequence[Text] = [texts] if one else list(texts)  # type: ignore[list-item]
-        samples = [Sample(fields_of(self.task, text), "") for text in every]
-        predictions: list[str] = []
-        with evaluation_mode(self):
-            for batch in make_loader(self.task, self.tokenizer, samples, batch_size):
-                batch = self.transfer_batch_to_device(batch, self.device, 0)
-                predictions += self.read(self.write(batch, self.num_beams))
-        return predictions[0] if one else predictions
-
-    def _encode_text(self, text: str) -> list[int]:
-        tokens: list[int] = self.tokenizer(target_text(self.tokenizer, text)).input_ids
-        return tokens
-
-    def _decode_text(self, text: str) -> str:
-        return str(self.tokenizer.decode(self._encode_text(text), skip_special_tokens=True)).strip()
 
     def _stage_metrics(self, stage: str) -> Sequence[tuple[str, TextMetric]]:
         return [(n, self.metrics[f"{stage}_{n}"]) for n in self.metric_names]  # type: ignore[misc]

@@ -535,7 +535,7 @@ def test_a_student_predicts_one_text_and_several(student):
     assert student.predict(["x", "y", "a longer text"], batch_size=2) == [
         student.predict(t) for t in ("x", "y", "a longer text")
     ]
-    assert student.predict([]) == [] and student.predict(text for text in "x") == [one]
+    assert student.predict([]) == [] and list(student.predict(text for text in "x")) == [one]
     for wrong in ({"other": "x"}, {"text": 1}, None, 5, b"x", [1], [["x"]]):
         with pytest.raises(GoldError, match=r"predict: got .* expected a text"):
             student.predict(wrong)
@@ -546,10 +546,10 @@ def test_predicting_leaves_the_mode_as_it_was_also_after_an_error(places, monkey
     modes = []
 
     def fail(*_):
-        modes.append(student.training)
+        modes.append(student.model.training)
         raise RuntimeError("no memory")
 
-    monkeypatch.setattr(student, "write", fail)
+    monkeypatch.setattr(student, "predict_batch", fail)
     with pytest.raises(RuntimeError, match="no memory"):
         student.predict("x")
     assert modes == [False] and student.training and student.model.training
@@ -565,5 +565,8 @@ def test_the_folder_of_a_student_carries_its_task(student, tmp_path):
     with pytest.raises(GoldError, match=r"gold_task\.json: damaged"):
         load_folder_task(tmp_path)
     (tmp_path / "gold_task.json").unlink()
-    with pytest.raises(GoldError, match=r"expected the folder of a student with its task \(gold_task.json\)"):
+    with pytest.raises(GoldError, match=r"a student of an older version, without its task \(gold_task.json\)"):
+        load_folder_task(tmp_path)
+    (tmp_path / "config.json").unlink()
+    with pytest.raises(GoldError, match="expected the folder of a student"):
         load_folder_task(tmp_path)

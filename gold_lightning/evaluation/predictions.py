@@ -1,8 +1,9 @@
-"""Collects the predictions and energies of a test."""
+"""Collects the predictions of a test with their energies, and those of ``Trainer.predict``."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -13,8 +14,9 @@ from gold_lightning.data import GoldDataModule
 from gold_lightning.evaluation.intervals import prediction_row
 from gold_lightning.scores import EnergyScore, OODScore
 from gold_lightning.scoring import student_of
+from gold_lightning.t5.prediction import Prediction
 
-__all__ = ["TestPredictions"]
+__all__ = ["TestPredictions", "collect_predictions"]
 
 
 class TestPredictions(Callback):
@@ -71,3 +73,32 @@ class TestPredictions(Callback):
             prediction_row(row, text, tested[row].targets, **({} if energy is None else {"energy": round(energy, 4)}))
             for row, (energy, text) in sorted(predictions.items())
         ]
+
+
+def collect_predictions(trainer: Trainer, outputs: Sequence[Any]) -> list[Prediction]:
+    """Brings what ``Trainer.predict`` returned into the order of the rows.
+
+    Args:
+        trainer: The trainer. Every process of it has to call this function.
+        outputs: What its ``predict`` returned in this process.
+
+    Returns:
+        One prediction for each row, the same in every process.
+
+    Example:
+        >>> import gold_lightning as gl
+        >>> from lightning.pytorch import Trainer
+        >>> from gold_lightning.t5.batches import make_loader
+        >>> student, rows = gl.T5Student("news_topics"), [gl.Sample({"text": "The striker scored twice."}, "")]
+        >>> trainer = Trainer(logger=False, enable_progress_bar=False)
+        >>> outputs = trainer.predict(student, make_loader(student.task, student.tokenizer, rows, 32))
+        >>> collect_predictions(trainer, outputs)
+        ['Sports']
+    """
+    pairs = [pair for batch in outputs for pair in zip(batch["id"], batch["predictions"], strict=True)]
+    parts = [pairs]
+    if trainer.world_size > 1:
+        parts = [[] for _ in range(trainer.world_size)]
+        torch.distributed.all_gather_object(parts, pairs)
+    by_row = dict(pair for part in parts for pair in part)
+    return [by_row[row] for row in sorted(by_row)]

@@ -18,14 +18,16 @@ import torch
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from gold_lightning.errors import GoldError
-from gold_lightning.losses import IGNORE_INDEX
 from gold_lightning.t5.weights import target_text
 from gold_lightning.task import Sample, Task
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["PADDING", "Text", "collate", "fields_of", "make_loader"]
+__all__ = ["IGNORE_INDEX", "PADDING", "Text", "collate", "encode_inputs", "fields_of", "make_loader"]
+
+IGNORE_INDEX = -100
+"""Token of padding in targets, which PyTorch's losses ignore."""
 
 Text = str | Mapping[str, str]
 """An input of the student: the text of the task's only field, or a mapping from each field's name to its text."""
@@ -71,18 +73,9 @@ def collate(rows: Sequence[dict[str, Any]], *, task: Task, tokenizer: PreTrained
         task: The task, with the templates and length limits.
         tokenizer: The student's tokenizer.
     """
-    form = task.student
-    inputs = tokenizer(
-        [task.student_input(r["sample"]) for r in rows],
-        max_length=form.max_input_tokens,
-        truncation=True,
-        padding=True,
-        padding_side="right",
-        return_tensors="pt",
-    )
     labels = tokenizer(
         [target_text(tokenizer, task.student_target(r["sample"].target)) for r in rows],
-        max_length=form.max_target_tokens,
+        max_length=task.student.max_target_tokens,
         truncation=True,
         padding=True,
         padding_side="right",  # the decoder has no mask for padding before a target
@@ -92,11 +85,32 @@ def collate(rows: Sequence[dict[str, Any]], *, task: Task, tokenizer: PreTrained
     padding = (ids == PADDING)[:, None]
     return {
         "id": ids,
-        "input_ids": inputs.input_ids,
-        "attention_mask": inputs.attention_mask,
+        **encode_inputs([r["sample"] for r in rows], task, tokenizer),
         "labels": labels.input_ids.masked_fill((labels.attention_mask == 0) | padding, IGNORE_INDEX),
         "targets": [r["sample"].targets for r in rows],
     }
+
+
+def encode_inputs(samples: Sequence[Sample], task: Task, tokenizer: PreTrainedTokenizerBase) -> dict[str, torch.Tensor]:
+    """Tokenizes the fields of samples.
+
+    Args:
+        samples: The samples.
+        task: The task, with the template and the length limit.
+        tokenizer: The student's tokenizer.
+
+    Returns:
+        ``input_ids`` and ``attention_mask``, (batch, input_len).
+    """
+    inputs = tokenizer(
+        [task.student_input(sample) for sample in samples],
+        max_length=task.student.max_input_tokens,
+        truncation=True,
+        padding=True,
+        padding_side="right",
+        return_tensors="pt",
+    )
+    return {"input_ids": inputs.input_ids, "attention_mask": inputs.attention_mask}
 
 
 def make_loader(

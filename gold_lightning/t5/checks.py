@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING
 from gold_lightning.errors import GoldError
 from gold_lightning.metrics import make_metric
 from gold_lightning.t5.folder import refusal
+from gold_lightning.t5.inference import answer_of
 from gold_lightning.t5.weights import load_config, load_tokenizer, target_text
 from gold_lightning.task import Sample, Task
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
-__all__ = ["Cut", "answer_of", "check_student", "count_cut"]
+__all__ = ["Cut", "check_student", "count_cut"]
 
 _REFUSED_SHARE, _WARNED_SHARE = 0.5, 0.05  # of the characters in the demos that the tokenizer lacks
 _OTHER = "or take another student"
@@ -83,12 +84,6 @@ def count_cut(task: Task, tokenizer: PreTrainedTokenizerBase, samples: Sequence[
         targets=sum(min(length[t] for t in s.targets) > form.max_target_tokens for s in samples),
         of=len(samples),
     )
-
-
-def answer_of(task: Task, text: str) -> str:
-    """Extracts the target from a student's text by removing the text around it in ``student.target`` of the task."""
-    prefix, suffix = (part.strip() for part in task.student_target("\0").split("\0", 1))
-    return text.strip().removeprefix(prefix).removesuffix(suffix).strip()
 
 
 def check_student(

@@ -262,8 +262,13 @@ def load_folder_task(folder: Path) -> tuple[Task, dict[str, Any]]:
         content = json.loads(path.read_text(encoding="utf-8"))
         return Task.from_document(content["task"], ""), dict(content["decoding"])
     except FileNotFoundError:
+        if not (Path(folder) / "config.json").is_file():
+            raise GoldError(
+                f"{folder}: expected the folder of a student, as fit leaves it in the run folder's student/"
+            ) from None
         raise GoldError(
-            f"{folder}: expected the folder of a student with its task ({TASK_FILE}), as fit leaves it"
+            f"{folder}: a student of an older version, without its task ({TASK_FILE}); name the task: "
+            "--task FILE, or task= in Python"
         ) from None
     except ConfigError as e:
         raise GoldError(f"{path}: {e}") from None

@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from gold_lightning.losses import IGNORE_INDEX
 from gold_lightning.scores import mean_over_tokens
+from gold_lightning.t5.batches import IGNORE_INDEX
 from gold_lightning.t5.modes import is_sharded
 
 if TYPE_CHECKING:

@@ -1,0 +1,237 @@
+"""What a student does without a trainer: write, read, predict. Needs torch and transformers alone.
+
+:class:`gold_lightning.student.T5Student` is such a student that can be trained as well; :class:`SavedStudent` is one
+that was loaded from its folder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast, overload
+
+import torch
+from torch import Tensor
+
+from gold_lightning.errors import GoldError
+from gold_lightning.scores import EnergyScore, OODScore
+from gold_lightning.t5.batches import IGNORE_INDEX, Text, encode_inputs, fields_of
+from gold_lightning.t5.folder import load_folder_task
+from gold_lightning.t5.label_scoring import LabelScores, LabelTree, score_labels
+from gold_lightning.t5.modes import evaluation_mode, is_sharded
+from gold_lightning.t5.prediction import Prediction
+from gold_lightning.t5.weights import load_model, load_tokenizer, target_text
+from gold_lightning.task import Sample, Task, TaskSource
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+__all__ = ["Inference", "SavedStudent", "answer_of"]
+
+_WINDOW = 64  # batches that are sorted by length together
+
+
+def answer_of(task: Task, text: str) -> str:
+    """Extracts the target from a student's text by removing the text around it in ``student.target`` of the task."""
+    prefix, suffix = (part.strip() for part in task.student_target("\0").split("\0", 1))
+    return text.strip().removeprefix(prefix).removesuffix(suffix).strip()
+
+
+class Inference:
+    """Writing, reading and predicting, for classes with a task, a T5, its tokenizer and settings of decoding."""
+
+    task: Task
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    num_beams: int
+    constrained_decoding: bool
+
+    @property
+    def scores_labels(self) -> bool:
+        """Whether the student chooses among the task's labels instead of generating text."""
+        return bool(self.task.labels) and self.constrained_decoding
+
+    def write(self, batch: dict[str, Any], num_beams: int = 1) -> Tensor:
+        """Writes an output for each row: the likeliest label, or generated text.
+
+        Args:
+            batch: A batch.
+            num_beams: Number of beams for generated text; 1 is greedy.
+
+        Returns:
+            (batch, target_len) int64, -100 after the end of each sequence.
+        """
+        if self.scores_labels:
+            return self.label_scores(batch).tokens
+        generate: Any = self.model.generate
+        out: Tensor = generate(
+            input_ids=batch["input_ids"],
+            attention_mask=batch["attention_mask"],
+            max_new_tokens=self.task.student.max_target_tokens,
+            num_beams=num_beams,
+            do_sample=False,
+            synced_gpus=is_sharded(self.model),  # each process has a part of the weights, until all have written
+        )[:, 1:]
+        # What follows the first end is padding; the end itself counts.
+        end = (out == self.model.config.eos_token_id).long()
+        return out.masked_fill(end.cumsum(-1) - end > 0, IGNORE_INDEX)
+
+    def read(self, tokens: Tensor) -> list[str]:
+        """Decodes token rows, (batch, target_len) with -100 on padding, to texts; labels by their own name."""
+        pad: Any = self.tokenizer.pad_token_id
+        texts = self.tokenizer.batch_decode(tokens.masked_fill(tokens == IGNORE_INDEX, pad), skip_special_tokens=True)
+        if not self.task.labels:
+            return [answer_of(self.task, text) for text in texts]
+        return [self._readable.get(text.strip(), text.strip()) for text in texts]
+
+    def label_scores(
+        self, batch: dict[str, Any], score: OODScore | None = None, *, best_only: bool = True
+    ) -> LabelScores:
+        """Scores the task's labels for each row; see :func:`gold_lightning.t5.label_scoring.score_labels`.
+
+        Args:
+            batch: A batch.
+            score: The score to compute for the best label.
+            best_only: Compute no more than the best label needs.
+        """
+        return score_labels(self.model, self._labels, batch, score, best_only=best_only)
+
+    def forward_logits(self, batch: dict[str, Any], labels: Tensor) -> Tensor:
+        """Returns logits, (batch, target_len, vocab), with the decoder forced on ``labels``, (batch, target_len)."""
+        shift_right: Any = self.model._shift_right
+        out = self.model(
+            input_ids=batch["input_ids"],
+            attention_mask=batch["attention_mask"],
+            decoder_input_ids=shift_right(labels),
+            use_cache=False,
+        )
+        logits: Tensor = out.logits
+        return logits
+
+    @torch.no_grad()
+    def predict_batch(self, batch: dict[str, Any]) -> list[Prediction]:
+        """Predicts each row of a batch.
+
+        Args:
+            batch: ``input_ids`` and ``attention_mask``, on the model's device.
+        """
+        score, names = EnergyScore(), self.task.label_names
+        if self.scores_labels:
+            scores = self.label_scores(batch, score, best_only=False)
+            assert scores.energies is not None
+            shares = scores.log_probs.softmax(-1).cpu().numpy()
+            chosen = zip(scores.best.tolist(), shares, scores.energies.tolist(), strict=True)
+            return [Prediction(names[i], names, p, probability=p[i], energy=energy) for i, p, energy in chosen]
+        tokens = self.write(batch, self.num_beams)
+        logits, written = self.forward_logits(batch, tokens).float(), tokens != IGNORE_INDEX
+        log_probs = logits.log_softmax(-1).gather(-1, tokens.clamp(min=0)[..., None])[..., 0]
+        probabilities = (log_probs * written).sum(-1).exp().tolist()
+        rows = zip(self.read(tokens), probabilities, score(logits, written).tolist(), strict=True)
+        return [Prediction(text, probability=probability, energy=energy) for text, probability, energy in rows]
+
+    @overload
+    def predict(self, texts: Text, batch_size: int = 32) -> Prediction: ...  # type: ignore[overload-overlap]
+    @overload
+    def predict(self, texts: Sequence[Text], batch_size: int = 32) -> list[Prediction]: ...
+    @overload
+    def predict(self, texts: Iterator[Text], batch_size: int = 32) -> Iterator[Prediction]: ...
+    @overload
+    def predict(self, texts: Iterable[Text], batch_size: int = 32) -> list[Prediction] | Iterator[Prediction]: ...
+
+    def predict(
+        self, texts: Text | Iterable[Text], batch_size: int = 32
+    ) -> Prediction | list[Prediction] | Iterator[Prediction]:
+        """Predicts the label of each text, or the output text of a task without labels.
+
+        Texts of similar length are computed together; predictions come in the order of the texts.
+
+        Args:
+            texts: One text or several. A text is a string if the task has one field, otherwise a mapping from each
+                field's name to its text. Further keys of a mapping are ignored.
+            batch_size: Texts in a batch.
+
+        Returns:
+            A prediction for one text, a list for several. For an iterator, such as a generator of rows, an iterator,
+            which holds no more than 64 batches at a time.
+
+        Raises:
+            GoldError: There is no text, or one lacks a field of the task.
+
+        Example:
+            >>> from gold_lightning.student import T5Student
+            >>> student = T5Student("news_topics")
+            >>> student.predict("The striker scored twice.")
+            'Sports'
+            >>> max(student.predict("The striker scored twice.").probabilities)
+            'World'
+        """
+        if isinstance(texts, str | Mapping):
+            return next(self._stream([texts], batch_size))
+        if isinstance(got := cast(object, texts), bytes) or not isinstance(got, Iterable):
+            raise GoldError(f"predict: got {texts!r:.80}, expected a text, a mapping of fields, or several of them")
+        predictions = self._stream(texts, batch_size)
+        return predictions if isinstance(texts, Iterator) else list(predictions)
+
+    def _stream(self, texts: Iterable[Text], batch_size: int) -> Iterator[Prediction]:
+        rest = iter(texts)
+        while window := list(islice(rest, _WINDOW * batch_size)):
+            samples = [Sample(fields_of(self.task, text), "") for text in window]
+            order = sorted(range(len(samples)), key=lambda i: sum(map(len, samples[i].fields.values())))
+            predictions: dict[int, Prediction] = {}
+            with evaluation_mode(self.model):
+                for start in range(0, len(order), batch_size):
+                    places = order[start : start + batch_size]
+                    inputs = encode_inputs([samples[i] for i in places], self.task, self.tokenizer)
+                    batch = {name: tensor.to(self.model.device) for name, tensor in inputs.items()}
+                    predictions |= zip(places, self.predict_batch(batch), strict=True)
+            yield from (predictions[i] for i in range(len(samples)))
+
+    @cached_property
+    def _labels(self) -> LabelTree:
+        if not self.task.labels:
+            raise GoldError("expected a task with labels")
+        sequences = [self._encode_text(self.task.student_target(name)) for name in self.task.label_names]
+        start: Any = self.model.config.decoder_start_token_id
+        return LabelTree(sequences, int(start))
+
+    @cached_property
+    def _readable(self) -> dict[str, str]:
+        """The labels by their text: a tokenizer may not give a label back as it was, if only by a space."""
+        targets = {name: self.task.student_target(name) for name in self.task.label_names}
+        decoded = {
+            name: self.tokenizer.decode(self._encode_text(t), skip_special_tokens=True) for name, t in targets.items()
+        }
+        return {str(text).strip(): name for name, text in decoded.items()}
+
+    def _encode_text(self, text: str) -> list[int]:
+        tokens: list[int] = self.tokenizer(target_text(self.tokenizer, text)).input_ids
+        return tokens
+
+
+class SavedStudent(Inference):
+    """A student loaded from its folder, to predict alone.
+
+    Args:
+        folder: The folder that a run leaves.
+        task: The task, for a folder that carries none.
+        device: Device of the model.
+
+    Raises:
+        GoldError: The folder carries no task or no student.
+
+    Example:
+        >>> student = SavedStudent("runs/tickets/a/student")  # doctest: +SKIP
+        >>> student.predict("Where is my parcel?").probability  # doctest: +SKIP
+        0.97
+    """
+
+    def __init__(self, folder: str | Path, task: TaskSource | None = None, device: str = "cpu") -> None:
+        loaded, decoding = (Task.load(task), {}) if task is not None else load_folder_task(Path(folder))
+        self.task = loaded
+        self.num_beams = int(decoding.get("num_beams", 1))
+        self.constrained_decoding = bool(decoding.get("constrained_decoding", True))
+        self.tokenizer = load_tokenizer(str(folder), "student")
+        self.model = load_model(str(folder), "student").train(False)
+        self.model.to(torch.device(device))  # type: ignore[arg-type]

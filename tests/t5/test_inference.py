@@ -1,0 +1,135 @@
+"""Predictions: probabilities and energies as defined, in the order of any number of inputs."""
+
+import json
+import pickle
+import subprocess
+import sys
+import tracemalloc
+
+import pytest
+import torch
+from gold_lightning.errors import GoldError
+from gold_lightning.losses import IGNORE_INDEX as IGNORED_BY_LOSSES
+from gold_lightning.student import T5Student
+from gold_lightning.t5 import inference
+from gold_lightning.t5.batches import IGNORE_INDEX
+from gold_lightning.t5.inference import SavedStudent
+from gold_lightning.t5.prediction import Prediction
+
+from tests.test_student import places  # noqa: F401
+
+TEXTS = ["x", "a text that is a good deal longer than others", "", "middling text", "y"]
+
+
+@pytest.fixture
+def folder(places, tmp_path):  # noqa: F811
+    student = T5Student(task=places[0], student=places[1])
+    student.export(tmp_path / "student", {f"model.{name}": w for name, w in student.model.state_dict().items()})
+    return tmp_path / "student"
+
+
+@pytest.fixture
+def student(folder):
+    return SavedStudent(folder)
+
+
+def test_a_saved_student_predicts_as_the_trained_one(student, places, folder):  # noqa: F811
+    trained = T5Student(task=places[0], student=places[1])
+    assert student.predict(TEXTS) == trained.predict(TEXTS)
+    assert [p.energy for p in student.predict(TEXTS)] == [p.energy for p in trained.predict(TEXTS)]
+    by_task = SavedStudent(folder, task=places[0])
+    (folder / "gold_task.json").unlink()
+    assert by_task.predict(TEXTS) == SavedStudent(folder, task=places[0]).predict(TEXTS)
+    with pytest.raises(GoldError, match=r"gold_task\.json"):
+        SavedStudent(folder)
+
+
+def test_probabilities_are_shares_of_the_labels(student):
+    for text, prediction in zip(TEXTS, student.predict(TEXTS), strict=True):
+        inputs = student.tokenizer(f"toy: {text}", return_tensors="pt")
+        log_probs = []
+        for name in student.task.label_names:
+            target = student.tokenizer(f" {name}", return_tensors="pt").input_ids
+            with torch.no_grad():
+                logits = student.forward_logits(inputs, target)
+            log_probs.append(float(logits.log_softmax(-1).gather(-1, target[..., None]).sum()))
+            if name == prediction:
+                assert prediction.energy == pytest.approx(float(-logits.logsumexp(-1).mean()), abs=1e-4)
+        shares = torch.tensor(log_probs).softmax(0).tolist()
+        assert list(prediction.probabilities.values()) == pytest.approx(shares, abs=1e-5)
+        assert list(prediction.probabilities) == list(student.task.label_names)
+        assert (
+            prediction.probability == prediction.probabilities[prediction.label] == pytest.approx(max(shares), abs=1e-5)
+        )
+
+
+def test_a_generated_text_has_its_own_probability(student):
+    student.constrained_decoding = False
+    prediction = student.predict("x")
+    assert prediction.label is None and prediction.probabilities == {}
+    inputs = student.tokenizer("toy: x", return_tensors="pt")
+    tokens = student.write(inputs)
+    with torch.no_grad():
+        logits = student.forward_logits(inputs, tokens)
+    written = logits.log_softmax(-1).gather(-1, tokens[..., None]).sum()
+    assert prediction.probability == pytest.approx(float(written.exp()), rel=1e-4)
+    assert set(prediction.to_dict()) == {"text", "probability", "energy"}
+
+
+def test_predictions_keep_the_order_of_any_number_of_inputs(student, monkeypatch):
+    monkeypatch.setattr(inference, "_WINDOW", 2)
+    texts = [("ab " * (i % 7)) + str(i) for i in range(23)]
+    alone = [student.predict(text) for text in texts]
+    for size in (1, 2, 3, 50):
+        many = student.predict(texts, batch_size=size)
+        assert many == alone
+        assert [p.energy for p in many] == pytest.approx([p.energy for p in alone], abs=1e-4)
+    assert student.predict([]) == [] and student.predict(tuple(texts)) == alone
+    assert student.predict([{"text": text, "more": 1} for text in texts]) == alone
+
+
+def test_an_iterator_gives_an_iterator_that_reads_no_further_than_it_must(student, monkeypatch):
+    monkeypatch.setattr(inference, "_WINDOW", 2)
+    read = []
+    predictions = student.predict((read.append(i) or str(i) for i in range(100)), batch_size=3)
+    assert read == []
+    assert next(predictions) == student.predict("0") and len(read) == 6
+    assert len(list(predictions)) == 99
+
+
+def test_a_hundred_thousand_rows_take_the_memory_of_a_few(student, monkeypatch):
+    monkeypatch.setattr(student, "predict_batch", lambda batch: [
+        Prediction("A", ("A", "B"), (0.5, 0.5), probability=0.5, energy=-1.0)
+    ] * len(batch["input_ids"]), raising=False)  # fmt: skip
+    monkeypatch.setattr(
+        inference, "encode_inputs", lambda samples, *_: {"input_ids": torch.zeros(len(samples), 1, dtype=torch.long)}
+    )
+    tracemalloc.start()
+    count = sum(1 for _ in student.predict(f"a text of some length, number {i}" for i in range(100_000)))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert count == 100_000 and peak < 8 * 2**20  # the texts alone have 10 MiB
+
+
+def test_a_prediction_is_a_string_and_plain_data():
+    prediction = Prediction("B b", ("A", "B b"), torch.tensor([0.25, 0.75]).numpy(), probability=0.75, energy=-3.5)
+    assert prediction == "B b" and prediction.text == "B b" and {"B b": 1}[prediction] == 1
+    assert json.dumps(prediction) == '"B b"'
+    assert json.loads(json.dumps(prediction.to_dict())) == {
+        "label": "B b", "probability": 0.75, "energy": -3.5, "probabilities": {"A": 0.25, "B b": 0.75},
+    }  # fmt: skip
+    copy = pickle.loads(pickle.dumps(prediction))
+    assert copy.to_dict() == prediction.to_dict()
+
+
+def test_padding_is_what_losses_ignore():
+    assert IGNORE_INDEX == IGNORED_BY_LOSSES
+
+
+def test_predicting_needs_no_lightning(folder):
+    code = (
+        "import sys; from gold_lightning.t5.inference import SavedStudent; "
+        f"SavedStudent({str(folder)!r}).predict('x'); "
+        "print([m for m in ('lightning', 'torchmetrics', 'wandb', 'datasets', 'matplotlib') if m in sys.modules])"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
