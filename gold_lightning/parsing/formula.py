@@ -1,7 +1,7 @@
-"""Arithmetic and linear programmes, read from text that a model wrote. Parsed, never evaluated as code.
+"""Parses arithmetic and linear programmes from text written by a model. Nothing is evaluated as code.
 
-One grammar serves both: numbers, names, ``+ - * /``, parentheses and unary minus. Values are exact fractions,
-and length and nesting are bounded, so no text takes long, overflows or rounds.
+Both share one grammar: numbers, names, ``+ - * /``, parentheses and unary minus. Values are exact fractions, and length
+and nesting are bounded, so parsing is fast and neither overflows nor rounds.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ __all__ = [
 ]
 
 MAX_EQUATION = 300
-"""Longest equation, in characters."""
+"""Maximum length of an equation, in characters."""
 MAX_PROGRAMME = 4000
-"""Longest linear programme, in characters."""
+"""Maximum length of a linear programme, in characters."""
 MAX_DEPTH = 50
-"""Most parentheses inside each other."""
+"""Maximum nesting depth of parentheses."""
 
-# Minus signs and dashes, signs of multiplication, signs of division; as in all of Unicode, not its maths alone.
+# Minus signs and dashes, multiplication signs, division signs; from all of Unicode, not only its maths blocks.
 _SIGNS = str.maketrans(
     dict.fromkeys("\u2212\u2010\u2011\u2013\ufe63\uff0d", "-")
     | dict.fromkeys("\u00d7\u00b7\u22c5\u2219\u2217\u2715", "*")
     | dict.fromkeys("\u00f7\u2215\u2044", "/")
 )
-# Thousands are set apart by commas or by spaces that do not break; a plain space parts two numbers.
+# Commas and non-breaking spaces group thousands; a plain space separates two numbers.
 _NUMBER = (
     r"(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]{1,3}(?:[\u00a0\u2009\u202f][0-9]{3})+(?![0-9])|[0-9]+)(?:\.[0-9]+)?"
     r"|\.[0-9]+"
@@ -52,12 +52,12 @@ _GROUPING = re.compile(r"[,\u00a0\u2009\u202f]")
 
 
 class FormulaError(Exception):
-    """A text is not what it should be.
+    """Raised if a text is not a valid formula.
 
     Args:
-        reason: In what way. ``unparsable``: it breaks the grammar or is too long or deep; ``not_finite``: it
-            divides by zero; ``undeclared``: it uses a name that was not declared; ``not_linear``: it multiplies
-            or divides by a variable.
+        reason: ``unparsable``: the text violates the grammar, or is too long or too deep; ``not_finite``: it divides by
+            zero; ``undeclared``: it uses a name that was not declared; ``not_linear``: it multiplies or divides by a
+            variable.
     """
 
     def __init__(self, reason: Literal["unparsable", "not_finite", "undeclared", "not_linear"]) -> None:
@@ -70,8 +70,8 @@ class Equation:
     """An arithmetic expression.
 
     Args:
-        value: What it comes to.
-        numbers: The numbers that stand in it, without their signs, in order.
+        value: Value of the expression.
+        numbers: Numbers in the expression, without their signs, in order.
     """
 
     value: Fraction
@@ -83,8 +83,8 @@ class LinearProgramme:
     """A linear programme in canonical form: each constraint is a row ``a x <= b``.
 
     Args:
-        variables: Name and description of each variable, in the order of their declaration.
-        maximize: The objective is to be as large as possible, not as small.
+        variables: Name and description of each variable, in order of declaration.
+        maximize: Whether the objective is maximized; otherwise it is minimized.
         objective: Coefficient of each variable, then the constant.
         rows: Coefficients of each variable, then the bound. An equation gives two rows.
     """
@@ -99,7 +99,7 @@ class LinearProgramme:
 class _Token:
     kind: str  # "number", "name", "le", "ge", "eq", one of + - * / ( ) , ; and "" at the end
     text: str
-    apart: bool  # from the token before, by a space
+    apart: bool  # whether a space separates it from the token before
 
     @property
     def value(self) -> Fraction:
@@ -112,24 +112,24 @@ def _number(text: str) -> Fraction:
 
 def _tokens(text: str) -> list[_Token]:
     text = text.translate(_SIGNS).rstrip()
-    found, at = [], 0
+    tokens, at = [], 0
     while at < len(text):
         match = _TOKEN.match(text, at)
         if match is None:
             raise FormulaError("unparsable")
         kind = match.lastgroup or ""
-        found.append(_Token(match[kind] if kind == "symbol" else kind, match[kind], bool(match["space"])))
+        tokens.append(_Token(match[kind] if kind == "symbol" else kind, match[kind], bool(match["space"])))
         at = match.end()
-    return [*found, _Token("", "", True)]
+    return [*tokens, _Token("", "", True)]
 
 
-_Linear = dict[str, Fraction]  # coefficient of each variable; the constant stands under ""
+_Linear = dict[str, Fraction]  # coefficient by variable name; the key "" holds the constant
 
 
 def _sum(first: _Linear, second: _Linear, times: int = 1) -> _Linear:
     names = [*first, *(n for n in second if n not in first)]
-    made = {n: first.get(n, Fraction(0)) + times * second.get(n, Fraction(0)) for n in names}
-    return {n: c for n, c in made.items() if c}
+    total = {n: first.get(n, Fraction(0)) + times * second.get(n, Fraction(0)) for n in names}
+    return {n: c for n, c in total.items() if c}
 
 
 def _scaled(form: _Linear, by: Fraction) -> _Linear:
@@ -143,7 +143,7 @@ def _constant(form: _Linear) -> Fraction:
 
 
 class _Parser:
-    """Recursive descent over linear expressions; an expression of numbers alone is one without variables."""
+    """Recursive-descent parser of linear expressions. Plain arithmetic is a linear expression without variables."""
 
     def __init__(self, text: str, names: Mapping[str, str]) -> None:
         self.tokens, self.at, self.depth = _tokens(text), 0, 0
@@ -184,32 +184,32 @@ class _Parser:
             sign = -sign
         token = self.take()
         if token.kind == "number":
-            made = {"": token.value}
-            if self.next.kind == "name" and not self.next.apart:  # 2x, one thing: 6 / 2x divides by a variable
-                made = _scaled(self.variable(self.take()), token.value)
+            form = {"": token.value}
+            if self.next.kind == "name" and not self.next.apart:  # 2x is one factor: 6 / 2x divides by a variable
+                form = _scaled(self.variable(self.take()), token.value)
         elif token.kind == "name":
-            made = self.variable(token)
+            form = self.variable(token)
         elif token.kind == "(":
             self.depth += 1
             if self.depth > MAX_DEPTH:
                 raise FormulaError("unparsable")
-            made = self.expression()
+            form = self.expression()
             self.depth -= 1
             if self.take().kind != ")":
                 raise FormulaError("unparsable")
         else:
             raise FormulaError("unparsable")
-        return _scaled(made, sign)
+        return _scaled(form, sign)
 
     def variable(self, token: _Token) -> _Linear:
-        if not self.names:  # arithmetic has no names at all
+        if not self.names:  # arithmetic has no names
             raise FormulaError("unparsable")
         if token.text not in self.names:
             raise FormulaError("undeclared")
         return {token.text: Fraction(1)}
 
     def constraints(self) -> Iterator[_Linear]:
-        """Forms that are at most 0. Constraints follow each other after a comma, a semicolon or just a space."""
+        """Yields each constraint as a form that is at most 0. Commas, semicolons or spaces separate constraints."""
         while self.next.kind:
             left, chained = self.expression(), False
             while self.next.kind in ("le", "ge", "eq"):
@@ -228,7 +228,7 @@ class _Parser:
 
 
 def parse_equation(text: str) -> Equation:
-    """Reads an expression of numbers: ``( 8.0 - 7.0 )``, ``1,200 / 3``, ``5 - -3``.
+    """Parses an expression of numbers: ``( 8.0 - 7.0 )``, ``1,200 / 3``, ``5 - -3``.
 
     Raises:
         FormulaError: ``unparsable`` or ``not_finite``.
@@ -252,9 +252,9 @@ _NAME = re.compile(r"(?<!\w)([^\W\d_]\w*)\s*:")
 
 
 def parse_programme(text: str) -> LinearProgramme:
-    """Reads a linear programme, line breaks or not.
+    """Parses a linear programme, with or without line breaks.
 
-    It has this form::
+    Expected form::
 
         Variables:
          x: chairs, y: tables
@@ -265,9 +265,9 @@ def parse_programme(text: str) -> LinearProgramme:
         1.00 * x + 3.00 * y ≤ 120.00
         1.00 * y ≥ 0.25 * (1.00 * x + 1.00 * y)
 
-    ``<`` and ``>`` count as ``≤`` and ``≥``, as in NL4OPT; ``at most`` and ``at least`` stand for them where a
-    tokenizer has no such signs. ``2x`` is ``2 * x``. Without line breaks a constraint ends where no operator
-    follows, so one that begins with a minus sign needs a line, a comma or a semicolon before it.
+    ``<`` and ``>`` count as ``≤`` and ``≥``, as in NL4OPT. ``at most`` and ``at least`` replace them for tokenizers
+    without these signs. ``2x`` means ``2 * x``. Without line breaks a constraint ends where no operator follows, so a
+    constraint that starts with a minus sign needs a line break, comma or semicolon before it.
 
     Raises:
         FormulaError: ``unparsable``, ``not_finite``, ``undeclared`` or ``not_linear``.
@@ -312,11 +312,11 @@ def _declarations(text: str) -> tuple[tuple[str, str], ...]:
 
 
 def same_programme(first: LinearProgramme, second: LinearProgramme) -> bool:
-    """Whether two programmes are one, whatever the order of their constraints and declarations.
+    """Returns whether two programmes are equal up to the order of their constraints and declarations.
 
-    A constraint may be multiplied by any positive number; the objective may not, since its value would be
-    another. A variable of one is that of the other with the same description (case, punctuation and a plural s
-    aside); those left over are paired in the order of their declaration. Numbers are compared exactly.
+    Constraints may differ by a positive factor; objectives may not, because that changes the optimal value. Variables
+    are matched by description, ignoring case, punctuation and a plural s; the rest are paired in order of declaration.
+    Numbers are compared exactly.
     """
     if first.maximize != second.maximize or len(first.variables) != len(second.variables):
         return False
@@ -330,7 +330,7 @@ def same_programme(first: LinearProgramme, second: LinearProgramme) -> bool:
 
 
 def _pairing(first: Sequence[tuple[str, str]], second: Sequence[tuple[str, str]]) -> list[int]:
-    """For each variable of the first the position of its counterpart in the second."""
+    """Returns the position in the second programme of each variable of the first."""
     descriptions, other = ([_description(d) for _, d in variables] for variables in (first, second))
     free = list(range(len(other)))
     matches: list[int | None] = []
@@ -348,7 +348,7 @@ def _description(text: str) -> tuple[str, ...]:
 
 
 def _unit(row: Sequence[Fraction]) -> tuple[Fraction, ...]:
-    """The row divided by its first coefficient's size, or by its bound's where all coefficients are 0."""
+    """Divides a row by the absolute value of its first nonzero entry."""
     size = next((abs(c) for c in row if c), Fraction(1))
     return tuple(c / size for c in row)
 
@@ -371,14 +371,14 @@ _PROSE = re.compile(rf"(?P<number>{_NUMBER})|(?P<word>[a-z]+)|(?P<percent>%)|(?P
 
 
 def numbers_in(text: str) -> set[Fraction]:
-    """Numbers that a text in English tells: as digits (``1,250``, ``7.5``) or as words (``twenty-five``).
+    """Returns the numbers in an English text, as digits (``1,250``, ``7.5``) or as words (``twenty-five``).
 
-    ``50 %`` tells 50 and 1/2; ``half`` tells 1/2 and 2; ``3 thousand`` tells 3 and 3000.
+    ``50 %`` yields 50 and 1/2; ``half`` yields 1/2 and 2; ``3 thousand`` yields 3 and 3000.
     """
     numbers: set[Fraction] = set()
     total = part = 0  # of the number words so far: "two hundred thousand (total) forty (part)"
-    last = ""  # kind of the number word before, or "" outside of a number
-    digits: Fraction | None = None  # the token before
+    last = ""  # kind of the previous number word, "" outside a number
+    digits: Fraction | None = None  # the previous token, if a number in digits
 
     def end() -> None:
         nonlocal total, part, last
@@ -387,16 +387,16 @@ def numbers_in(text: str) -> set[Fraction]:
         total, part, last = 0, 0, ""
 
     for match in _PROSE.finditer(text.casefold().translate(_SIGNS)):
-        token, before, digits = match[0], digits, None
+        token, multiplier, digits = match[0], digits, None
         if match["number"]:
             end()
-            if len(token) <= MAX_EQUATION:  # a longer one stands in no equation, and Python reads none of 4,300 digits
+            if len(token) <= MAX_EQUATION:  # no equation has longer ones, and Python parses at most 4,300 digits
                 digits = _number(token)
                 numbers.add(digits)
         elif match["percent"] or token in ("percent", "per"):
             end()
-            if before is not None:
-                numbers.add(before / 100)
+            if multiplier is not None:
+                numbers.add(multiplier / 100)
         elif token in _UNITS:
             value = _UNITS.index(token)
             if last not in ("", "hundred", "scale") and not (last == "tens" and 0 < value < 10):
@@ -407,11 +407,11 @@ def numbers_in(text: str) -> set[Fraction]:
                 end()
             part, last = part + 10 * (_TENS.index(token) + 2), "tens"
         elif token == "hundred" or token in _SCALES:
-            if part > _LARGEST:  # "hundred hundred hundred ...", which is no number
+            if part > _LARGEST:  # "hundred hundred hundred ..." is not a number
                 end()
             size = _SCALES.get(token, 100)
-            if before is not None:
-                numbers.add(before * size)
+            if multiplier is not None:
+                numbers.add(multiplier * size)
             elif token == "hundred":
                 part, last = max(part, 1) * size, "hundred"
             else:

@@ -1,4 +1,4 @@
-"""JSON that a generator or a student wrote: read strictly, compared as data."""
+"""Parses JSON written by a generator or a student strictly, and compares it as data."""
 
 from __future__ import annotations
 
@@ -10,33 +10,36 @@ __all__ = ["read_json", "same_json"]
 
 
 def read_json(text: str) -> Any:
-    """The value of a JSON text.
+    """Parses a JSON text.
 
-    Stricter than :func:`json.loads`: no key twice, no NaN and no infinity. A whole number is an ``int``, also
-    where it is written with a point.
+    Stricter than :func:`json.loads`: rejects duplicate keys, NaN and infinity. Whole numbers become ``int``, even if
+    written with a decimal point.
 
     Raises:
-        ValueError: The text is no such JSON, or nested too deeply.
+        ValueError: The text is not valid JSON in this sense, or is nested too deeply.
     """
     try:
-        return json.loads(text, object_pairs_hook=_once, parse_float=_number, parse_constant=_refuse)
+        return json.loads(text, object_pairs_hook=_unique_members, parse_float=_number, parse_constant=_refuse)
     except RecursionError:
         raise ValueError("nested too deeply") from None
 
 
 def same_json(first: str, second: str) -> bool:
-    """Whether two texts hold the same data: order of keys, spaces and form of numbers aside. Others are not equal."""
+    """Returns whether two JSON texts hold the same data, ignoring key order, whitespace and number format.
+
+    Texts that do not parse equal nothing.
+    """
     try:
-        one, two = (json.dumps(read_json(text), sort_keys=True) for text in (first, second))
+        first_data, second_data = (json.dumps(read_json(text), sort_keys=True) for text in (first, second))
     except (ValueError, RecursionError):
         return False
-    return one == two
+    return first_data == second_data
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    if len(found := dict(pairs)) < len(pairs):
+def _unique_members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len(members := dict(pairs)) < len(pairs):
         raise ValueError("a key stands twice")
-    return found
+    return members
 
 
 def _number(text: str) -> int | float:
