@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from gold_lightning.callbacks import OODFeedback as OODFeedback
     from gold_lightning.checks import check as check
     from gold_lightning.data import GoldDataModule as GoldDataModule
+    from gold_lightning.drafting import draft_task as draft_task
     from gold_lightning.errors import ConfigError as ConfigError
     from gold_lightning.errors import GoldError as GoldError
     from gold_lightning.feedback import FeedbackStrategy as FeedbackStrategy
@@ -58,6 +59,7 @@ _PUBLIC = {
     "gold_lightning.callbacks": "OODFeedback",
     "gold_lightning.checks": "check",
     "gold_lightning.data": "GoldDataModule",
+    "gold_lightning.drafting": "draft_task",
     "gold_lightning.errors": "ConfigError GoldError",
     "gold_lightning.feedback": "FeedbackStrategy",
     "gold_lightning.generators": "Completion EmbeddedGenerator Generator OpenAIGenerator Request ScriptedGenerator "

@@ -338,7 +338,7 @@ def training_request(
         manner: Fields of a real text, shown without a target, whose manner the sample is written in; ``None`` for no
             such text.
     """
-    examples = f"Examples:\n\n{_blocks(demos, task)}\n\n"
+    examples = f"Examples:\n\n{_blocks(demos, task)}\n\n" if demos else ""
     prefix = _ordered(_describe(task, label), examples, instruction)
     suffix = f"Write one new sample{_of(task, label)}.{hint.sentence()}"
     if manner is not None:

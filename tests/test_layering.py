@@ -16,7 +16,7 @@ LAYERS = [set(names.split()) for names in (
     "prompts likelihoods storage t5",
     "feedback",
     "checks planning noise",
-    "judging labelled student unlabelled",
+    "judging labelled student unlabelled drafting",
     "committing validation real_samples",
     "synthesis",
     "rounds",

@@ -20,7 +20,7 @@ COMMANDS = {
     "baselines": "Score a constant answer, the generator and training on labelled rows.",
     "experiment": "Run many settings and seeds, and compare them.",
     "report": "Rewrite the report of a run.",
-    "tasks": "List the shipped tasks; show one; check a task file.",
+    "tasks": "List the shipped tasks; show one; check a task file; draft a new one.",
 }
 """What each command does, in one line."""
 _OTHER_WORDS = {"train": "fit", "run": "fit", "eval": "test", "evaluate": "test", "predict": "test", "val": "validate"}

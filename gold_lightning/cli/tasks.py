@@ -1,4 +1,4 @@
-"""``tasks``: lists the shipped tasks, prints one, checks a task file."""
+"""``tasks``: lists the shipped tasks, prints one, checks a task file, drafts a new one."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["shipped", "summary", "tasks_command"]
 
 
 def tasks_command(args: Sequence[str]) -> None:
-    """Runs ``tasks``, ``tasks show NAME``, ``tasks check FILE`` or ``tasks schema``.
+    """Runs ``tasks`` or one of its commands: ``show``, ``check``, ``schema``, ``new``, ``hints``.
 
     Args:
         args: Arguments after ``tasks``.
@@ -28,6 +28,11 @@ def tasks_command(args: Sequence[str]) -> None:
         GoldError: The task does not exist or its file is wrong.
         ArgumentError: An argument is wrong.
     """
+    if args and args[0] in ("new", "hints"):
+        from gold_lightning.cli import task_new  # needs torch
+
+        (task_new.new_command if args[0] == "new" else task_new.hints_command)(args[1:])
+        return
     parser = ArgumentParser(
         prog=f"{program()} tasks", description="Lists the shipped tasks; or one of:", exit_on_error=False
     )
@@ -46,6 +51,11 @@ def tasks_command(args: Sequence[str]) -> None:
     commands.add_subcommand("check", check)
     schema = ArgumentParser(description="Prints the JSON schema of task files, for editors.", exit_on_error=False)
     commands.add_subcommand("schema", schema)
+    for name, description in (
+        ("new", "Drafts a task file from one sentence, with a generator."),
+        ("hints", "Drafts the hints of a task file, with a generator."),
+    ):
+        commands.add_subcommand(name, ArgumentParser(description=description, exit_on_error=False))
     options = parser.parse_args(list(args))
     if options.command == "show":
         if options.show.task not in shipped_tasks():
@@ -85,7 +95,8 @@ def shipped() -> Iterator[str]:
         yield line
         yield from (f"    {part}" for part in wrap(task.description, width() - 4))
     yield ""
-    yield "tasks show NAME prints one to start from, tasks check FILE says whether yours is right"
+    yield 'tasks new "ONE SENTENCE" drafts one of your own, tasks show NAME prints one to start from, and'
+    yield "tasks check FILE says whether yours is right"
 
 
 def summary(task: Task) -> str:
