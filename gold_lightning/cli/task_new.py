@@ -6,7 +6,6 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import yaml
 from jsonargparse import ArgumentParser, Namespace
@@ -57,7 +56,7 @@ def new_command(args: Sequence[str]) -> None:
     if options.out != "-":
         _check_new(path)
     real = read_real_texts(options["from"], fields or ()) if options["from"] else None
-    drafter = _drafter(options)
+    drafter = _drafter(parser, options)
     draft = drafter.draft(options.sentence, labels=labels, fields=fields, real=real, name=name)
     text = draft.yaml()
     if options.out == "-":
@@ -96,7 +95,7 @@ def hints_command(args: Sequence[str]) -> None:
         )
         return
     real = read_real_texts(options["from"], [f.name for f in task.fields]) if options["from"] else None
-    drafter = _drafter(options)
+    drafter = _drafter(parser, options)
     found = draft_hints(drafter, task.description, task, wanted, real)
     changed = fill_hints(text, found, options.task)
     if changed != text:
@@ -149,13 +148,11 @@ def _parsed(parser: ArgumentParser, args: Sequence[str]) -> Namespace:
 _GENERATOR = "--generator"
 
 
-def _drafter(options: Namespace) -> Drafter:
+def _drafter(parser: ArgumentParser, options: Namespace) -> Drafter:
     from gold_lightning.cli.quiet import quiet
 
     quiet()
-    generator: Any = ArgumentParser(exit_on_error=False)
-    generator.add_subclass_arguments(Generator, "generator")
-    engine: Generator = generator.instantiate(Namespace(generator=options.generator)).generator
+    engine: Generator = parser.instantiate(options).generator
     engine.check_installed()
     return Drafter(engine, options.tries, options.seed, lambda line: print(printable(line), file=sys.stderr))
 

@@ -10,13 +10,14 @@ from gold_lightning.drafting.asking import Asker
 from gold_lightning.drafting.document import Part
 from gold_lightning.drafting.real_texts import RealTexts
 from gold_lightning.likelihoods import LabelCalibrator
-from gold_lightning.parsing.words import words
+from gold_lightning.parsing.words import runs, words
 from gold_lightning.prompts import Hint, training_request
 from gold_lightning.task import Sample, Task
 
 __all__ = ["draft_demos"]
 
 _DEMOS = 2  # of each label
+_ECHO = 4  # words in a row of a description that no text has by chance
 _DEMOS_WITHOUT_LABELS = 4
 
 
@@ -71,8 +72,8 @@ def _turn(
                 completion, named[i], request.answer_prefix, request.prefix + document["description"], sources
             )
             sample, reason = checked.sample, checked.reason
-            if sample and any(words(text) == words(named[i] or "") for text in sample.fields.values()):
-                sample, reason = None, "repeats_label"
+            if sample and (reason := _echo(sample, task)):
+                sample = None
             if sample:
                 checker.keep(sample)
                 good[i] = sample
@@ -105,6 +106,16 @@ def _doubts(asker: Asker, task: Task, rows: Sequence[Mapping[str, Any]]) -> str:
             doubtful += 1
     agreed = f"{len(whole) - doubtful} of {len(whole)}"
     return f"Asked which label fits each demo, the generator names the demo's own for {agreed}."
+
+
+def _echo(sample: Sample, task: Task) -> str:
+    """Reason to reject a demo that repeats what it is to be: the label's name, or a part of a description."""
+    texts = [*sample.fields.values(), *([] if task.labels else [sample.target])]
+    if any(words(text) == words(sample.target) for text in sample.fields.values()):
+        return "repeats_label"
+    told = [part.description for part in (*task.fields, task.target)] + [label.meaning for label in task.labels]
+    known = {run for text in told for run in runs(words(text), _ECHO)}
+    return "copies_prompt" if any(run in known for text in texts for run in runs(words(text), _ECHO)) else ""
 
 
 def _hints_of(document: Mapping[str, Any], label: str | None) -> list[str]:

@@ -113,8 +113,8 @@ class Draft:
                     for n, v in part.items()
                     for line in self._lines(v, _scalar(n), f"{key}[{i}].{n}", indent + "    ")
                 ]
-                if note := self.notes.get(f"{key}[{i}]"):
-                    lines.append(f"{indent}  # {note}")
+                if above := self.notes.get(f"{key}[{i}]"):
+                    lines.append(f"{indent}  # {above}")
                 lines += [f"{indent}  - {inner[0].strip()}", *inner[1:]]
             return lines
         if isinstance(value, list) and value and sum(len(str(part)) + 2 for part in value) > 70:

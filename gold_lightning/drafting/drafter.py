@@ -198,7 +198,10 @@ class Drafter(Asker):
         if text is None:
             self.notes["labels"] = "name at least two, or take them all out for a task that writes text"
             return [None, None]
-        return [] if text.casefold().strip(".") == "none" else items(text)
+        if text.casefold().strip(".") != "none":
+            return items(text)
+        self.notes["target.name"] = "LOOK: a text, since the generator named no labels; --labels a,b,c names some"
+        return []
 
     def _purpose(self, sentence: str, output: str) -> str | None:
         rules = [phrase(sentence, 2, 30), _other_than([output])]
@@ -291,15 +294,16 @@ def _provisional(document: Mapping[str, Any]) -> Task:
         {**{name: text.format(i) for name, text in texts.items()}, target["name"]: label}
         for i, label in enumerate(labels or ["An answer."])
     ]
-    return Task(
-        name=document["name"],
-        description=document["description"],
-        fields=fields,
-        target={"name": target["name"], "description": target["description"] or f"the {target['name']}"},
-        labels=[{"name": x["name"], "meaning": x["meaning"] or ""} for x in document.get("labels", ()) if x["name"]],
-        demos=demos,
-        max_sample_tokens=128,
-    )
+    values = {
+        "name": document["name"],
+        "description": document["description"],
+        "fields": fields,
+        "target": {"name": target["name"], "description": target["description"] or f"the {target['name']}"},
+        "labels": [{"name": x["name"], "meaning": x["meaning"] or ""} for x in document.get("labels", ()) if x["name"]],
+        "demos": demos,
+        "max_sample_tokens": 128,
+    }
+    return Task.from_document(Task.fill_in(values))
 
 
 def _check_labels(labels: Sequence[str]) -> None:

@@ -26,19 +26,18 @@ Rule = Callable[[str], str]
 
 EXAMPLES: tuple[Mapping[str, str], ...] = (
     {
-        "task": "Say which desk of a shop answers a customer's message.",
-        "inputs": "message",
-        "input": "message",
-        "content": "one message of a customer to a shop, in one to three sentences",
-        "output": "desk",
-        "labels": "payment, delivery, returns",
-        "purpose": "the desk that answers the message",
-        "label": "payment",
-        "meaning": "it is about an invoice, a price or money that is paid back",
-        "subjects": "a double charge, a voucher, an invoice for a company, a late refund, a price that is wrong, "
-        "a card that was refused",
-        "text": "I was charged twice for order 881. Please pay one of them back.",
-        "subject": "a double charge",
+        "task": "Write a short title for a recipe.",
+        "inputs": "recipe",
+        "input": "recipe",
+        "content": "a recipe for one dish, in three to five sentences",
+        "output": "title",
+        "labels": "none",
+        "purpose": "the name of the dish in two to five words",
+        "label": "",
+        "meaning": "",
+        "subjects": "a soup, bread, a cake for children, fish, a salad, breakfast",
+        "text": "Boil the lentils for half an hour. Fry an onion and add it with some cumin.",
+        "subject": "a soup",
     },
     {
         "task": "Does the second sentence follow from the first one?",
@@ -55,21 +54,22 @@ EXAMPLES: tuple[Mapping[str, str], ...] = (
         "subject": "a bridge",
     },
     {
-        "task": "Write a short title for a recipe.",
-        "inputs": "recipe",
-        "input": "recipe",
-        "content": "a recipe for one dish, in three to five sentences",
-        "output": "title",
-        "labels": "none",
-        "purpose": "the name of the dish in two to five words",
-        "label": "",
-        "meaning": "",
-        "subjects": "a soup, bread, a cake for children, fish, a salad, breakfast",
-        "text": "Boil the lentils for half an hour. Fry an onion and add it with some cumin.",
-        "subject": "a soup",
+        "task": "Say which desk of a shop answers a customer's message.",
+        "inputs": "message",
+        "input": "message",
+        "content": "one message of a customer to a shop, in one to three sentences",
+        "output": "desk",
+        "labels": "payment, delivery, returns",
+        "purpose": "the desk that answers the message",
+        "label": "payment",
+        "meaning": "it is about an invoice, a price or money that is paid back",
+        "subjects": "a double charge, a voucher, an invoice for a company, a late refund, a price that is wrong, "
+        "a card that was refused",
+        "text": "I was charged twice for order 881. Please pay one of them back.",
+        "subject": "a double charge",
     },
 )
-"""Lines of three tasks that the drafted one is unlikely to be."""
+"""Lines of three tasks that the drafted one is unlikely to be. A small model follows the last one most."""
 
 _ASKED = {
     "inputs": "Name the texts that a task reads, each in one word.",

@@ -99,8 +99,8 @@ def read_real_texts(path: str, fields: Sequence[str] = ()) -> RealTexts:
             raise ConfigError("--fields", name, f"columns of {path}: {', '.join(names)}")
     chosen = list(fields) or [name for name in names if _holds_texts([_text(row, name) for row in rows])]
     if not 1 <= len(chosen) <= 3:
-        columns = f"{path} has the columns {', '.join(names)}"
-        raise ConfigError(KEY, path, "a file with one to three columns of texts", f"name them by --fields; {columns}")
+        has = f"{path} has the columns {', '.join(names)}"
+        raise ConfigError(KEY, path, "a file with one to three columns of texts", f"name them by --fields; {has}")
     columns = {identifier(name) or f"text{i + 1}": name for i, name in enumerate(chosen)}
     texts = [{field: _text(row, column) for field, column in columns.items()} for row in rows]
     return _checked(path, texts, columns, [name for name in names if name not in chosen])
