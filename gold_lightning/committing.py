@@ -75,6 +75,8 @@ def commit_batch(
         agreed=sum(j.label_agrees is True for j in judged),
         asked_agreement=sum(j.label_agrees is not None for j in judged),
         cut=sum(s.cut for s in accepted),
+        thought=sum(j.completion.thought for j in judged),
+        thinking_tokens=sum(j.completion.thinking_tokens for j in judged),
     )
     prompts = {digest(j.planned.request.text): j.planned.request.text for j in judged}
     store.commit(record, accepted, rejects, prompts, {"generator": generator})

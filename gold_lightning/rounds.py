@@ -6,7 +6,7 @@ import logging
 import random
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
@@ -21,7 +21,7 @@ from gold_lightning.labelled import TestSet
 from gold_lightning.planning.plan_warnings import reasons_not_fed_back
 from gold_lightning.storage.clock import RunClock
 from gold_lightning.storage.json_lines import read_lines, write_lines
-from gold_lightning.storage.round_store import Kind, RoundStore, StoredSample
+from gold_lightning.storage.round_store import BatchRecord, Kind, RoundStore, StoredSample
 from gold_lightning.storage.run_folder import RunFolder
 from gold_lightning.synthesis import Synthesizer
 from gold_lightning.t5.checks import count_cut
@@ -174,6 +174,7 @@ class RoundEnd(_AfterBatch):
                     "asked_agreement": sum(b.asked_agreement for b in of_kind),
                     "from_surplus": sum(b.from_surplus for b in of_kind),
                     "cut": sum(b.cut for b in of_kind),
+                    **_thinking(of_kind),
                     **({"unlabelled": len(texts)} if (texts := real_texts(store.accepted(kind))) else {}),
                 }
                 for kind, of_kind in by_kind.items()
@@ -230,6 +231,12 @@ def _best(row: Mapping[str, Any]) -> str:
     return f"round {selection['best']} has " + (f"{value:.3f}" if value is not None else "more")
 
 
+def _thinking(batches: Sequence[BatchRecord]) -> dict[str, int]:
+    """Counts completions after thinking, and tokens of it; empty if the generator did not think."""
+    counts = {"thought": sum(b.thought for b in batches), "thinking_tokens": sum(b.thinking_tokens for b in batches)}
+    return {name: count for name, count in counts.items() if count}
+
+
 def _cut_parts(cut: Mapping[str, Mapping[str, int]], form: StudentFormat) -> Iterator[str]:
     """Counts the round's new samples that are cut, with the setting of the limit."""
     for part, limit in (("inputs", form.max_input_tokens), ("targets", form.max_target_tokens)):
@@ -248,7 +255,8 @@ def _line(row: Mapping[str, Any], task: Task) -> str:
         f"round {row['round']}",
         f"trained on {row['trained_on']} (+{train['accepted']}, "
         f"yield {train['accepted'] / max(1, train['requested']):.0%}"
-        + (f", {train['cut']} cut at a sentence's end)" if train["cut"] else ")"),
+        + (f", {train['cut']} cut at a sentence's end" if train["cut"] else "")
+        + (f", {train['thought']} after thinking)" if train.get("thought") else ")"),
         f"{first} {row['metrics'][first]:.3f} on {described(row['validated_on'])}" if first else "",
         _best(row),
         f"energy probe {energy['probe']['mean']:.2f} train {energy['train']['mean']:.2f} AUROC {row['auroc']:.2f}"

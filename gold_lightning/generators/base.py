@@ -128,6 +128,8 @@ class Completion:
         choice_log_probs: Natural-log likelihood of each of the request's choices, up to the token that distinguishes
             it.
         reason: Why the text is no sample, if the reply itself says so; see :class:`~gold_lightning.parsing.Reply`.
+        thought: Whether the model thought before it wrote; its thinking is no part of ``text``.
+        thinking_tokens: Tokens of the thinking among ``completion_tokens``; 0 if there is none, or nobody counts it.
 
     Example:
         >>> from gold_lightning import Completion
@@ -141,6 +143,8 @@ class Completion:
     finish: Finish = "stop"
     choice_log_probs: tuple[float, ...] = ()
     reason: Reason = ""
+    thought: bool = False
+    thinking_tokens: int = 0
 
     @property
     def is_answer(self) -> bool:
@@ -341,7 +345,7 @@ class ScriptedGenerator(Generator):
         words = reply.text.split()
         if len(words) > request.max_tokens:
             return Completion(" ".join(words[: request.max_tokens]), prompt_tokens, request.max_tokens, "length")
-        return Completion(reply.text, prompt_tokens, len(words), reason=reply.reason)
+        return Completion(reply.text, prompt_tokens, len(words), reason=reply.reason, thought=reply.thought)
 
     def fingerprint(self) -> dict[str, Any]:
         return super().fingerprint() | {"batch_size": self.batch_size}

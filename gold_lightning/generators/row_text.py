@@ -73,7 +73,9 @@ class RowText:
         text = whole[: self._stopped]
         reply = self._request.read(text)
         finish = "stop" if reply.ended else self._finish
-        return Completion(reply.text, prompt_tokens, len(self.tokens), finish, reason=reply.reason)
+        return Completion(
+            reply.text, prompt_tokens, len(self.tokens), finish, reason=reply.reason, thought=reply.thought
+        )
 
     def _write(self, token: int) -> None:
         self.tokens.append(token)

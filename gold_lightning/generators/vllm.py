@@ -252,7 +252,10 @@ class VLLMGenerator(Generator):
                 reply = requests[part.position].read(written.text)
                 finish: Finish = "length" if written.finish_reason == "length" and not reply.ended else "stop"
                 counts = len(output.prompt_token_ids), len(written.token_ids)
-                yield part.position, Completion(reply.text, *counts, finish, reason=reply.reason)
+                yield (
+                    part.position,
+                    Completion(reply.text, *counts, finish, reason=reply.reason, thought=reply.thought),
+                )
                 continue
             scored = log_probs[part.position]
             scored |= {(*part.prefix, t): written.logprobs[0][t].logprob for t in part.tokens}

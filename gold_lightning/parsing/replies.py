@@ -27,11 +27,13 @@ class Reply:
         reason: Why the reply contains no sample: ``only_thinking`` (thinking that never ended or that nothing follows)
             or ``refusal`` (marked as such by the interface); otherwise "".
         ended: Whether the text is complete, wherever the engine stopped: a stop, a special token or a remark follows.
+        thought: Whether the model thought before it wrote, in its text or apart from it.
     """
 
     text: str
     reason: Reason = ""
     ended: bool = False
+    thought: bool = False
 
 
 def read_reply(
@@ -76,9 +78,10 @@ def read_reply(
         ended = ended or stopped
         if sample.form == "block" and answer:
             text = _continued(text, answer, names)
-    if not text.strip() and (thinking.open or thinking.thought or thought or apart):
-        return Reply(raw, "only_thinking")
-    return Reply(text, ended=ended)
+    thought = thinking.open or thinking.thought or thought or apart
+    if not text.strip() and thought:
+        return Reply(raw, "only_thinking", thought=True)
+    return Reply(text, ended=ended, thought=thought)
 
 
 def _content(content: Any) -> tuple[str, str, bool]:

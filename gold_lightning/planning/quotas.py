@@ -214,6 +214,8 @@ def yield_table(
     rows += [f"  {reject:<20} {count}" for reject, count in store.rejects(kind).most_common()]
     if cut := sum(batch.cut for batch in store.batches(kind)):
         rows.append(f"  accepted, and cut at the end of a sentence: {cut}")
+    if thought := sum(batch.thought for batch in store.batches(kind)):
+        rows.append(f"  written after thinking, which is taken off: {thought}")
     if None not in missing:
         rows += _by_label(read_lines(store.folder / "rejects.jsonl"), kind, counts, missing, wanted)
     rows.append(reason)

@@ -231,6 +231,12 @@ def _yield(run: Run) -> Panel:
         notes.append(
             "Cut samples were too long, or broken off at the token limit; they end with their last whole sentence."
         )
+    thought, tokens = (sum(counts) for counts in zip(*(r.thinking(*KINDS) for r in rounds), strict=True))
+    if thought:
+        counted = f", which took {tokens:,} tokens" if tokens else ""
+        notes.append(
+            f"The generator thought before {thought:,} of its answers{counted}; thinking is no part of samples."
+        )
     return Panel("Yield by round", notes, [Markup(drawn)], tables)
 
 

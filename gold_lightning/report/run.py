@@ -83,6 +83,11 @@ class Round:
         """Returns the number of accepted samples of these kinds whose text is cut at the end of a sentence."""
         return sum(b.cut for kind in kinds for b in self.batches[kind])
 
+    def thinking(self, *kinds: Kind) -> tuple[int, int]:
+        """Returns the number of completions of these kinds after thinking, and the tokens of it that are counted."""
+        batches = [b for kind in kinds for b in self.batches[kind]]
+        return sum(b.thought for b in batches), sum(b.thinking_tokens for b in batches)
+
     def metrics(self) -> dict[str, float]:
         """Returns the validation metrics by name, without the loss and the copy of the watched metric."""
         logged = self.row.get("metrics", {})

@@ -284,7 +284,8 @@ def _completion(row: Mapping[str, Any]) -> Completion:
     scores = tuple(-math.inf if p is None else p for p in row.get("choice_log_probs", ()))
     counts = row.get("prompt_tokens", 0), row.get("completion_tokens", 0)
     text, finish = row.get("text", row.get("raw", "")), row.get("finish", "stop")
-    return Completion(text, *counts, finish, scores, row.get("reason", ""))
+    thinking = bool(row.get("thought")), row.get("thinking_tokens", 0)
+    return Completion(text, *counts, finish, scores, row.get("reason", ""), *thinking)
 
 
 def _lacks_label_scores(completion: Completion) -> bool:
@@ -294,6 +295,9 @@ def _lacks_label_scores(completion: Completion) -> bool:
 
 def _as_row(completion: Completion) -> dict[str, Any]:
     row = asdict(completion)
+    for name in ("thought", "thinking_tokens"):  # most models do not think
+        if not row[name]:
+            del row[name]
     # JSON has no infinity: a choice without any probability becomes null.
     row["choice_log_probs"] = [p if math.isfinite(p) else None for p in completion.choice_log_probs]
     if not completion.is_answer:

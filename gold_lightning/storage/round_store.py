@@ -100,6 +100,8 @@ class BatchRecord:
         from_surplus: Number of samples taken from earlier rounds' surplus, at no cost here.
         from_unlabelled: Number of real texts among ``requested``.
         cut: Number of accepted samples whose text is cut at the end of a sentence.
+        thought: Number of completions before which the model thought.
+        thinking_tokens: Tokens of the thinking among ``completion_tokens``, as far as they are counted.
     """
 
     kind: Kind
@@ -116,6 +118,8 @@ class BatchRecord:
     from_surplus: int = 0
     from_unlabelled: int = 0
     cut: int = 0
+    thought: int = 0
+    thinking_tokens: int = 0
 
 
 class RoundStore:

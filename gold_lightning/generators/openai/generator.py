@@ -40,6 +40,7 @@ from gold_lightning.generators.openai.parse_response import (
     is_blocked,
     is_tool_call,
     printable,
+    thinking_tokens,
     thought_apart,
     token_counts,
 )
@@ -282,7 +283,10 @@ class OpenAIGenerator(Generator):
             self._warn_once(
                 "schema", "an answer of %s is no JSON object: does its server follow %sschema?", self.model, _KEY
             )
-        return Completion(reply.text, *counts, finish, reason=reply.reason)
+        thinking = thinking_tokens(choice) if reply.thought else 0
+        return Completion(
+            reply.text, *counts, finish, reason=reply.reason, thought=reply.thought, thinking_tokens=thinking
+        )
 
     def _finish(self, reply: Mapping[str, Any], request: Request, whole: bool) -> Finish:
         """Why a text ended. One that may have been cut counts as cut, unless the sample in it is whole."""

@@ -22,6 +22,7 @@ __all__ = [
     "plain_word",
     "printable",
     "retry_after",
+    "thinking_tokens",
     "thought_apart",
     "token_counts",
 ]
@@ -103,8 +104,13 @@ def thought_apart(choice: Mapping[str, Any]) -> bool:
     """Whether a message holds the model's thinking beside its text, as servers with a reasoning parser return it."""
     if any(_holds_text(at_path(choice, "message", name)) for name in _THINKING):
         return True
-    counts = (at_path(choice, "usage", *path) for path in _THINKING_TOKENS)
-    return any(isinstance(count, int) and count > 0 for count in counts)
+    return thinking_tokens(choice) > 0
+
+
+def thinking_tokens(choice: Mapping[str, Any]) -> int:
+    """Tokens of the thinking, as the server counts them; 0 if it counts none."""
+    counts = (_whole_number(at_path(choice, "usage", *path)) for path in _THINKING_TOKENS)
+    return max((count for count in counts if count), default=0)
 
 
 _THINKING = ("reasoning_content", "reasoning", "thinking", "reasoning_details", "thinking_blocks", "thoughts")

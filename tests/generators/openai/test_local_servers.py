@@ -57,7 +57,7 @@ def test_the_settings_of_the_page_give_samples(name):
 def test_thinking_is_taken_off_wherever_the_server_puts_it(name):
     with SERVERS[name](replies=river, thinks=True) as server:
         (made,) = documented(name, server, extra=None).generate([replace(ASKED, max_tokens=200)])
-        assert made.text.strip() == "a river by the town." and made.reason == ""
+        assert made.text.strip() == "a river by the town." and made.reason == "" and made.thought
         assert made.completion_tokens > len(tokens_of(THOUGHT))
     if name == "LM Studio":
         with LMStudio(replies=river, thinks=True, apart=True) as server:
@@ -76,7 +76,7 @@ def test_the_switch_of_the_page_stops_thinking(name):
     extra = yaml.safe_load(re.search(r"`extra: (\{.*?\})`", SECTIONS[name])[1])
     with SERVERS[name](replies=river, thinks=True) as server:
         (made,) = documented(name, server, extra=extra).generate([ASKED])
-        assert made.text.strip() == "a river by the town." and made.finish == "stop"
+        assert made.text.strip() == "a river by the town." and made.finish == "stop" and not made.thought
         assert made.completion_tokens < len(tokens_of(THOUGHT))
         assert extra.items() <= server.calls[0].body.items() and (SWITCH in extra) == (name != "Ollama")
 
