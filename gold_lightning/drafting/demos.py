@@ -109,9 +109,10 @@ def _doubts(asker: Asker, task: Task, rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _echo(sample: Sample, task: Task) -> str:
-    """Reason to reject a demo that repeats what it is to be: the label's name, or a part of a description."""
+    """Reason to reject a demo that repeats what it is to be: the label's name first, or a part of a description."""
     texts = [*sample.fields.values(), *([] if task.labels else [sample.target])]
-    if any(words(text) == words(sample.target) for text in sample.fields.values()):
+    label = words(sample.target) if task.labels else []
+    if label and any(words(text)[: len(label)] == label for text in sample.fields.values()):
         return "repeats_label"
     told = [part.description for part in (*task.fields, task.target)] + [label.meaning for label in task.labels]
     known = {run for text in told for run in runs(words(text), _ECHO)}

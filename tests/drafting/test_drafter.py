@@ -40,7 +40,7 @@ def good(request):
         "subject": f" a {noun} number {request.seed % 97}",
     }.get(
         line,
-        f" {request.seed} days ago I wrote about my {noun} and {request.seed % 89} others. What about {label[:12]}?",
+        f" {request.seed} days ago I wrote about my {noun} and {request.seed % 89} others. Is it {label[:12]}?",
     )
 
 
@@ -185,7 +185,7 @@ def test_several_inputs():
 
 def test_demos_that_the_generator_would_label_otherwise_are_marked():
     def log_probs(request, swapped=""):
-        own = next((name for name in ("loans", "cards", "savings") if f"What about {name}?" in request.suffix), "")
+        own = next((name for name in ("loans", "cards", "savings") if f"Is it {name}?" in request.suffix), "")
         return [float(choice.strip() == ("cards" if own == swapped else own)) for choice in request.choices]
 
     made, _ = draft(log_probs=log_probs)
