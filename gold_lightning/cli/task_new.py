@@ -188,7 +188,7 @@ def _summary(draft: Draft, name: str, text: str, tokens: int) -> list[str]:
         mark = f"  # {BLANK}"
         numbered = [(i, line.split(mark)) for i, line in enumerate(text.splitlines(), 1) if mark in line]
         rows = [(str(i), printable(parts[0].strip()), printable(parts[1].strip(": "))) for i, parts in numbered]
-        lines += ["", f"{len(draft.blanks)} blanks:"]
+        lines += ["", f"{len(rows)} blanks:"]
         lines += [f"  {row}" for row in table([("line", "", ""), *rows], right=[0])]
     then = "then" if draft.blanks else "it passes"
     lines += ["", *wrap(f"Read it, and change what is not right; {then}: {program()} tasks check {name}", width())]

@@ -10,13 +10,14 @@ from gold_lightning.drafting.asking import Asker
 from gold_lightning.drafting.document import Part
 from gold_lightning.drafting.real_texts import RealTexts
 from gold_lightning.likelihoods import LabelCalibrator
-from gold_lightning.parsing.words import runs, words
+from gold_lightning.parsing.words import count_words, runs, words
 from gold_lightning.prompts import Hint, training_request
 from gold_lightning.task import Sample, Task
 
 __all__ = ["draft_demos"]
 
 _DEMOS = 2  # of each label
+_FEWEST = 3  # words of a demo
 _ECHO = 4  # words in a row of a description that no text has by chance
 _DEMOS_WITHOUT_LABELS = 4
 
@@ -72,7 +73,7 @@ def _turn(
                 completion, named[i], request.answer_prefix, request.prefix + document["description"], sources
             )
             sample, reason = checked.sample, checked.reason
-            if sample and (reason := _echo(sample, task)):
+            if sample and (reason := _echo(sample, task) or _single_word(sample, real)):
                 sample = None
             if sample:
                 checker.keep(sample)
@@ -112,11 +113,18 @@ def _echo(sample: Sample, task: Task) -> str:
     """Reason to reject a demo that repeats what it is to be: the label's name first, or a part of a description."""
     texts = [*sample.fields.values(), *([] if task.labels else [sample.target])]
     label = words(sample.target) if task.labels else []
-    if label and any(words(text)[: len(label)] == label for text in sample.fields.values()):
+    names = [words(name) for name in task.label_names]
+    if label and any(words(text)[: len(label)] == label or words(text) in names for text in sample.fields.values()):
         return "repeats_label"
     told = [part.description for part in (*task.fields, task.target)] + [label.meaning for label in task.labels]
     known = {run for text in told for run in runs(words(text), _ECHO)}
     return "copies_prompt" if any(run in known for text in texts for run in runs(words(text), _ECHO)) else ""
+
+
+def _single_word(sample: Sample, real: RealTexts | None) -> str:
+    """Reason to reject a demo of a word or two, unless real texts show that such are meant."""
+    short = all(count_words(words(text)) < _FEWEST for text in sample.fields.values())
+    return "too_short" if short and real is None else ""
 
 
 def _hints_of(document: Mapping[str, Any], label: str | None) -> list[str]:

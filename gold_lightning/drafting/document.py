@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -88,17 +89,18 @@ class Draft:
         for key, value in self.document.items():
             lines += self._lines(value, key, key, "")
         text = "\n".join(lines) + "\n"
-        if yaml.load(text, StrictLoader) != self.document:  # a bug here must not reach the user's file
-            raise AssertionError("the drafted file does not hold the draft")
-        return text
+        if _read(text) == self.document:
+            return text
+        # A text that cannot be written so: comments go, the draft stays.
+        plain = yaml.safe_dump(self.document, allow_unicode=True, sort_keys=False)
+        return "".join(f"# {line}\n" for line in self.head) + plain
 
     def _lines(self, value: Any, name: str, key: str, indent: str) -> list[str]:
         reasons = next((part.reasons for part in self.parts if part.key == key and part.blank), ())
         note = self.notes.get(key, "")
-        if reasons:
-            note = f"{BLANK}: {_why(reasons)}" + (f"; {note}" if note else "")
-        elif value is None:
-            note = f"{BLANK}: fill this in" + (f"; {note}" if note else "")
+        if reasons or value is None:
+            marks = [BLANK + (", optional" if value == [] else ""), _why(reasons), note]
+            note = ": ".join(filter(None, [marks[0], "; ".join(filter(None, marks[1:]))]))
         comment = f"  # {note}" if note else ""
         if isinstance(value, Mapping) and value:
             lines = [f"{indent}{name}:{comment}"]
@@ -126,21 +128,25 @@ class Draft:
 
 def _why(reasons: Sequence[str]) -> str:
     counts = Counter(reason.replace("_", " ") for reason in reasons)
-    return "fill this in; the answers were " + ", ".join(f"{r} ({n})" if n > 1 else r for r, n in counts.items())
+    answers = ", ".join(f"{reason} ({count})" if count > 1 else reason for reason, count in counts.items())
+    return f"fill this in; the answers were {answers}" if answers else "fill this in"
 
 
 def _scalar(value: Any, *, flow: bool = False) -> str:
     """Writes a value as one line of YAML."""
     if value is None:
         return "null"
-    dumped = yaml.safe_dump([value], allow_unicode=True, width=10**9, default_flow_style=True)
-    inner = dumped.strip()[1:-1]
-    quoted = inner[:1] in "\"'"
-    return inner if quoted or flow or not isinstance(value, str) else _block_plain(value, inner)
+    holder: Any = [value] if flow else {"a": value}
+    dumped = yaml.safe_dump(holder, allow_unicode=True, width=10**9, default_flow_style=flow).strip()
+    line = dumped[1:-1] if flow else dumped.removeprefix("a:").strip()
+    return json.dumps(value, ensure_ascii=False) if "\n" in line else line
 
 
-def _block_plain(value: str, inner: str) -> str:
-    return inner if yaml.load(f"a: {inner}", StrictLoader) == {"a": value} else yaml.safe_dump(value, width=10**9)
+def _read(text: str) -> Any:
+    try:
+        return yaml.load(text, StrictLoader)
+    except (yaml.YAMLError, ValueError):
+        return None
 
 
 def _leaves(value: Any, key: str = "") -> list[tuple[str, Any]]:
