@@ -190,6 +190,6 @@ def _summary(draft: Draft, name: str, text: str, tokens: int) -> list[str]:
         rows = [(str(i), printable(parts[0].strip()), printable(parts[1].strip(": "))) for i, parts in numbered]
         lines += ["", f"{len(rows)} blanks:"]
         lines += [f"  {row}" for row in table([("line", "", ""), *rows], right=[0])]
-    then = "then" if draft.blanks else "it passes"
-    lines += ["", *wrap(f"Read it, and change what is not right; {then}: {program()} tasks check {name}", width())]
+    then = "fill in the blanks, change what is not right, and" if draft.blanks else "change what is not right, and"
+    lines += ["", f"Read it, {then} check it:", f"  {program()} tasks check {name}"]
     return lines
