@@ -1,4 +1,4 @@
-"""Other notations of a sample, written as lines ``name: value``: YAML's blocks, tables, CSV, equals signs, tags."""
+"""Rewrites other notations of a sample as lines ``name: value``: YAML blocks, tables, CSV, equals signs, tags."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ from collections.abc import Sequence
 
 __all__ = ["as_lines", "name_pattern"]
 
-_RULE = re.compile(r"^(?=[^\n]*\|)(?=[^\n]*-)[ \t:|-]+$", re.MULTILINE)  # between a table's head and its rows
+_RULE = re.compile(r"^(?=[^\n]*\|)(?=[^\n]*-)[ \t:|-]+$", re.MULTILINE)  # between the head of a table and its rows
 _MARKS = " \t\r\n*_`\"'“”"
 _SIGN = r"(?:[-=]>|[→=;|]|[-–—](?=[ \t]))"
 
 
 def name_pattern(names: Sequence[str]) -> str:
-    """A pattern of the names, with spaces or hyphens for their underscores."""
+    """Returns a pattern that matches any of the names, with spaces or hyphens in place of underscores."""
     longest_first = sorted(names, key=len, reverse=True)
     return "|".join(r"[_ -]".join(map(re.escape, name.split("_"))) for name in longest_first) or r"(?!)"
 
 
 def as_lines(text: str, names: Sequence[str], opened: str = "", prompt: str = "") -> str:
-    """A reply with lines ``name: value`` in place of other notations of a sample; without any it stays as it is.
+    """Replaces other notations of a sample in a reply by lines ``name: value``. Other replies stay unchanged.
 
     Args:
         text: The reply.
         names: Names of all lines.
-        opened: The name after which the model goes on; "" if it begins anew.
-        prompt: What the model read. A notation that stands behind a name there is the task's own text.
+        opened: The name whose value the reply continues; "" if the reply starts a new sample.
+        prompt: The prompt. Signs that follow a name in it are regular text of the task.
     """
     if not names:
         return text
@@ -43,7 +43,7 @@ def as_lines(text: str, names: Sequence[str], opened: str = "", prompt: str = ""
 
 
 def _without_tags(text: str, known: str) -> str:
-    """Lines in place of tags that are called as fields are: ``<message>..</message>``, ``[message]..[/message]``."""
+    """Replaces tags named after fields by lines: ``<message>..</message>``, ``[message]..[/message]``."""
 
     def line(match: re.Match[str]) -> str:
         value = " ".join(part.strip() for part in match[2].split("\n") if part.strip())
@@ -60,7 +60,7 @@ def _without_tags(text: str, known: str) -> str:
 
 
 def _without_blocks(text: str, known: str) -> str:
-    """YAML's blocks, ``message: |`` with lines below, on one line each."""
+    """Joins each YAML block, ``message: |`` with lines below, into one line."""
     begin = rf"^(?P<begin>[ \t]{{0,8}}(?:- )?[\"']?(?:{known})[\"']?: {{0,4}})[|>][+-]?\d?[ \t]{{0,4}}\n"
     inside = r"(?P<inside>(?:[ \t][^\n]*+(?:\n|\Z)|\n)++)"
 
@@ -72,9 +72,9 @@ def _without_blocks(text: str, known: str) -> str:
 
 
 def _named(cells: Sequence[str], known: str) -> list[str]:
-    """Names in the head of a table; none if a cell is no name."""
-    bare = [cell.strip(_MARKS) for cell in cells]
-    return bare if bare and all(re.fullmatch(known, cell, re.IGNORECASE) for cell in bare) else []
+    """Returns the names in the head of a table; empty if any cell is not a name."""
+    names = [cell.strip(_MARKS) for cell in cells]
+    return names if names and all(re.fullmatch(known, cell, re.IGNORECASE) for cell in names) else []
 
 
 def _cells(row: str) -> list[str]:
@@ -82,7 +82,7 @@ def _cells(row: str) -> list[str]:
 
 
 def _without_table(text: str, known: str) -> str:
-    """The first row of a Markdown table whose columns are called as fields are, or its rows ``| name | value |``."""
+    """Takes the first row of a Markdown table with field names as columns, or all of its rows ``| name | value |``."""
     rule = _RULE.search(text)
     if rule is None:
         return text
@@ -98,10 +98,10 @@ def _without_table(text: str, known: str) -> str:
 
 
 def _without_csv(text: str, known: str) -> str:
-    """The first row of values below a line of names: ``queue,message`` and ``billing,"My lamp .."``."""
-    one = rf"[*`\"]{{0,2}}(?:{known})[*`\"]{{0,2}}"
+    """Takes the first row of values below a line of names: ``queue,message`` and ``billing,"My lamp .."``."""
+    name = rf"[*`\"]{{0,2}}(?:{known})[*`\"]{{0,2}}"
     gap = "[ \t]{0,4}"
-    form = rf"^{gap}{one}(?:{gap}([,;\t|]){gap}{one}(?:{gap}\1{gap}{one})*+)?{gap}\n+"
+    form = rf"^{gap}{name}(?:{gap}([,;\t|]){gap}{name}(?:{gap}\1{gap}{name})*+)?{gap}\n+"
     head = re.search(form, text, re.IGNORECASE | re.MULTILINE)
     if head is None or (head[1] is None and text[: head.start()].strip(" \t\r\n`")):
         return text
@@ -110,7 +110,7 @@ def _without_csv(text: str, known: str) -> str:
         return _joined("", [(head[0].strip(_MARKS), row)]) if row else text
     names = _named(head[0].split(head[1]), known)
     cells = next(csv.reader([row], delimiter=head[1], skipinitialspace=True), [])
-    if len(cells) > len(names):  # a text without quotes around it, that has the mark itself
+    if len(cells) > len(names):  # an unquoted text that contains the delimiter
         cells = [*cells[: len(names) - 1], row.split(head[1], len(names) - 1)[-1]]
     if not names or len(cells) < len(names):
         return text
@@ -123,10 +123,10 @@ def _joined(before: str, pairs: Sequence[tuple[str, str]]) -> str:
 
 
 def _without_signs(text: str, known: str, prompt: str) -> str:
-    """Lines ``name: value`` for ``name = value`` and ``name - value``.
+    """Replaces ``name = value`` and ``name - value`` by lines ``name: value``.
 
-    A sentence may begin with a field's name and go on with a dash. So a name counts if it is written as the task
-    writes it, or has marks around it, or an equals sign behind it, and if it begins the reply or a paragraph.
+    A sentence can start with a field's name and a dash. So a name must be spelled as in the task, be emphasized or
+    quoted, or be followed by an equals sign; and it must start the reply or a paragraph.
     """
     if re.search(rf"(?:^|: *)(?:{known})[ \t]*{_SIGN}", prompt, re.MULTILINE | re.IGNORECASE):
         return text
@@ -142,7 +142,7 @@ def _without_signs(text: str, known: str, prompt: str) -> str:
 
 
 def _begins_paragraph(text: str, at: int) -> bool:
-    """Whether a line stands first, below a gap, or below a line that leads to it."""
+    """Returns whether a line starts the reply, or follows an empty line or a line that introduces it."""
     before = text[max(0, at - 80) : at]
     above = before.rstrip()
     return not above or before[len(above) :].count("\n") > 1 or above.endswith((".", ":", "!", "```"))

@@ -1,4 +1,4 @@
-"""How the long patterns of this package are written."""
+"""Compiles long patterns that are written over several lines."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ __all__ = ["spaced"]
 
 
 def spaced(pattern: str, flags: int = 0) -> re.Pattern[str]:
-    """A pattern over several lines, in which a space stands for itself and line breaks for nothing."""
+    """Compiles a pattern written over several lines: spaces match themselves, line breaks nothing."""
     return re.compile("".join(line.strip("\n\t") for line in re.sub(r"\n +", "\n", pattern).split("\n")), flags)

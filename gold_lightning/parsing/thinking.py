@@ -1,4 +1,4 @@
-"""Takes a model's thinking off its reply: think tags of all kinds, and the channels of gpt-oss."""
+"""Removes a model's thinking from its reply: think tags of many models, and the channels of gpt-oss."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _WORDS = (
     r"|antthinking)"
 )
 _PLAIN = r"(?:thinking|think|thoughts?|reasoning)"
-# One pattern for each family of brackets. `close` matches within a tag that ends thinking.
+# One pattern per bracket style. The group `close` matches in tags that end thinking.
 _FAMILIES = (
     rf"<\s*(?P<close>/)?\s*(?:[\w.-]+:)?{_WORDS}(?:\s[^<>]{{0,200}})?(?P<alone>/)?>",
-    # [thinking] is a stage direction in many dialogues; only the token of Mistral's models is a tag.
+    # [thinking] is a stage direction in many dialogues, so only [THINK], the token of Mistral's models, is a tag.
     r"\[\s*(?P<close>/)?\s*(?P<word>think)\s*\]",
     r"[◁⟨〈＜]\s*(?P<close>/)?\s*(?P<word>think(?:ing)?)\s*[▷⟩〉＞]",
     rf"<[|｜]\s*(?:(?P<close>/|end[_▁](?:of[_▁])?)|(?:(?:begin|start)[_▁](?:of[_▁])?)?)(?P<word>{_PLAIN})\s*[|｜]>",
@@ -30,10 +30,10 @@ _TAGS = tuple(re.compile(family, re.IGNORECASE) for family in _FAMILIES)
 _ESCAPED = re.compile(rf"&lt;\s*/?\s*{_WORDS}\s*&gt;", re.IGNORECASE)
 
 _CHANNEL = re.compile(r"<\|channel\|>\s*(\w+)[^<\n]{0,80}(?:<\|constrain\|>[^<\n]{0,40})?<\|message\|>", re.IGNORECASE)
-# The same where a server leaves special tokens out: "analysisThe user ..assistantfinalTEXT".
+# Channels if the server drops special tokens: "analysisThe user ..assistantfinalTEXT".
 _BARE_CHANNEL = re.compile(r"\s*(?:analysis|commentary)(?=[A-Z\n])")
 _BARE_FINAL = re.compile(r"assistant\s?final(?=\W|[A-Z]|$)")
-_ANNOUNCED = (
+_ANNOUNCEMENTS = (
     re.compile(r"\s*here(?:'s| is) my thought process:.*here(?:'s| is) my response:", re.IGNORECASE | re.DOTALL),
     re.compile(r"\s*thinking\.\.\.\n.*?\n\.\.\.done thinking\.", re.IGNORECASE | re.DOTALL),
 )
@@ -51,8 +51,8 @@ class Answer(NamedTuple):
     """A reply without its thinking.
 
     Args:
-        text: The rest.
-        thought: Whether thinking was taken off, empty thinking aside.
+        text: The remaining text.
+        thought: Whether nonempty thinking was removed.
         open: Whether thinking began and never ended.
     """
 
@@ -62,28 +62,28 @@ class Answer(NamedTuple):
 
 
 def is_thinking_tag(text: str) -> bool:
-    """Whether a text is one tag that begins or ends thinking."""
+    """Returns whether a text is a single tag that begins or ends thinking."""
     return any(tag.fullmatch(text) for tag in _TAGS)
 
 
 def without_open_thinking(prompt: str) -> str:
-    """A prompt behind which an answer begins, for one that ends where a model would think first."""
-    begun = prompt.rstrip()
-    if begun.endswith("<|start|>assistant"):  # gpt-oss names its channel first
-        return f"{begun}<|channel|>final<|message|>"
+    """Closes thinking that a prompt opens at its end, so that the model continues with the answer."""
+    opened = prompt.rstrip()
+    if opened.endswith("<|start|>assistant"):  # gpt-oss starts with the name of a channel
+        return f"{opened}<|channel|>final<|message|>"
     for opening, closing in _ENDS.items():
-        if begun.casefold().endswith(opening.casefold()):
-            return f"{begun}\n\n{closing}\n\n"
+        if opened.casefold().endswith(opening.casefold()):
+            return f"{opened}\n\n{closing}\n\n"
     return prompt
 
 
 def without_thinking(text: str, names: Collection[str] = (), prompt: str = "") -> Answer:
-    """Takes off a reply's thinking: whole blocks, and all up to an end without a beginning.
+    """Removes complete thinking blocks from a reply, and everything before an end tag without a begin tag.
 
     Args:
         text: The reply.
-        names: Names of fields and target. Tags of these names are none of thinking.
-        prompt: What the model read. A tag that stands there is the task's own.
+        names: Names of fields and target. Tags with these names do not mark thinking.
+        prompt: The prompt. Tags it contains are regular text of the task.
     """
     if "<|channel|>" in text and "<|channel|>" not in prompt:
         return _final_channel(text)
@@ -92,8 +92,8 @@ def without_thinking(text: str, names: Collection[str] = (), prompt: str = "") -
         return Answer(final, True) if thoughts else Answer("", True, True)
     if text.startswith("assistantfinal"):
         return Answer(text.removeprefix("assistantfinal"))
-    for announced in _ANNOUNCED:
-        if match := announced.match(text):
+    for announcement in _ANNOUNCEMENTS:
+        if match := announcement.match(text):
             return Answer(text[match.end() :], True)
     if _ESCAPED.search(text) and not _ESCAPED.search(prompt):
         text = _ESCAPED.sub(lambda m: html.unescape(m[0]), text)
@@ -102,7 +102,7 @@ def without_thinking(text: str, names: Collection[str] = (), prompt: str = "") -
 
 def _final_channel(text: str) -> Answer:
     channels = list(_CHANNEL.finditer(text))
-    final = [c for c in channels if c[1].casefold() == "final"]
+    final = [channel for channel in channels if channel[1].casefold() == "final"]
     thought = len(channels) > len(final)
     if final:
         return Answer(text[final[-1].end() :], thought)
@@ -113,30 +113,30 @@ def _final_channel(text: str) -> Answer:
 def _without_tags(text: str, names: Collection[str], prompt: str) -> Answer:
     tags = sorted((m for tag in _TAGS for m in tag.finditer(text)), key=lambda m: m.start())
     parts: list[str] = []
-    at, begun, thought = 0, -1, False
+    at, begin, thought = 0, -1, False
     for tag in tags:
         groups = tag.groupdict()
         if tag.start() < at or (groups.get("word") or "").casefold() in names or tag[0].casefold() in prompt:
             continue
         if groups.get("alone"):
-            parts.append(text[at : tag.start()] if begun < 0 else "")
+            parts.append(text[at : tag.start()] if begin < 0 else "")
         elif groups["close"] is None:
-            begun = tag.start() if begun < 0 else begun
+            begin = tag.start() if begin < 0 else begin
             continue
-        elif begun < 0:
+        elif begin < 0:
             thought |= bool(text[: tag.start()].strip())
             parts.clear()
         else:
-            thought |= bool(_inside(text[begun : tag.start()]))
-            parts.append(text[at:begun])
-        at, begun = tag.end(), -1
-    if begun >= 0:
-        return Answer("".join([*parts, text[at:begun]]), True, True)
+            thought |= bool(_block_text(text[begin : tag.start()]))
+            parts.append(text[at:begin])
+        at, begin = tag.end(), -1
+    if begin >= 0:
+        return Answer("".join([*parts, text[at:begin]]), True, True)
     return Answer("".join([*parts, text[at:]]), thought)
 
 
-def _inside(block: str) -> str:
-    """Text of a block that begins with its tag."""
+def _block_text(block: str) -> str:
+    """Returns the text of a block after its opening tag."""
     for tag in _TAGS:
         if match := tag.match(block):
             return block[match.end() :].strip()
