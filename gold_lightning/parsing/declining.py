@@ -1,8 +1,8 @@
-"""Whether a text is a model's refusal to write one.
+"""Detects a model's refusal to write a text.
 
-Everyday texts apologise and cannot do things too ("I'm sorry my parcel is late", "I can't log in"), so an opening alone
-proves nothing. What counts is the first sentence: its writer says to be a model, or is unable to do what only a model
-is asked for: to help with a request, to write content.
+Everyday texts also apologise and state inabilities ("I'm sorry my parcel is late", "I can't log in"), so an opening
+alone proves nothing. The first sentence decides: its writer claims to be a model, or declines something only a model is
+asked to do, such as helping with a request or writing content.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from gold_lightning.parsing.patterns import spaced
 
 __all__ = ["is_refusal"]
 
-_BEGIN = 800  # characters that are looked at
+_BEGIN = 800  # characters that are examined
 _APOSTROPHES = str.maketrans(dict.fromkeys("’ʼ‘`´＇", "'"))
 _CONTRACTIONS = (
     (r"\bi'm\b|\bim(?= (?:sorry|afraid|unable|not|an ai))", "i am"),
@@ -137,7 +137,7 @@ _DECLINES = spaced(
 _ASKED = r"(?:requests?|prompts?|tasks?|instructions?|quer(?:y|ies)|content|output|response|material)"
 _DONE = r"(?:[.!;,]|\Z| (?:as|because|since|due|at this time|in its current form)\b)"
 _MY_LIMITS = r"(?:what i(?: am| can| could)\b|my (?:\w+ ){0,2}(?:capabilit|abilit|scope|limit|guideline|polic|remit))"
-# An inability or a rule whose object is the request itself. A customer's inability has an object of the world.
+# An inability or a rule that concerns the request itself. A customer's inability concerns something in the world.
 _OF_THE_REQUEST = spaced(
     rf"""(?:(?:i|we) (?:am |are )?)?
     (?:(?:un|not )able to|cannot|could not|will not|(?:must|have to) (?:decline|refuse) to)
@@ -177,7 +177,7 @@ _MARKS = " \"'“”„«»「」*_>()[]-"
 
 
 def is_refusal(text: str) -> bool:
-    """Whether a text begins with a model's refusal.
+    """Returns whether a text begins with a model's refusal.
 
     >>> is_refusal("I'm sorry, but I can't assist with that request.")
     True
@@ -185,8 +185,8 @@ def is_refusal(text: str) -> bool:
     False
     """
     plain = " ".join(text[:_BEGIN].translate(_APOSTROPHES).lower().split()).strip(_MARKS)
-    for form, whole in _CONTRACTIONS:
-        plain = re.sub(form, whole, plain)
+    for form, full_form in _CONTRACTIONS:
+        plain = re.sub(form, full_form, plain)
     if REFUSAL.match(plain):
         return True
     leads = 0

@@ -1,4 +1,4 @@
-"""Refusals of models in other languages than English: each is what only a model is asked for, or a whole short text."""
+"""Refusals in languages other than English. Each declines what only a model is asked, or is a whole text."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ _JAPANESE = rf"""
 _RUSSIAN = r"""
     (?:извините|к сожалению|прошу прощения) ?,? ?(?:но )?я не могу [^.!?]{0,40}(?:запрос|помочь с|генерировать|контент)
     |как (?:языковая модель|ии\b|искусственный интеллект)"""
-# Languages in which it is said in few ways: sorry, cannot, and to help, or to write what was asked for.
+# Languages with few patterns: an apology, then an inability to help or to write the requested text.
 _DUTCH = rf"""
     (?:(?:het )?spijt me(?: zeer)?|sorry|helaas|excuses)?[,.]* ?(?:maar )?
     (?:(?:daar(?:bij|mee)?|hier(?:bij|mee)?|dat|dit) kan ik(?: (?:je|u|helaas|daar|niet))* ?(?:niet )?(?:mee |bij )?
@@ -153,7 +153,7 @@ _VIETNAMESE = rf"""
 _FRENCH_MORE = r"""
     en tant qu'(?:ia|intelligence artificielle|assistant)\b"""
 
-# In one sentence: the request ("this", "your", never "my") and a word that denies it.
+# One sentence with both the request ("this", "your", never "my") and a negation.
 _OF_THE_REQUEST = r"""
     (?=[^.!?]{0,80}\b(?:diese[rn]?|ihre[rn]?|deine[rn]?) (?:anfrage|aufforderung|anforderung|eingabe)\b
     |[^.!?]{0,80}\bdiese[rn]? aufgabe\b)
@@ -175,12 +175,12 @@ _OF_THE_REQUEST = r"""
 
 REFUSAL = spaced(
     "|".join(
-        f"(?:{p})"
-        for p in (
+        f"(?:{pattern})"
+        for pattern in (
             *(_DUTCH, _POLISH, _RUSSIAN_MORE, _KOREAN, _ARABIC, _HINDI, _TURKISH, _NORDIC, _FINNISH, _VIETNAMESE),
             *(_FRENCH_MORE, _OF_THE_REQUEST, _GERMAN, _FRENCH, _SPANISH, _PORTUGUESE, _ITALIAN, _CHINESE, _JAPANESE),
             _RUSSIAN,
         )
     )
 )
-"""Matches the beginning of a text in lower case, with straight apostrophes and single spaces."""
+"""Pattern for the beginning of a text in lower case, with straight apostrophes and single spaces."""

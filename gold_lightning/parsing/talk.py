@@ -1,4 +1,4 @@
-"""Whether a text is none of a sample but talk about one: a plan, an offer, a place to be filled in."""
+"""Detects text that is talk about a sample instead of a sample: plans, offers, placeholders."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gold_lightning.parsing.patterns import spaced
 
 __all__ = ["is_placeholder", "is_plan", "is_talk"]
 
-_BEGIN = 300  # characters that are looked at
+_BEGIN = 300  # characters that are examined
 _LEAD = (
     r"(?:(?:ok(?:ay)?|alright|all right|right|hmm+|well|so|now|first(?:ly)?|sure|certainly|of course|great|got it"
     r"|understood|absolutely|yes|then)\b[ ,.!:;…–—-]*){0,4}"
@@ -28,7 +28,7 @@ _NEW = (
 def _plans(names: tuple[str, ...]) -> re.Pattern[str]:
     known = rf"(?:{name_pattern(names)})s?"
     thing = rf"(?:{_ABOUT}|{known})"
-    # People write messages, reviews and questions too: their plans speak of a sample, or of a label, or are to be new.
+    # People also write messages, reviews and questions, so a plan must mention a sample or a label.
     tells = rf"(?:(?:samples?|examples?|scenarios?)\b|{known}\b(?=[^.\n]{{0,80}}\b(?:{_ABOUT}|{known})\b))"
     return spaced(
         rf"""{_LEAD}(?:
@@ -91,12 +91,12 @@ def _plain(text: str) -> str:
 
 
 def is_plan(text: str, names: Sequence[str] = ()) -> bool:
-    """Whether a text begins with a model's thoughts about what it is to write."""
+    """Returns whether a text begins with a model's thoughts about its task."""
     return bool(_plans(tuple(names)).match(_plain(text)))
 
 
 def is_talk(text: str, names: Sequence[str] = ()) -> bool:
-    """Whether a text speaks of the sample that was to be written, to its reader."""
+    """Returns whether a text talks to its reader about the requested sample."""
     return bool(_talks(tuple(names)).match(_plain(text)))
 
 
@@ -109,11 +109,11 @@ _IN_BRACKETS = re.compile(r"[\[<{(%]+[^\[\]<>{}()%]+[\]>})%]+|\$\w+")
 
 
 def is_placeholder(value: str, names: Sequence[str] = ()) -> bool:
-    """Whether a value only marks where a text would stand: ``[Insert message here]``, ``<text>``, ``...``.
+    """Returns whether a value only marks the place of a text: ``[Insert message here]``, ``<text>``, ``...``.
 
     Args:
         value: The value.
-        names: Names of all lines. One of them alone is no value.
+        names: Names of all lines. A name alone is not a value.
     """
     plain = value[:_BEGIN].strip(" \t\r\n\"“”'`*")
     if not re.search(r"[^\W_]", plain):  # "?!" and emoji are texts
@@ -125,9 +125,9 @@ def is_placeholder(value: str, names: Sequence[str] = ()) -> bool:
     if _IN_BRACKETS.fullmatch(plain):
         named = re.search(rf"(?:^|[\W_])(?:{known})(?:[\W_]|$)", plain, re.IGNORECASE)
         return len(words) <= 8 and bool(named or _FILL_IN.fullmatch(words[0]) or _FILL_IN.fullmatch(words[-1]))
-    whole = (
+    form = (
         rf"(?:insert|enter|write|put|type|add) (?:your |an? |the |new )*[\w ]{{1,30}} here\.?"
         rf"|(?:your |the |new )*(?:{known}|text|content) (?:goes )?here\.?|todo|tbd|n/?a|null|none|undefined"
         rf"|\W{{0,2}}(?:{known}|field)(?:\W{{1,3}}(?:{known}|value))*\W{{0,2}}"
     )
-    return re.fullmatch(whole, plain, re.IGNORECASE) is not None
+    return re.fullmatch(form, plain, re.IGNORECASE) is not None

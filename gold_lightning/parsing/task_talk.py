@@ -1,8 +1,8 @@
-"""Whether a text speaks of the task that it was to fulfil: in the voice of a writer at work, with the prompt's words.
+"""Detects text that discusses its task instead of fulfilling it: the voice of a writer at work, the prompt's words.
 
-No single word proves it: customers write messages, reviewers speak of their reviews. So a sentence has a voice (a plan,
-an order, a rule for the text, a remark on it, an offer), and each kind of word that the prompt has too counts: samples
-and examples, the instruction, names of fields, the label, an unknown customer, and how a text is to sound.
+No single word is proof: customers write messages, and reviewers mention their reviews. So a sentence needs a voice (a
+plan, an order, a rule for the text, a remark on it, an offer), and scores for each kind of word it shares with the
+prompt: samples and examples, the instruction, field names, the label, an unspecified customer, the required style.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from gold_lightning.parsing.patterns import spaced
 
 __all__ = ["speaks_of_task"]
 
-_BEGIN = 300  # characters that are looked at
+_BEGIN = 300  # characters that are examined
 _ENOUGH = 6
 _SENTENCES = re.compile(r"(?:[^.!?\n]|[.!?](?=\S))*[.!?]*\s*")
 
@@ -88,7 +88,7 @@ def _voices(names: tuple[str, ...]) -> tuple[tuple[int, re.Pattern[str]], ...]:
             4,
             rf"{_WRITE} (?:me )?{some} (?:[\w-]+ ){{0,3}}?{thing}\b(?! (?:to|for) (?:my|me|us)\b)",
         ),
-        # "should have been": that is over, and no plan.
+        # "should have been" is about the past, so it is not a plan.
         (4, rf"{subject} (?:should|must|needs? to|ha(?:s|ve) to|could|might|ought to|can) (?!(?:not )?have been\b)"),
         (3, rf"{subject} (?:says?|asks?|wants?|requires?) \b"),
         (
@@ -129,11 +129,11 @@ def _voices(names: tuple[str, ...]) -> tuple[tuple[int, re.Pattern[str]], ...]:
 
 @functools.lru_cache(maxsize=256)
 def _words(names: tuple[str, ...], labels: tuple[str, ...]) -> tuple[tuple[int, re.Pattern[str]], ...]:
-    own, target = rf"(?:{name_pattern(names)})s?", "|".join(map(re.escape, labels)) or r"(?!)"
+    field, target = rf"(?:{name_pattern(names)})s?", "|".join(map(re.escape, labels)) or r"(?!)"
     forms = (
         (3, rf"(?<!\bfor )\b{_SAMPLE}\b"),
         (3, rf"\b{_INSTRUCTION}\b"),
-        (2, rf"\b{own}\b"),
+        (2, rf"\b{field}\b"),
         (2, rf"(?<!\w)(?:{target})(?!\w)"),
         (1, rf"[(\[](?:{target})[)\]]"),
         (
@@ -142,13 +142,13 @@ def _words(names: tuple[str, ...], labels: tuple[str, ...]) -> tuple[tuple[int, 
         ),
         (3, r"\bsomeone \w+ing\b"),
         (2, rf"\b{_HOW}\b"),
-        (1, rf"\b(?:new|another|real|short|different|possible|typical) (?:[\w-]+ )?(?:{own}|{_SAMPLE})\b"),
+        (1, rf"\b(?:new|another|real|short|different|possible|typical) (?:[\w-]+ )?(?:{field}|{_SAMPLE})\b"),
     )
     return tuple((weight, re.compile(form, re.IGNORECASE)) for weight, form in forms)
 
 
 def speaks_of_task(text: str, names: Sequence[str], labels: Sequence[str] = ()) -> bool:
-    """Whether a text begins with talk about the task, rather than being what the task asks for.
+    """Returns whether a text begins with talk about the task instead of the requested sample.
 
     Args:
         text: The text.
@@ -166,24 +166,24 @@ def speaks_of_task(text: str, names: Sequence[str], labels: Sequence[str] = ()) 
     headed = rf"[*_#]{{0,4}} ?{_HEADED}[*_]{{0,2}}[:：]"
     if re.match(headed, plain, re.IGNORECASE):
         return True
-    known, forms = _voices(tuple(names)), _words(tuple(names), tuple(labels))
+    voices, word_forms = _voices(tuple(names)), _words(tuple(names), tuple(labels))
     for count, sentence in enumerate(_SENTENCES.finditer(plain)):
         if count == 2 or not sentence[0]:
             return False
         lead = re.match(_LEAD, sentence[0], re.IGNORECASE)
-        begun = sentence[0][lead.end() :] if lead else sentence[0]
-        voice = max((weight for weight, form in known if form.match(begun)), default=0)
+        clause = sentence[0][lead.end() :] if lead else sentence[0]
+        voice = max((weight for weight, form in voices if form.match(clause)), default=0)
         if voice == 0:
-            if lead and begun and _nothing_else(begun, names, labels):
+            if lead and clause and _nothing_else(clause, names, labels):
                 return True
             continue
-        if voice + (lead is not None) + sum(w for w, form in forms if form.search(begun)) >= _ENOUGH:
+        if voice + (lead is not None) + sum(w for w, form in word_forms if form.search(clause)) >= _ENOUGH:
             return True
     return False
 
 
 def _nothing_else(text: str, names: Sequence[str], labels: Sequence[str]) -> bool:
-    """Whether a text has but names and labels: ``Hmm, billing.``."""
+    """Returns whether a text consists of names and labels only: ``billing.`` in ``Hmm, billing.``."""
     known = rf"(?:{name_pattern(names)}|{'|'.join(map(re.escape, labels)) or '(?!)'}|{_SAMPLE})"
     return (
         re.fullmatch(rf"\W*(?:(?:an?|the|new|one|about|for) )*{known}(?:[ ,]+{known})*\W*", text, re.IGNORECASE)
