@@ -4,7 +4,7 @@
 import pytest
 from gold_lightning.parsing import is_refusal
 
-from tests.test_replies import read
+from tests.parsing.test_blocks import read
 
 TEXT = "My parcel has been lost for two weeks."
 BEFORE = [
