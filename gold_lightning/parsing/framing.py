@@ -1,4 +1,4 @@
-"""What models write around a sample: announcements, headings, fences, list markers, remarks."""
+"""Removes text that models write around a sample: announcements, headings, fences, list markers, remarks."""
 
 from __future__ import annotations
 
@@ -40,17 +40,19 @@ _ON_ONE_LINE = re.compile(
     r"[:：﹕][*_]{0,2}+[ \t]*(?=\S)",
     re.IGNORECASE,
 )
-# What a text may begin with too: "Result: the lamp is broken." So a new sentence must follow.
-_CALLED = (
+# Texts can also begin so ("Result: the lamp is broken."). So a new sentence must follow.
+_TITLE_NOUN = (
     r"(?:(?:the )?(?:final |generated |new |model )?(?:sample|example|output|response|answer|result|reply|completion)"
     r"|(?:final|generated|new) text|text|the answer is)"
 )
 _BEGINS_SENTENCE = r"(?=[\"“‘«'*_]{0,2}(?-i:[^\W\d_a-z]))"
-_CALLED_ON_ONE_LINE = re.compile(
-    rf"(?:#{{1,6}} *)?[*_]{{0,2}}{_CALLED}[*_]{{0,2}}(?:[:：﹕]| [-–—])[*_]{{0,2}}[ \t]*{_BEGINS_SENTENCE}",
+_TITLE_ON_ONE_LINE = re.compile(
+    rf"(?:#{{1,6}} *)?[*_]{{0,2}}{_TITLE_NOUN}[*_]{{0,2}}(?:[:：﹕]| [-–—])[*_]{{0,2}}[ \t]*{_BEGINS_SENTENCE}",
     re.IGNORECASE,
 )
-_CALLED_ABOVE = re.compile(rf"[*_]{{0,2}}{_CALLED}(?: #?\d{{1,3}})?[*_]{{0,2}}[:：﹕][*_]{{0,2}}[ \t]*", re.IGNORECASE)
+_TITLE_ABOVE = re.compile(
+    rf"[*_]{{0,2}}{_TITLE_NOUN}(?: #?\d{{1,3}})?[*_]{{0,2}}[:：﹕][*_]{{0,2}}[ \t]*", re.IGNORECASE
+)
 _SPEAKER = (
     r"(?:assistant|user|customer|client|human|ai|bot|chatbot|chatgpt|gpt|claude|gemini|llama|qwen|mistral|model|speaker"
     r"|sender|agent|kunde|kundin|nutzer|benutzer|assistent|cliente|client|utilisateur|usuario|asistente|utente|usuário"
@@ -77,7 +79,7 @@ _FURNITURE = re.compile(
 )
 _MARKER = re.compile(r"(?:[-*•‣▪+>]|\(?\d{1,3}[.)])[ \t]+(?=[^\W\d]|[\"'“‘«「¿¡*<])")
 _WRAPPER = re.compile(r"<(answer|output|response|result|sample|example|final(?:_answer)?)>\s*", re.IGNORECASE)
-# Languages that a fence of one line may name; another word there is a part of the text.
+# Languages that a one-line fence can name. Any other word after the marks is part of the text.
 _LANGUAGE = re.compile(r"(?:json[l5]?|ya?ml|text|txt|plain(?:text)?|markdown|md|xml|html|csv)\b[ \t]*", re.IGNORECASE)
 _REMARK = re.compile(
     r"^[ \t]*[*_(\[]*(?:note\b ?[:*]|(?:explanation|reasoning|rationale)\b ?[:*]"
@@ -99,7 +101,7 @@ _PAIRS = (
 
 
 def announces(before: str) -> bool:
-    """Whether a text that stands before a sample is nothing but an announcement; an empty one is."""
+    """Returns whether the text before a sample only announces it. Empty text counts as an announcement."""
     lines = [line.strip() for line in before.split("\n") if line.strip()]
     lines = [line for line in lines if not _FURNITURE.fullmatch(line)]
     if not lines or lines[-1].rstrip("*_ ").endswith(_ENDS_OPEN):
@@ -107,65 +109,65 @@ def announces(before: str) -> bool:
     return len(before) < _LONGEST and all(_ANNOUNCEMENT.fullmatch(line) for line in lines)
 
 
-def after_announcement(text: str, named: Callable[[str], bool]) -> str | None:
-    """What follows an announcement at the beginning of a text; ``None`` if there is none.
+def after_announcement(text: str, is_named: Callable[[str], bool]) -> str | None:
+    """Returns the text after an announcement at its beginning; ``None`` without an announcement.
 
     Args:
         text: The text.
-        named: Whether a line is ``name: value``. What such a line follows is a value, however it ends.
+        is_named: Predicate for lines ``name: value``. Text before such a line is a value, however it ends.
     """
-    begun = text.lstrip()
-    paragraph, gap, rest = begun.partition("\n\n")
+    stripped = text.lstrip()
+    paragraph, gap, rest = stripped.partition("\n\n")
     rest = rest.lstrip()
-    if gap and not named(rest.split("\n", 1)[0]) and announces(paragraph):
+    if gap and not is_named(rest.split("\n", 1)[0]) and announces(paragraph):
         return rest
-    line, end, rest = begun.partition("\n")
-    if end and named(rest.lstrip().split("\n", 1)[0]):
+    line, end, rest = stripped.partition("\n")
+    if end and is_named(rest.lstrip().split("\n", 1)[0]):
         return None
-    if end and (_TITLE.fullmatch(line) or _CALLED_ABOVE.fullmatch(line)):
+    if end and (_TITLE.fullmatch(line) or _TITLE_ABOVE.fullmatch(line)):
         return rest.lstrip()
     if line.rstrip("*_ \t\r").endswith(_ENDS_OPEN) and len(line) < _LONGEST and _OPENING.match(line):
         return rest.lstrip()
-    if match := _ON_ONE_LINE.match(begun) or _CALLED_ON_ONE_LINE.match(begun) or ANNOUNCEMENT.match(begun):
-        return begun[match.end() :]
+    if match := _ON_ONE_LINE.match(stripped) or _TITLE_ON_ONE_LINE.match(stripped) or ANNOUNCEMENT.match(stripped):
+        return stripped[match.end() :]
     return None
 
 
 def is_title(line: str) -> bool:
-    """Whether a line is what stands over a text, and none itself: ``Output:``, ``### Assistant``."""
+    """Returns whether a line is the title of a text instead of a text: ``Output:``, ``### Assistant``."""
     plain = line.strip()
     if len(plain) > _LONGEST:
         return False
-    over = re.fullmatch(
-        rf"[#*_ ]*(?:{_CALLED}|{_SPEAKER}|thinking|reasoning|analysis)[*_ ]*", plain.rstrip(":："), re.IGNORECASE
+    title = re.fullmatch(
+        rf"[#*_ ]*(?:{_TITLE_NOUN}|{_SPEAKER}|thinking|reasoning|analysis)[*_ ]*", plain.rstrip(":："), re.IGNORECASE
     )
     if plain.startswith(("#", "**")) or plain.endswith(_ENDS_OPEN):
-        return bool(over) or (len(plain) < _LONGEST_TITLE and plain.rstrip("*_").endswith(_ENDS_OPEN))
+        return bool(title) or (len(plain) < _LONGEST_TITLE and plain.rstrip("*_").endswith(_ENDS_OPEN))
     return False
 
 
 def without_heading(text: str) -> str:
-    """A text of one line without the marks of a heading."""
-    begun = text.strip()
-    marks = re.match(r"#{1,6}[ \t]+(?=\S)", begun)
-    return begun[marks.end() :] if marks and "\n" not in begun else text
+    """Removes the marks of a heading from a one-line text."""
+    stripped = text.strip()
+    marks = re.match(r"#{1,6}[ \t]+(?=\S)", stripped)
+    return stripped[marks.end() :] if marks and "\n" not in stripped else text
 
 
 def has_turn(text: str) -> bool:
-    """Whether a role with a colon stands in a text: a dialogue."""
+    """Returns whether a text contains a role with a colon, as dialogues do."""
     return _TURN.search(text) is not None
 
 
-def without_role(text: str, prompt: str, named: Callable[[str], bool]) -> str | None:
-    """A text without the role that it begins with, ``User: ..``; ``None`` if others speak below.
+def without_role(text: str, prompt: str, is_named: Callable[[str], bool]) -> str | None:
+    """Removes the role at the beginning of a text, ``User: ..``; ``None`` if other speakers follow on later lines.
 
-    A dialogue on one line stays as it is, and so does any if the task's own texts have roles.
+    Dialogues on one line stay unchanged, and so do all texts if the texts of the task have roles.
     """
     role = _ROLE.match(text)
     if role is None or _TURN.search(prompt.casefold()):
         return text
     rest = text[role.end() :]
-    if named(rest.split("\n", 1)[0]):
+    if is_named(rest.split("\n", 1)[0]):
         return rest
     if not _SENTENCE.match(rest):  # "User: admin is locked."
         return text
@@ -175,42 +177,42 @@ def without_role(text: str, prompt: str, named: Callable[[str], bool]) -> str | 
     return text if "\n" not in rest[: turn.start()] else None
 
 
-def bare_text(text: str, named: Callable[[str], bool], *, keep_marker: bool = False) -> tuple[str, bool]:
-    """A text without names, without what announces it and what is remarked behind it.
+def bare_text(text: str, is_named: Callable[[str], bool], *, keep_marker: bool = False) -> tuple[str, bool]:
+    """Removes announcements, headings, fences, list markers and closing remarks from a text without names.
 
     Args:
         text: The text.
-        named: Whether a line is ``name: value``.
-        keep_marker: A list marker before the text is a part of it.
+        is_named: Predicate for lines ``name: value``.
+        keep_marker: Whether a list marker before the text is part of it.
 
     Returns:
-        The text, and whether something stood behind it.
+        The text, and whether anything followed it.
     """
     ended = False
     for _ in range(5):  # an announcement, a heading, a fence, in any order
         if (inner := _unfenced(text)) is not None:
             text, closed = inner
             ended |= closed
-        elif (rest := after_announcement(text, named)) is not None:
+        elif (rest := after_announcement(text, is_named)) is not None:
             text = rest
         else:
             break
-    begun = text.lstrip()
-    if not keep_marker and (marker := _MARKER.match(begun)):
-        begun = text = begun[marker.end() :]
-    if wrapper := _WRAPPER.match(begun):
-        inner_text, closing, _ = begun[wrapper.end() :].partition(f"</{wrapper[1]}>")
+    stripped = text.lstrip()
+    if not keep_marker and (marker := _MARKER.match(stripped)):
+        stripped = text = stripped[marker.end() :]
+    if wrapper := _WRAPPER.match(stripped):
+        inner_text, closing, _ = stripped[wrapper.end() :].partition(f"</{wrapper[1]}>")
         text, ended = inner_text.rstrip() if closing else inner_text, ended or bool(closing)
-    return _without_remarks(text, named, ended)
+    return _without_remarks(text, is_named, ended)
 
 
 def _unfenced(text: str) -> tuple[str, bool] | None:
-    """What stands in the fence that a text begins with, and whether the fence is closed; ``None`` without a fence."""
-    begun = text.lstrip()
-    if not begun.startswith(("```", "~~~")):
+    """Returns the content of a fence at the beginning of a text, and whether it is closed; ``None`` without one."""
+    stripped = text.lstrip()
+    if not stripped.startswith(("```", "~~~")):
         return None
-    fence = begun[:3]
-    line, _, rest = begun.lstrip(fence[0]).partition("\n")
+    fence = stripped[:3]
+    line, _, rest = stripped.lstrip(fence[0]).partition("\n")
     if fence in line:  # all on one line
         inside = line[: line.index(fence)].strip()
         language = _LANGUAGE.match(inside)
@@ -219,13 +221,13 @@ def _unfenced(text: str) -> tuple[str, bool] | None:
         inner, closing, _ = rest.partition(fence)
         return inner.strip() if closing else inner.lstrip(), bool(closing)
     language = _LANGUAGE.match(line.lstrip())
-    return begun.lstrip(fence[0]).lstrip()[language.end() if language else 0 :], False
+    return stripped.lstrip(fence[0]).lstrip()[language.end() if language else 0 :], False
 
 
-def _without_remarks(text: str, named: Callable[[str], bool], ended: bool) -> tuple[str, bool]:
-    begun = len(text) - len(text.lstrip())
-    for remark in _REMARK.finditer(text, begun + 1):  # not where the text begins
-        if not named(text[remark.start() :].split("\n", 1)[0]):  # a field may be called so
+def _without_remarks(text: str, is_named: Callable[[str], bool], ended: bool) -> tuple[str, bool]:
+    begin = len(text) - len(text.lstrip())
+    for remark in _REMARK.finditer(text, begin + 1):  # not at the beginning of the text
+        if not is_named(text[remark.start() :].split("\n", 1)[0]):  # a field can have such a name
             text, ended = text[: remark.start()].rstrip(), True
             break
     if text.rstrip("*_ ").endswith((")", "]")):
@@ -236,12 +238,12 @@ def _without_remarks(text: str, named: Callable[[str], bool], ended: bool) -> tu
 
 
 def bare_value(value: str, name: str, demos: Sequence[str] = ()) -> str:
-    """A value without marks around the whole of it: quotes, emphasis, tags of its name.
+    """Removes marks that enclose a whole value: quotes, emphasis, tags with its name.
 
     Args:
         value: The value.
         name: Name of its line.
-        demos: Values of this name in the demos. Marks that one of them has are a part of the text.
+        demos: Values of this name in the demos. Marks around any of them are part of the text.
     """
     for _ in range(4):
         inner = _inside_tag(value, name)
@@ -261,12 +263,12 @@ def _inside_tag(value: str, name: str) -> str | None:
     tag = re.escape(name)
     match = re.fullmatch(rf"<{tag}>(.*?)(?:</{tag}>)?", value, re.IGNORECASE | re.DOTALL)
     if match is None and (closed := re.fullmatch(rf"([^<]*)(?:</{tag}>|\[/{tag}\])", value, re.IGNORECASE)):
-        return closed[1]  # the opening one stood before the line's name
+        return closed[1]  # the opening tag was before the name of the line
     return match[1] if match else None
 
 
 def _inside(value: str, pair: str) -> str | None:
-    """What a pair of marks is around; ``None`` if it is not around the whole."""
+    """Returns the content of a pair of marks; ``None`` if they do not enclose the whole value."""
     before, after = pair[0], pair[1]
     if len(value) < 3 or value[0] != before or value[-1] != after:
         return None

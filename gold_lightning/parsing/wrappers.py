@@ -1,4 +1,4 @@
-"""What is wrapped around the whole of a text: a short prefix that names it, brackets, tags, LaTeX, code."""
+"""Removes wrappers that enclose a whole text: a short prefix that names it, brackets, tags, LaTeX, code."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _LATEX = re.compile(r"(?:\\[\[(]\s*|\${0,2}\s*)\\([A-Za-z]{2,12})\*?\{")
 _CALL = re.compile(r"[A-Za-z_][\w.]{0,30}(?:\((?=[\"'\[{])|[ \t]?=[ \t]?(?=[\"'\[{]))")
 _BARE_MEMBER = r"[{{](?P<before>[^{{}}\n]*?)\b(?:{name})\s*[:=]\s*(?![\"'\[{{])(?P<text>.+?)[ \t]*[}}]"
 
-# What may stand beside a name in a prefix: nothing that says something of the world.
+# Words that can accompany a name in a prefix. None of them says anything about the world.
 _BESIDE = (
     r"(?:the|an?|my|your|our|his|her|new|final|first|next|last|another|one|own|generated|created|written|real|realistic"
     r"|possible|potential|suitable|appropriate|plausible|fictional|unique|short|single|example|sample|suggested"
@@ -30,7 +30,7 @@ _BESIDE = (
     r"|class|label|no|number|#?\d{1,3}|text|content|body|version|draft|option|output|response|answer|result|line"
     r"|customer(?:['’]?s)?|user(?:['’]?s)?|client(?:['’]?s)?|i(?:['’]d| would) (?:write|say)|simply|just)"
 )
-# Nouns for a text, in English and as the same word stands in other languages.
+# Nouns for a text, in English and other languages.
 _NOUNS = (
     r"(?:message|msg|text|question|query|review|comment|inquiry|enquiry|complaint|ticket|utterance|sentence|statement"
     r"|sample|example|output|response|answer|result|final|e-?mail|nachricht|kundennachricht|satz|bewertung|frage|antwort"
@@ -44,7 +44,7 @@ _ROLES = (
     r"|subscriber|traveler|traveller|consumer|viewer|reader|owner|seller|host|kunde|kundin|nutzer|cliente|client"
     r"|utilisateur|usuario|utente|usuário|klant|клиент|пользователь|客户|顾客|用户|お客様|ユーザー)"
 )
-# "Message du client", "Nachricht des Kunden", and in the other order "Kundens meddelande", "お客様のメッセージ".
+# "Message du client", "Nachricht des Kunden", and in reverse order "Kundens meddelande", "お客様のメッセージ".
 _ANY_NOUN = (
     r"(?:message|texte?|nachricht|mensaje|texto|messaggio|testo|mensagem|bericht|tekst|boodschap|besked|melding"
     r"|meddelande|viesti|wiadomość|treść(?: wiadomości)?|zpráva|správa|üzenet|mesaj[ıi]?|сообщение|текст|повідомлення"
@@ -90,32 +90,32 @@ def _prefix(names: tuple[str, ...], labels: tuple[str, ...]) -> re.Pattern[str]:
 
 @functools.lru_cache(maxsize=256)
 def _name_with_stop(name: str) -> re.Pattern[str]:
-    """A name with a full stop before a new sentence: ``message. Where is my parcel?``."""
+    """Matches a name with a full stop before a new sentence: ``message. Where is my parcel?``."""
     return re.compile(rf"\s*(?:{name_pattern([name])})\.[ \t]+{_STARTS}", re.IGNORECASE)
 
 
 def without_prefix(text: str, names: Sequence[str], labels: Sequence[str] = (), *, demos: Sequence[str] = ()) -> str:
-    """A text without a prefix that only names it: ``My message: ..``, ``billing - ..``, ``Buyer: ..``.
+    """Removes prefixes that only name a text: ``My message: ..``, ``billing - ..``, ``Buyer: ..``.
 
-    A prefix has a name, the label, a noun for a text or a role, words like articles beside it, and nothing else; a new
-    sentence follows.
+    A prefix consists of a name, the label, a noun for a text or a role, and words such as articles. A new sentence must
+    follow it.
 
     Args:
         text: The text.
         names: Names of all lines of a sample.
         labels: Labels that the prompt mentions.
-        demos: Texts of the demos. If one has such a prefix, it is a part of the text.
+        demos: Texts of the demos. If any has such a prefix, the prefix is part of the text.
     """
     form = _prefix(tuple(names), tuple(labels))
-    plain = (_NAMED_BY_MEANING, *([_name_with_stop(names[-1])] if names else []))
-    for meaning in plain:
-        if (match := meaning.match(text)) and not any(meaning.match(demo) for demo in demos):
+    simple_forms = (_NAMED_BY_MEANING, *([_name_with_stop(names[-1])] if names else []))
+    for simple_form in simple_forms:
+        if (match := simple_form.match(text)) and not any(simple_form.match(demo) for demo in demos):
             text = text[match.end() :]
     for _ in range(2):
         prefix = form.match(text[: 2 * _LONGEST_PREFIX])
         if prefix is None or prefix.end() > _LONGEST_PREFIX or any(form.match(demo) for demo in demos):
             return text
-        # A dash stands in sentences too: then nothing but the name and one or two words may stand before it.
+        # Sentences contain dashes too, so a prefix has at most three words before a dash.
         if prefix["sign"].strip() in ("-", "–", "—", "--") and len(prefix[0].split()) > 4:
             return text
         if has_turn(text[prefix.end() :]):
@@ -125,16 +125,16 @@ def without_prefix(text: str, names: Sequence[str], labels: Sequence[str] = (), 
 
 
 def unwrapped(text: str, names: Sequence[str] = (), labels: Sequence[str] = (), *, demos: Sequence[str] = ()) -> str:
-    """A text without tags, LaTeX, brackets of a list or a call that stand around the whole of it.
+    """Removes tags, LaTeX commands, lists and calls that enclose a whole text.
 
     Args:
         text: The text.
         names: Names of all lines of a sample.
-        labels: Labels that the prompt mentions: beside one text in a list they only name it.
-        demos: Texts of the demos. What one of them is wrapped in is a part of the text.
+        labels: Labels that the prompt mentions. Next to a single text in a list they only name it.
+        demos: Texts of the demos. Wrappers around any of them are part of the text.
     """
 
-    def once(value: str) -> str | None:
+    def unwrap(value: str) -> str | None:
         for form in (_inside_tag, _inside_latex):
             inner = form(value)
             if inner is not None and all(form(demo.strip()) is None for demo in demos):
@@ -144,7 +144,7 @@ def unwrapped(text: str, names: Sequence[str] = (), labels: Sequence[str] = (), 
 
     bare = text.strip()
     for _ in range(4):
-        inner = once(bare)
+        inner = unwrap(bare)
         if inner is None or not inner.strip():
             return text
         text = bare = inner.strip()
@@ -152,20 +152,20 @@ def unwrapped(text: str, names: Sequence[str] = (), labels: Sequence[str] = (), 
 
 
 def as_json(text: str) -> str:
-    """A text that is one mapping as Python writes it, ``{'message': '..'}``, as JSON; other texts as they are."""
+    """Converts a Python mapping, ``{'message': '..'}``, to JSON. Other texts stay unchanged."""
     bare = text.strip()
     if not (bare.startswith("{") and bare.endswith("}")) or len(bare) > _LONGEST_LITERAL:
         return text
     try:
         json.loads(bare)
         return text
-    except (ValueError, RecursionError):  # no JSON yet
+    except (ValueError, RecursionError):  # not JSON
         value = _literal(bare)
     if not isinstance(value, dict):
         return text
     try:
         return json.dumps(value, ensure_ascii=False)
-    except (TypeError, ValueError):  # keys or values that JSON does not know
+    except (TypeError, ValueError):  # keys or values that JSON cannot represent
         return text
 
 
@@ -179,7 +179,7 @@ def _inside_tag(text: str) -> str | None:
 
 
 def _inside_latex(text: str) -> str | None:
-    """What is in one command of LaTeX, with or without the marks of a formula around it."""
+    """Returns the argument of a LaTeX command, with or without formula delimiters around it."""
     begin = _LATEX.match(text)
     end = re.search(r"\}\s*(?:\$\$?|\\[\])])?\s*\Z", text[-8:])
     if begin is None or end is None:
@@ -194,7 +194,7 @@ def _inside_latex(text: str) -> str | None:
 
 
 def _inside_literal(text: str, names: Sequence[str], labels: Sequence[str]) -> str | None:
-    """The text in a literal of Python or JSON, or in a call or assignment that holds nothing else."""
+    """Returns the only text in a Python or JSON literal, or in a call or assignment of one."""
     if len(text) > _LONGEST_LITERAL:
         return None
     if call := _CALL.match(text):
@@ -209,10 +209,10 @@ def _inside_literal(text: str, names: Sequence[str], labels: Sequence[str]) -> s
         return None
     value = _literal(text.replace("“", '"').replace("”", '"') if '"' not in text else text)
     if value is None and len(names) == 2 and text.startswith("{"):
-        bare = re.fullmatch(_BARE_MEMBER.format(name=name_pattern(names[-1:])), text, re.IGNORECASE)
-        if bare is None or (names[0] in bare["before"] and not any(label in bare["before"] for label in labels)):
+        member = re.fullmatch(_BARE_MEMBER.format(name=name_pattern(names[-1:])), text, re.IGNORECASE)
+        if member is None or (names[0] in member["before"] and not any(label in member["before"] for label in labels)):
             return None
-        return bare["text"]
+        return member["text"]
     return _only_text(value, names, labels)
 
 
@@ -227,7 +227,7 @@ def _literal(text: str) -> Any:
 
 
 def _only_text(value: Any, names: Sequence[str], labels: Sequence[str]) -> str | None:
-    """The only text in a list or mapping beside labels and names; ``None`` if there are several or none."""
+    """Returns the only text in a list or mapping, apart from labels and names; ``None`` if there is not exactly one."""
     for _ in range(3):
         if isinstance(value, dict):
             known = {name.casefold() for name in (*names, *labels)}
