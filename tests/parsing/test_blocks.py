@@ -1,5 +1,5 @@
 # ruff: noqa: E501, RUF001
-"""What models write in place of a bare sample, whether they go on from the answer's beginning or begin anew."""
+"""Samples are located in replies of many forms, which continue the answer's beginning or start a new answer."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ TEXT = "I want my money back for the blue lamp."
 def read(reply, task=TASK, label="billing", fresh=True):
     """The texts of the sample in a reply, or the reason why there is none."""
     request = training_request(task, label, task.demos[:1], Hint(), 1)
-    found = request.read(reply if fresh else f" {reply.lstrip(' ')}", fresh=fresh)
-    completion = Completion(found.text, 1, 1, "stop", reason=found.reason)
+    reading = request.read(reply if fresh else f" {reply.lstrip(' ')}", fresh=fresh)
+    completion = Completion(reading.text, 1, 1, "stop", reason=reading.reason)
     checked = Checker(task).judge(completion, label, request.answer_prefix, "", ())
     sample, reason = checked.sample, checked.reason
     if sample is None:

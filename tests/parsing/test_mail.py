@@ -23,9 +23,9 @@ def mail_task(demos=DEMOS):
 def read(reply, fresh, task=None):
     task = task or mail_task()
     request = training_request(task, "delivery", task.demos[1:], Hint(), 1)
-    found = request.read(reply if fresh else f" {reply}", fresh=fresh)
+    reading = request.read(reply if fresh else f" {reply}", fresh=fresh)
     checked = Checker(task).judge(
-        Completion(found.text, reason=found.reason), "delivery", request.answer_prefix, "", ()
+        Completion(reading.text, reason=reading.reason), "delivery", request.answer_prefix, "", ()
     )
     return checked.sample.fields["message"] if checked.sample else checked.reason
 

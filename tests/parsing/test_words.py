@@ -80,22 +80,29 @@ def test_other_words_stay_other_words(one, other):
 def test_counts_and_runs_take_two_characters_for_a_word():
     assert count_words([]) == 0 and count_words(["a", "b"]) == 2
     assert count_words(["\u597d"]) == 1 and count_words(["\u597d", "\u7684", "ok"]) == 2
-    found = ["a", "\u597d", "\u7684", "b", "c"]
-    assert runs(found, 2) == [("a", "\u597d", "\u7684"), ("\u597d", "\u7684", "b"), ("\u7684", "b", "c"), ("b", "c")]
+    text_words = ["a", "\u597d", "\u7684", "b", "c"]
+    assert runs(text_words, 2) == [
+        ("a", "\u597d", "\u7684"),
+        ("\u597d", "\u7684", "b"),
+        ("\u7684", "b", "c"),
+        ("b", "c"),
+    ]
     assert runs(["\u597d"], 1) == [] and runs([], 1) == []
     rng = random.Random(0)
     for _ in range(300):
-        found = [rng.choice(["a", "bc", "\u597d", "\u7684"]) for _ in range(rng.randrange(30))]
+        text_words = [rng.choice(["a", "bc", "\u597d", "\u7684"]) for _ in range(rng.randrange(30))]
         size = rng.randrange(1, 6)
-        made = []
-        for start in range(len(found)):
+        expected = []
+        for start in range(len(text_words)):
             ends = (
-                e for e in range(start + 1, len(found) + 1) if sum(2 - (w > "z") for w in found[start:e]) >= 2 * size
+                e
+                for e in range(start + 1, len(text_words) + 1)
+                if sum(2 - (w > "z") for w in text_words[start:e]) >= 2 * size
             )
             end = next(ends, None)
             if end is not None:
-                made.append(tuple(found[start:end]))
-        assert runs(found, size) == made
+                expected.append(tuple(text_words[start:end]))
+        assert runs(text_words, size) == expected
 
 
 def test_segments_keep_case_and_form():
