@@ -1,4 +1,4 @@
-"""Announcements of a sample in other languages than English, and short ones in English."""
+"""Announcements of a sample in languages other than English, and short ones in English."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _THING = r"""(?:
     |tin nhắn|contoh|pesan|例子|示例|样本|消息|信息|文本|句子|例文?|サンプル|メッセージ|예시|예|샘플|메시지|مثال|عينة
     |رسالة|نص|उदाहरण|नमूना|संदेश
     )"""
-# "Voici mon numéro" is the writer's own: "my" stands nowhere in an announcement.
+# "Voici mon numéro" is part of a sample: announcements do not contain "my".
 _OWN = (
     r"(?:mein\w*|mon|ma|mes|mi|mis|mio|mia|meu|minha|mijn|mój|moj\w*|мо[йяеёи]\w*|min|mitt|我的?|私の|내|제|मेरा|benim)"
 )
@@ -51,4 +51,4 @@ ANNOUNCEMENT = re.compile(
     ).pattern,
     re.IGNORECASE,
 )
-"""Matches an announcement at the beginning of a text, up to the sample."""
+"""Pattern for an announcement at the beginning of a text, up to the sample."""

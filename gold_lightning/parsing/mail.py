@@ -23,7 +23,7 @@ _COLON = r"[ \t\u00a0\u202f]?[:：]"
 
 
 def _header(name: str) -> str:
-    # A short value: a header is no paragraph of the text.
+    # A short value: a header is not a paragraph of the text.
     return rf"{_MARKS}(?:{name})[*_]{{0,2}}(?:{_COLON}|[ \t][-–](?=[ \t]))[*_]{{0,2}}[^\n]{{0,160}}"
 
 

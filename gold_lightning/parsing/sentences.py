@@ -11,14 +11,14 @@ import regex
 
 __all__ = ["count_sentences", "cut_to_sentences", "sentence_ends"]
 
-# "…" is no sentence terminal in Unicode. Greek writes its question mark as a semicolon.
+# "…" is not a sentence terminal in Unicode. Greek writes its question mark as a semicolon.
 _TERMINAL = r"(?:[\p{Sentence_Terminal}…]|(?<=\p{Greek})[;\u037e])"
 _CLOSING = r"""(?:["'“”’»›」』】）〉》\)\]*_]|[ \u00a0\u202f]»)"""
 _END = regex.compile(
     rf"(?P<mark>{_TERMINAL}+){_CLOSING}*(?=(?P<gap>[\s\u200b]?)(?P<next>[\W_]{{0,16}}.?))",
     regex.DOTALL,
 )
-_STOPS = ".․﹒．…"  # may stand within a sentence; other terminals do not, unless lower case follows
+_STOPS = ".․﹒．…"  # can occur within a sentence; other terminals only if lower case follows
 _OPENING = " \"'“”„«»‘’‚‹›([{¿¡*_\u00a0\u202f"
 _UNSPACED = regex.compile(
     r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Myanmar}\p{Khmer}\p{Thai}\p{Lao}\u3000-\u303f\uff00-\uffef]"
@@ -44,14 +44,14 @@ _ABBREVIATIONS = frozenset(
     # Polish, Russian, Nordic languages, Turkish
     " np ul itd itp tzn tzw zob dyr inż płk ул руб тыс млн млрд проф акад обл корп osv tlf esim şti".split()
 )
-_BEFORE_NUMBERS = frozenset(  # abbreviations that are words too
+_BEFORE_NUMBERS = frozenset(  # abbreviations that are also words
     "no nos nr art pp fig figs eq vol vols ch sec est ext max min mon mar apr sep dec wed fri sat sun abs kap pag pág"
     " págs núm chap стр гл рис табл tel tél тел co".split()
 )
 
 
 def sentence_ends(text: str, *, whole: bool = True) -> list[int]:
-    """Returns the places behind the sentences of a text, in order, without the rest that ends with no mark.
+    """Returns the end positions of a text's sentences in order, without a last sentence that has no end mark.
 
     Args:
         text: The text.
