@@ -5,9 +5,13 @@ sees its ancestors alone (tree attention, Miao et al., 2024), so a prefix that l
 bias to attention by the distance of two positions; the attention mask replaces the distance in the sequence by the
 distance in the tree.
 
-Most of the cost is the softmax over the vocabulary at each node. If only the best label is wanted, most nodes need
-none: a label is never likelier than its beginning, so a prefix less likely than a whole label is not continued. The
-best label is exact all the same.
+A label's probability is that of decoding which is held to the labels: at each node, the softmax over the tokens that
+may follow it. Tokens that no label has take no part. With a softmax over the whole vocabulary a label of many tokens
+would lose a little at each, and be chosen less often than its first token deserves.
+
+Most of the cost is the logits of the vocabulary at each node, which the score needs. If only the best label is wanted,
+most nodes need none: a label is never likelier than its beginning, so a prefix less likely than a whole label is not
+continued. The best label is exact all the same.
 """
 
 from __future__ import annotations
@@ -46,8 +50,9 @@ class LabelScores:
     """Log-probabilities of labels for a batch of texts.
 
     Args:
-        log_probs: (batch, labels) float32, natural logarithm of the probability that the student writes the label and
-            ends; -inf for labels that were ruled out, if only the best was wanted.
+        log_probs: (batch, labels) float32, natural logarithm of the probability of each label in decoding that is held
+            to the labels; -inf for labels that were ruled out, if only the best was wanted. The probabilities of all
+            labels sum to 1.
         best: (batch,) int64, position of the likeliest label; the first of equals.
         tokens: (batch, target_len) int64, tokens of the best label with its end, -100 after it.
         energies: (batch,) float32, score of the best label, averaged over its tokens; ``None`` without a score.
@@ -84,6 +89,10 @@ class LabelTree:
         self.edge_tokens = torch.tensor([edge[-1] for edge in edges])
         self.edge_counts = torch.bincount(parents, minlength=self.nodes)
         self.first_edges = self.edge_counts.cumsum(0) - self.edge_counts
+        following_tokens: list[list[int]] = [[] for _ in prefixes]
+        for edge in edges:
+            following_tokens[node[edge[:-1]]].append(edge[-1])
+        self.following_tokens = _padded(following_tokens, _NONE)
         none = len(edges)  # a last column of zeros, so that short paths can be padded
         self.label_edges = _padded([[number[seq[: i + 1]] for i in range(len(seq))] for seq in sequences], none)
         self.node_edges = _padded([[number[prefix[: i + 1]] for i in range(len(prefix))] for prefix in prefixes], none)
@@ -234,7 +243,10 @@ class _Passes:
         of = torch.arange(len(nodes), device=nodes.device).repeat_interleave(counts)
         edges = self.tree.first_edges[nodes][of] + torch.arange(len(of), device=of.device)
         edges -= (counts.cumsum(0) - counts)[of]
-        self.edges[rows[of], edges] = logits[of, self.tree.edge_tokens[edges]] - logits.logsumexp(-1)[of]
+        logits = logits[of, self.tree.edge_tokens[edges]]
+        highest = logits.new_full((len(nodes),), -torch.inf).scatter_reduce(0, of, logits, "amax")
+        sums = logits.new_zeros(len(nodes)).scatter_add(0, of, (logits - highest[of]).exp())
+        self.edges[rows[of], edges] = logits - (highest + sums.log())[of]
 
     def _attention(self, nodes: Tensor) -> Tensor:
         """Returns the additive mask of attention, (batch or 1, heads, nodes, all nodes so far)."""
@@ -314,7 +326,9 @@ def _score_as_rows(
             use_cache=False,
         ).logits.float()
         targets, counted = part.repeat(rows, 1), (part != IGNORE_INDEX).repeat(rows, 1)
-        log_probs = logits.gather(-1, targets.clamp(min=0)[..., None])[..., 0] - logits.logsumexp(-1)
+        following = tree.following_tokens[tree.label_nodes[start : start + most].clamp(min=0)].repeat(rows, 1, 1)
+        allowed = logits.gather(-1, following.clamp(min=0)).masked_fill(following == _NONE, -torch.inf)
+        log_probs = logits.gather(-1, targets.clamp(min=0)[..., None])[..., 0] - allowed.logsumexp(-1)
         totals.append((log_probs * counted).sum(-1).view(rows, count))
         if score is not None:
             energies.append(score(logits, counted).view(rows, count))

@@ -47,15 +47,21 @@ def test_a_saved_student_predicts_as_the_trained_one(student, places, folder):  
 def test_probabilities_are_shares_of_the_labels(student):
     for text, prediction in zip(TEXTS, student.predict(TEXTS), strict=True):
         inputs = student.tokenizer(f"toy: {text}", return_tensors="pt")
+        targets = [student.tokenizer(f" {name}").input_ids for name in student.task.label_names]
         log_probs = []
-        for name in student.task.label_names:
-            target = student.tokenizer(f" {name}", return_tensors="pt").input_ids
+        for name, tokens in zip(student.task.label_names, targets, strict=True):
+            target = torch.tensor([tokens])
             with torch.no_grad():
                 logits = student.forward_logits(inputs, target)
-            log_probs.append(float(logits.log_softmax(-1).gather(-1, target[..., None]).sum()))
+            total = 0.0
+            for i, token in enumerate(tokens):
+                allowed = sorted({other[i] for other in targets if other[:i] == tokens[:i]})
+                total += float(logits[0, i, allowed].log_softmax(-1)[allowed.index(token)])
+            log_probs.append(total)
             if name == prediction:
                 assert prediction.energy == pytest.approx(float(-logits.logsumexp(-1).mean()), abs=1e-4)
-        shares = torch.tensor(log_probs).softmax(0).tolist()
+        shares = torch.tensor(log_probs).exp().tolist()
+        assert sum(shares) == pytest.approx(1)
         assert list(prediction.probabilities.values()) == pytest.approx(shares, abs=1e-5)
         assert list(prediction.probabilities) == list(student.task.label_names)
         assert (

@@ -43,13 +43,18 @@ def batch_of(sizes=(3, 9, 1, 6)):
 
 @torch.no_grad()
 def definition(model, labels, batch, score):
-    """The sum of the log-probabilities of a label's tokens, and the mean of the score over them; (rows, labels)."""
+    """The sum of the log-probabilities of a label's tokens, and the mean of the score over them; (rows, labels).
+
+    A token's probability is among those that continue what was written to a label.
+    """
     totals, energies = torch.zeros(2, len(batch["input_ids"]), len(labels)).unbind()
     for row, (ids, mask) in enumerate(zip(batch["input_ids"], batch["attention_mask"], strict=True)):
         text = ids[mask.bool()][None]
         for at, label in enumerate(labels):
             logits = model(input_ids=text, decoder_input_ids=torch.tensor([[0, *label[:-1]]])).logits[0]
-            totals[row, at] = sum(logits[i].log_softmax(-1)[token] for i, token in enumerate(label))
+            for i, token in enumerate(label):
+                allowed = sorted({other[i] for other in labels if other[:i] == label[:i]})
+                totals[row, at] += logits[i][allowed].log_softmax(-1)[allowed.index(token)]
             energies[row, at] = score.per_token(logits).mean()
     return totals, energies
 
@@ -81,6 +86,16 @@ def test_labels_are_scored_as_defined(name, layers, monkeypatch):
         scores = score_labels(model, LabelTree(labels, 0), batch, score)
         assert scores.log_probs.isfinite().all()
         assert_as_defined(scores, *expected, labels)
+
+
+def test_probabilities_of_all_labels_sum_to_one_and_length_costs_nothing():
+    model, batch = tiny(), batch_of()
+    for labels in LABELS.values():
+        totals = score_labels(model, LabelTree(labels, 0), batch).log_probs
+        torch.testing.assert_close(totals.exp().sum(-1), torch.ones(len(totals)), atol=1e-4, rtol=1e-4)
+    short = score_labels(model, LabelTree([[5, END], [6, END]], 0), batch).log_probs
+    long = score_labels(model, LabelTree([[5, END], [6, *range(10, 30), END]], 0), batch).log_probs
+    torch.testing.assert_close(short, long)
 
 
 @pytest.mark.parametrize("scale", [0.5, 3.0, 12.0], ids=["unsure", "sure", "certain"])
