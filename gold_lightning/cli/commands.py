@@ -19,11 +19,12 @@ COMMANDS = {
     "preview": "Show prompts and a few samples; estimate the cost of a run.",
     "baselines": "Score a constant answer, the generator and training on labelled rows.",
     "experiment": "Run many settings and seeds, and compare them.",
+    "predict": "Predict texts, a file of rows or standard input with a student.",
     "report": "Rewrite the report of a run.",
     "tasks": "List the shipped tasks; show one; check a task file; draft a new one.",
 }
 """What each command does, in one line."""
-_OTHER_WORDS = {"train": "fit", "run": "fit", "eval": "test", "evaluate": "test", "predict": "test", "val": "validate"}
+_OTHER_WORDS = {"train": "fit", "run": "fit", "eval": "test", "evaluate": "test", "infer": "predict", "val": "validate"}
 
 
 def program() -> str:

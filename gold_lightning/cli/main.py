@@ -62,7 +62,7 @@ def main(args: Sequence[str] | None = None) -> int:
 
     Returns:
         The exit status: 0 for success; 1 if Ctrl-C or SIGTERM stopped the command or its output cannot be written; 2
-        for a wrong setting; 141 if the reader of its output is gone.
+        for a wrong setting; 3 if ``predict`` could not read some rows; 141 if the reader of its output is gone.
     """
     argv = list(sys.argv[1:] if args is None else args)
     with readable_streams(), deleting_copies():
@@ -79,6 +79,10 @@ def _run(argv: list[str]) -> int:
             if argv[:1] == ["tasks"]:  # needs torch for no command but tasks check
                 tasks_command(argv[1:])
                 return 0
+            if argv[:1] == ["predict"]:  # starts without Lightning
+                from gold_lightning.cli.predict import predict_command
+
+                return predict_command(argv[1:])
             from gold_lightning.cli.quiet import quiet
 
             quiet()
