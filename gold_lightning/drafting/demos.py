@@ -93,6 +93,8 @@ def _doubts(asker: Asker, task: Task, rows: Sequence[Mapping[str, Any]]) -> str:
     whole = [i for i, row in enumerate(rows) if None not in row.values()]
     samples = [Sample({f.name: rows[i][f.name] for f in task.fields}, rows[i][task.target.name]) for i in whole]
     scores = asker.scores(task, [sample.fields for sample in samples])
+    if not whole:
+        return ""
     if not any(scores):
         return "The generator gives no likelihoods, so nothing checked the labels of the demos."
     calibrator = LabelCalibrator(task.label_names, "batch")
