@@ -49,18 +49,14 @@ def test_auroc_is_the_share_of_pairs_in_order_and_ties_count_half():
 )
 def test_a_test_row_is_decoded_once_and_scored_as_the_run_scores(callbacks, energies, kind):
     student = Mock(spec=T5Student)
-    student.score.return_value = torch.tensor([-1.0, -2.0])
     trainer, callback = SimpleNamespace(callbacks=callbacks), TestPredictions(energies)
     callback.on_test_start(trainer, student)
-    batch, tokens = {"id": torch.tensor([4, 5])}, torch.zeros(2, 3)
-    callback.on_test_batch_end(trainer, student, {"tokens": tokens, "predictions": ["a", "b"]}, batch, 0)
-    assert not student.write.called
-    if kind is None:
-        assert not student.score.called and callback._predictions == [(4, None, "a"), (5, None, "b")]
-    else:
-        (_, score), how = student.score.call_args
-        assert type(score) is kind and how["tokens"] is tokens
-        assert callback._predictions == [(4, -1.0, "a"), (5, -2.0, "b")]
+    assert type(student.test_score) is (type(None) if kind is None else kind)  # the score that test_step returns
+    outputs = {"predictions": ["a", "b"], "energies": torch.tensor([-1.0, -2.0]) if energies else None}
+    callback.on_test_batch_end(trainer, student, outputs, {"id": torch.tensor([4, 5])}, 0)
+    assert not student.write.called and not student.score.called
+    scores = [-1.0, -2.0] if energies else [None, None]
+    assert callback._predictions == [(4, scores[0], "a"), (5, scores[1], "b")]
 
 
 def test_energies_of_test_rows_that_are_not_finite_are_an_error():

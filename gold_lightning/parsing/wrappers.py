@@ -61,7 +61,7 @@ _LINK = (
     r"|d['’]une?|de l['’]|d['’]|an?|un|une|une?|einer|eines|des|het|את|של|dari)"
 )
 _NAMED_BY_MEANING = re.compile(
-    rf"\s*[*_#]{{0,3}}(?:(?:(?:le|la|die|das|der|el|il|lo|o|a|het|de)[ \t])?{_ANY_NOUN}(?:[ \t]{_LINK}){{0,2}}"
+    rf"\s*+[*_#]{{0,3}}(?:(?:(?:le|la|die|das|der|el|il|lo|o|a|het|de)[ \t])?{_ANY_NOUN}(?:[ \t]{_LINK}){{0,2}}"
     rf"(?:[ \t]|(?<=['’]))(?:{_ANY_PERSON}|{_ANY_NOUN})"
     rf"|{_ANY_PERSON}(?:[ \t]?(?:का|की|के|の|的|의))?[ \t]?{_ANY_NOUN})"
     r"[*_]{0,3}[ \t\u00a0\u202f]?[:：][*_]{0,3}\s*(?=\S)",
@@ -91,7 +91,7 @@ def _prefix(names: tuple[str, ...], labels: tuple[str, ...]) -> re.Pattern[str]:
 @functools.lru_cache(maxsize=256)
 def _name_with_stop(name: str) -> re.Pattern[str]:
     """Matches a name with a full stop before a new sentence: ``message. Where is my parcel?``."""
-    return re.compile(rf"\s*(?:{name_pattern([name])})\.[ \t]+{_STARTS}", re.IGNORECASE)
+    return re.compile(rf"\s*+(?:{name_pattern([name])})\.[ \t]+{_STARTS}", re.IGNORECASE)
 
 
 def without_prefix(text: str, names: Sequence[str], labels: Sequence[str] = (), *, demos: Sequence[str] = ()) -> str:

@@ -177,11 +177,11 @@ class _Passes:
         self.encoded = model.get_encoder()(input_ids=batch["input_ids"], attention_mask=self.mask)
         self.cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
         self.rows, device = len(self.mask), self.mask.device
-        self.edges = torch.full((self.rows, len(tree.edge_tokens) + 1), -torch.inf, device=device)
+        self.edges = torch.full((self.rows, len(tree.edge_tokens) + 1), -torch.inf, dtype=torch.float32, device=device)
         self.edges[:, -1] = 0.0
         self.columns = torch.zeros(self.rows, tree.nodes, dtype=torch.long, device=device)
         self.computed = torch.zeros(self.rows, tree.nodes, dtype=torch.bool, device=device)
-        self.node_scores = torch.full((self.rows, tree.nodes), torch.nan, device=device)
+        self.node_scores = torch.full((self.rows, tree.nodes), torch.nan, dtype=torch.float32, device=device)
         self.width = 0  # columns computed so far
         self.most = max(1, _MAX_LOGITS // (self.rows * model.config.vocab_size))
 

@@ -77,7 +77,7 @@ def test_samples_come_with_their_provenance(tmp_path, tiny_student):
     train, probe = run.samples(), run.samples("probe")
     assert len(train) == len(probe) == 16 and set(train["topic"]) == {"World", "Sports", "Business", "Sci/Tech"}
     assert train.column_names == [
-        *("text", "topic", "id", "round", "hint", "feedback"),
+        *("text", "topic", "id", "round", "hint", "source", "feedback"),
         *("preferred_label", "label_log_probs", "prompt_hash", "energy", "fed_back"),
     ]
     fed_back = [row["id"] for row in probe if row["fed_back"]]

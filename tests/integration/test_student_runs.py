@@ -15,6 +15,7 @@ from gold_lightning.losses import RobustLoss
 from gold_lightning.runner import GoldTrainer
 from gold_lightning.scores import OODScore
 from gold_lightning.storage.json_lines import read_lines
+from gold_lightning.t5 import inference
 
 from tests.integration.test_loop import rounds, run
 
@@ -117,21 +118,24 @@ def test_the_end_of_a_run_is_recognised_with_a_data_module_of_ones_own(tmp_path,
 
 
 def test_baselines_do_not_score_and_the_test_does(one_round, tiny_student, monkeypatch):
-    scored = []
+    scores = []
+    score_labels = inference.score_labels
 
-    def score(self, batch, *_, **__):
-        scored.append(len(batch["id"]))
-        return torch.zeros(len(batch["id"]))
+    def record(model, tree, batch, score=None, **settings):
+        scores.append(score)
+        return score_labels(model, tree, batch, score, **settings)
 
-    monkeypatch.setattr("gold_lightning.student.T5Student.score", score)
+    monkeypatch.setattr(inference, "score_labels", record)
     test = one_round / "rows.jsonl"
     test.write_text("".join(json.dumps({"text": f"Team {i} won.", "topic": "Sports"}) + "\n" for i in range(5)))
     file = ("--data.test_file", str(test))
     assert run("baselines", one_round, tiny_student, *file, "--baselines.only", "[untrained, student]") == 0
-    assert not scored
+    assert scores and not any(scores)
+    scores.clear()
     assert run("test", one_round, tiny_student, *file) == 0
-    assert scored == [5]  # of the trained student
-    assert all(row["energy"] == 0.0 for row in read_lines(folder_of(one_round) / "predictions.jsonl"))
+    assert any(scores)
+    energies = [row["energy"] for row in read_lines(folder_of(one_round) / "predictions.jsonl")]
+    assert len(energies) == 5 and all(isinstance(energy, float) for energy in energies)
 
 
 @pytest.mark.parametrize(
