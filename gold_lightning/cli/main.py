@@ -83,6 +83,8 @@ def _run(argv: list[str]) -> int:
                 from gold_lightning.cli.predict import predict_command
 
                 return predict_command(argv[1:])
+            import lightning.pytorch  # noqa: F401 - sets the level of its loggers when imported, so before quiet()
+
             from gold_lightning.cli.quiet import quiet
 
             quiet()

@@ -30,9 +30,6 @@ class _OneHubLine(logging.Filter):
 
 def quiet() -> None:
     """Sets the logging and the warnings of other packages."""
-    import lightning.fabric
-    import lightning.pytorch  # noqa: F401 - both set the level of their loggers when they are imported
-
     hub = logging.getLogger("huggingface_hub.utils._http")
     if not any(isinstance(f, _OneHubLine) for f in hub.filters):
         hub.addFilter(_OneHubLine())
