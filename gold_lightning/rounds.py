@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import random
 import time
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -78,12 +79,12 @@ class RoundData(Protocol):
         """Ends the round."""
 
 
-class _AfterBatch(Callback):
+class _AfterBatch(Callback, ABC):
     """A callback that does the same after each training and each validation batch."""
 
+    @abstractmethod
     def after_batch(self, trainer: Trainer) -> None:
         """Called after each batch."""
-        raise NotImplementedError
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
