@@ -73,9 +73,11 @@ def open_output(out: str | None, resume: bool, stream: RowStream | None, probabi
         return _JsonLines(None, probabilities)
     path, kind = Path(expand("--out", out)), "" if stream is None else stream.kind
     ending = path.suffix.lower()
-    own = (kind,) if kind in (".csv", ".tsv", ".parquet") else ()
-    if ending not in (".jsonl", ".ndjson", *own):
-        raise ConfigError("--out", out, " or ".join(("a .jsonl", *own)) + " file", "the ending names the format")
+    input_kinds = (kind,) if kind in (".csv", ".tsv", ".parquet") else ()
+    if ending not in (".jsonl", ".ndjson", *input_kinds):
+        raise ConfigError(
+            "--out", out, " or ".join(("a .jsonl", *input_kinds)) + " file", "the ending names the format"
+        )
     if path.exists() and not resume:
         raise ConfigError("--out", out, "a new file", "--resume goes on with this one")
     if not path.parent.is_dir():

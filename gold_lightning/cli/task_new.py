@@ -96,12 +96,12 @@ def hints_command(args: Sequence[str]) -> None:
         return
     real = read_real_texts(options["from"], [f.name for f in task.fields]) if options["from"] else None
     drafter = _drafter(parser, options)
-    found = draft_hints(drafter, task.description, task, wanted, real)
-    changed = fill_hints(text, found, options.task)
+    hints = draft_hints(drafter, task.description, task, wanted, real)
+    changed = fill_hints(text, hints, options.task)
     if changed != text:
         path.write_bytes(changed.encode("utf-8"))
-    done = ", ".join(found) if task.labels else "the task"
-    outcome = f"hints filled in for {done}; read them" if found else "no good hints"
+    done = ", ".join(hints) if task.labels else "the task"
+    outcome = f"hints filled in for {done}; read them" if hints else "no good hints"
     say(f"{options.task}: {outcome} ({drafter.tokens:,} tokens)")
     for part in drafter.parts:
         if part.blank:

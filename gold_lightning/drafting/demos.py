@@ -58,7 +58,7 @@ def _turn(
     good: dict[int, Sample] = {}
     manners = real.sample(_DEMOS * len(named), asker.seed + 1) if real else []
     while waiting := [i for i in reasons if i not in good and len(reasons[i]) < asker.tries]:
-        requests, shown = [], []
+        requests, prompt_samples = [], []
         for i in waiting:
             label = named[i]
             demos = [demo for name, demo in earlier if demo and name == label]
@@ -67,8 +67,10 @@ def _turn(
             manner = manners[(turn * len(named) + i) % len(manners)] if manners else None
             key = f"{label}/{turn}/{i}/{len(reasons[i])}"
             requests.append(training_request(task, label, demos, Hint(topic), asker.number(key), manner=manner))
-            shown.append([*demos, *([Sample(manner, "")] if manner else [])])
-        for i, request, sources, completion in zip(waiting, requests, shown, asker.generate(requests), strict=True):
+            prompt_samples.append([*demos, *([Sample(manner, "")] if manner else [])])
+        for i, request, sources, completion in zip(
+            waiting, requests, prompt_samples, asker.generate(requests), strict=True
+        ):
             checked = checker.judge(
                 completion, named[i], request.answer_prefix, request.prefix + document["description"], sources
             )
@@ -118,8 +120,8 @@ def _echo(sample: Sample, task: Task) -> str:
     names = [words(name) for name in task.label_names]
     if label and any(words(text)[: len(label)] == label or words(text) in names for text in sample.fields.values()):
         return "repeats_label"
-    told = [part.description for part in (*task.fields, task.target)] + [label.meaning for label in task.labels]
-    known = {run for text in told for run in runs(words(text), _ECHO)}
+    descriptions = [part.description for part in (*task.fields, task.target)] + [label.meaning for label in task.labels]
+    known = {run for text in descriptions for run in runs(words(text), _ECHO)}
     return "copies_prompt" if any(run in known for text in texts for run in runs(words(text), _ECHO)) else ""
 
 

@@ -150,10 +150,10 @@ class Drafter(Asker):
             return list(fields)
 
         def rule(text: str) -> str:
-            found = items(text)
-            if not 1 <= len(found) <= (1 if real else 3):
+            names = items(text)
+            if not 1 <= len(names) <= (1 if real else 3):
                 return "too_many"
-            return "" if all(identifier(item) for item in found) else "not_a_name"
+            return "" if all(identifier(item) for item in names) else "not_a_name"
 
         (text,) = self.ask([Line("fields[0].name", "inputs", {"task": sentence}, [rule])])
         if text is None:
@@ -227,11 +227,11 @@ class Drafter(Asker):
         named = [label["name"] for label in document.get("labels", ())]
         if None in named:
             return
-        found = draft_hints(self, sentence, task, named or [""], real)
+        hints = draft_hints(self, sentence, task, named or [""], real)
         if not named:
-            document["hints"] = {"topics": found.get("", [])}
+            document["hints"] = {"topics": hints.get("", [])}
         for i, name in enumerate(named):
-            document["labels"][i]["hints"] = found.get(name, [])
+            document["labels"][i]["hints"] = hints.get(name, [])
 
     # Demos
 
@@ -249,9 +249,9 @@ class Drafter(Asker):
 
     def _head(self, sentence: str, real: RealTexts | None, checked: str) -> list[str]:
         counts = Draft({}, self.parts).counts
-        made = ", ".join(f"{count} {outcome}" for outcome, count in counts.items() if count)
+        outcomes = ", ".join(f"{count} {outcome}" for outcome, count in counts.items() if count)
         lines = [
-            f"Drafted by {type(self.generator).__name__} from one sentence ({made}).",
+            f"Drafted by {type(self.generator).__name__} from one sentence ({outcomes}).",
             "Read every line: a student learns what stands here.",
             f"{BLANK} marks what is missing, LOOK what is doubtful. `tasks check FILE` says whether the file is right.",
         ]

@@ -31,11 +31,11 @@ def draft_hints(
     Returns:
         Subjects by label, without those labels for which no answer was good.
     """
-    found = _real_subjects(asker, task, labels, real) if real else {}
+    subjects_of = _real_subjects(asker, task, labels, real) if real else {}
     rules = [is_list(3, 40, 8)]
     lines = []
     for label in labels:
-        if label in found:
+        if label in subjects_of:
             continue
         meaning = task.label(label).meaning if label else ""
         context = {"task": sentence, "label": label, "meaning": meaning}
@@ -46,13 +46,15 @@ def draft_hints(
         if text is not None:
             names = {name.casefold() for name in task.label_names}
             subjects = [item for item in items(text) if item.casefold() not in names][:_MOST]
-            shared = [label for label, others in found.items() if 2 * len({*subjects} & {*others}) > len(subjects)]
-            found[line.context.get("label", "")] = subjects
+            shared = [
+                label for label, others in subjects_of.items() if 2 * len({*subjects} & {*others}) > len(subjects)
+            ]
+            subjects_of[line.context.get("label", "")] = subjects
             if shared:
                 asker.notes[line.key] = f"LOOK: most of these are subjects of {shared[0]} too"
             elif real:
                 asker.notes[line.key] = "not from your texts: too few of them seem to have this label"
-    return found
+    return subjects_of
 
 
 def _real_subjects(asker: Asker, task: Task, labels: Sequence[str], real: RealTexts) -> dict[str, list[str]]:
@@ -67,18 +69,18 @@ def _real_subjects(asker: Asker, task: Task, labels: Sequence[str], real: RealTe
     asker.parts = parts  # a text without a subject is no part of the task
     good = [(row, text.strip(" .")) for row, text in zip(rows, subjects, strict=True) if text]
     chosen = asker.likeliest(task, [row for row, _ in good]) if labels != [""] else [""] * len(good)
-    found: dict[str, list[str]] = {}
+    subjects_of: dict[str, list[str]] = {}
     seen: set[str] = set()
     for (_, subject), label in zip(good, chosen, strict=True):
         if label in labels and subject.casefold() not in seen:
-            found.setdefault(label, []).append(subject)
+            subjects_of.setdefault(label, []).append(subject)
             seen.add(subject.casefold())
-    found = {label: hints for label, hints in found.items() if len(hints) >= 3}
-    for label in found:
+    subjects_of = {label: hints for label, hints in subjects_of.items() if len(hints) >= 3}
+    for label in subjects_of:
         key = f"labels[{task.label_names.index(label)}].hints" if label else "hints.topics"
         asker.parts.append(Part(key))
         asker.notes[key] = "subjects of your texts" + (", by the generator's guess at their label" if label else "")
-    return found
+    return subjects_of
 
 
 def _not_only(names: Sequence[str]) -> Rule:

@@ -128,8 +128,8 @@ class Line:
     def request(self, seed: int) -> Request:
         """Asks for the line; after a rejected answer, with a sentence on what to do better."""
         names = [name for name in _CONTEXT[self.kind] if name in self.context]
-        shown = [example for example in EXAMPLES if all(example[name] for name in (*names, self.kind))]
-        blocks = [_block(example, [*names, self.kind]) for example in shown]
+        examples = [example for example in EXAMPLES if all(example[name] for name in (*names, self.kind))]
+        blocks = [_block(example, [*names, self.kind]) for example in examples]
         prefix = f"{_ASKED[self.kind]}\n\nExamples:\n\n" + "\n\n".join(blocks) + "\n\n"
         suffix = "Write the next line."
         if self.texts:

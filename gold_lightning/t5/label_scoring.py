@@ -251,15 +251,15 @@ class _Passes:
     def _attention(self, nodes: Tensor) -> Tensor:
         """Returns the additive mask of attention, (batch or 1, heads, nodes, all nodes so far)."""
         count, device = nodes.shape[1], nodes.device
-        own = torch.arange(self.width, self.width + count, device=device)
+        new_columns = torch.arange(self.width, self.width + count, device=device)
         rows, places = (nodes.expand(self.rows, -1) != _NONE).nonzero(as_tuple=True)
-        self.columns[rows, nodes.expand(self.rows, -1)[rows, places]] = own[places]
+        self.columns[rows, nodes.expand(self.rows, -1)[rows, places]] = new_columns[places]
         paths = self.tree.paths[nodes.clamp(min=0)]  # padding sees node 0, which is always there
         on_path = paths >= 0
         columns = self.columns[: len(nodes)].gather(1, paths.clamp(min=0).flatten(1)).view(paths.shape)
         depths = torch.arange(paths.shape[-1], device=device)
         in_tree = (on_path.sum(-1, keepdim=True) - 1 - depths).clamp(min=0)
-        in_sequence = (own[:, None] - columns).clamp(min=0)
+        in_sequence = (new_columns[:, None] - columns).clamp(min=0)
         bias: Tensor = _attentions(self.model)[0].compute_bias(self.width + count, 1, device=device)[
             0, :, :, 0
         ]  # (heads, distance)
