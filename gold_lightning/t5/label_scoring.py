@@ -9,9 +9,9 @@ A label's probability is that of decoding which is held to the labels: at each n
 may follow it. Tokens that no label has take no part. With a softmax over the whole vocabulary a label of many tokens
 would lose a little at each, and be chosen less often than its first token deserves.
 
-Most of the cost is the logits of the vocabulary at each node, which the score needs. If only the best label is wanted,
-most nodes need none: a label is never likelier than its beginning, so a prefix less likely than a whole label is not
-continued. The best label is exact all the same.
+At each node only the logits of the labels' tokens are computed; those of the whole vocabulary, which the score needs,
+only along the best label. If only the best label is wanted, most nodes need none: a label is never likelier than its
+beginning, so a prefix less likely than a whole label is not continued. The best label is exact all the same.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 __all__ = ["LabelScores", "LabelTree", "score_labels"]
 
 _MAX_LOGITS = 2**25
-"""Most logits of one pass, (rows, nodes, vocabulary) in all: 128 MiB in float32."""
+"""Most logits or attention weights of one pass, of all rows and nodes: 128 MiB in float32."""
 
 _SMALL = 8  # nodes of a tree that is computed whole: several passes would take longer
 _MAX_OPEN = 16  # nodes of a row that the search computes in a pass: each may rule out others
@@ -87,6 +87,9 @@ class LabelTree:
         self.nodes = len(prefixes)
         self.node_tokens = torch.tensor([prefix[-1] if prefix else start for prefix in prefixes])
         self.edge_tokens = torch.tensor([edge[-1] for edge in edges])
+        self.tokens, self.edge_places = torch.unique(
+            self.edge_tokens, return_inverse=True
+        )  # of all labels; of each edge
         self.edge_counts = torch.bincount(parents, minlength=self.nodes)
         self.first_edges = self.edge_counts.cumsum(0) - self.edge_counts
         following_tokens: list[list[int]] = [[] for _ in prefixes]
@@ -181,9 +184,10 @@ class _Passes:
         self.edges[:, -1] = 0.0
         self.columns = torch.zeros(self.rows, tree.nodes, dtype=torch.long, device=device)
         self.computed = torch.zeros(self.rows, tree.nodes, dtype=torch.bool, device=device)
-        self.node_scores = torch.full((self.rows, tree.nodes), torch.nan, dtype=torch.float32, device=device)
+        self.states: Tensor | None = None  # what the head reads at each node, for the score
         self.width = 0  # columns computed so far
-        self.most = max(1, _MAX_LOGITS // (self.rows * model.config.vocab_size))
+        heads = _attentions(model)[0].n_heads
+        self.most = max(1, _MAX_LOGITS // (self.rows * max(len(tree.tokens), heads * tree.nodes)))
 
     def compute_all(self) -> None:
         """Computes all nodes, in one pass if memory allows."""
@@ -225,25 +229,31 @@ class _Passes:
         attention = self._attention(nodes)
         nodes = nodes.expand(self.rows, -1)
         rows, places = (nodes != _NONE).nonzero(as_tuple=True)
-        with _only(self.model.lm_head, rows, places):
-            logits = self.model(
+        with _head_inputs(self.model.lm_head) as inputs:
+            self.model(
                 encoder_outputs=self.encoded,
                 attention_mask=self.mask,
                 decoder_input_ids=self.tree.node_tokens[nodes.clamp(min=0)],
                 decoder_attention_mask=attention,
                 past_key_values=self.cache,
                 use_cache=True,
-            ).logits.float()  # (nodes of all rows, vocab)
+            )
         self.width += count
         nodes = nodes[rows, places]
         self.computed[rows, nodes] = True
+        states = inputs[0][rows, places]  # (nodes of all rows, hidden)
         if self.score is not None:
-            self.node_scores[rows, nodes] = self.score.per_token(logits)
+            if self.states is None:
+                self.states = states.new_full((self.rows, self.tree.nodes, states.shape[-1]), torch.nan)
+            self.states[rows, nodes] = states
+        head: Any = self.model.lm_head
+        bias = None if head.bias is None else head.bias[self.tree.tokens]
+        logits = nn.functional.linear(states, head.weight[self.tree.tokens], bias).float()  # (nodes, labels' tokens)
         counts = self.tree.edge_counts[nodes]
         of = torch.arange(len(nodes), device=nodes.device).repeat_interleave(counts)
         edges = self.tree.first_edges[nodes][of] + torch.arange(len(of), device=of.device)
         edges -= (counts.cumsum(0) - counts)[of]
-        logits = logits[of, self.tree.edge_tokens[edges]]
+        logits = logits[of, self.tree.edge_places[edges]]
         highest = logits.new_full((len(nodes),), -torch.inf).scatter_reduce(0, of, logits, "amax")
         sums = logits.new_zeros(len(nodes)).scatter_add(0, of, (logits - highest[of]).exp())
         self.edges[rows[of], edges] = logits - (highest + sums.log())[of]
@@ -279,9 +289,24 @@ class _Passes:
         best = _first_best(totals)
         energies = None
         if self.score is not None:
-            nodes = self.tree.label_nodes[best]
-            energies = mean_over_tokens(self.node_scores.gather(1, nodes.clamp(min=0)), nodes >= 0)
+            energies = self._energies(self.tree.label_nodes[best], self.score)
         return LabelScores(totals, best, self.tree.labels[best], energies)
+
+    def _energies(self, nodes: Tensor, score: OODScore) -> Tensor:
+        """Returns the mean score over the nodes of a label of each row, (batch,).
+
+        Args:
+            nodes: (batch, nodes), -1 for padding.
+            score: The score.
+        """
+        assert self.states is not None
+        rows, places = (nodes != _NONE).nonzero(as_tuple=True)
+        most = max(1, _MAX_LOGITS // self.model.config.vocab_size)
+        parts = torch.split(self.states[rows, nodes[rows, places]], most)
+        head: Any = self.model.lm_head
+        scores = torch.zeros(nodes.shape, dtype=torch.float32, device=nodes.device)
+        scores[rows, places] = torch.cat([score.per_token(head(part).float()) for part in parts])
+        return mean_over_tokens(scores, nodes != _NONE)
 
 
 def _first_best(log_probs: Tensor) -> Tensor:
@@ -290,11 +315,17 @@ def _first_best(log_probs: Tensor) -> Tensor:
 
 
 @contextmanager
-def _only(head: nn.Module, rows: Tensor, places: Tensor) -> Iterator[None]:
-    """Lets the model's head compute logits at some positions alone: rows differ in their number of nodes."""
-    hook = head.register_forward_pre_hook(lambda _, inputs: (inputs[0][rows, places],))
+def _head_inputs(head: nn.Module) -> Iterator[list[Tensor]]:
+    """Collects what the model's head reads, and lets it compute the logits of one position alone."""
+    collected: list[Tensor] = []
+
+    def keep(_: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor]:
+        collected.append(inputs[0])
+        return (inputs[0][:1, :1],)
+
+    hook = head.register_forward_pre_hook(keep)
     try:
-        yield
+        yield collected
     finally:
         hook.remove()
 
