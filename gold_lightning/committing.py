@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
+from gold_lightning.generators.base import Completion
 from gold_lightning.judging import Judge, JudgedBatch
 from gold_lightning.storage.json_lines import digest
 from gold_lightning.storage.round_store import BatchRecord, Kind, RoundStore, StoredSample
@@ -62,19 +63,16 @@ def commit_batch(
         more = store.surplus_row(stored) if stored else j.verdict.checked(j.parsed)
         rejects.append(reject | more | {"raw": j.completion.text})
     completions = [*(j.completion for j in judged), *batch.label_checks]
-    record = BatchRecord(
-        kind=kind,
-        index=index,
-        requested=len(judged),
-        accepted=len(accepted),
-        rejects=dict(Counter(r["reason"] for r in rejects)),
-        prompt_tokens=sum(c.prompt_tokens for c in completions),
-        completion_tokens=sum(c.completion_tokens for c in completions),
+    record = _record(
+        kind,
+        index,
+        accepted,
+        rejects,
+        completions,
         seconds=batch.seconds,
         groups=list(groups),
         agreed=sum(j.label_agrees is True for j in judged),
         asked_agreement=sum(j.label_agrees is not None for j in judged),
-        cut=sum(s.cut for s in accepted),
         thought=sum(j.completion.thought for j in judged),
         thinking_tokens=sum(j.completion.thinking_tokens for j in judged),
     )
@@ -127,24 +125,43 @@ def commit_surplus(
         checked_values = verdict.checked(stored.sample)
         rejects.append({"id": stored.id, "reason": verdict.reason, **of, **checked_values, "raw": stored.raw})
     checked = [(v.preferred_label, s.sample.target) for s, v in zip(candidates, verdicts, strict=True)]
-    record = BatchRecord(
-        kind=kind,
-        index=index,
-        requested=len(candidates),
-        accepted=len(accepted),
-        rejects=dict(Counter(r["reason"] for r in rejects)),
-        prompt_tokens=sum(c.prompt_tokens for c in label_checks),
-        completion_tokens=sum(c.completion_tokens for c in label_checks),
+    record = _record(
+        kind,
+        index,
+        accepted,
+        rejects,
+        label_checks,
         seconds=time.perf_counter() - started,
         agreed=sum(preferred == target for preferred, target in checked),
         asked_agreement=sum(bool(preferred) for preferred, _ in checked),
         from_surplus=len(candidates),
-        cut=sum(s.cut for s in accepted),
     )
     prompts: dict[str, str] = {}
     for round_ in {s.surplus_of for s in candidates if s.surplus_of is not None}:
         prompts |= earlier[round_].prompts({s.prompt_hash for s in candidates if s.surplus_of == round_})
     store.commit(record, accepted, rejects, prompts, {"generator": generator})
+
+
+def _record(
+    kind: Kind,
+    index: int,
+    accepted: Sequence[StoredSample],
+    rejects: Sequence[Mapping[str, Any]],
+    completions: Sequence[Completion],
+    **counts: Any,
+) -> BatchRecord:
+    """Returns the record of a batch: what its samples, rejects and paid completions add up to, and other counts."""
+    return BatchRecord(
+        kind=kind,
+        index=index,
+        requested=len(accepted) + len(rejects),
+        accepted=len(accepted),
+        rejects=dict(Counter(r["reason"] for r in rejects)),
+        prompt_tokens=sum(c.prompt_tokens for c in completions),
+        completion_tokens=sum(c.completion_tokens for c in completions),
+        cut=sum(s.cut for s in accepted),
+        **counts,
+    )
 
 
 def _candidates(
