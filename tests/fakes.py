@@ -324,3 +324,16 @@ def byte_level_tokenizer(tokens=(), special=()):
     made.add_tokens([AddedToken(text, normalized=False) for text in tokens])
     made.add_special_tokens([AddedToken(text, special=True, normalized=False) for text in special])
     return PreTrainedTokenizerFast(tokenizer_object=made, eos_token="</s>")
+
+
+def byte_tokenizer():
+    """A tokenizer with one token a byte, and its vocabulary."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocab = {t: i for i, t in enumerate(["<pad>", "</s>", *alphabet])}
+    tokenizer = Tokenizer(models.BPE(vocab=vocab, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", eos_token="</s>"), vocab

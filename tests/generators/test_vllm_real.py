@@ -18,6 +18,8 @@ from gold_lightning.planning.plan import SynthesisPlan
 from gold_lightning.synthesis import Synthesizer
 from gold_lightning.task import Task
 
+from tests.fakes import byte_tokenizer
+
 SCHEMA = json.dumps(
     {
         "type": "object",
@@ -235,15 +237,9 @@ def test_real_adapter_is_the_model_with_its_weights_merged(tmp_path):
 def small_llama_with_adapter(folder):
     """A one-layer Llama of random weights, an adapter of it, and both in one."""
     from safetensors.torch import save_file
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+    from transformers import LlamaConfig, LlamaForCausalLM
 
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    vocab = {t: i for i, t in enumerate(["<pad>", "</s>", *alphabet])}
-    tokenizer = Tokenizer(models.BPE(vocab=vocab, merges=[]))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", eos_token="</s>")
+    tokenizer, vocab = byte_tokenizer()
     torch.manual_seed(0)
     size, rank, alpha = 128, 4, 8
     config = LlamaConfig(
