@@ -7,7 +7,7 @@ import os
 import pytest
 import torch
 
-from tests.fakes import LLAMA_TOKENS, byte_tokenizer, make_tiny_student
+from tests.fakes import LLAMA_TOKENS, byte_level_tokenizer, make_tiny_student
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a test that reaches for a hub is wrong
 os.environ.setdefault("WANDB_MODE", "offline")
@@ -36,7 +36,8 @@ def tiny_llama(tmp_path_factory):
     """A one-layer Llama of random weights that likes ASCII, with one token a byte, as a folder."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    tokenizer, vocab = byte_tokenizer()
+    tokenizer = byte_level_tokenizer(first=("<pad>", "</s>"))
+    vocab = tokenizer.get_vocab()
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=len(vocab),
@@ -54,7 +55,9 @@ def tiny_llama(tmp_path_factory):
     )
     model = LlamaForCausalLM(config)
     with torch.no_grad():  # a logit of 0 is never the highest: greedy text is ASCII, so it tells every token
-        ascii_ids = {vocab[t] for t in [*vocab][2:] if len(tokenizer.decode([vocab[t]]).encode()) == 1}
+        ascii_ids = {
+            vocab[t] for t in vocab.keys() - {"<pad>", "</s>"} if len(tokenizer.decode([vocab[t]]).encode()) == 1
+        }
         model.lm_head.weight[[i for i in range(len(vocab)) if i not in ascii_ids]] = 0.0
     path = tmp_path_factory.mktemp("llama")
     model.save_pretrained(path)

@@ -313,27 +313,21 @@ def make_word_student(folder):
     return str(folder)
 
 
-def byte_level_tokenizer(tokens=(), special=()):
-    """A tokenizer with a token a byte, and more."""
+def byte_level_tokenizer(tokens=(), special=(), first=("</s>",)):
+    """A tokenizer with a token a byte, and more.
+
+    Args:
+        tokens: Further tokens.
+        special: Further tokens that are marked as special.
+        first: The first tokens: the end, and "<pad>" if there is padding.
+    """
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    made = Tokenizer(models.BPE(vocab={t: i for i, t in enumerate(["</s>", *alphabet])}, merges=[]))
+    made = Tokenizer(models.BPE(vocab={t: i for i, t in enumerate([*first, *alphabet])}, merges=[]))
     made.pre_tokenizer, made.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
     made.add_tokens([AddedToken(text, normalized=False) for text in tokens])
     made.add_special_tokens([AddedToken(text, special=True, normalized=False) for text in special])
-    return PreTrainedTokenizerFast(tokenizer_object=made, eos_token="</s>")
-
-
-def byte_tokenizer():
-    """A tokenizer with one token a byte, and its vocabulary."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
-
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    vocab = {t: i for i, t in enumerate(["<pad>", "</s>", *alphabet])}
-    tokenizer = Tokenizer(models.BPE(vocab=vocab, merges=[]))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", eos_token="</s>"), vocab
+    pad = {"pad_token": "<pad>"} if "<pad>" in first else {}
+    return PreTrainedTokenizerFast(tokenizer_object=made, eos_token="</s>", **pad)

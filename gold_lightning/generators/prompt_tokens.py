@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from gold_lightning.errors import ConfigError, GoldError
 from gold_lightning.generators.base import Request
 from gold_lightning.inputs.paths import expand
+from gold_lightning.parsing.special import looks_special
 from gold_lightning.parsing.thinking import is_thinking_tag, without_open_thinking
 
 if TYPE_CHECKING:
@@ -133,18 +135,23 @@ def is_tuned_for_chat(tokenizer: PreTrainedTokenizerBase, *configs: Any) -> bool
     return not special or special[0] in _eos_tokens(tokenizer, *configs)
 
 
+_UNTRAINED = re.compile("unused|reserved|extra_id", re.IGNORECASE)  # thousands of tokens that no model writes
+
+
 def end_tokens(tokenizer: PreTrainedTokenizerBase, *configs: Any) -> set[int]:
     """Tokens that end a text: those that the model's configs name, and all special tokens, which are no text.
 
-    Tokens around thinking are excluded, as they are needed to remove the thinking from the text.
+    A token written as special ones are counts as one even if the tokenizer does not say so: converted models often lose
+    that mark. Tokens around thinking are excluded, as they are needed to remove the thinking from the text.
 
     Args:
         tokenizer: The model's tokenizer.
         configs: Further objects with ``eos_token_id``, one id or a list: the model's own configs.
     """
-    return _eos_tokens(tokenizer, *configs) | {
-        i for i, text in _special(tokenizer).items() if not is_thinking_tag(text)
-    }
+    vocabulary = tokenizer.get_vocab().items()
+    unmarked = {i: text for text, i in vocabulary if looks_special(text) and not _UNTRAINED.search(text)}
+    special = unmarked | _special(tokenizer)
+    return _eos_tokens(tokenizer, *configs) | {i for i, text in special.items() if not is_thinking_tag(text)}
 
 
 def _eos_tokens(*configs: Any) -> set[int]:

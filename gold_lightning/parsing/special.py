@@ -6,7 +6,7 @@ import re
 
 from gold_lightning.parsing.thinking import is_thinking_tag
 
-__all__ = ["has_next_turn", "until_special"]
+__all__ = ["has_next_turn", "looks_special", "until_special"]
 
 _SPECIAL = re.compile(
     r"<[|｜](?! )[A-Za-z0-9_▁/ .:-]{1,40}(?<! )[|｜]>"
@@ -35,6 +35,15 @@ _TURN = re.compile(
 
 
 _TURN_INSIDE = re.compile(rf"(?<=[.!?…。！？])[ \t]+{_CHAT}: ")
+
+
+def looks_special(token: str) -> bool:
+    """Returns whether a token of a vocabulary is written as special ones are, such as ``<|endoftext|>``.
+
+    >>> looks_special("<|endoftext|>"), looks_special("</s>"), looks_special("<p>")
+    (True, True, False)
+    """
+    return _SPECIAL.fullmatch(token) is not None
 
 
 def has_next_turn(text: str) -> bool:

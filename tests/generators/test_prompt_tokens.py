@@ -143,3 +143,12 @@ def test_no_chat_template_or_one_that_refuses_everything_is_one_line():
     with pytest.raises(GoldError, match=r"no messages.*init_args\.form to completion") as e:
         encode(request, tokenizer, "auto")
     assert len(str(e.value).splitlines()) == 1
+
+
+def test_a_token_that_has_lost_its_mark_ends_a_text_all_the_same():
+    tokenizer = byte_level_tokenizer(special=["<|im_start|>"])
+    tokenizer.add_tokens(["<|endoftext|>", "<|im_end|>", "<think>", "<p>"])  # regular words of the vocabulary
+    ids = tokenizer.convert_tokens_to_ids(["<|endoftext|>", "<|im_end|>", "<think>", "<p>"])
+    ends = end_tokens(tokenizer)
+    assert {*ids[:2], tokenizer.convert_tokens_to_ids("<|im_start|>")} <= ends
+    assert not {*ids[2:]} & ends

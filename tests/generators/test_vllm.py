@@ -39,6 +39,9 @@ class FakeTokenizer:
         assert (tokenize, add_generation_prompt) == (False, True)
         return "".join(f"<{m['role']}>{m['content']}" for m in messages) + "<assistant>"
 
+    def get_vocab(self):
+        return {chr(b): b + 2 for b in range(256)}
+
     def decode(self, ids):
         return bytes(i - 2 for i in ids if i > 1).decode()
 

@@ -18,7 +18,7 @@ from gold_lightning.planning.plan import SynthesisPlan
 from gold_lightning.synthesis import Synthesizer
 from gold_lightning.task import Task
 
-from tests.fakes import byte_tokenizer
+from tests.fakes import byte_level_tokenizer
 
 SCHEMA = json.dumps(
     {
@@ -239,7 +239,8 @@ def small_llama_with_adapter(folder):
     from safetensors.torch import save_file
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    tokenizer, vocab = byte_tokenizer()
+    tokenizer = byte_level_tokenizer(first=("<pad>", "</s>"))
+    vocab = tokenizer.get_vocab()
     torch.manual_seed(0)
     size, rank, alpha = 128, 4, 8
     config = LlamaConfig(
