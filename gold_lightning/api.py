@@ -42,7 +42,7 @@ from gold_lightning.storage.round_store import Kind
 from gold_lightning.storage.run_folder import RunFolder
 from gold_lightning.student import T5Student, metric_names
 from gold_lightning.synthesis import Synthesizer
-from gold_lightning.t5.folder import load_folder_task
+from gold_lightning.t5.folder import load_calibration, load_folder_task
 from gold_lightning.task import Sample, Task, TaskSource
 from gold_lightning.unlabelled import Texts, texts_file
 
@@ -219,9 +219,12 @@ def load(folder: str | Path, *, task: TaskSource | None = None) -> T5Student:
 run folder's student/
     """
     path = Path(expand("folder", str(folder)))
-    task, decoding = load_folder_task(path)
+    loaded, decoding = load_folder_task(path) if task is None else (Task.load(task), {})
+    calibration = load_calibration(path) if task is None else None  # of the folder's own labels
     with without_progress_bars():
-        return T5Student(task, str(path), **decoding).train(False)  # without dropout, as other models are loaded
+        student = T5Student(loaded, str(path), **decoding).train(False)  # without dropout, as other models are loaded
+    student.calibration = calibration
+    return student
 
 
 def evaluate(

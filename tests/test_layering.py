@@ -10,7 +10,7 @@ from gold_lightning import _compat
 PACKAGE = Path(gold_lightning.__file__).parent
 LAYERS = [set(names.split()) for names in (
     "errors console parsing interrupt notices _compat",
-    "inputs plugins",
+    "inputs plugins calibration",
     "task_parts",
     "task generators budget losses scores metrics",
     "prompts likelihoods storage t5",

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from gold_lightning import __version__
+from gold_lightning.calibration.rule import check_calibration
 from gold_lightning.errors import ConfigError, GoldError
 from gold_lightning.task import Task
 
@@ -18,13 +19,15 @@ __all__ = [
     "check_config",
     "check_folder",
     "check_tokenizer_files",
+    "load_calibration",
     "load_folder_task",
     "refusal",
+    "write_calibration",
     "write_task",
 ]
 
 TASK_FILE = "gold_task.json"
-"""File of a student's folder with its task and its settings of decoding."""
+"""File of a student's folder with its task, its settings of decoding and its calibration."""
 
 FAMILY = ("t5", "mt5", "umt5", "longt5", "switch_transformers")
 """Supported architectures by ``model_type``: T5 and models with the same interface."""
@@ -244,8 +247,49 @@ def write_task(folder: Path, task: Task, decoding: Mapping[str, Any]) -> None:
     """
     document = {key: value for key, value in task.to_document().items() if key not in ("test", "validation")}
     content = {"gold_lightning": __version__, "task": document, "decoding": dict(decoding)}
+    _write(Path(folder) / TASK_FILE, content)
+
+
+def write_calibration(folder: Path, calibration: Mapping[str, Any] | None) -> None:
+    """Writes a calibration into the file of :func:`write_task`, in place of an earlier one.
+
+    Args:
+        folder: The student's folder.
+        calibration: The calibration as :mod:`gold_lightning.calibration.rule` describes it; ``None`` for none.
+
+    Raises:
+        GoldError: The folder has no such file, or a damaged one.
+    """
     path = Path(folder) / TASK_FILE
-    path.write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    load_folder_task(folder)
+    content = json.loads(path.read_text(encoding="utf-8"))
+    content.pop("calibration", None)
+    _write(path, content if calibration is None else content | {"calibration": dict(calibration)})
+
+
+def load_calibration(folder: Path) -> dict[str, Any] | None:
+    """Reads a student's calibration.
+
+    Returns:
+        The calibration; ``None`` if the student has none.
+
+    Raises:
+        GoldError: The file is damaged.
+    """
+    path = Path(folder) / TASK_FILE
+    try:
+        calibration = json.loads(path.read_text(encoding="utf-8")).get("calibration")
+        return None if calibration is None else check_calibration(calibration)
+    except FileNotFoundError:
+        return None
+    except (ValueError, AttributeError) as e:
+        raise GoldError(f"{path}: damaged ({type(e).__name__}: {e})") from None
+
+
+def _write(path: Path, content: Mapping[str, Any]) -> None:
+    part = path.with_name(path.name + ".part")
+    part.write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    part.replace(path)
 
 
 def load_folder_task(folder: Path) -> tuple[Task, dict[str, Any]]:

@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any, cast, overload
 import torch
 from torch import Tensor
 
+from gold_lightning.calibration.rule import judge
 from gold_lightning.errors import GoldError
 from gold_lightning.scores import EnergyScore, OODScore
 from gold_lightning.t5.batches import IGNORE_INDEX, Text, encode_inputs, fields_of
-from gold_lightning.t5.folder import load_folder_task
+from gold_lightning.t5.folder import load_calibration, load_folder_task
 from gold_lightning.t5.label_scoring import LabelScores, LabelTree, score_labels
 from gold_lightning.t5.modes import evaluation_mode, is_sharded
 from gold_lightning.t5.prediction import Prediction
@@ -47,6 +48,8 @@ class Inference:
     tokenizer: PreTrainedTokenizerBase
     num_beams: int
     constrained_decoding: bool
+    calibration: Mapping[str, Any] | None = None
+    """Temperature and threshold, as :mod:`gold_lightning.calibration.rule` describes them; ``None`` for none."""
 
     @property
     def scores_labels(self) -> bool:
@@ -121,15 +124,25 @@ class Inference:
         if self.scores_labels:
             scores = self.label_scores(batch, score, best_only=False)
             assert scores.energies is not None
-            shares = scores.log_probs.softmax(-1).cpu().numpy()
-            chosen = zip(scores.best.tolist(), shares, scores.energies.tolist(), strict=True)
-            return [Prediction(names[i], names, p, probability=p[i], energy=energy) for i, p, energy in chosen]
-        tokens = self.write(batch, self.num_beams)
-        logits, written = self.forward_logits(batch, tokens).float(), tokens != IGNORE_INDEX
-        log_probs = logits.log_softmax(-1).gather(-1, tokens.clamp(min=0)[..., None])[..., 0]
-        probabilities = (log_probs * written).sum(-1).exp().tolist()
-        rows = zip(self.read(tokens), probabilities, score(logits, written).tolist(), strict=True)
-        return [Prediction(text, probability=probability, energy=energy) for text, probability, energy in rows]
+            best, energies = scores.best.cpu().numpy(), scores.energies.cpu().numpy()
+            result = judge(self.calibration, scores.log_probs.cpu().numpy(), energies, best)
+            chosen = zip(best.tolist(), result.probabilities, energies.tolist(), strict=True)
+            predictions = [Prediction(names[i], names, p, probability=p[i], energy=e) for i, p, e in chosen]
+        else:
+            tokens = self.write(batch, self.num_beams)
+            logits, written = self.forward_logits(batch, tokens).float(), tokens != IGNORE_INDEX
+            log_probs = logits.log_softmax(-1).gather(-1, tokens.clamp(min=0)[..., None])[..., 0]
+            energies = score(logits, written).cpu().numpy()
+            result = judge(self.calibration, (log_probs * written).sum(-1, keepdim=True).cpu().numpy(), energies)
+            rows = zip(self.read(tokens), result.probabilities[:, 0].tolist(), energies.tolist(), strict=True)
+            predictions = [Prediction(text, probability=p, energy=e) for text, p, e in rows]
+        if result.known is not None:
+            for prediction, known in zip(predictions, result.known.tolist(), strict=True):
+                prediction.known = known
+        if result.label_sets is not None:
+            for prediction, members in zip(predictions, result.label_sets, strict=True):
+                prediction.label_set = [names[i] for i in members.nonzero()[0]]
+        return predictions
 
     @overload
     def predict(self, texts: Text, batch_size: int = 32) -> Prediction: ...  # type: ignore[overload-overlap]
@@ -230,6 +243,7 @@ class SavedStudent(Inference):
     def __init__(self, folder: str | Path, task: TaskSource | None = None, device: str = "cpu") -> None:
         loaded, decoding = (Task.load(task), {}) if task is not None else load_folder_task(Path(folder))
         self.task = loaded
+        self.calibration = load_calibration(Path(folder)) if task is None else None  # of the folder's own labels
         self.num_beams = int(decoding.get("num_beams", 1))
         self.constrained_decoding = bool(decoding.get("constrained_decoding", True))
         self.tokenizer = load_tokenizer(str(folder), "student")

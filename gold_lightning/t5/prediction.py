@@ -20,6 +20,10 @@ class Prediction(str):
         probability: Probability of the prediction: among the labels if there are any, otherwise of this text among
             all texts.
         energy: Free energy, averaged over the tokens of the prediction; higher for inputs that the student knows less.
+        known: Whether the promise of the student's calibration holds for this prediction; ``None`` if the student is
+            not calibrated, or its calibration could promise nothing.
+        label_set: Labels one of which is the right one with the promised probability, in the task's order; ``None``
+            unless the promise is conformal.
 
     Example:
         >>> prediction = Prediction("Sports", ["World", "Sports"], [0.1, 0.9], probability=0.9, energy=-12.5)
@@ -29,6 +33,8 @@ class Prediction(str):
 
     probability: float
     energy: float
+    known: bool | None
+    label_set: list[str] | None
 
     def __new__(
         cls,
@@ -38,9 +44,13 @@ class Prediction(str):
         *,
         probability: float,
         energy: float,
+        known: bool | None = None,
+        label_set: Sequence[str] | None = None,
     ) -> Prediction:
         prediction = super().__new__(cls, text)
         prediction.probability, prediction.energy = float(probability), float(energy)
+        prediction.known = None if known is None else bool(known)
+        prediction.label_set = None if label_set is None else list(label_set)
         # As they are: a mapping for each of many predictions would take most of their memory.
         prediction._labels, prediction._probabilities = labels, probabilities
         return prediction
@@ -48,8 +58,9 @@ class Prediction(str):
     _labels: Sequence[str]
     _probabilities: Sequence[float]
 
-    def __getnewargs_ex__(self) -> tuple[tuple[Any, ...], dict[str, float]]:
-        return (str(self), self._labels, self._probabilities), {"probability": self.probability, "energy": self.energy}
+    def __getnewargs_ex__(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        names = ("probability", "energy", "known", "label_set")
+        return (str(self), self._labels, self._probabilities), {name: getattr(self, name) for name in names}
 
     @property
     def text(self) -> str:
@@ -67,7 +78,13 @@ class Prediction(str):
         return dict(zip(self._labels, map(float, self._probabilities), strict=True))
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns plain values by name: ``label`` or ``text``, ``probability``, ``energy``, and ``probabilities``."""
+        """Returns plain values by name.
+
+        Returns:
+            ``label`` or ``text``, ``probability``, ``energy`` and ``known``; for labels ``probabilities``, and
+            ``label_set`` if the promise is conformal.
+        """
         values: dict[str, Any] = {"text" if self.label is None else "label": str(self)}
-        values |= {"probability": self.probability, "energy": self.energy}
+        values |= {"probability": self.probability, "energy": self.energy, "known": self.known}
+        values |= {} if self.label_set is None else {"label_set": self.label_set}
         return values | ({} if self.label is None else {"probabilities": self.probabilities})

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tracemalloc
 
+import gold_lightning as gl
 import pytest
 import torch
 from gold_lightning.errors import GoldError
@@ -13,6 +14,7 @@ from gold_lightning.losses import IGNORE_INDEX as IGNORED_BY_LOSSES
 from gold_lightning.student import T5Student
 from gold_lightning.t5 import inference
 from gold_lightning.t5.batches import IGNORE_INDEX
+from gold_lightning.t5.folder import write_calibration
 from gold_lightning.t5.inference import SavedStudent
 from gold_lightning.t5.prediction import Prediction
 
@@ -79,7 +81,7 @@ def test_a_generated_text_has_its_own_probability(student):
         logits = student.forward_logits(inputs, tokens)
     written = logits.log_softmax(-1).gather(-1, tokens[..., None]).sum()
     assert prediction.probability == pytest.approx(float(written.exp()), rel=1e-4)
-    assert set(prediction.to_dict()) == {"text", "probability", "energy"}
+    assert set(prediction.to_dict()) == {"text", "probability", "energy", "known"}
 
 
 def test_predictions_keep_the_order_of_any_number_of_inputs(student, monkeypatch):
@@ -122,10 +124,58 @@ def test_a_prediction_is_a_string_and_plain_data():
     assert prediction == "B b" and prediction.text == "B b" and {"B b": 1}[prediction] == 1
     assert json.dumps(prediction) == '"B b"'
     assert json.loads(json.dumps(prediction.to_dict())) == {
-        "label": "B b", "probability": 0.75, "energy": -3.5, "probabilities": {"A": 0.25, "B b": 0.75},
+        "label": "B b", "probability": 0.75, "energy": -3.5, "known": None,
+        "probabilities": {"A": 0.25, "B b": 0.75},
     }  # fmt: skip
-    copy = pickle.loads(pickle.dumps(prediction))
-    assert copy.to_dict() == prediction.to_dict()
+    judged = Prediction("A", ("A", "B"), (0.6, 0.4), probability=0.6, energy=-3.5, known=False, label_set=("A", "B"))
+    assert judged.to_dict()["known"] is False and judged.to_dict()["label_set"] == ["A", "B"]
+    for original in (prediction, judged):
+        assert pickle.loads(pickle.dumps(original)).to_dict() == original.to_dict()
+
+
+CALIBRATION = {
+    "temperature": 3.0, "score": "energy", "threshold": 0.0, "promise": "selective", "level": 0.9, "confidence": 0.9,
+    "source": "rows", "rows": 100,
+}  # fmt: skip
+
+
+def test_a_calibrated_student_says_whether_it_knows(student, folder):
+    plain = student.predict(TEXTS)
+    assert {p.known for p in plain} == {None} and {p.label_set for p in plain} == {None}
+    threshold = sorted(p.energy for p in plain)[2]
+    write_calibration(folder, CALIBRATION | {"threshold": threshold})
+    calibrated = SavedStudent(folder).predict(TEXTS)
+    assert calibrated == plain and [p.energy for p in calibrated] == [p.energy for p in plain]
+    assert [p.known for p in calibrated] == [p.energy <= threshold for p in plain]
+    assert all(0.5 < new.probability < old.probability for new, old in zip(calibrated, plain, strict=True))
+    assert gl.load(folder).predict(TEXTS)[0].to_dict() == calibrated[0].to_dict()
+    sets = {"score": "probability", "promise": "conformal", "threshold": 1e-9}
+    write_calibration(folder, CALIBRATION | sets)
+    assert SavedStudent(folder).predict("x").label_set == list(student.task.label_names)
+    assert SavedStudent(folder).predict("x").known is False
+    write_calibration(folder, None)
+    assert SavedStudent(folder).predict("x").to_dict() == student.predict("x").to_dict()
+
+
+def test_generated_texts_are_known_by_energy_or_by_probability(student):
+    student.constrained_decoding = False
+    plain = student.predict(TEXTS)
+    for score, sign in (("energy", -1), ("probability", 1)):
+        values = [sign * getattr(p, score) for p in plain]
+        student.calibration = CALIBRATION | {"score": score, "threshold": sign * sorted(values)[2], "temperature": 1.0}
+        assert [p.known for p in student.predict(TEXTS)] == [value >= sorted(values)[2] for value in values]
+
+
+def test_a_task_of_ones_own_is_not_calibrated_by_the_folder(folder, places):  # noqa: F811
+    write_calibration(folder, CALIBRATION)
+    assert SavedStudent(folder, task=places[0]).calibration is None
+    assert gl.load(folder, task=places[0]).calibration is None and gl.load(folder).calibration == CALIBRATION
+
+
+def test_a_damaged_calibration_is_reported(folder):
+    write_calibration(folder, CALIBRATION | {"temperature": -1.0})
+    with pytest.raises(GoldError, match=r"gold_task\.json: damaged .*calibration\.temperature"):
+        SavedStudent(folder)
 
 
 def test_padding_is_what_losses_ignore():
