@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from tests.fakes import LLAMA_TOKENS, byte_level_tokenizer, make_tiny_student
+from tests.forks import ForkServer
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a test that reaches for a hub is wrong
 os.environ.setdefault("WANDB_MODE", "offline")
@@ -85,3 +86,11 @@ def bpe_source(tmp_path_factory):
     torch.manual_seed(0)
     save_file({"model.embed_tokens.weight": 0.02 * torch.randn(size, 64) + 0.3}, folder / "model.safetensors")
     return folder
+
+
+@pytest.fixture(scope="session")
+def forks():
+    """Runs command lines in processes that need not import the program."""
+    server = ForkServer()
+    yield server
+    server.close()

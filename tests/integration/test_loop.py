@@ -531,18 +531,17 @@ ONE = [*ODD, "--data.batch_size", "16", "--data.generator.init_args.batch_size",
 TWO = [*ODD, "--data.batch_size", "8", "--data.generator.init_args.batch_size", "16", "--trainer.devices", "2"]
 
 
-def run_apart(*args):
-    """Runs a command line in a process of its own, which may start more."""
-    command = [sys.executable, "-m", "gold_lightning", *args]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=280)
-    assert done.returncode == 0, done.stderr[-2000:]
-    return done.stderr
+def run_in_two(forks, *args):
+    """Runs a command line in two processes as ``torchrun`` starts them; returns what both wrote to standard error."""
+    finished = forks.run(args, processes=2)
+    assert finished.statuses == [0, 0], finished.stderr[-2000:]
+    return finished.stderr
 
 
-def run_here_or_apart(command, root, *more):
-    """Runs a command line in this process unless it starts several."""
+def run_in_one_or_two(forks, command, root, *more):
+    """Runs a command line in this process, or in two if it asks for two."""
     if "--trainer.devices" in more:
-        run_apart(*arguments(command, root, *more))
+        run_in_two(forks, *arguments(command, root, *more))
     else:
         assert run(command, root, *more) == 0
 
@@ -584,11 +583,16 @@ def assert_same_run(one, two):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("strategy", ["ddp", "fsdp2"])
-def test_two_processes_make_the_same_data_pool_metrics_and_weights_as_one(tmp_path, alone, strategy):
+def test_two_processes_make_the_same_data_pool_metrics_and_weights_as_one(tmp_path, alone, strategy, forks):
     root, student = alone
-    told = run_apart(
-        *arguments("fit", tmp_path, *student, "--trainer.max_epochs", "2", *TWO, "--trainer.strategy", strategy)
-    )
+    args = arguments("fit", tmp_path, *student, "--trainer.max_epochs", "2", *TWO, "--trainer.strategy", strategy)
+    if strategy == "ddp":  # Lightning starts the second process
+        command = [sys.executable, "-m", "gold_lightning", *args]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=280)
+        assert done.returncode == 0, done.stderr[-2000:]
+        told = done.stderr
+    else:
+        told = run_in_two(forks, *args)
     assert_same_run(root, tmp_path)
     # Each process wrote a share of each batch.
     log = told.split("asked of process ")
@@ -599,19 +603,19 @@ def test_two_processes_make_the_same_data_pool_metrics_and_weights_as_one(tmp_pa
 
 
 @pytest.mark.slow
-def test_a_run_goes_on_where_weights_are_cut_up_and_where_they_no_longer_are(tmp_path, alone):
+def test_a_run_goes_on_where_weights_are_cut_up_and_where_they_no_longer_are(tmp_path, alone, forks):
     root, student = alone
     cut_up = [*TWO, "--trainer.strategy", "fsdp2"]
     for name, ways in (("together", (ONE, cut_up)), ("apart", (cut_up, ONE))):
         for end, way in enumerate(ways, 1):
-            run_here_or_apart("fit", tmp_path / name, *student, "--trainer.max_epochs", str(end), *way)
+            run_in_one_or_two(forks, "fit", tmp_path / name, *student, "--trainer.max_epochs", str(end), *way)
         assert_same_run(root, tmp_path / name)
     # The same predictions, each row once, although two processes had seven rows.
     test = tmp_path / "rows.jsonl"
     test.write_text("".join(json.dumps({"text": f"Team {i} won.", "topic": "Sports"}) + "\n" for i in range(7)))
     found = []
     for way in (ONE, cut_up):
-        run_here_or_apart("test", tmp_path / "together", *student, "--data.test_file", str(test), *way)
+        run_in_one_or_two(forks, "test", tmp_path / "together", *student, "--data.test_file", str(test), *way)
         found.append(read_lines(tmp_path / "together" / "news_topics" / "t" / "predictions.jsonl"))
     assert len(found[0]) == 7
     for a, b in zip(*found, strict=True):

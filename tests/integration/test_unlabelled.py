@@ -5,8 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import re
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 
@@ -163,13 +161,12 @@ def test_every_strategy_chooses_among_real_texts(tmp_path, tiny_student, texts, 
 
 
 @pytest.mark.slow
-def test_two_processes_draw_and_label_the_texts_that_one_does(tmp_path, tiny_student, texts):
+def test_two_processes_draw_and_label_the_texts_that_one_does(tmp_path, tiny_student, texts, forks):
     more = ["--trainer.max_epochs=2", "--data.generator", "tests.fakes.SteadyReader"]
     size = "--data.generator.init_args.batch_size"
-    for root, own in ((tmp_path / "one", [size, "32"]), (tmp_path / "two", [size, "16", "--trainer.devices=2"])):
-        command = [sys.executable, "-m", "gold_lightning", *arguments(root, tiny_student, texts, *more, *own)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=280)
-        assert done.returncode == 0, done.stderr[-2000:]
+    for processes, name, own in ((1, "one", [size, "32"]), (2, "two", [size, "16", "--trainer.devices=2"])):
+        finished = forks.run(arguments(tmp_path / name, tiny_student, texts, *more, *own), processes=processes)
+        assert finished.statuses == [0] * processes, finished.stderr[-2000:]
     for one, two in zip(stores(tmp_path / "one")[:2], stores(tmp_path / "two")[:2], strict=True):
         assert list(one.accepted("probe")) == list(two.accepted("probe")) != []
     # Which texts are chosen depends on dropout, whose masks are each process's own.
