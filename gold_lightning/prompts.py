@@ -9,6 +9,7 @@ without labels the target comes last.
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from collections.abc import Collection, Mapping, Sequence
@@ -18,6 +19,7 @@ from typing import Any, Literal
 from gold_lightning.generators.base import Request
 from gold_lightning.parsing import clean_characters, is_refusal, read_reply
 from gold_lightning.parsing.blocks import find_sample, head, member
+from gold_lightning.parsing.demo_traits import demo_traits
 from gold_lightning.parsing.framing import bare_value
 from gold_lightning.parsing.mail import without_mail_headers
 from gold_lightning.parsing.special import has_next_turn
@@ -40,6 +42,7 @@ __all__ = [
 ]
 
 _ESCAPES = {"\\": "\\\\", "\n": "\\n", "\r": "\\r"}
+_ESCAPED = re.compile(r"[\\\n\r]")
 _UNESCAPE = re.compile(r"\\(\\|n|r|\"|u[0-9a-fA-F]{4})")
 
 
@@ -50,12 +53,11 @@ def _names(task: Task) -> list[str]:
 
 
 def _escape(value: str) -> str:
-    value = re.sub(r"[\\\n\r]", lambda m: _ESCAPES[m[0]], value)
-    # Spaces at the ends are written as code points, so that stripping and a model's own spacing cannot touch them.
+    value = _ESCAPED.sub(lambda m: _ESCAPES[m[0]], value)
+    # Spaces at the ends are code points, so that neither stripping nor a model's own spacing can touch them.
     inside = value.strip()
     start = len(value) - len(value.lstrip()) if inside else len(value)
-    leading, trailing = value[:start], value[start + len(inside) :]
-    value = _code_points(leading) + inside + _code_points(trailing)
+    value = _code_points(value[:start]) + inside + _code_points(value[start + len(inside) :])
     return "\\" + value if len(value) > 1 and value[0] == value[-1] == '"' else value
 
 
@@ -147,26 +149,26 @@ def read_sample(text: str, task: Task, answer: str = "") -> tuple[dict[str, str]
     labels = [label for label in task.label_names if label in begun.values()]
     for name, value in values.items():
         seen, lost = clean_characters(value)
-        demos = [_value(demo, name) for demo in task.demos]
-        values[name] = bare_value(seen, name, demos)
         damaged |= lost
+        demos = tuple(_value(demo, name) for demo in task.demos)
+        values[name] = bare_value(seen, name, demos)
         if task.labels and name == task.target.name:
             continue
         values[name] = unwrapped(values[name], names, labels, demos=demos)
         values[name] = without_mail_headers(values[name], demos)
         values[name] = without_prefix(values[name], names, labels, demos=demos)
+        usual = demo_traits(demos, tuple(names), tuple(labels))
         spoken = [value for value in (values[name], reply.text) if value]
-        if any(is_plan(value, names) for value in spoken) and not any(is_plan(demo, names) for demo in demos):
+        if not usual.plan and any(is_plan(value, names) for value in spoken):
             return values, "only_thinking"
-        own_voice = any(speaks_of_task(demo, names, labels) for demo in demos)
-        if not own_voice and speaks_of_task(values[name], names, labels):
+        if not usual.about_task and speaks_of_task(values[name], names, labels):
             return values, "talk"
-        if any(is_talk(value, names) for value in spoken) and not any(is_talk(demo, names) for demo in demos):
+        if not usual.talk and any(is_talk(value, names) for value in spoken):
             return values, "talk"
-        if has_next_turn(values[name]) and not any(has_next_turn(demo) for demo in demos):
+        if not usual.next_turn and has_next_turn(values[name]):
             return values, "talk"
         unfilled = is_placeholder(values[name], names) or values[name].casefold() == described[name].casefold()
-        if unfilled and not any(is_placeholder(demo, names) for demo in demos):
+        if unfilled and not usual.placeholder:
             values[name] = ""
     written = [reply.text, *(value for name, value in values.items() if name != task.target.name or not task.labels)]
     if any(is_refusal(value) for value in written) and not _allows_refusals(task):
@@ -178,7 +180,13 @@ def read_sample(text: str, task: Task, answer: str = "") -> tuple[dict[str, str]
 
 def _demo_texts(task: Task) -> str:
     """Writes all demos as prompts do; their markup is a regular part of the task's texts."""
-    return "\n".join(render(demo, task) for demo in task.demos)
+    names = tuple(_names(task))
+    return _join_demos(names, tuple(tuple(_value(demo, name) for name in names) for demo in task.demos))
+
+
+@functools.lru_cache(maxsize=64)
+def _join_demos(names: tuple[str, ...], demos: tuple[tuple[str, ...], ...]) -> str:
+    return "\n".join(f"{name}: {_escape(value)}" for demo in demos for name, value in zip(names, demo, strict=True))
 
 
 def _value(sample: Sample, name: str) -> str:

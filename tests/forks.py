@@ -8,6 +8,7 @@ and of the program's start run ``python -m gold_lightning`` itself.
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import runpy
@@ -156,13 +157,17 @@ def _become(job: dict[str, Any], rank: int) -> None:
 
 
 def _preload() -> None:
-    import gold_lightning.cli.lightning_cli
-    import gold_lightning.cli.predict
-    import gold_lightning.report.plots
-    import matplotlib.backends.backend_agg
-    import torch.distributed.fsdp
-    import torch.utils.tensorboard
-    import transformers.models.t5.modeling_t5  # noqa: F401
+    """Imports what a run needs, most of it inside of functions."""
+    for name in (
+        "gold_lightning.cli.lightning_cli",
+        "gold_lightning.cli.predict",
+        "gold_lightning.report.plots",
+        "matplotlib.backends.backend_agg",
+        "torch.distributed.fsdp",
+        "torch.utils.tensorboard",
+        "transformers.models.t5.modeling_t5",
+    ):
+        importlib.import_module(name)
 
 
 if __name__ == "__main__":
