@@ -334,6 +334,7 @@ def preview(
     *,
     generator: Generator | None = None,
     count: int = 32,
+    rows: int = 100,
     rounds: int = 3,
     student: str = "embedded",
     plan: SynthesisPlan | None = None,
@@ -348,6 +349,7 @@ def preview(
         task: The task, the path of a task file, or the name of a shipped task.
         generator: The engine; an :class:`~gold_lightning.generators.EmbeddedGenerator` by default.
         count: Number of requests sent to the generator.
+        rows: Most labelled rows (validation or test rows of the task) that the generator answers for the verdict.
         rounds: Rounds of the run that is estimated.
         student: The run's student; its weights are not loaded.
         plan: The run's plan.
@@ -385,7 +387,7 @@ def preview(
             nonlocal verdict
             verdict = yield from preview_lines(
                 data,
-                PreviewSettings(count),
+                PreviewSettings(count, rows=rows),
                 rounds=rounds,
                 rate=rate,
                 warmup_rounds=feedback.warmup_rounds,
