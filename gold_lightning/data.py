@@ -34,6 +34,7 @@ from gold_lightning.storage.round_store import RoundStore, StoredSample
 from gold_lightning.storage.run_folder import completions_beside
 from gold_lightning.synthesis import Synthesizer
 from gold_lightning.t5.batches import make_loader
+from gold_lightning.t5.sentence_vectors import SentenceVectors
 from gold_lightning.t5.weights import load_tokenizer
 from gold_lightning.task import Sample, Task, TaskSource
 from gold_lightning.unlabelled import check_texts_file, usable_texts
@@ -152,6 +153,7 @@ class GoldDataModule(LightningDataModule):
             lambda: self.stopping.wanted,
             completions_beside(self.run_dir) if reuse_completions else (),
             None if unlabelled is None else partial(usable_texts, self.task, unlabelled, seed, labelled),
+            SentenceVectors(student, self.task.student.max_input_tokens),
         )
         self.clock, self.generation_seconds = RunClock(self.run_dir), 0.0
         self.notes: dict[str, Any] = {}

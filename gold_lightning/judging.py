@@ -11,6 +11,7 @@ from typing import Any
 from gold_lightning.checks.checker import CheckedText, Checker
 from gold_lightning.checks.contamination import Decontaminator
 from gold_lightning.checks.label_agreement import LabelCheck
+from gold_lightning.checks.semantic import SemanticIndex
 from gold_lightning.generators.base import Completion
 from gold_lightning.likelihoods import LabelLikelihoods, read_log_probs, stored_log_probs
 from gold_lightning.planning.requests import PlannedRequest
@@ -116,6 +117,7 @@ class Judge:
         label_check: The check of labels by the generator's own likelihoods; ``None`` if labels are not checked.
         labels_required: Whether a sample is rejected if its label is not the preferred one.
         decontaminator: Returns the index of the test set; ``None`` if samples with its text are kept.
+        meanings: Finds samples with the meaning of an accepted one; ``None`` if only words are compared.
     """
 
     def __init__(
@@ -124,10 +126,11 @@ class Judge:
         label_check: LabelCheck | None,
         labels_required: bool,
         decontaminator: Callable[[], Decontaminator] | None,
+        meanings: SemanticIndex | None = None,
     ) -> None:
         self.task, self._label_check, self._labels_required = task, label_check, labels_required
         self._decontaminator = decontaminator
-        self._checker = Checker(task)
+        self._checker = Checker(task, meanings)
         self._ids: set[str] = set()
         self._remembered: set[tuple[int, Kind]] = set()  # rounds whose label checks are
 

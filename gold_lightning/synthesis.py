@@ -15,6 +15,7 @@ from pathlib import Path
 from gold_lightning.budget import Budget
 from gold_lightning.checks.contamination import OVERLAP_WORDS, Decontaminator
 from gold_lightning.checks.label_agreement import LabelCheck
+from gold_lightning.checks.semantic import SemanticIndex
 from gold_lightning.committing import commit_batch, commit_surplus
 from gold_lightning.errors import ConfigError, QuotaError
 from gold_lightning.feedback import FeedbackPool
@@ -30,6 +31,7 @@ from gold_lightning.storage.completions import CompletionLog, Completions
 from gold_lightning.storage.json_lines import digest
 from gold_lightning.storage.round_store import Kind, RoundStore, StoredSample
 from gold_lightning.storage.run_folder import RunFolder
+from gold_lightning.t5.sentence_vectors import SentenceVectors
 from gold_lightning.task import Task
 from gold_lightning.unlabelled import UnlabelledTexts
 
@@ -55,6 +57,7 @@ class Synthesizer:
         stopping: Returns whether the run should stop as soon as nothing is in flight.
         others: Files with completions of other runs, which are reused for equal requests.
         texts: Reads real texts without labels, which probe sets are drawn from; ``None`` for generated probe sets.
+        vectors: Embeds texts if the plan compares their meanings.
 
     Attributes:
         writes: Whether this process writes to the run folder; one process of a run does.
@@ -80,6 +83,7 @@ class Synthesizer:
         stopping: Callable[[], bool] = lambda: False,
         others: Sequence[Path] = (),
         texts: Callable[[], UnlabelledTexts] | None = None,
+        vectors: SentenceVectors | None = None,
     ) -> None:
         if plan.label_agreement != "off" and not task.labels:
             raise ConfigError("data.plan.label_agreement", plan.label_agreement, "off for a task without labels")
@@ -103,7 +107,13 @@ class Synthesizer:
                 plan.label_calibration,
             )
         self._decontaminator = decontaminator if plan.decontaminate == "drop" else None
-        self._judge = Judge(task, self.label_check, required, self._decontaminator)
+        if plan.semantic_duplicate is not None and vectors is None:
+            raise ConfigError("data.plan.semantic_duplicate", plan.semantic_duplicate, "null without vectors of texts")
+        self._vectors = None if plan.semantic_duplicate is None else vectors
+        meanings = None
+        if plan.semantic_duplicate is not None and vectors is not None:
+            meanings = SemanticIndex(vectors, plan.semantic_duplicate, labelled=bool(task.labels))
+        self._judge = Judge(task, self.label_check, required, self._decontaminator, meanings)
         self.planner = RequestPlanner(task, plan, seed, real_texts=texts is not None)
         self.real = None if texts is None else RealSamples(task, plan, seed, texts, lambda: self.completions)
 
@@ -251,6 +261,8 @@ class Synthesizer:
         parts |= depends
         if self._decontaminator:  # not in the plan's fingerprint
             parts["decontamination"] = digest([OVERLAP_WORDS, self._decontaminator().fingerprint()])
+        if self._vectors:
+            parts["sentence vectors"] = self._vectors.fingerprint()
         store.require_fingerprint(kind, parts, same)
 
     def _remember(self, round_: int, kind: Kind) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from gold_lightning.checks.duplicates import DuplicateIndex, copies
 from gold_lightning.checks.registry import CHECKS
+from gold_lightning.checks.semantic import SemanticIndex
 from gold_lightning.errors import ConfigError
 from gold_lightning.generators.base import Completion
 from gold_lightning.parsing import clean_characters
@@ -43,17 +44,18 @@ class Checker:
     ``unparsable``, ``missing_field``, ``too_short``,
     ``too_long``, ``too_many_sentences``, ``not_unicode`` (a character that replaces a lost one, such as U+FFFD),
     ``label_not_in_set``, ``wrong_label``, ``copies_demo``, ``copies_prompt``, the reasons of the task's own checks,
-    ``duplicate``, ``near_duplicate``.
+    ``duplicate``, ``near_duplicate``, ``semantic_duplicate``.
 
     Args:
         task: The task.
+        meanings: Finds samples with the meaning of an accepted one; ``None`` if only words are compared.
 
     Raises:
         ConfigError: The task names an unknown check, or parameters that the check does not have.
     """
 
-    def __init__(self, task: Task) -> None:
-        self.task = task
+    def __init__(self, task: Task, meanings: SemanticIndex | None = None) -> None:
+        self.task, self._meanings = task, meanings
         self._duplicates = DuplicateIndex()
         with prefix_errors_with(task.source):
             self._rules = [_rule(task, i) for i in range(len(task.checks))]
@@ -142,14 +144,22 @@ class Checker:
     def keep(self, sample: Sample) -> None:
         """Remembers an accepted sample, so that later samples like it are rejected as duplicates."""
         self._duplicates.add(sample)
+        if self._meanings is not None:
+            self._meanings.add(sample)
 
     def forget(self, sample: Sample) -> None:
         """Undoes :meth:`keep`."""
         self._duplicates.remove(sample)
+        if self._meanings is not None:
+            self._meanings.remove(sample)
 
     def duplicate(self, sample: Sample) -> str:
-        """Returns ``duplicate`` or ``near_duplicate`` for a sample like an accepted one, otherwise ""."""
-        return self._duplicates.reason(sample)
+        """Returns ``duplicate``, ``near_duplicate`` or ``semantic_duplicate`` for a sample like an accepted one.
+
+        Returns "" for any other sample.
+        """
+        reason = self._duplicates.reason(sample)
+        return reason or (self._meanings.reason(sample) if self._meanings is not None else "")
 
 
 def _length_reason(value: str, limits: Field) -> str:

@@ -30,6 +30,7 @@ WHAT_TO_CHANGE = {
     "copies_prompt": "another data.generator, or its init_args.form",
     "duplicate": "more hints in the task, or a higher temperature of the generator",
     "near_duplicate": "more hints in the task, or a higher temperature of the generator",
+    "semantic_duplicate": "more hints in the task, or a higher data.plan.semantic_duplicate",
 }
 """What to change, by the reason of a reject."""
 

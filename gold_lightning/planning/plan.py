@@ -50,6 +50,9 @@ class SynthesisPlan:
         label_calibration: A model prefers some labels whatever it reads, so the mean log-likelihood of each label is
             subtracted. ``batch``: the mean over all samples checked so far; ``contextual``: over the demos alone;
             ``none``: nothing is subtracted. A run folder keeps the calibration with which it was begun.
+        semantic_duplicate: Cosine similarity from which a sample is rejected as a near duplicate in meaning of an
+            accepted one with the same label, in (0, 1]; null compares words alone. Texts are embedded by the encoder
+            of ``model.student`` as it is before training.
         decontaminate: ``off``; ``measure``: count the samples that share text with the test set; ``drop``: reject them.
 
     Example:
@@ -74,6 +77,7 @@ class SynthesisPlan:
     label_agreement: Literal["off", "measure", "require"] | bool = "off"
     label_calibration: Calibration = "batch"
     decontaminate: Literal["off", "measure", "drop"] | bool = "measure"
+    semantic_duplicate: float | None = None
 
     def __post_init__(self) -> None:
         for key, allowed in (
@@ -101,6 +105,8 @@ class SynthesisPlan:
             )
         if not 0 <= self.unlabelled_share <= 1:
             raise ConfigError("data.plan.unlabelled_share", self.unlabelled_share, "a number from 0 to 1")
+        if self.semantic_duplicate is not None and not 0 < self.semantic_duplicate <= 1:
+            raise ConfigError("data.plan.semantic_duplicate", self.semantic_duplicate, "null, or above 0 and at most 1")
         if not (math.isfinite(self.max_attempts) and self.max_attempts >= 1):
             raise ConfigError("data.plan.max_attempts", self.max_attempts, "a finite number, 1 or more")
 
@@ -122,6 +128,8 @@ class SynthesisPlan:
         # Earlier versions had contextual calibration alone.
         if self.label_agreement == "off" or self.label_calibration == "contextual":
             del values["label_calibration"]
+        if self.semantic_duplicate is None:  # earlier versions did not have it
+            del values["semantic_duplicate"]
         values["depart_from"] = values.pop("probe_contrast_samples")
         return values
 

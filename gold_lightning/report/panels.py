@@ -346,13 +346,13 @@ def _diversity(run: Run) -> Panel:
 
 def _copies(run: Run) -> Panel:
     rounds = [r for r in run.rounds if r.requested(*KINDS)]
-    reasons = ("duplicate", "near_duplicate", "copies_demo", "copies_prompt")
+    reasons = ("duplicate", "near_duplicate", "semantic_duplicate", "copies_demo", "copies_prompt")
     rejects = [[f"{r.number}", *(f"{r.reasons(*KINDS)[name]:,}" for name in reasons)] for r in _rows(rounds)]
     total = [f"{sum(r.reasons(*KINDS)[name] for r in rounds):,}" for name in reasons]
     tables = [
         Table(
             "Rejected as copies",
-            ["round", "duplicate", "near duplicate", "of a demo", "of the prompt"],
+            ["round", "duplicate", "near duplicate", "in meaning", "of a demo", "of the prompt"],
             rejects,
             ["all", *total],
         )
