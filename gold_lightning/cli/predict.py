@@ -17,6 +17,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from gold_lightning.cli.commands import program
 from gold_lightning.cli.prediction_output import Output, open_output
+from gold_lightning.cli.student_folder import load_student
 from gold_lightning.errors import ConfigError
 from gold_lightning.inputs.columns import READABLE, half_surrogate, plain_value
 from gold_lightning.inputs.paths import expand
@@ -71,7 +72,7 @@ def predict_command(args: Sequence[str]) -> int:
     file = _file_of(options.input)
     if file is not None and file != "-":
         RowStream("INPUT", file, "text")  # a wrong path is reported before anything is loaded
-    student = _load(options.student, options.task, options.device)
+    student = load_student(options.student, options.task, options.device)
     return _Run(student, options, file).run()
 
 
@@ -85,29 +86,6 @@ def _file_of(inputs: Sequence[str]) -> str | None:
         return path if path == "-" or looks_like_file or Path(path).is_file() else None
     except OSError:  # a long text
         return None
-
-
-def _load(folder: str, task: str | None, device: str) -> SavedStudent:
-    from gold_lightning.cli.quiet import quiet
-    from gold_lightning.t5.folder import TASK_FILE
-
-    quiet()
-    path = Path(expand("STUDENT", folder))
-    if not path.is_dir():
-        raise ConfigError("STUDENT", folder, "the folder of a student, as fit leaves it in the run folder's student/")
-    if not (path / TASK_FILE).is_file() and (path / "student" / "config.json").is_file():
-        path /= "student"
-    import torch
-
-    from gold_lightning.t5.inference import SavedStudent
-
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        torch.device(device)
-    except RuntimeError:
-        raise ConfigError("--device", device, "cpu, cuda or auto") from None
-    return SavedStudent(path, task, device)
 
 
 class _Run:

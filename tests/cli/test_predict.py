@@ -33,7 +33,7 @@ def student(folder):
 @pytest.fixture(autouse=True)
 def loaded(student, monkeypatch):
     """Loads the student once for all tests of this module, but where a test says otherwise."""
-    monkeypatch.setattr(predict, "_load", lambda *_: student)
+    monkeypatch.setattr(predict, "load_student", lambda *_: student)
 
 
 def call(capsys, *args):
@@ -167,7 +167,7 @@ def test_ctrl_c_says_how_to_go_on(student, folder, tmp_path, capsys, monkeypatch
     status, _, err = call(capsys, *arguments)
     assert (status, err) == (1, "stopped after 1 rows; with --resume the same command goes on from here\n")
     monkeypatch.undo()
-    monkeypatch.setattr(predict, "_load", lambda *_: student)
+    monkeypatch.setattr(predict, "load_student", lambda *_: student)
     assert call(capsys, *arguments, "--resume")[0] == 0
     assert len((tmp_path / "out.jsonl").read_text().splitlines()) == 3
 
