@@ -18,11 +18,11 @@ LIMITS = ServeSettings(max_rows=3, max_chars=10)
         (ONE, {"text": "a", "id": 7}, [{"text": "a"}], False),
         (ONE, ["a", {"text": "\u65e5"}], [{"text": "a"}, {"text": "\u65e5"}], True),
         (ONE, [], [], True),
-        (TWO, {"premise": "a", "hypothesis": ""}, [{"premise": "a", "hypothesis": ""}], False),
+        (TWO, {"sentence1": "a", "sentence2": ""}, [{"sentence1": "a", "sentence2": ""}], False),
     ],
 )
 def test_texts_are_read_as_predict_takes_them(task, content, rows, many):
-    assert {field.name for field in TWO.fields} == {"premise", "hypothesis"}
+    assert {field.name for field in TWO.fields} == {"sentence1", "sentence2"}
     assert read_body(task, json.dumps(content).encode(), LIMITS) == (rows, many)
 
 
@@ -46,7 +46,7 @@ def test_texts_are_read_as_predict_takes_them(task, content, rows, many):
         (ONE, b'["a", {"text": ["b"]}]', 422, "[1].text"),
         (ONE, b'["a", ["b"]]', 422, "[1]"),
         (TWO, b'"a"', 422, "body"),
-        (TWO, b'[{"premise": "a"}]', 422, "[0]"),
+        (TWO, b'[{"sentence1": "a"}]', 422, "[0]"),
         (ONE, b'["a", "b", "c", "d"]', 413, "body"),
         (ONE, b'["a", "12345678901"]', 413, "[1].text"),
     ],
