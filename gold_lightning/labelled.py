@@ -102,8 +102,9 @@ def load_rows(task: Task, path: Path | str, description: str = "test data", key:
     Columns have the names of the task's fields and target, or those of its ``test.columns``. Values of the target are
     mapped by ``test.label_names``, if present, to the name of a label. Names are compared, never positions, in
     Unicode's composed form (NFC); texts of fields stay unchanged. A list in the target's column holds all correct
-    texts. An empty cell, a null or a NaN is an empty text, which is an error as a target. A row with an empty list of
-    answers is skipped, with a warning that counts such rows, or kept with an empty target if the task's target has
+    texts; if rows have several labels, it holds these, and an empty list or text is a row without labels. An empty
+    cell, a null or a NaN is an empty text, which is an error as another target. A row with an empty list of answers is
+    skipped, with a warning that counts such rows, or kept with an empty target if the task's target has
     ``min_chars: 0``.
 
     Args:
@@ -263,7 +264,8 @@ def _from_hub(task: Task, where: str, key: RowsKey = "test") -> Table:
             f"or {alternative or 'a machine that reaches the hub'}"
         ) from None
     features = getattr(data_set, "features", None) or {}
-    return Table(rows, {name: kind.names for name, kind in features.items() if hasattr(kind, "names")})
+    kinds = {name: getattr(kind, "feature", kind) for name, kind in features.items()}  # of the items of a list
+    return Table(rows, {name: kind.names for name, kind in kinds.items() if hasattr(kind, "names")})
 
 
 # Rows
@@ -294,7 +296,9 @@ def _test_rows(task: Task, table: Table, where: str, key: RowsKey = "test") -> l
             if isinstance(text, Mapping | list):
                 raise GoldError(f"{at} has {abridged(text)} in the column {columns[name]!r}; expected text")
         fields = {name: "" if text is None else str(text) for name, text in values.items()}
-        if not task.labels and isinstance(value, list) and not any(map(_is_text, value)):
+        if task.many:
+            targets = [_set_text(value, names, at, task, key)]
+        elif not task.labels and isinstance(value, list) and not any(map(_is_text, value)):
             if task.target.min_chars > 0:
                 unanswered += 1
                 continue
@@ -308,6 +312,7 @@ def _test_rows(task: Task, table: Table, where: str, key: RowsKey = "test") -> l
                     "not text; remove it, or write the whole character"
                 )
         raw = value[0] if isinstance(value, list) and value else value
+        raw = targets[0] if task.many else raw
         test_rows.append(TestRow(fields, targets[0], tuple(targets[1:]), value=composed(str(raw))))
     if not test_rows:
         raise GoldError(f"{where}: no row has an answer; {_KEEP}")
@@ -348,6 +353,27 @@ def _targets(value: Any, names: Sequence[str], at: str, task: Task, key: RowsKey
             f"{key}.label_names"
         )
     return targets
+
+
+def _set_text(value: Any, names: Sequence[str], at: str, task: Task, key: RowsKey) -> str:
+    """Returns a set of labels as text, from a list of labels or one text with separators; an empty one is none."""
+    assert task.many is not None
+    if isinstance(value, list):
+        value = [part if isinstance(part, Mapping | list) else _named(part, names, at, task, key) for part in value]
+    elif isinstance(value, int | float):
+        value = [_named(value, names, at, task, key)]
+    elif isinstance(value, str) and not value.strip():
+        value = []
+    try:
+        return task.many.text(task.many.parse(value, task.label_names, _aliases(task, key)), task.label_names)
+    except ConfigError as e:
+        hint = e.hint if "did you mean" in e.hint else f"name it in the task's {key}.label_names, or {e.hint}"
+        hint = f"; {hint}" if e.hint else ""
+        raise GoldError(f"{at} has {e.value!r} as {task.target.name}; expected {e.allowed}{hint}") from None
+
+
+def _aliases(task: Task, key: RowsKey) -> dict[str, str]:
+    return {composed(value): name for value, name in _spec(task, key).label_names.items()}
 
 
 def _first_names(names: Sequence[str]) -> str:

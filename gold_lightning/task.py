@@ -20,6 +20,7 @@ from gold_lightning.errors import ConfigError
 from gold_lightning.inputs.models import Flag, Misfit, PositiveNumber, Words, config_errors, model
 from gold_lightning.inputs.task_files import find_task_file, name_of
 from gold_lightning.inputs.yaml_files import load_yaml
+from gold_lightning.label_sets import LabelSets, sets_of
 from gold_lightning.parsing.sentences import count_sentences
 from gold_lightning.task_parts import (
     Check,
@@ -32,6 +33,7 @@ from gold_lightning.task_parts import (
     TestRow,
     check_of,
     composed,
+    plain_document,
 )
 
 __all__ = [
@@ -39,6 +41,7 @@ __all__ = [
     "Field",
     "Hints",
     "Label",
+    "LabelSets",
     "Sample",
     "StudentFormat",
     "Task",
@@ -49,7 +52,8 @@ __all__ = [
     "task_schema",
 ]
 
-_DEMO_SCHEMA = {"type": "object", "additionalProperties": {"type": "string"}}
+_TEXTS = {"type": "array", "items": {"type": "string"}}
+_DEMO_SCHEMA = {"type": "object", "additionalProperties": {"anyOf": [{"type": "string"}, _TEXTS]}}
 _CHECK_SCHEMA = {
     "anyOf": [
         {"type": "string"},
@@ -73,6 +77,8 @@ class Task:
         demos: Seed demos, written by a person; at least one of each label.
         student: The student's input and output.
         labels: The classes; none for a sequence-to-sequence task.
+        many: Whether a row has any number of the labels, none included: ``true``, or a mapping with the keys of
+            :class:`LabelSets`. Demos and labelled rows then have a list of labels, or one text with separators.
         hints: Variations of prompts.
         checks: Checks beside those that always run.
         metrics: Names of metrics, as :mod:`gold_lightning.metrics` has them; rounds are compared by the first.
@@ -110,6 +116,7 @@ class Task:
     demos: tuple[Annotated[Sample, SkipValidation(), WithJsonSchema(_DEMO_SCHEMA)], ...]
     student: StudentFormat
     labels: tuple[Label, ...] = ()
+    many: Annotated[LabelSets | None, BeforeValidator(sets_of)] = None
     hints: Hints = Hints()
     checks: tuple[Annotated[Check, BeforeValidator(check_of), WithJsonSchema(_CHECK_SCHEMA)], ...] = ()
     metrics: tuple[Words, ...] = ()
@@ -178,7 +185,7 @@ class Task:
             "validation": rows(self.validation),
         }
         del document["source"]
-        return {key: plain for key, value in document.items() if (plain := _plain(value)) not in ([], {})}
+        return {key: plain for key, value in document.items() if (plain := plain_document(value)) not in ([], {}, None)}
 
     @classmethod
     def fill_in(cls, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -192,7 +199,7 @@ class Task:
             filled["labels"] = [{"name": v, "meaning": ""} if isinstance(v, str) else v for v in filled["labels"]]
         if isinstance(filled.get("test"), str):
             filled["test"] = {"file": filled["test"]}
-        filled["target"] = _described(filled.get("target", "label" if filled.get("labels") else "answer"))
+        filled["target"] = _described(filled.get("target", _target_name(filled)))
         parts = ", ".join([*names, _name(filled["target"])])
         filled.setdefault("description", f"Each sample has these parts: {parts}.")
         filled.setdefault("student", {"input": " ".join(f"{name}: {{{name}}}" for name in names)})
@@ -203,8 +210,7 @@ class Task:
             raise Misfit("name", self.name, "letters, digits, _ and - (it names a folder)")
         self._check_names()
         self._check_labels()
-        labels = bool(self.labels)
-        self._set("demos", tuple(self._demo(demo, f"demos[{i}]", labels) for i, demo in enumerate(self.demos)))
+        self._set("demos", tuple(self._demo(demo, f"demos[{i}]") for i, demo in enumerate(self.demos)))
         self._check_demos()
         if not self.student.target:
             self._set("student", dataclasses.replace(self.student, target=f"{{{self.target.name}}}"))
@@ -237,8 +243,10 @@ class Task:
             names.add(label.name.casefold())
         if len(self.labels) == 1:
             raise Misfit("labels", [self.labels[0].name], "no labels, or two or more")
+        if self.many:
+            self.many.check(self.label_names)
 
-    def _demo(self, demo: object, key: str, labels: bool) -> Sample:
+    def _demo(self, demo: object, key: str) -> Sample:
         """Converts a demo to a sample, from a sample or a mapping with a key for each field and for the target."""
         if not isinstance(demo, Sample):
             names = [*(f.name for f in self.fields), self.target.name]
@@ -246,6 +254,8 @@ class Task:
                 raise Misfit(key, demo, f"a mapping with the keys {', '.join(names)}")
             for name in names:
                 text = demo.get(name)
+                if self.many and name == self.target.name and name in demo:
+                    continue  # a list, or text that may be empty
                 if not isinstance(text, str) or not text.strip():
                     hint = "put it in quotes" if name in demo else "the key is missing"
                     raise Misfit(f"{key}.{name}", text, "text that is not empty", hint)
@@ -253,7 +263,15 @@ class Task:
                 if name not in names:
                     raise Misfit(f"{key}.{name}", demo[name], f"one of the keys {', '.join(names)}")
             demo = Sample({name: demo[name] for name in names[:-1]}, demo[self.target.name])
-        return dataclasses.replace(demo, target=composed(demo.target)) if labels else demo
+        return dataclasses.replace(demo, target=self._target(demo.target, f"{key}.{self.target.name}"))
+
+    def _target(self, value: Any, key: str) -> str:
+        if self.many is None:
+            return composed(value) if self.labels else value
+        try:
+            return self.many.text(self.many.parse(value, self.label_names), self.label_names)
+        except Misfit as e:
+            raise Misfit(key, e.value, e.allowed, e.hint) from None
 
     def _check_demos(self) -> None:
         if not self.demos:
@@ -270,11 +288,15 @@ class Task:
                 if f.max_sentences and count_sentences(text) > f.max_sentences:
                     limits = f"at most {f.max_sentences} sentences, the task's own limit"
                     raise Misfit(f"demos[{i}].{f.name}", text, limits)
-            if allowed and demo.target not in allowed:
+            if allowed and self.labels_of(demo.target) is None:
                 raise Misfit(f"demos[{i}].{self.target.name}", demo.target, f"one of {allowed}")
+        shown = {label for demo in self.demos for label in self.labels_of(demo.target) or ("",)}
         for label in allowed:
-            if not any(demo.target == label for demo in self.demos):
+            if label not in shown:
                 raise Misfit("demos", f"no demo of {label!r}", "at least one demo of each label")
+        if self.many and self.many.sizes[0] and "" not in shown:
+            hint = "or set many.sizes to a list that begins with 0, so that the generator is asked for none"
+            raise Misfit("demos", "no demo without labels", "at least one demo without labels", hint)
 
     def _check_templates(self) -> None:
         for key, template, wanted in (
@@ -313,6 +335,25 @@ class Task:
         """Returns the label of a name."""
         return next(label for label in self.labels if label.name == name)
 
+    @property
+    def one_label(self) -> bool:
+        """Whether each row has exactly one of the labels."""
+        return bool(self.labels) and self.many is None
+
+    def labels_of(self, target: str) -> tuple[str, ...] | None:
+        """Returns the labels of a target, in the task's order.
+
+        Args:
+            target: A target as samples have it.
+
+        Returns:
+            One label, or those of a set if rows have several; ``None`` if the target is no label or no set of them.
+        """
+        if self.many is None:
+            return (target,) if target in self.label_names else None
+        labels = self.many.read(target, self.label_names)
+        return labels if labels is not None and self.many.text(labels, self.label_names) == target else None
+
     def cuts(self, text: Field) -> bool:
         """Returns whether a text that is too long is cut at its last whole sentence.
 
@@ -337,9 +378,11 @@ class Task:
         """Returns plain values for fingerprints, without ``source``, since a task stays the same if its file moves."""
         data = dataclasses.asdict(self)
         del data["source"]
-        # Fingerprints from before allow_refusals and optional keys of fields were introduced stay valid.
+        # Fingerprints from before allow_refusals, many and optional keys of fields were introduced stay valid.
         if not self.allow_refusals:
             del data["allow_refusals"]
+        if self.many is None:
+            del data["many"]
         return data | self._texts()
 
     def _texts(self) -> dict[str, Any]:
@@ -379,6 +422,7 @@ def task_schema() -> dict[str, Any]:
 
     schema: dict[str, Any] = TypeAdapter(Task).json_schema()
     del schema["properties"]["source"]
+    schema["properties"]["many"]["anyOf"].insert(0, {"type": "boolean"})
     for part in (schema, *schema["$defs"].values()):
         docs = parse_from_object(globals()[part["title"]])
         part["description"] = docs.short_description
@@ -396,12 +440,11 @@ def _described(value: object) -> object:
     return {"name": value, "description": f"the {value}"} if isinstance(value, str) else value
 
 
+def _target_name(values: Mapping[str, Any]) -> str:
+    if not values.get("labels"):
+        return "answer"
+    return "labels" if values.get("many") else "label"
+
+
 def _name(value: object) -> str:
     return str(value.get("name")) if isinstance(value, Mapping) else str(getattr(value, "name", value))
-
-
-def _plain(value: object) -> object:
-    """Converts tuples to lists and other mappings to dicts, at any depth."""
-    if isinstance(value, Mapping):
-        return {key: _plain(part) for key, part in value.items()}
-    return [_plain(part) for part in value] if isinstance(value, list | tuple) else value

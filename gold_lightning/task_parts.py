@@ -23,6 +23,7 @@ __all__ = [
     "TestRow",
     "check_of",
     "composed",
+    "plain_document",
 ]
 
 
@@ -238,3 +239,10 @@ class TestData:
 def composed(label: str) -> str:
     """Returns a label in the form (NFC) that most keyboards write and tokenizers decode to."""
     return unicodedata.normalize("NFC", label)
+
+
+def plain_document(value: object) -> object:
+    """Converts tuples to lists and other mappings to dicts, at any depth."""
+    if isinstance(value, Mapping):
+        return {key: plain_document(part) for key, part in value.items()}
+    return [plain_document(part) for part in value] if isinstance(value, list | tuple) else value

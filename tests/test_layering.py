@@ -11,10 +11,10 @@ PACKAGE = Path(gold_lightning.__file__).parent
 LAYERS = [set(names.split()) for names in (
     "errors console parsing interrupt notices _compat",
     "inputs plugins calibration",
-    "task_parts",
+    "task_parts label_sets",
     "task generators budget losses scores metrics",
     "prompts likelihoods storage t5",
-    "feedback",
+    "feedback questions",
     "checks planning noise",
     "judging labelled student unlabelled drafting serving",
     "committing validation real_samples",

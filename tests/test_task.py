@@ -502,6 +502,7 @@ def problems(value, schema, whole):
         found = [problems(value, option, whole) for option in schema["anyOf"]]
         return [] if [] in found else found[0]
     kinds = {"string": str, "object": dict, "array": list, "boolean": bool, "integer": int}
+    kinds |= {"number": float, "null": type(None)}
     if not isinstance(value, kinds[schema["type"]]) or (schema["type"] == "integer" and isinstance(value, bool)):
         return [f"{value!r} is no {schema['type']}"]
     if isinstance(value, list):

@@ -85,6 +85,7 @@ _ALLOWED = {
     "bool_type": "true or false",
     "dataclass_type": "a mapping of keys to values",
     "dict_type": "a mapping of text to text",
+    "float_type": "a number",
     "int_type": "a whole number",
     "mapping_type": "a mapping of text to text",
     "missing": "a value; the key is missing",
@@ -119,4 +120,6 @@ def _owner(cls: Any, place: Sequence[int | str]) -> Any:
     """Returns the class of the value at a place."""
     for part in place:
         cls = get_type_hints(cls)[part] if isinstance(part, str) else get_args(cls)[0]
+        if type(None) in get_args(cls):  # an optional part
+            cls = get_args(cls)[0]
     return cls
