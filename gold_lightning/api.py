@@ -269,7 +269,7 @@ def evaluate(
         prediction_row(i, text, sample.targets)
         for i, (sample, text) in enumerate(zip(samples, predictions, strict=True))
     ]
-    values = evaluate_rows(names, known.label_names, scored)
+    values = evaluate_rows(names, known.label_names, scored, known.many)
     result: dict[str, Any] = {}
     for i, name in enumerate(names):
         result[name] = values[name]["value"]

@@ -22,6 +22,7 @@ from torchmetrics import Metric
 from torchmetrics.functional.text import rouge_score
 
 from gold_lightning.errors import ConfigError, GoldError
+from gold_lightning.label_sets import LabelSets
 from gold_lightning.parsing.formula import FormulaError, parse_equation, parse_programme, same_programme
 from gold_lightning.parsing.json_text import same_json
 from gold_lightning.parsing.words import has_characters, segments, words
@@ -35,8 +36,11 @@ __all__ = [
     "FunctionMetric",
     "JsonEqual",
     "MacroF1",
+    "MacroF1OfSets",
+    "MicroF1OfSets",
     "ProgrammeEqual",
     "RougeL",
+    "SetAccuracy",
     "SquadExactMatch",
     "SquadF1",
     "Targets",
@@ -226,6 +230,66 @@ class MacroF1(_LabelMetric):
         return (2 * right[occurs] / counts[occurs].double()).mean() if occurs.any() else values.new_zeros(())
 
 
+class SetMetric(TextMetric):
+    """Base of metrics over sets of labels, whatever the order in which texts name them.
+
+    A prediction that is no set of labels counts as the empty set, but never as a right one.
+
+    Args:
+        labels: Names of the task's labels.
+        sets: How texts name sets of them.
+    """
+
+    def __init__(self, labels: Sequence[str], sets: LabelSets) -> None:
+        super().__init__(labels)
+        self.sets = sets
+
+    def row(self, prediction: str, targets: Sequence[str]) -> list[float]:
+        """Returns 1 or 0 for each label: whether it is predicted, then whether it is right; last, whether all are."""
+        predicted, true = (self.sets.read(text, self.labels) for text in (prediction, targets[0]))
+        bits = [float(name in (labels or ())) for labels in (predicted, true) for name in self.labels]
+        return [*bits, float(predicted is not None and predicted == true)]
+
+    def counts(self, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns twice the right predictions of each label, and its predictions and occurrences together.
+
+        Args:
+            values: (rows, 2 labels + 1), as :meth:`row` returns them.
+
+        Returns:
+            (labels,) float64 each; their quotient is the F1 of each label.
+        """
+        count = len(self.labels)
+        predicted, true = values[:, :count], values[:, count : 2 * count]
+        return 2 * (predicted * true).sum(0), (predicted + true).sum(0)
+
+
+class SetAccuracy(SetMetric):
+    """Share of the rows whose predicted labels are exactly the right ones (subset accuracy)."""
+
+    def row(self, prediction: str, targets: Sequence[str]) -> list[float]:
+        return super().row(prediction, targets)[-1:]
+
+
+class MicroF1OfSets(SetMetric):
+    """F1 over all pairs of a row and a label; 1 if no label is predicted and none is right."""
+
+    def reduce(self, values: Tensor) -> Tensor:
+        right, counts = (counts.sum() for counts in self.counts(values))
+        return right / counts if counts else values.new_ones(())
+
+
+class MacroF1OfSets(SetMetric):
+    """Unweighted mean of the F1 of all labels that are predicted or right in some row; 1 if there is none.
+
+    torchmetrics' multilabel F1 counts a label that does not occur as 0; :class:`MacroF1` says why this one does not.
+    """
+
+    def reduce(self, values: Tensor) -> Tensor:
+        right, counts = self.counts(values)
+        return (right[counts > 0] / counts[counts > 0]).mean() if counts.any() else values.new_ones(())
+
+
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
@@ -367,6 +431,7 @@ METRICS: dict[str, Callable[[Sequence[str]], TextMetric]] = {
     "rouge_l": RougeL,
 }
 """Metrics by their names in task files. ``exact_match`` compares the strings, apart from spaces at the ends."""
+_BUILT_IN = frozenset(METRICS)
 
 
 _F = TypeVar("_F", bound=Callable[..., Any])
@@ -406,18 +471,35 @@ def _module(registered: Callable[..., TextMetric]) -> str:
     return registered.args[0].__module__ if isinstance(registered, partial) else registered.__module__
 
 
-def make_metric(name: str, labels: Sequence[str]) -> TextMetric:
+SET_METRICS: dict[str, Callable[[Sequence[str], LabelSets], TextMetric]] = {
+    "accuracy": SetAccuracy,
+    "exact_match": SetAccuracy,
+    "micro_f1": MicroF1OfSets,
+    "macro_f1": MacroF1OfSets,
+}
+"""Metrics by name for tasks whose rows have several labels."""
+
+
+def make_metric(name: str, labels: Sequence[str], sets: LabelSets | None = None) -> TextMetric:
     """Returns a metric by name.
 
     Args:
-        name: Name of the metric in :data:`METRICS` or of a plugin.
+        name: Name of the metric in :data:`METRICS` or of a plugin; in :data:`SET_METRICS` if rows have several labels.
         labels: Names of the task's labels; empty for a sequence-to-sequence task.
+        sets: How texts name several labels; ``None`` if rows have one.
 
     Raises:
         ConfigError: No metric has the name, or it does not fit the task.
     """
+    if sets is not None and name in SET_METRICS:
+        return SET_METRICS[name](labels, sets)
     make = find(METRICS, name)
     if make is None:
+        if name in SET_METRICS:
+            raise ConfigError("metrics", name, "another metric for a task without many: true")
         hint = "data.plugins names modules with metrics of your own"
         raise ConfigError("metrics", name, f"one of {', '.join(METRICS)}", hint)
+    if sets is not None and name in _BUILT_IN:
+        allowed = f"one of {', '.join(SET_METRICS)} for a task whose rows have several labels"
+        raise ConfigError("metrics", name, allowed)
     return make(labels)

@@ -13,6 +13,7 @@ import pytest
 import torch
 from gold_lightning.errors import ConfigError
 from gold_lightning.evaluation.intervals import bootstrap_interval, evaluate, prediction_row
+from gold_lightning.label_sets import LabelSets
 from gold_lightning.metrics import (
     METRICS,
     Accuracy,
@@ -718,3 +719,48 @@ def test_lp_equal_is_equality_up_to_form():
         seen["same" if right else "other"] += 1
     assert min(seen.values()) > 250
     assert metric.row("none", ("none",)) == [0.0]
+
+
+# Sets of labels
+
+
+SETS = LabelSets()
+
+
+def random_sets(count, seed):
+    rng = random.Random(seed)
+    for _ in range(count):
+        labels = [name for name in "ABCD" if rng.random() < 0.4]
+        yield ", ".join(rng.sample(labels, len(labels))) or "none"
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_metrics_of_sets_are_those_of_torchmetrics(seed):
+    from torchmetrics.functional.classification import multilabel_exact_match, multilabel_f1_score
+
+    predictions, targets = list(random_sets(50, seed)), list(random_sets(50, seed + 100))
+    bits = [torch.tensor([[name in text for name in "ABCD"] for text in x]).int() for x in (predictions, targets)]
+    for name, expected in (
+        ("accuracy", multilabel_exact_match(*bits, num_labels=4)),
+        ("micro_f1", multilabel_f1_score(*bits, num_labels=4, average="micro")),
+        ("macro_f1", multilabel_f1_score(*bits, num_labels=4, average="macro")),
+    ):
+        assert value(make_metric(name, "ABCD", SETS), predictions, targets) == pytest.approx(float(expected))
+
+
+@pytest.mark.parametrize(("name", "expected"), [("accuracy", 0.5), ("micro_f1", 6 / 7), ("macro_f1", 2 / 3)])
+def test_a_text_that_is_no_set_counts_as_the_empty_one_and_is_wrong(name, expected):
+    predictions, targets = ["B, a", "B, E", "b", "none"], ["A, B", "none", "B, C", "NONE"]
+    assert value(make_metric(name, "ABCD", SETS), predictions, targets) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("name", ["micro_f1", "macro_f1"])
+def test_rows_without_labels_are_predicted_perfectly(name):
+    assert value(make_metric(name, "AB", SETS), ["none", "none"], ["none", "none"]) == 1.0
+
+
+@pytest.mark.parametrize(("name", "sets"), [("balanced_accuracy", SETS), ("squad_f1", SETS), ("micro_f1", None)])
+def test_a_metric_for_other_tasks_is_refused(name, sets):
+    with pytest.raises(ConfigError) as caught:
+        make_metric(name, "AB", sets)
+    assert caught.value.value == name

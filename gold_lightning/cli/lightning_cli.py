@@ -272,9 +272,9 @@ class GoldCLI(LightningCLI):
     def after_test(self) -> None:
         """Writes predictions, results and the report, and prints the results."""
         if self.trainer.is_global_zero:
-            metrics, labels = self.model.metric_names, self.model.task.label_names
+            metrics, task = self.model.metric_names, self.model.task
             tested = {"student": self._collected.rows, "untrained": self._untrained}
-            results = {name: evaluate(metrics, labels, rows) for name, rows in tested.items()}
+            results = {name: evaluate(metrics, task.label_names, rows, task.many) for name, rows in tested.items()}
             write_lines(RunFolder(self.datamodule.run_dir).predictions, self._collected.rows)
             counts, overlaps = overlaps_of_run(self.datamodule)
             if counts:

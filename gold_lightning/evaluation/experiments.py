@@ -334,7 +334,7 @@ def _measure(run: Run) -> dict[str, Any]:
     tested = read_lines(RunFolder(run.folder).predictions)
     metrics = {}
     for name in metric_names(run.task):
-        metric = make_metric(name, run.task.label_names)
+        metric = make_metric(name, run.task.label_names, run.task.many)
         targets = [row.get("targets", (row["target"],)) for row in tested]
         # In float64, as in results.json, so that both have the same digits.
         metrics[name] = float(metric.reduce(metric.rows([row["prediction"] for row in tested], targets)))

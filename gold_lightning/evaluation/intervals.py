@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gold_lightning.label_sets import LabelSets
 from gold_lightning.metrics import Targets, TextMetric, make_metric
 
 __all__ = ["bootstrap_interval", "evaluate", "prediction_row"]
@@ -64,13 +65,19 @@ def prediction_row(row: int, prediction: str, targets: Sequence[str], **more: An
     return {"row": row, "prediction": prediction, "target": targets[0], **several, **more}
 
 
-def evaluate(metrics: Sequence[str], labels: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def evaluate(
+    metrics: Sequence[str],
+    labels: Sequence[str],
+    rows: Sequence[Mapping[str, Any]],
+    sets: LabelSets | None = None,
+) -> dict[str, Any]:
     """Computes metrics over predictions, with 95 % bootstrap intervals.
 
     Args:
         metrics: Names of the metrics.
         labels: Names of the task's labels; empty for a sequence-to-sequence task.
         rows: Lines as :func:`prediction_row` returns them. The draws of the interval depend on their order.
+        sets: The task's ``many``, if rows have several labels.
 
     Returns:
         ``value`` and ``interval`` of each metric by its name, and the number of rows as ``n``.
@@ -79,7 +86,7 @@ def evaluate(metrics: Sequence[str], labels: Sequence[str], rows: Sequence[Mappi
     targets = [row.get("targets", (row["target"],)) for row in rows]
     results: dict[str, Any] = {"n": len(rows)}
     for name in metrics:
-        metric = make_metric(name, labels)
+        metric = make_metric(name, labels, sets)
         # compute() would gather rows from the other processes, but these are all rows already.
         value, low, high = _value_and_interval(metric, metric.rows(predictions, targets))
         results[name] = {"value": value, "interval": [low, high]}

@@ -92,7 +92,7 @@ def results_summary(
         "rows": len(ids),
         "of": len(every),
         "of_rows": digest_of_rows(task, tested),
-        "results": {**results, "majority": evaluate(metrics, task.label_names, majority(tested))},
+        "results": {**results, "majority": evaluate(metrics, task.label_names, majority(tested), task.many)},
         "most_frequent": most_frequent(tested),
         "labels_as_read": labels_as_read(tested.values()) if task.labels else "",
         "overlap": overlap or None,
@@ -119,7 +119,7 @@ def results_table(summary: Mapping[str, Any], run_dir: Path, task: Task) -> str:
         lines.append(f"labels as read: {summary['labels_as_read']}")
     if _STUDENTS & results.keys():
         lines += Cut(**summary["cut"]).sentences(task, "test rows")
-    if task.labels and results.keys() & GENERATOR_BASELINES:
+    if task.one_label and results.keys() & GENERATOR_BASELINES:
         lines.append(f"generator: {GENERATOR_ANSWER}")
     lines += [f"{titles[name]}: {note}" for name in titles for note in results[name].get("notes", ())]
     if overlap := summary["overlap"]:
