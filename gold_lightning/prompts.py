@@ -30,15 +30,16 @@ from gold_lightning.task import Sample, Task
 
 __all__ = [
     "Hint",
-    "agreement_request",
-    "answer_request",
+    "escape",
     "fields_block",
+    "label_line",
     "parse",
     "probe_request",
-    "read_answer",
     "read_sample",
+    "read_target",
     "render",
     "training_request",
+    "unescape",
 ]
 
 _ESCAPES = {"\\": "\\\\", "\n": "\\n", "\r": "\\r"}
@@ -52,7 +53,8 @@ def _names(task: Task) -> list[str]:
     return [task.target.name, *fields] if task.labels else [*fields, task.target.name]
 
 
-def _escape(value: str) -> str:
+def escape(value: str) -> str:
+    """Writes a value on one line, so that :func:`unescape` returns it."""
     value = _ESCAPED.sub(lambda m: _ESCAPES[m[0]], value)
     # Spaces at the ends are code points, so that neither stripping nor a model's own spacing can touch them.
     inside = value.strip()
@@ -65,7 +67,9 @@ def _code_points(text: str) -> str:
     return "".join(f"\\u{ord(c):04x}" for c in text)
 
 
-def _unescape(value: str) -> str:
+def unescape(value: str) -> str:
+    """Reads a value of one line."""
+
     def one(match: re.Match[str]) -> str:
         code = match[1]
         if code[0] == "u":
@@ -93,7 +97,7 @@ def render(sample: Sample, task: Task, *, upto: int | None = None) -> str:
         upto: Number of lines to write; all by default.
     """
     values = {**sample.fields, task.target.name: sample.target}
-    return "\n".join(f"{name}: {_escape(values[name])}" for name in _names(task)[:upto])
+    return "\n".join(f"{name}: {escape(values[name])}" for name in _names(task)[:upto])
 
 
 def parse(text: str, task: Task, answer: str = "") -> dict[str, str]:
@@ -146,7 +150,7 @@ def read_sample(text: str, task: Task, answer: str = "") -> tuple[dict[str, str]
     damaged = False
     described = {f.name: f.description for f in (*task.fields, task.target)}
     begun = _lines(answer, names)
-    labels = [label for label in task.label_names if label in begun.values()]
+    labels = [target] if task.labels and task.labels_of(target := begun.get(task.target.name, "")) is not None else []
     for name, value in values.items():
         seen, lost = clean_characters(value)
         damaged |= lost
@@ -173,7 +177,7 @@ def read_sample(text: str, task: Task, answer: str = "") -> tuple[dict[str, str]
     written = [reply.text, *(value for name, value in values.items() if name != task.target.name or not task.labels)]
     if any(is_refusal(value) for value in written) and not _allows_refusals(task):
         return values, "refusal"
-    if task.labels and (label := _label(values.get(task.target.name, ""), task)):
+    if task.labels and (label := read_target(values.get(task.target.name, ""), task)):
         values[task.target.name] = label
     return values, "not_unicode" if damaged else ""
 
@@ -186,7 +190,7 @@ def _demo_texts(task: Task) -> str:
 
 @functools.lru_cache(maxsize=64)
 def _join_demos(names: tuple[str, ...], demos: tuple[tuple[str, ...], ...]) -> str:
-    return "\n".join(f"{name}: {_escape(value)}" for demo in demos for name, value in zip(names, demo, strict=True))
+    return "\n".join(f"{name}: {escape(value)}" for demo in demos for name, value in zip(names, demo, strict=True))
 
 
 def _value(sample: Sample, name: str) -> str:
@@ -198,8 +202,11 @@ def _allows_refusals(task: Task) -> bool:
     return task.allow_refusals or any(is_refusal(text) for demo in task.demos for text in demo.fields.values())
 
 
-def _label(text: str, task: Task) -> str:
-    """Returns the label that a text names, ignoring case and marks around it; "" if there is none."""
+def read_target(text: str, task: Task) -> str:
+    """Returns the label or set of labels that a text names, ignoring case and marks; "" if there is none."""
+    if task.many:
+        labels = task.many.read(text, task.label_names)
+        return "" if labels is None else task.many.text(labels, task.label_names)
     plain = text.strip(" *_`\"'“”.").casefold()
     return next((name for name in task.label_names if plain == name.casefold()), "")
 
@@ -230,7 +237,7 @@ def _lines(text: str, names: Sequence[str], broken: Collection[str] = ()) -> dic
         elif last:
             values[last].append(line.strip())  # joined once: there may be many
     ends = {name: "\n" if name in broken else " " for name in values}
-    return {name: _unescape(ends[name].join(values[name])) for name in names if name in values}
+    return {name: unescape(ends[name].join(values[name])) for name in names if name in values}
 
 
 def _members(values: Mapping[str, Any], task: Task) -> dict[str, str]:
@@ -242,6 +249,8 @@ def _members(values: Mapping[str, Any], task: Task) -> dict[str, str]:
             texts[name] = value.strip()
         elif isinstance(value, bool | int | float):
             texts[name] = json.dumps(value)
+        elif isinstance(value, list) and task.many and name == task.target.name:
+            texts[name] = task.many.separator.join(map(str, value)) or task.many.none
         elif isinstance(value, dict | list) and any(_value(d, name).startswith(("{", "[")) for d in task.demos):
             texts[name] = json.dumps(value, ensure_ascii=False)  # a target that is JSON, written as such
     return texts
@@ -273,10 +282,28 @@ def _describe(task: Task, label: str | None) -> str:
     if label is None:
         lines.append(f"{task.target.name}: {task.target.description}")
         return "Each sample has these lines:\n" + "\n".join(lines) + "\n"
-    meaning = task.label(label).meaning
-    named = f"{label}: {meaning}" if meaning else label
     intro = "Each sample has this line:\n" if len(lines) == 1 else "Each sample has these lines:\n"
-    return intro + "\n".join(lines) + f"\n\nAll samples have the {task.target.name} {named}.\n"
+    intro += "\n".join(lines)
+    if task.many:
+        return f"{intro}\n\n{_describe_set(task, task.labels_of(label) or ())}"
+    return intro + f"\n\nAll samples have the {task.target.name} {label_line(task, label)}.\n"
+
+
+def _describe_set(task: Task, labels: Sequence[str]) -> str:
+    assert task.many is not None
+    name, target = task.target.name, task.many.text(labels, task.label_names)
+    others = [label_line(task, label) for label in task.label_names if label not in labels]
+    if not labels:
+        return f"The new sample has the {name} {target}: none of these fits it.\n" + "\n".join(others) + "\n"
+    described = "\n".join(label_line(task, label) for label in labels)
+    whole = "this" if len(labels) == 1 else "all of these at once"
+    return f"The new sample has the {name} {target}: {whole}, and no other.\n{described}\n"
+
+
+def label_line(task: Task, label: str) -> str:
+    """Returns a label with its meaning, if it has one."""
+    meaning = task.label(label).meaning
+    return f"{label}: {meaning}" if meaning else label
 
 
 def _blocks(samples: Sequence[Sample], task: Task) -> str:
@@ -388,63 +415,6 @@ def probe_request(
     return _request(task, label, prefix, suffix, seed)
 
 
-def agreement_request(task: Task, fields: Mapping[str, str], demos: Sequence[Sample]) -> Request:
-    """Asks for the likelihood of each label, given the fields of a sample.
-
-    The fields come first and the label last, in any wire order. As a conversation, each demo is a turn of its own.
-    """
-    labels = "\n".join(f"{label.name}: {label.meaning}" if label.meaning else label.name for label in task.labels)
-    name = task.target.name
-    system = f"You say which {name} fits. {task.description}"
-    options = f"The {name} is one of:\n{labels}"
-    messages = [("system", f"{system}\n\n{options}")]
-    for demo in demos:
-        messages += [("user", fields_block(demo.fields)), ("assistant", f"{name}: {_escape(demo.target)}")]
-    return Request(
-        system=system,
-        prefix=f"{options}\n\n{_answered(demos, task)}",
-        suffix=f"Which {name} fits here?\n\n{fields_block(fields)}",
-        answer_prefix=f"{name}:",
-        choices=tuple(f" {label}" for label in task.label_names),
-        messages=(*messages, ("user", fields_block(fields))),
-    )
-
-
-def answer_request(task: Task, fields: Mapping[str, str], demos: Sequence[Sample] = ()) -> Request:
-    """Asks for the target of a row: for the likelihood of each label, or for text, decoded greedily.
-
-    Args:
-        task: The task.
-        fields: The fields of the row.
-        demos: Demos in the prompt; none for zero-shot.
-    """
-    if task.labels:
-        return agreement_request(task, fields, demos)
-    name = task.target.name
-    # Demos show targets on one line; without demos a model writes a target of several lines with its line breaks.
-    lines = not demos and any("\n" in demo.target for demo in task.demos)
-    return Request(
-        system=f"You give the {name}. {task.description}",
-        prefix=f"The {name} is {task.target.description}.\n\n{_answered(demos, task)}",
-        suffix=f"What is the {name} here?\n\n{fields_block(fields)}",
-        answer_prefix=f"{name}:",
-        max_tokens=task.student.max_target_tokens,
-        stop=("\n\n",) if lines else ("\n",),
-        greedy=True,
-    )
-
-
-def read_answer(text: str) -> str:
-    """Returns the target in the completion of an :func:`answer_request`."""
-    return _unescape(text)
-
-
-def _answered(demos: Sequence[Sample], task: Task) -> str:
-    """Writes demos with their fields first and their target last."""
-    turned = [f"{fields_block(d.fields)}\n{task.target.name}: {_escape(d.target)}" for d in demos]
-    return "Examples:\n\n" + "\n\n".join(turned) + "\n\n" if demos else ""
-
-
 def fields_block(fields: Mapping[str, str]) -> str:
     """Writes the fields of a sample as a block of lines, without its target."""
-    return "\n".join(f"{name}: {_escape(value)}" for name, value in fields.items())
+    return "\n".join(f"{name}: {escape(value)}" for name, value in fields.items())

@@ -24,9 +24,10 @@ from gold_lightning.generators.base import Completion, Request
 from gold_lightning.likelihoods import LabelLikelihoods, read_log_probs, stored_log_probs
 from gold_lightning.planning.plan import SynthesisPlan
 from gold_lightning.planning.progress import Progress
-from gold_lightning.planning.quotas import quotas
+from gold_lightning.planning.quotas import task_quotas
 from gold_lightning.planning.requests import PlannedRequest
-from gold_lightning.prompts import Hint, answer_request, fields_block, read_answer
+from gold_lightning.prompts import Hint, fields_block
+from gold_lightning.questions import answer_request, read_answer
 from gold_lightning.storage.completions import Completions
 from gold_lightning.storage.json_lines import digest, read_json, read_lines, replace_text
 from gold_lightning.storage.round_store import BatchRecord, Kind, RoundStore, StoredSample
@@ -73,7 +74,7 @@ class TextLabeller:
         count = min(demos, len(task.demos))
         self._demos = random.Random(f"{seed}/unlabelled/demos").sample(task.demos, count)
         self._check: LabelCheck | None = None
-        if task.labels:
+        if task.one_label:
             self._check = LabelCheck(
                 task, seed, True, self._answer, lambda r: completions().generator.tokens_over_limit(r), "batch"
             )
@@ -123,8 +124,10 @@ class TextLabeller:
                 labels.append(TextLabel(request, "", "too_long"))
                 continue
             completion = next(remaining)
-            target = read_answer(completion.text).strip()
+            target = read_answer(completion.text, self.task).strip()
             reason: str = completion.reason or ("truncated" if completion.finish == "length" else "")
+            if not reason and self.task.many and self.task.labels_of(target) is None:
+                reason = "label_not_in_set"
             if not reason and len(target) < max(1, self.task.target.min_chars):
                 reason = "too_short" if target else "empty"
             labels.append(TextLabel(request, "" if reason else target, reason, completion.text))
@@ -159,7 +162,7 @@ class RealSamples:
         texts: Callable[[], UnlabelledTexts],
         completions: Callable[[], Completions],
     ) -> None:
-        self.task, self.plan, self.rounds = task, plan, -1
+        self.task, self.plan, self.seed, self.rounds = task, plan, seed, -1
         self._read, self._completions = texts, completions
         self._labeller = TextLabeller(task, seed, plan.seed_demos, completions)
 
@@ -258,12 +261,16 @@ class RealSamples:
         if "data" not in self.plan.unlabelled_as or not earlier:
             return
         started, last = time.perf_counter(), earlier[-1]
-        names = self.task.label_names or ("",)
+        names = self.task.label_names if self.task.one_label else ("",)
         chosen = {entry.id for name in names for entry in pool.entries(name) if entry.round == last.round}
         texts = [s for s in last.accepted("probe") if s.id in chosen and s.source == "unlabelled"]
         texts.sort(key=lambda s: (-max(s.probabilities.values(), default=0.0), s.id))
-        wanted = quotas(self.plan.samples_per_round, self.task.label_names, store.round)
+        wanted = task_quotas(self.plan.samples_per_round, self.task, store.round, self.seed)
         room = Counter({label: math.floor(self.plan.unlabelled_share * n) for label, n in wanted.items()})
+        if self.task.many:  # of a set few samples are wanted; the share is that of all samples together
+            room = Counter(wanted)
+            texts = [text for text in texts if text.sample.target in room]
+            texts = texts[: math.floor(self.plan.unlabelled_share * self.plan.samples_per_round)]
         samples: list[StoredSample] = []
         for text in texts:
             label = text.sample.target if self.task.labels else None
@@ -318,8 +325,8 @@ class RealSamples:
                     batch=index,
                     prompt_hash=prompt_hash,
                     raw=label.raw,
-                    label_agrees=True if self.task.labels else None,
-                    preferred_label=label.target if self.task.labels else "",
+                    label_agrees=True if self.task.one_label else None,
+                    preferred_label=label.target if self.task.one_label else "",
                     label_log_probs=stored_log_probs(likelihoods.names, likelihoods.log_probs) if likelihoods else {},
                     source="unlabelled",
                     probabilities=likelihoods.probabilities if likelihoods else {},

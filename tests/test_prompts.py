@@ -4,7 +4,8 @@ import json
 from dataclasses import replace
 
 import pytest
-from gold_lightning.prompts import Hint, agreement_request, parse, probe_request, read_sample, render, training_request
+from gold_lightning.prompts import Hint, parse, probe_request, read_sample, render, training_request
+from gold_lightning.questions import agreement_request
 from gold_lightning.task import Field, Label, Sample, StudentFormat, Task
 from hypothesis import example, given, settings
 from hypothesis import strategies as st

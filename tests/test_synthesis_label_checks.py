@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from gold_lightning.errors import ConfigError, QuotaError
 from gold_lightning.feedback import FeedbackPool
-from gold_lightning.prompts import agreement_request
+from gold_lightning.questions import agreement_request
 from gold_lightning.storage.json_lines import read_lines, write_lines
 from gold_lightning.storage.round_store import RoundStore
 

@@ -133,7 +133,7 @@ class Checker:
         return ""
 
     def _label_reason(self, sample: Sample, label: str | None) -> str:
-        if self.task.labels and sample.target not in self.task.label_names:
+        if self.task.labels and self.task.labels_of(sample.target) is None:
             return "label_not_in_set"
         return "wrong_label" if self.task.labels and label not in (None, sample.target) else ""
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from gold_lightning.errors import GoldError
 from gold_lightning.generators.base import Completion, Request
 from gold_lightning.likelihoods import Calibration, LabelCalibrator, LabelLikelihoods
-from gold_lightning.prompts import agreement_request
+from gold_lightning.questions import agreement_request
 from gold_lightning.storage.json_lines import digest
 from gold_lightning.task import Sample, Task
 

@@ -11,7 +11,7 @@ from gold_lightning.errors import ConfigError, GoldError
 from gold_lightning.generators import Completion, Generator, Request
 from gold_lightning.likelihoods import LabelCalibrator
 from gold_lightning.parsing.words import words
-from gold_lightning.prompts import agreement_request
+from gold_lightning.questions import agreement_request
 from gold_lightning.task import Task
 
 __all__ = ["Asker"]

@@ -28,7 +28,7 @@ from gold_lightning.evaluation.supervised import LabelledRounds
 from gold_lightning.generators.base import Generator, Request
 from gold_lightning.labelled import check_rows_file, load_rows
 from gold_lightning.likelihoods import LabelCalibrator, read_log_probs, stored_log_probs
-from gold_lightning.prompts import answer_request, read_answer
+from gold_lightning.questions import answer_request, read_answer
 from gold_lightning.storage.json_lines import append_line, digest, read_lines, write_lines
 from gold_lightning.t5.checks import count_cut
 from gold_lightning.task import Sample, Task, TestRow
@@ -100,12 +100,13 @@ class BaselineSettings:
         Raises:
             ConfigError: A task without labels has no ``one_shot``.
         """
-        if "one_shot" in (self.only or ()) and not task.labels:
-            raise ConfigError("baselines.only", self.only, "no one_shot for a task without labels")
+        if "one_shot" in (self.only or ()) and not task.one_label:
+            kind = "with several labels a row" if task.many else "without labels"
+            raise ConfigError("baselines.only", self.only, f"no one_shot for a task {kind}")
         every: list[BaselineName] = list(get_args(BaselineName))
         if self.only is not None:
             return [name for name in every if name in self.only]
-        many_demos = bool(task.labels) and len(task.demos) > len(task.labels)
+        many_demos = task.one_label and len(task.demos) > len(task.labels)
         cannot = {"supervised": self.train_file is None, "student": not trained, "one_shot": not many_demos}
         return [name for name in every if not cannot.get(name)]
 
@@ -258,14 +259,17 @@ def compare(
             predictions = baseline.predict(part)
             seconds = round(seconds_before + time.perf_counter() - started, 1)
             write_lines(file, predictions)
-        numbers = evaluate(metrics, task.label_names, predictions)
+        numbers = evaluate(metrics, task.label_names, predictions, task.many)
         results[name] = {**numbers, "seconds": seconds, "fingerprint": fingerprint, "notes": _notes(predictions)}
         names.append(name)
-        if task.labels and name in GENERATOR_BASELINES:
+        if task.one_label and name in GENERATOR_BASELINES:
             names.append(f"{name}_calibrated")
             predictions = calibrated(task, predictions)
             write_lines(folder / f"{names[-1]}.jsonl", predictions)
-            results[names[-1]] = {**evaluate(metrics, task.label_names, predictions), "fingerprint": fingerprint}
+            results[names[-1]] = {
+                **evaluate(metrics, task.label_names, predictions, task.many),
+                "fingerprint": fingerprint,
+            }
         # After each baseline, so that an interruption of the next one loses nothing.
         write_lines(path, [{"task": task.name, "rows": len(ids), "of_rows": of_rows, "results": results}])
         for stale in folder.glob(f"{name}.*.part"):
@@ -333,7 +337,7 @@ def calibrated(task: Task, predictions: Sequence[Mapping[str, Any]]) -> list[dic
 
 def seed_demos(task: Task) -> list[Sample]:
     """Returns all demos of the task, labels in turn: a model prefers a label that ends the prompt several times."""
-    if not task.labels:
+    if not task.one_label:
         return list(task.demos)
     by_label = [[d for d in task.demos if d.target == name] for name in task.label_names]
     return [d for turn in itertools.zip_longest(*by_label) for d in turn if d is not None]
@@ -390,12 +394,13 @@ class GeneratorAnswers:
         for i, completion, extra in zip(ids, self.generator.generate(requests), extras, strict=True):
             if not completion.is_answer:
                 text, extra["unanswered"] = "", completion.finish
-            elif self.task.labels:
+            elif self.task.one_label:
                 log_probs = dict(zip(self.task.label_names, completion.choice_log_probs, strict=True))
                 text = max(log_probs, key=lambda name: log_probs[name])  # ties: the task's order
                 extra["log_probs"] = stored_log_probs(self.task.label_names, completion.choice_log_probs)
             else:
-                text, extra["finish"] = read_answer("" if completion.reason else completion.text), completion.finish
+                text = read_answer("" if completion.reason else completion.text, self.task)
+                extra["finish"] = completion.finish
             predictions.append(prediction_row(i, text, self.rows[i].targets, **extra))
         return predictions
 

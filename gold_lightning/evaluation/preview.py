@@ -20,6 +20,7 @@ from gold_lightning.evaluation.verdict import GeneratorVerdict, judge_generator,
 from gold_lightning.feedback import FeedbackPool, PoolEntry
 from gold_lightning.generators import Completion
 from gold_lightning.judging import JudgedBatch, JudgedCompletion
+from gold_lightning.label_sets import overlap
 from gold_lightning.planning.requests import PlannedRequest
 from gold_lightning.prompts import fields_block, render
 from gold_lightning.storage.round_store import Kind
@@ -117,7 +118,7 @@ def plan_requests(synthesizer: Synthesizer, warmup_rounds: int, rate: float) -> 
         # Fed-back samples come from probe prompts, which have all kinds of hints.
         probe_hints = (p.hint for p in batch(first, "probe") if p.label == seeds.label)
         hint = {k: v for k, v in vars(next(probe_hints, seeds.hint)).items() if v}
-        pool.push((PoolEntry(i, d, 0.0, 0, hint) for i, d in _stand_ins(task, seeds)), by_label=bool(task.labels))
+        pool.push((PoolEntry(i, d, 0.0, 0, hint) for i, d in _stand_ins(task, seeds)), by_label=task.one_label)
         fed = batch(first, "train", pool)[0]
         feedback = fed if fed.feedback else None
     return Requests(batch(0, "train"), feedback, probe)
@@ -126,7 +127,12 @@ def plan_requests(synthesizer: Synthesizer, warmup_rounds: int, rate: float) -> 
 def _stand_ins(task: Task, planned: PlannedRequest) -> list[tuple[str, Sample]]:
     """Returns demos of the requested label, those that the prompt does not show already if there are any."""
     demo_ids = {i for i, _ in planned.demos}
-    candidates = [(i, d) for i, d in enumerate(task.demos) if planned.label is None or d.target == planned.label]
+    wanted = task.labels_of(planned.label or "")
+    candidates = [
+        (i, d)
+        for i, d in enumerate(task.demos)
+        if wanted is None or overlap(wanted, task.labels_of(d.target) or ()) > 0
+    ]
     others = [(i, d) for i, d in candidates if f"demo-{i}" not in demo_ids] or candidates
     return [(f"stand-in-{i}", d) for i, d in others]
 

@@ -24,7 +24,7 @@ from gold_lightning.generators.base import Completion, Request
 from gold_lightning.judging import JudgedCompletion
 from gold_lightning.likelihoods import LabelCalibrator
 from gold_lightning.metrics import make_metric
-from gold_lightning.prompts import agreement_request, answer_request, read_answer
+from gold_lightning.questions import agreement_request, answer_request, read_answer
 from gold_lightning.task import Sample, Task, TestRow
 
 __all__ = [
@@ -96,7 +96,7 @@ def judge_generator(data: GoldDataModule, judged: Sequence[JudgedCompletion], ro
         data: Data module of the run.
         judged: Judged completions of round 0's requests.
         rows: Most labelled rows: of the task's validation file, or of a test file on this machine. Tasks without labels
-            take a fifth of them, since their answers are written token by token.
+            or with several a row take a fifth of them, since their answers are written token by token.
 
     Raises:
         GoldError: The generator gives no likelihoods of labels.
@@ -107,7 +107,7 @@ def judge_generator(data: GoldDataModule, judged: Sequence[JudgedCompletion], ro
         try:
             return synthesizer.completions.answer_in_batches(requests, 0)
         except Exception as e:
-            if isinstance(e, GoldError) or not task.labels or synthesizer.plan.label_agreement != "off":
+            if isinstance(e, GoldError) or not task.one_label or synthesizer.plan.label_agreement != "off":
                 raise
             # An engine of one's own may not expect a request for likelihoods, which a run would not send either.
             name = type(data.generator).__name__
@@ -115,17 +115,17 @@ def judge_generator(data: GoldDataModule, judged: Sequence[JudgedCompletion], ro
 
     evidence: list[Evidence | None] = []
     check = None
-    if task.labels:
+    if task.one_label:
         fits = data.generator.tokens_over_limit
         check = LabelCheck(task, data.seed, False, lambda requests, _: answer(requests), fits, "batch")
         check.check_length()
         evidence.append(_of_samples(judged, check))
     evidence.append(demos := answer_demos(task, answer, data.seed))
-    if task.labels and not any(answered for _, answered in demos.answers):
+    if task.one_label and not any(answered for _, answered in demos.answers):
         raise GoldError(f"{type(data.generator).__name__} gives no likelihoods of labels")
     name, labelled = _labelled_rows(data)
     if labelled and rows:
-        most = rows if task.labels else math.ceil(rows / 5)
+        most = rows if task.one_label else math.ceil(rows / 5)
         drawn = random.Random(f"{data.seed}/verdict rows").sample(labelled, min(most, len(labelled)))
         evidence.append(answer_rows(name, task, drawn, answer, check))
     verdict = decide(task, [e for e in evidence if e is not None and e.scores])
@@ -174,7 +174,7 @@ def answer_demos(task: Task, answer: Answer, seed: int) -> Evidence:
         seed: Seed of the choice of the other demos.
     """
     order = random.Random(f"{seed}/verdict").sample(task.demos, len(task.demos))
-    if task.labels:
+    if task.one_label:
         requests = [agreement_request(task, d.fields, _one_of_each(task, order, d)) for d in task.demos]
         completions = answer(requests)
         calibrator = LabelCalibrator(task.label_names, "batch")
@@ -184,7 +184,7 @@ def answer_demos(task: Task, answer: Answer, seed: int) -> Evidence:
         predictions = [s.label if s else "" for s in scored]
     else:
         requests = [answer_request(task, d.fields, [o for o in order if o is not d]) for d in task.demos]
-        predictions = [read_answer(c.text) for c in answer(requests)]
+        predictions = [read_answer(c.text, task) for c in answer(requests)]
     return _evidence("the demos, each left out", task, predictions, [(d.target,) for d in task.demos])
 
 
@@ -208,7 +208,7 @@ def answer_rows(
         predictions = [s.label if s else "" for s in scored]
     else:
         completions = answer([answer_request(task, row.fields, task.demos) for row in rows])
-        predictions = [read_answer(c.text) if c.finish in ("stop", "length") else "" for c in completions]
+        predictions = [read_answer(c.text, task) if c.finish in ("stop", "length") else "" for c in completions]
     answered = [i for i, prediction in enumerate(predictions) if prediction]
     if not answered:
         return None
@@ -233,13 +233,13 @@ def decide(task: Task, evidence: Sequence[Evidence]) -> GeneratorVerdict:
     if len(scores) < _FEW:
         sentence = f"Not clear: {len(scores)} answers say too little; a larger --preview.count says more."
         return GeneratorVerdict(tuple(evidence), "not clear", None, sentence)
-    chance = 1 / len(task.labels) if task.labels else 0.0
+    chance = _chance(task, answers)
     low, high = wilson_interval(round(sum(scores)), len(scores))
     skill, lowest, highest = ((x - chance) / (1 - chance) for x in (sum(scores) / len(scores), low, high))
     right = f"{sum(scores) / len(scores):.0%} of {len(scores)} answers are right"
     if task.labels:
-        right += f", guessing would give {chance:.0%}"
-    confused, of_errors = _most_confused(answers) if task.labels else (None, 0.0)
+        right += f", {'guessing' if task.one_label else 'the most frequent one'} would give {chance:.0%}"
+    confused, of_errors = _most_confused(answers) if task.one_label else (None, 0.0)
     pair = " and ".join(repr(printable(name)) for name in confused or ())
     decision: Decision
     if skill >= _GOOD and lowest >= _POOR:
@@ -259,6 +259,13 @@ def decide(task: Task, evidence: Sequence[Evidence]) -> GeneratorVerdict:
     return GeneratorVerdict(tuple(evidence), decision, confused if of_errors >= _CONCENTRATED else None, sentence)
 
 
+def _chance(task: Task, answers: Sequence[tuple[str, str]]) -> float:
+    """Returns the share of right answers by guessing; for sets of labels, by always answering the most frequent one."""
+    if task.many:
+        return Counter(known for known, _ in answers).most_common(1)[0][1] / len(answers)
+    return 1 / len(task.labels) if task.labels else 0.0
+
+
 def _one_of_each(task: Task, order: Sequence[Sample], left_out: Sample) -> list[Sample]:
     """Returns a demo of each label other than the one left out, as far as there are any."""
     by_label = {d.target: d for d in reversed(order) if d is not left_out}
@@ -275,7 +282,8 @@ def _most_confused(answers: Sequence[tuple[str, str]]) -> tuple[tuple[str, str] 
 
 
 def _evidence(name: str, task: Task, predictions: Sequence[str], targets: Sequence[Sequence[str]]) -> Evidence:
-    metric = make_metric("accuracy" if task.labels else (task.metrics or ("exact_match",))[0], task.label_names)
+    default = "accuracy" if task.labels else (task.metrics or ("exact_match",))[0]
+    metric = make_metric(default, task.label_names, task.many)
     values = metric.rows(predictions, [tuple(t) for t in targets])
     answers = tuple((t[0], p) for t, p in zip(targets, predictions, strict=True))
     return Evidence(name, answers, tuple(float(metric.reduce(values[i : i + 1])) for i in range(len(values))))

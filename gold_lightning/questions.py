@@ -1,0 +1,81 @@
+"""Questions about a row to the generator: how likely each label is, or what the target is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from gold_lightning.generators.base import Request
+from gold_lightning.prompts import escape, fields_block, label_line, read_target, unescape
+from gold_lightning.task import Sample, Task
+
+__all__ = ["agreement_request", "answer_request", "read_answer"]
+
+
+def agreement_request(task: Task, fields: Mapping[str, str], demos: Sequence[Sample]) -> Request:
+    """Asks for the likelihood of each label, given the fields of a sample.
+
+    The fields come first and the label last, in any wire order. As a conversation, each demo is a turn of its own.
+    """
+    labels = "\n".join(label_line(task, label) for label in task.label_names)
+    name = task.target.name
+    system = f"You say which {name} fits. {task.description}"
+    options = f"The {name} is one of:\n{labels}"
+    messages = [("system", f"{system}\n\n{options}")]
+    for demo in demos:
+        messages += [("user", fields_block(demo.fields)), ("assistant", f"{name}: {escape(demo.target)}")]
+    return Request(
+        system=system,
+        prefix=f"{options}\n\n{_answered(demos, task)}",
+        suffix=f"Which {name} fits here?\n\n{fields_block(fields)}",
+        answer_prefix=f"{name}:",
+        choices=tuple(f" {label}" for label in task.label_names),
+        messages=(*messages, ("user", fields_block(fields))),
+    )
+
+
+def answer_request(task: Task, fields: Mapping[str, str], demos: Sequence[Sample] = ()) -> Request:
+    """Asks for the target of a row: for the likelihood of each label, or for text, decoded greedily.
+
+    If rows have several labels, it asks for the text of a set: its likelihood can be compared with that of no few other
+    sets, and labels asked about one by one would take a request each.
+
+    Args:
+        task: The task.
+        fields: The fields of the row.
+        demos: Demos in the prompt; none for zero-shot.
+    """
+    if task.one_label:
+        return agreement_request(task, fields, demos)
+    name, described = task.target.name, f"The {task.target.name} is {task.target.description}."
+    if task.many:
+        labels = "\n".join(label_line(task, label) for label in task.label_names)
+        between = task.many.separator.join(("LABEL", "LABEL"))
+        described += f" Write those of these labels that fit, as {between}, or {task.many.none}:\n{labels}"
+    # Demos show targets on one line; without demos a model writes a target of several lines with its line breaks.
+    lines = not demos and any("\n" in demo.target for demo in task.demos)
+    return Request(
+        system=f"You give the {name}. {task.description}",
+        prefix=f"{described}\n\n{_answered(demos, task)}",
+        suffix=f"What is the {name} here?\n\n{fields_block(fields)}",
+        answer_prefix=f"{name}:",
+        max_tokens=task.student.max_target_tokens,
+        stop=("\n\n",) if lines else ("\n",),
+        greedy=True,
+    )
+
+
+def read_answer(text: str, task: Task | None = None) -> str:
+    """Returns the target in the completion of an :func:`answer_request`.
+
+    Args:
+        text: The completion.
+        task: The task, if its rows have several labels: these are read in any order and case.
+    """
+    target = unescape(text)
+    return (read_target(target, task) if task is not None and task.many else "") or target
+
+
+def _answered(demos: Sequence[Sample], task: Task) -> str:
+    """Writes demos with their fields first and their target last."""
+    turned = [f"{fields_block(d.fields)}\n{task.target.name}: {escape(d.target)}" for d in demos]
+    return "Examples:\n\n" + "\n\n".join(turned) + "\n\n" if demos else ""
