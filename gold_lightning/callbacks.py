@@ -183,7 +183,7 @@ class OODFeedback(Callback):
         data = GoldDataModule.of(trainer)
         if data.only_reads:
             return
-        data.pool.push(self._chosen, by_label=bool(data.task.labels))
+        data.pool.push(self._chosen, by_label=data.task.one_label)
         if trainer.is_global_zero:
             data.store().write_energies(self._rows)  # before the round's line, so that a finished round has them
 
@@ -196,6 +196,7 @@ class OODFeedback(Callback):
             left_out["unused_pool"] = len(data.pool)
         if data.round < self.warmup_rounds:
             return [], left_out | {"warmup_rounds": self.warmup_rounds}
-        probe, labels = scores.probe_set(data, self.alpha, self.beta), data.task.label_names
+        probe = scores.probe_set(data, self.alpha, self.beta)
+        labels = data.task.label_names if data.task.one_label else ()
         entries, reasons = choose_entries(self.strategy, scores.probe, probe, labels, self.label_check)
         return entries, left_out | reasons

@@ -126,7 +126,7 @@ class GoldDataModule(LightningDataModule):
             if replay_from is not None:
                 raise ConfigError("data.unlabelled", unlabelled, "null with data.replay_from, which has probe sets")
         self.task: Task = Task.load(task)
-        self.noise = LabelNoise(label_noise, self.task.label_names, seed)
+        self.noise = LabelNoise(label_noise, self.task.label_names if self.task.one_label else (), seed)
         self.run_dir = folder_for("data.run_dir", run_dir)
         self.student, self.batch_size, self.eval_batch_size = student, batch_size, eval_batch_size
         self.passes_per_round, self.replay, self.seed = passes_per_round, replay, seed

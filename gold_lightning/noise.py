@@ -19,7 +19,7 @@ class LabelNoise:
 
     Args:
         share: Share of the samples, in [0, 1]. A larger share contains the samples of a smaller one.
-        labels: Names of the task's labels.
+        labels: Names of the task's labels; none for a task whose rows have several.
         seed: Seed of the run. Seed and sample id decide whether a label changes, and to which.
 
     Raises:
@@ -35,7 +35,7 @@ class LabelNoise:
         if not 0 <= share <= 1:
             raise ConfigError("data.label_noise", share, "a number from 0 to 1")
         if share and len(labels) < 2:
-            raise ConfigError("data.label_noise", share, "0 for a task without labels")
+            raise ConfigError("data.label_noise", share, "0 for a task without labels or with several a row")
         self.share, self.labels, self.seed = share, labels, seed
 
     def flips(self, id_: str) -> bool:

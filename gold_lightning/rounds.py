@@ -251,7 +251,7 @@ def _line(row: Mapping[str, Any], task: Task) -> str:
     first = next((k for k in row["metrics"] if k not in ("val/loss", "val/metric") and k.startswith("val/")), None)
     shared = sum(overlap["any"] for overlap in row["overlap"].values())
     leaked = row.get("validation_overlap", {}).get("train", {}).get("any", 0)
-    reasons = reasons_not_fed_back(row["not_fed_back"], len(task.labels))
+    reasons = reasons_not_fed_back(row["not_fed_back"], len(task.labels) if task.one_label else 0)
     parts = [
         f"round {row['round']}",
         f"trained on {row['trained_on']} (+{train['accepted']}, "

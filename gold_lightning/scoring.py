@@ -68,7 +68,7 @@ class RoundScores:
             tuple(s.sample for s in self.probe),
             self.energies,
             self.losses,
-            tuple(s.sample.target if data.task.labels else "" for s in self.probe),
+            tuple(s.sample.target if data.task.one_label else "" for s in self.probe),
         )
 
     def rows(self, fed_back: Collection[str], noise: LabelNoise) -> list[dict[str, Any]]:

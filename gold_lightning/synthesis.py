@@ -24,7 +24,7 @@ from gold_lightning.judging import Judge, JudgedBatch
 from gold_lightning.planning.fingerprint import plan_of_folder, synthesis_fingerprint
 from gold_lightning.planning.plan import SynthesisPlan
 from gold_lightning.planning.progress import Progress
-from gold_lightning.planning.quotas import Counts, give_up, quotas, yield_table
+from gold_lightning.planning.quotas import Counts, give_up, task_quotas, yield_table
 from gold_lightning.planning.requests import PlannedRequest, RequestPlanner
 from gold_lightning.real_samples import RealSamples
 from gold_lightning.storage.completions import CompletionLog, Completions
@@ -66,7 +66,8 @@ class Synthesizer:
         real: Makes samples of real texts; ``None`` without them.
 
     Raises:
-        ConfigError: The plan checks labels of a task without labels, or drops the overlap with a missing test set.
+        ConfigError: The plan checks labels of a task without labels or with several a row, or drops the overlap with
+            a missing test set.
     """
 
     def __init__(
@@ -85,8 +86,9 @@ class Synthesizer:
         texts: Callable[[], UnlabelledTexts] | None = None,
         vectors: SentenceVectors | None = None,
     ) -> None:
-        if plan.label_agreement != "off" and not task.labels:
-            raise ConfigError("data.plan.label_agreement", plan.label_agreement, "off for a task without labels")
+        if plan.label_agreement != "off" and not task.one_label:
+            kind = "with several labels a row" if task.many else "without labels"
+            raise ConfigError("data.plan.label_agreement", plan.label_agreement, f"off for a task {kind}")
         if plan.decontaminate == "drop" and decontaminator is None:
             raise ConfigError("data.plan.decontaminate", plan.decontaminate, "off or measure without a test set")
         self.task, self.generator, self.plan, self.seed = task, generator, plan, seed
@@ -185,7 +187,7 @@ class Synthesizer:
         if missing:
             report()
         while missing:
-            wanted = quotas(quota, self.task.label_names, round_)
+            wanted = task_quotas(quota, self.task, round_, self.seed)
             if why := give_up(counts, missing, wanted, self.plan):
                 usage = self.log().usage(round_, round_)
                 raise QuotaError(yield_table(store, kind, counts, missing, wanted, why, usage))
@@ -208,7 +210,7 @@ class Synthesizer:
             kind: Training samples or the probe set.
             counts: Counts of the round and kind so far; none by default.
         """
-        wanted = quotas(self.plan.quota(kind), self.task.label_names, round_)
+        wanted = task_quotas(self.plan.quota(kind), self.task, round_, self.seed)
         return Counter(wanted) - (counts or Counts()).accepted
 
     def answer(self, planned: Sequence[PlannedRequest], missing: Counter[str | None], round_: int = 0) -> JudgedBatch:

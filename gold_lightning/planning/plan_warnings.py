@@ -94,7 +94,7 @@ def labels_without_hints(task: Task, plan: SynthesisPlan) -> list[str]:
 
 
 def _labels_without_samples(task: Task, plan: SynthesisPlan, max_rounds: int) -> Iterator[str]:
-    labels, wanted = len(task.labels), plan.samples_per_round
+    labels, wanted = len(task.labels) if task.one_label else 0, plan.samples_per_round
     if wanted >= labels:
         return
     line = f"data.plan.samples_per_round is {wanted} and the task has {labels} labels: "
@@ -109,7 +109,7 @@ def _empty_bands(task: Task, plan: SynthesisPlan, feedback: FeedbackSettings) ->
     if type(feedback.strategy) not in STRATEGIES.values():
         return  # a user's strategy may choose samples outside the band
     band = f"the band [{feedback.alpha:g}, {feedback.beta:g})"
-    labels, probes = max(1, len(task.labels)), plan.probe_per_round
+    labels, probes = len(task.labels) if task.one_label else 1, plan.probe_per_round
     each, more = divmod(probes, labels)
     empty = 0 if band_ranks(each, feedback.alpha, feedback.beta) else labels - more
     if more and not band_ranks(each + 1, feedback.alpha, feedback.beta):
@@ -118,7 +118,7 @@ def _empty_bands(task: Task, plan: SynthesisPlan, feedback: FeedbackSettings) ->
         return
     enough = labels * math.ceil(0.5 / (feedback.beta - feedback.alpha))
     advice = f"raise data.plan.probe_per_round to {enough} or more"
-    if not task.labels:
+    if not task.one_label:
         yield f"{band} selects none of {_samples(probes)}: nothing is ever fed back; {advice}"
     elif empty == labels:
         most = each + (more > 0)
@@ -178,9 +178,9 @@ def _real_texts_without_effect(task: Task, plan: SynthesisPlan) -> Iterator[str]
             "data.plan.feedback_demos is 0 with data.plan.unlabelled_as: demos: no prompt shows real texts under their "
             "label; set it to 1 or more"
         )
-    each = -(-plan.samples_per_round // max(1, len(task.labels)))
+    each = -(-plan.samples_per_round // (len(task.labels) if task.one_label else 1))
     if "data" in plan.unlabelled_as and math.floor(plan.unlabelled_share * each) < 1:
-        of = " of each label" if task.labels else ""
+        of = " of each label" if task.one_label else ""
         yield (
             f"data.plan.unlabelled_share {plan.unlabelled_share:g} of {each} samples{of} in a round is less than one: "
             f"no real text is trained on; raise it to {math.ceil(100 / each) / 100:g} or more"
@@ -200,6 +200,8 @@ def _rounds_without_feedback(
         else:
             yield "trainer.max_epochs is 1: no prompt shows feedback, which begins in the second round"
         return
+    if task.many:
+        return  # each set of labels has prompts of its own, so nearly all shares of feedback are met
     labels = max(1, len(task.labels))
     share = -(-plan.samples_per_round // labels)
     groups = -(-math.ceil(share / _PRIOR_YIELD) // plan.group_size)

@@ -10,10 +10,12 @@ from typing import Any
 
 from gold_lightning.budget import Usage
 from gold_lightning.planning.plan import SynthesisPlan
+from gold_lightning.planning.sets import planned_sets
 from gold_lightning.storage.json_lines import read_lines
 from gold_lightning.storage.round_store import Kind, RoundStore
+from gold_lightning.task import Task
 
-__all__ = ["Counts", "best_yield", "give_up", "quotas", "requests_wanted", "unanswered", "yield_table"]
+__all__ = ["Counts", "best_yield", "give_up", "quotas", "requests_wanted", "task_quotas", "unanswered", "yield_table"]
 
 _PRIOR_YIELD = 0.7
 _MIN_YIELD = 0.25
@@ -82,6 +84,24 @@ def quotas(quota: int, labels: Sequence[str], round_: int) -> dict[str | None, i
     order = names[turn:] + names[:turn]
     wanted = {name: quota // len(names) + (i < quota % len(names)) for i, name in enumerate(order)}
     return {name: wanted[name] for name in names}
+
+
+def task_quotas(quota: int, task: Task, round_: int, seed: int) -> dict[str | None, int]:
+    """Divides a round's quota among the targets that the generator is asked for: labels, or sets of labels.
+
+    Args:
+        quota: Number of samples of all targets together.
+        task: The task; the only key is ``None`` if it has no labels.
+        round_: Number of the round.
+        seed: Seed of the run, for the choice of sets.
+
+    Returns:
+        The number of wanted samples of each target.
+    """
+    if task.many is None:
+        return quotas(quota, task.label_names, round_)
+    sets = planned_sets(quota, task.label_names, task.many.sizes, f"{seed}/{round_}/sets of labels")
+    return dict(Counter(task.many.text(labels, task.label_names) for labels in sets))
 
 
 def requests_wanted(missing: Mapping[str | None, int], counts: Counts, minimum: int) -> dict[str | None, int]:

@@ -11,6 +11,7 @@ from typing import Any
 
 from gold_lightning.feedback import FeedbackPool, PoolEntry
 from gold_lightning.generators.base import Request
+from gold_lightning.label_sets import overlap
 from gold_lightning.planning.plan import SynthesisPlan
 from gold_lightning.planning.quotas import Counts, requests_wanted
 from gold_lightning.prompts import Hint, probe_request, training_request
@@ -84,7 +85,8 @@ class RequestPlanner:
             train: The round's training samples with their ids. Probe samples must differ from those of their label.
 
         Returns:
-            The requests, and one record for each group of requests that shares a prompt: label, feedback, size.
+            The requests, and one record for each group of requests that shares a prompt: label (and the labels of a
+            set), feedback, size.
         """
         counts = counts or Counts()
         wanted = requests_wanted(missing, counts, self.plan.min_requests_per_batch)
@@ -97,10 +99,10 @@ class RequestPlanner:
             group_size = min(self.plan.group_size, wanted[label], size - len(planned))
             rng = random.Random(f"{self.seed}/{round_}/{kind}/{first + len(groups)}")
             # Each label begins one turn later than the label before; otherwise all turns could coincide.
-            turn = groups_before[label] + round_ + (self.task.label_names.index(label) if label is not None else 0)
-            pool_key, by_hint = label if label is not None else "", self._uses == ["hint"]
+            names = self.task.labels_of(label) or () if label is not None else ()
+            turn = groups_before[label] + round_ + sum(map(self.task.label_names.index, names))
             # A prompt that uses no fed-back sample does not count as a feedback prompt.
-            usable = pool.entries(pool_key, hinted=by_hint) if self._uses else ()
+            usable = self._entries(pool, label, hinted=self._uses == ["hint"]) if self._uses else []
             feedback = bool(usable) and math.floor((turn + 1) * rate) > math.floor(turn * rate)
             # Of several uses, each group of prompts draws one.
             use = "" if not feedback else rng.choice(self._uses) if len(self._uses) > 1 else self._uses[0]
@@ -110,12 +112,13 @@ class RequestPlanner:
                 hint = self._hint(round_, kind, label, requests_before[label] + i)
                 number, manner = requested + len(planned), None
                 if use == "hint":
-                    (entry,) = pool.draw(1, rng, pool_key, hinted=True)
+                    (entry,) = rng.sample(self._entries(pool, label, hinted=True), 1)
                     hint = Hint(**entry.hint)
                 elif use == "style":
-                    (manner,) = pool.draw(1, rng, pool_key)
+                    (manner,) = rng.sample(self._entries(pool, label), 1)
                 planned.append(self._request(round_, kind, number, label, demos, feedback, hint, manner))
-            groups.append({"label": label, "feedback": feedback, "size": group_size})
+            of_set = {"labels": list(names)} if self.task.many else {}
+            groups.append({"label": label, **of_set, "feedback": feedback, "size": group_size})
             wanted[label] -= group_size
             groups_before[label] += 1
             requests_before[label] += group_size
@@ -131,16 +134,33 @@ class RequestPlanner:
     ) -> tuple[tuple[str, Sample], ...]:
         """Draws a group's demos with ids; in probe prompts the samples to differ from come last."""
         one_label = label is not None and not self.task.contrast
-        seeds = [(f"demo-{i}", d) for i, d in enumerate(self.task.demos) if not one_label or d.target == label]
+        seeds = [(f"demo-{i}", d) for i, d in enumerate(self.task.demos)]
+        if one_label and self.task.one_label:
+            seeds = [(id_, demo) for id_, demo in seeds if demo.target == label]
+        if one_label and self.task.many:  # those that share most labels with the wanted set
+            alike = {id_: self._overlap(label, demo) for id_, demo in seeds}
+            seeds = sorted(rng.sample(seeds, len(seeds)), key=lambda pair: -alike[pair[0]])[: self.plan.seed_demos]
+            seeds = [pair for pair in seeds if alike[pair[0]] > 0] or seeds
         demos = rng.sample(seeds, min(self.plan.seed_demos, len(seeds)))
         if pool is not None:
-            entries = pool.draw(self.plan.feedback_demos, rng, label if label is not None else "")
-            demos += [(e.id, e.sample) for e in entries]
+            entries = self._entries(pool, label)
+            demos += [(e.id, e.sample) for e in rng.sample(entries, min(self.plan.feedback_demos, len(entries)))]
             rng.shuffle(demos)
         if kind == "probe":
             contrast = [(id_, sample) for id_, sample in train if label is None or sample.target == label]
+            if self.task.many and not contrast:
+                contrast = [(id_, sample) for id_, sample in train if self._overlap(label, sample) > 0]
             demos += rng.sample(contrast, min(self.plan.probe_contrast_samples, len(contrast)))
         return tuple(demos)
+
+    def _entries(self, pool: FeedbackPool, label: str | None, *, hinted: bool = False) -> tuple[PoolEntry, ...]:
+        """Returns the pool's demos of a label; for a set of labels, those that share labels with it."""
+        if self.task.many is None:
+            return pool.entries(label or "", hinted=hinted)
+        return tuple(e for e in pool.entries(hinted=hinted) if self._overlap(label, e.sample) > 0)
+
+    def _overlap(self, label: str | None, sample: Sample) -> float:
+        return overlap(self.task.labels_of(label or "") or (), self.task.labels_of(sample.target) or ())
 
     def _hint(self, round_: int, kind: Kind, label: str | None, number: int) -> Hint:
         """Cycles through topics, perspectives and styles, each in an order shuffled by round and kind.
@@ -157,7 +177,8 @@ class RequestPlanner:
             return order[turn % len(order)]
 
         hints = self.task.hints
-        topics = (self.task.label(label).hints if label is not None else ()) or hints.topics
+        names = self.task.labels_of(label) or () if label is not None else ()
+        topics = [topic for name in names for topic in self.task.label(name).hints] or hints.topics
         both = kind == "probe"
         return Hint(
             pick("topic", topics, number),
