@@ -107,7 +107,7 @@ class T5Student(Inference, LightningModule):
         self.restart, self.num_beams, self.constrained_decoding = restart, num_beams, constrained_decoding
         names = metric_names(self.task)
         with prefix_errors_with(self.task.source):
-            by_stage = {stage: [(n, make_metric(n, self.task.label_names)) for n in names] for stage in ("val", "test")}
+            by_stage = {stage: [(n, self._metric(n)) for n in names] for stage in ("val", "test")}
         self.metric_names = names
         self.metrics = nn.ModuleDict({f"{stage}_{n}": m for stage, pairs in by_stage.items() for n, m in pairs})
         self.train_loss = RoundLoss()
@@ -365,6 +365,9 @@ class T5Student(Inference, LightningModule):
         self.tokenizer.save_pretrained(folder)
         decoding = {"num_beams": self.num_beams, "constrained_decoding": self.constrained_decoding}
         write_task(folder, self.task, decoding)
+
+    def _metric(self, name: str) -> TextMetric:
+        return make_metric(name, self.task.label_names, self.task.many)
 
     def _stage_metrics(self, stage: str) -> Sequence[tuple[str, TextMetric]]:
         return [(n, self.metrics[f"{stage}_{n}"]) for n in self.metric_names]  # type: ignore[misc]

@@ -16,6 +16,7 @@ from gold_lightning.errors import GoldError
 from gold_lightning.metrics import make_metric
 from gold_lightning.t5.folder import refusal
 from gold_lightning.t5.inference import answer_of
+from gold_lightning.t5.set_tokens import SetTokens
 from gold_lightning.t5.weights import load_config, load_tokenizer, target_text
 from gold_lightning.task import Sample, Task
 
@@ -108,6 +109,7 @@ def check_student(
     check = _Check(task, name, key, config, tokenizer or load_tokenizer(name, key))
     check.vocabulary()
     check.labels()
+    check.sets()
     return [*check.inputs(), *check.targets()]
 
 
@@ -200,6 +202,29 @@ class _Check:
                     f"it writes {place} as {_short(decoded)}",
                     f"name the label so that it can be written, {_OTHER}",
                 )
+
+    def sets(self) -> None:
+        """Checks that the student can write sets of labels, each label after any other."""
+        if self.task.many is None:
+            return
+        many, limit = self.task.many, self.task.student.max_target_tokens
+        expected = "a student that can write sets of labels"
+        if self.decode(self.target_ids(many.none)).strip() != self.task.student_target(many.none).strip():
+            decoded = _short(self.decode(self.target_ids(many.none)))
+            raise self.refuse(expected, f"it writes many.none {many.none!r} as {decoded}", f"set another one, {_OTHER}")
+        sets = SetTokens(self.task, lambda text: self.encode(target_text(self.tokenizer, text)))
+        if text := sets.mismatch():
+            problem = f"its tokenizer joins labels and separators in {_short(text)}"
+            raise self.refuse(expected, problem, f"set another many.separator, as ', ' or ' | ', {_OTHER}")
+        most = max(size for size, weight in enumerate(many.sizes[: sets.count + 1]) if weight)
+        longest = sorted(range(sets.count), key=lambda i: len(self.target_ids(self.task.label_names[i])))[-most:]
+        tokens = sum(map(len, sets.of(sorted(longest))))
+        if tokens > limit:
+            raise self.refuse(
+                expected,
+                f"{most} labels (many.sizes) may take {tokens} tokens of student.max_target_tokens {limit}",
+                f"set that of the task to {tokens} or more",
+            )
 
     def targets(self) -> Iterator[str]:
         """Checks that the demos' targets survive encoding and decoding, as far as the metrics can tell."""

@@ -6,6 +6,7 @@ that was loaded from its folder.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import islice
@@ -23,6 +24,8 @@ from gold_lightning.t5.folder import load_calibration, load_folder_task
 from gold_lightning.t5.label_scoring import LabelScores, LabelTree, score_labels
 from gold_lightning.t5.modes import evaluation_mode, is_sharded
 from gold_lightning.t5.prediction import Prediction
+from gold_lightning.t5.set_scoring import SetScores, score_sets
+from gold_lightning.t5.set_tokens import SetTokens
 from gold_lightning.t5.weights import load_model, load_tokenizer, target_text
 from gold_lightning.task import Sample, Task, TaskSource
 
@@ -85,20 +88,27 @@ class Inference:
         """Decodes token rows, (batch, target_len) with -100 on padding, to texts; labels by their own name."""
         pad: Any = self.tokenizer.pad_token_id
         texts = self.tokenizer.batch_decode(tokens.masked_fill(tokens == IGNORE_INDEX, pad), skip_special_tokens=True)
-        if not self.task.labels:
-            return [answer_of(self.task, text) for text in texts]
+        if not self.task.one_label:
+            answers = [answer_of(self.task, text) for text in texts]
+            return [self._in_order(answer) for answer in answers] if self.task.many else answers
         return [self._readable.get(text.strip(), text.strip()) for text in texts]
 
     def label_scores(
         self, batch: dict[str, Any], score: OODScore | None = None, *, best_only: bool = True
-    ) -> LabelScores:
-        """Scores the task's labels for each row; see :func:`gold_lightning.t5.label_scoring.score_labels`.
+    ) -> LabelScores | SetScores:
+        """Scores the task's labels, or sets of them, for each row.
 
         Args:
             batch: A batch.
-            score: The score to compute for the best label.
-            best_only: Compute no more than the best label needs.
+            score: The score to compute for the best label or set.
+            best_only: Compute no more than the best label or set needs.
+
+        Returns:
+            The result of :func:`gold_lightning.t5.label_scoring.score_labels`, or of
+            :func:`gold_lightning.t5.set_scoring.score_sets` if rows have several labels.
         """
+        if self.task.many:
+            return score_sets(self.model, self._sets, batch, score, best_only=best_only)
         return score_labels(self.model, self._labels, batch, score, best_only=best_only)
 
     def forward_logits(self, batch: dict[str, Any], labels: Tensor) -> Tensor:
@@ -124,6 +134,8 @@ class Inference:
         if self.scores_labels:
             scores = self.label_scores(batch, score, best_only=False)
             assert scores.energies is not None
+            if isinstance(scores, SetScores):
+                return self._set_predictions(scores)
             best, energies = scores.best.cpu().numpy(), scores.energies.cpu().numpy()
             result = judge(self.calibration, scores.log_probs.cpu().numpy(), energies, best)
             chosen = zip(best.tolist(), result.probabilities, energies.tolist(), strict=True)
@@ -203,11 +215,41 @@ class Inference:
 
     @cached_property
     def _labels(self) -> LabelTree:
-        if not self.task.labels:
-            raise GoldError("expected a task with labels")
+        if not self.task.one_label:
+            raise GoldError("expected a task with one label a row")
         sequences = [self._encode_text(self.task.student_target(name)) for name in self.task.label_names]
         start: Any = self.model.config.decoder_start_token_id
         return LabelTree(sequences, int(start))
+
+    def _set_predictions(self, scores: SetScores) -> list[Prediction]:
+        assert scores.energies is not None
+        names, probabilities = self.task.label_names, scores.labels.cpu().numpy()
+        log_probs, energies = scores.log_probs.cpu().numpy(), scores.energies.cpu().numpy()
+        known = judge(self.calibration, log_probs[:, None], energies).known
+        return [
+            Prediction(
+                self._sets.text(labels),
+                names,
+                probabilities[i],
+                probability=math.exp(log_probs[i]),
+                energy=energies[i],
+                known=None if known is None else known[i],
+                chosen=[names[label] for label in labels],
+                energies=list(scores.label_energies[i].values()),
+            )
+            for i, labels in enumerate(scores.sets)
+        ]
+
+    @cached_property
+    def _sets(self) -> SetTokens:
+        return SetTokens(self.task, self._encode_text)
+
+    def _in_order(self, answer: str) -> str:
+        """Returns a set of labels as the task writes it; any other text as it is."""
+        assert self.task.many is not None
+        aliases = {answer_of(self.task, text).casefold(): name for text, name in self._readable.items()}
+        labels = self.task.many.read(answer, self.task.label_names, aliases)
+        return answer if labels is None else self.task.many.text(labels, self.task.label_names)
 
     @cached_property
     def _readable(self) -> dict[str, str]:

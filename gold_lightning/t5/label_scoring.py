@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from gold_lightning.scores import OODScore
 
-__all__ = ["LabelScores", "LabelTree", "score_labels"]
+__all__ = ["LabelScores", "LabelTree", "head_inputs", "score_labels"]
 
 _MAX_LOGITS = 2**25
 """Most logits or attention weights of one pass, of all rows and nodes: 128 MiB in float32."""
@@ -229,7 +229,7 @@ class _Passes:
         attention = self._attention(nodes)
         nodes = nodes.expand(self.rows, -1)
         rows, places = (nodes != _NONE).nonzero(as_tuple=True)
-        with _head_inputs(self.model.lm_head) as inputs:
+        with head_inputs(self.model.lm_head) as inputs:
             self.model(
                 encoder_outputs=self.encoded,
                 attention_mask=self.mask,
@@ -315,7 +315,7 @@ def _first_best(log_probs: Tensor) -> Tensor:
 
 
 @contextmanager
-def _head_inputs(head: nn.Module) -> Iterator[list[Tensor]]:
+def head_inputs(head: nn.Module) -> Iterator[list[Tensor]]:
     """Collects what the model's head reads, and lets it compute the logits of one position alone."""
     collected: list[Tensor] = []
 
