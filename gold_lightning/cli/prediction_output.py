@@ -161,7 +161,9 @@ class _JsonLines(_Appended):
             values = {name: value for name, value in values.items() if name not in ("probability", "energy")}
         else:
             del values["error"]
-            if self.probabilities and prediction.label is not None:
+            if prediction.is_set:
+                values["prediction"] = list(prediction.labels)
+            if self.probabilities and (prediction.label is not None or prediction.is_set):
                 values["probabilities"] = {name: round(p, 6) for name, p in prediction.probabilities.items()}
         text = json.dumps(values, ensure_ascii=False, default=str)
         try:

@@ -33,7 +33,7 @@ def warnings_of(task: Task, student: str = "embedded") -> list[str]:
         GoldError: The student's files are missing or damaged, or it cannot learn the task.
     """
     for name in task.metrics:
-        make_metric(name, task.label_names)
+        make_metric(name, task.label_names, task.many)
     tokenizer = load_tokenizer(student, "--student")
     of_student = check_student(task, student, tokenizer, "--student")
     return [
@@ -46,7 +46,10 @@ def warnings_of(task: Task, student: str = "embedded") -> list[str]:
 
 
 def _of_demos(task: Task) -> Iterator[str]:
-    counts = Counter(d.target for d in task.demos)
+    sets = [task.labels_of(d.target) or () for d in task.demos]
+    counts = Counter(label for labels in sets for label in labels)
+    if task.many and any(task.many.sizes[2:]) and max(map(len, sets)) < 2:
+        yield "demos: none has several labels, and the generator is asked for samples with several (many.sizes)"
     for name in task.label_names:
         if counts[name] == 1:
             yield f"labels: {name!r} has one demo, which all its prompts show; two or three give more varied samples"

@@ -112,6 +112,8 @@ def summary(task: Task) -> str:
 
 
 def _kind(task: Task) -> str:
+    if task.many:
+        return "several labels"
     return "labels" if task.labels else "sequence"
 
 

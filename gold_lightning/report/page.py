@@ -12,7 +12,8 @@ from gold_lightning.console import duration
 from gold_lightning.evaluation.baselines import GENERATOR_BASELINES
 from gold_lightning.evaluation.results import BASELINE_TITLES, GENERATOR_ANSWER
 from gold_lightning.report.numbers import NONE, abbreviated, counted, percent
-from gold_lightning.report.panels import Panel, Table, cost_panels, data_panels, loop_panels
+from gold_lightning.report.panels import cost_panels, data_panels, loop_panels
+from gold_lightning.report.parts import Panel, Table
 from gold_lightning.report.plots import drawing, forest
 from gold_lightning.report.real_texts import real_text_panels
 from gold_lightning.report.run import KINDS, Run

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from markupsafe import Markup
@@ -13,53 +12,19 @@ from markupsafe import Markup
 from gold_lightning.checks.contamination import OVERLAP_WORDS
 from gold_lightning.parsing.words import has_characters, words
 from gold_lightning.planning.plan_warnings import reasons_not_fed_back
+from gold_lightning.report.labels import label_panel
 from gold_lightning.report.numbers import counted, decimal, evenly_spaced, percent, quantile, ratio, to_float
-from gold_lightning.report.plots import Energies, Lines, bars, histogram, lines, ridge, stacked
+from gold_lightning.report.parts import Panel, Table
+from gold_lightning.report.plots import Energies, Lines, histogram, lines, ridge, stacked
 from gold_lightning.report.run import KINDS, PHASES, Round, Run
-from gold_lightning.report.text import LABEL_CHARS, cut
 from gold_lightning.watching.diversity import diversity
 
-__all__ = ["Panel", "Table", "cost_panels", "data_panels", "loop_panels"]
+__all__ = ["cost_panels", "data_panels", "loop_panels"]
 
-_MOST_BARS = 40
 _MOST_DRAWN = 24  # rounds of a plot
 _MOST_REASONS = 7
 _MOST_TEXTS = 500  # of a round, for distinct-n and self-BLEU
 _MOST_ROWS = 60  # of a table by round
-
-
-@dataclass(frozen=True)
-class Table:
-    """A small table; the first column names the rows.
-
-    Args:
-        caption: Caption above the table.
-        head: Names of the columns.
-        rows: Cells of each row, as text.
-        foot: Cells of a last row with totals; empty for no such row.
-    """
-
-    caption: str
-    head: Sequence[str]
-    rows: Sequence[Sequence[str]]
-    foot: Sequence[str] = ()
-
-
-@dataclass(frozen=True)
-class Panel:
-    """A plot with its numbers and an explanation.
-
-    Args:
-        title: Heading.
-        notes: Paragraphs of the explanation.
-        plots: SVG elements.
-        tables: Tables with the plotted numbers.
-    """
-
-    title: str
-    notes: Sequence[str] = ()
-    plots: Sequence[Markup] = ()
-    tables: Sequence[Table] = ()
 
 
 def loop_panels(run: Run) -> list[Panel]:
@@ -97,7 +62,7 @@ def _energies(run: Run) -> Panel:
     notes = ["Energy of the student on each sample: the higher, the further from what it has learnt."]
     if bands := [row.band for row in rows if row.band]:
         low, high = bands[-1]
-        within = ", taken within each label" if run.labels else ""
+        within = ", taken within each label" if run.labels and not run.many else ""
         as_hint = run.setting("data.plan.feedback_as") == "hint" and run.setting("data.unlabelled") is None
         use = "ask the generator for more of its kind" if as_hint else "show it to the generator"
         notes.append(
@@ -136,9 +101,10 @@ def _energies(run: Run) -> Panel:
 def _not_fed_back(run: Run) -> list[str]:
     """Returns a sentence for each reason for which rounds fed back less than planned."""
     rounds: dict[str, list[int]] = {}
+    labels = 0 if run.many else len(run.labels)
     for r in run.whole:
         counts = r.row.get("not_fed_back", {})
-        for reason in reasons_not_fed_back(counts, len(run.labels)) if isinstance(counts, dict) else ():
+        for reason in reasons_not_fed_back(counts, labels) if isinstance(counts, dict) else ():
             rounds.setdefault(reason, []).append(r.number)
     return [
         f"Less was fed back than planned in {counted(len(numbers), 'round')}, first in round {numbers[0]}: {reason}."
@@ -251,37 +217,8 @@ def data_panels(run: Run) -> list[Panel]:
     """
     if not any(r.samples["train"] or r.samples["probe"] for r in run.rounds):
         return []
-    panels = [_labels(run)] if run.labels else []
+    panels = [label_panel(run)] if run.labels else []
     return [*panels, _lengths(run), _diversity(run), _copies(run)]
-
-
-def _labels(run: Run) -> Panel:
-    accepted = Counter(s.sample.target for r in run.rounds for s in r.samples["train"])
-    rejected = Counter(row.get("label") for r in run.rounds for row in r.rejects if row["kind"] == "train")
-    checked = [s for r in run.rounds for s in r.samples["train"] if s.label_agrees is not None]
-    checks = Counter(s.sample.target for s in checked)
-    agreed = Counter(s.sample.target for s in checked if s.label_agrees)
-    total = accepted.total() or 1
-    names = sorted(run.labels, key=lambda name: -accepted[name]) if len(run.labels) > _MOST_BARS else list(run.labels)
-    values = [(name, accepted[name], f"{accepted[name]:,}") for name in names[:_MOST_BARS]]
-    notes = ["The plan asks for each label equally often and asks again for rejected samples."]
-    if len(names) > _MOST_BARS:
-        notes.append(f"Of {len(names):,} labels the {_MOST_BARS} with the most samples are drawn.")
-    head = ["label", "samples", "share", "yield"] + (["generator agrees"] if checked else [])
-    rows = [
-        [
-            cut(name, LABEL_CHARS),
-            f"{accepted[name]:,}",
-            percent(accepted[name] / total),
-            percent(ratio(accepted[name], accepted[name] + rejected[name])),
-            *([percent(ratio(agreed[name], checks[name]))] if checked else []),
-        ]
-        for name in names[:200]
-    ]
-    if checked:
-        notes.append("The last column is the share of samples whose label the generator itself finds likeliest.")
-    plots = [Markup(bars(values, unit="training samples"))]
-    return Panel("Label balance", notes, plots, [Table("Training samples by label", head, rows)])
 
 
 def _lengths(run: Run) -> Panel:

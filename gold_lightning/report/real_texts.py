@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gold_lightning.report.panels import Panel, Table
+from gold_lightning.report.parts import Panel, Table
 from gold_lightning.report.run import Run
 from gold_lightning.unlabelled import counts_sentence, real_texts
 

@@ -7,6 +7,7 @@ import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -163,8 +164,26 @@ class Run:
     @property
     def labels(self) -> tuple[str, ...]:
         """Labels of a classification in the order in which they were requested; none for other tasks."""
-        labels = (g.get("label") for r in self.rounds for kind in r.batches.values() for b in kind for g in b.groups)
-        return tuple(dict.fromkeys(label for label in labels if isinstance(label, str)))
+        targets = dict.fromkeys(g["label"] for g in self._groups if isinstance(g.get("label"), str))
+        return tuple(dict.fromkeys(label for target in targets for label in self.labels_of(target)))
+
+    @property
+    def many(self) -> bool:
+        """Whether samples have several labels or none."""
+        return bool(self.sets)
+
+    @cached_property
+    def sets(self) -> dict[str, tuple[str, ...]]:
+        """The labels of each requested set by its text; empty if samples have one label."""
+        return {str(g["label"]): tuple(g["labels"]) for g in self._groups if isinstance(g.get("labels"), list)}
+
+    def labels_of(self, target: str) -> tuple[str, ...]:
+        """Returns the labels of a sample's target; for a set without labels its text, as if it were one."""
+        return self.sets.get(target) or (target,)
+
+    @property
+    def _groups(self) -> list[Mapping[str, Any]]:
+        return [g for r in self.rounds for kind in r.batches.values() for b in kind for g in b.groups]
 
     @property
     def fields(self) -> tuple[str, ...]:

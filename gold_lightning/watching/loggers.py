@@ -9,7 +9,7 @@ import re
 import secrets
 import sys
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -47,14 +47,15 @@ class RoundRecord:
         store: Samples of the round.
         rejects: Kinds and reasons of the run's rejects so far; those without a reject in this round are logged as 0.
         labels: Names of the task's labels.
-        missed: Whether the logger was not attached during the round. It then lacks Lightning's validation metrics,
-            so the scalars include them.
+        labels_of: Function that returns the labels of a target.
+        missed: Whether the logger missed the round, so that the scalars include Lightning's validation metrics.
     """
 
     row: Mapping[str, Any]
     store: RoundStore
     rejects: frozenset[tuple[Kind, str]] = frozenset()
     labels: Sequence[str] = ()
+    labels_of: Callable[[str], Sequence[str] | None] = lambda target: (target,)
     missed: bool = False
 
     @property
@@ -91,8 +92,8 @@ class RoundRecord:
             samples = [s.sample for s in self.store.accepted(kind)]
             if texts := real_texts(self.store.accepted(kind)):
                 flat[f"{kind}/unlabelled"] = len(texts)
-            targets = Counter(s.target for s in samples)
-            flat |= {f"{kind}/label_{name}": targets[name] for name in self.labels}
+            labels = Counter(label for s in samples for label in self.labels_of(s.target) or ())
+            flat |= {f"{kind}/label_{name}": labels[name] for name in self.labels}
             measures = diversity([s.text for s in samples])
             flat |= {f"{kind}/{name}": value for name, value in measures.items() if name != "texts"}
         if self.band:
@@ -211,9 +212,9 @@ class RoundLogger(Callback):
 
     def _send_missing(self, trainer: Trainer, marks: dict[str, dict[str, str]], *, missed: bool) -> None:
         """Sends each logger the finished rounds that it lacks, and records them in ``marks`` and ``logged.json``."""
-        data = GoldDataModule.of(trainer)
+        data, rejects = GoldDataModule.of(trainer), set[tuple[Kind, str]]()
+        labels = (data.task.label_names, data.task.labels_of)
         rows = [row for row in read_lines(RunFolder(data.run_dir).rounds) if row["round"] < data.round]
-        rejects: set[tuple[Kind, str]] = set()
         for row in rows:
             rejects |= {(kind, reason) for kind in get_args(Kind) for reason in row[kind]["rejects"]}
             number, mark = str(row["round"]), digest([row.get("step"), row["train"], row["probe"]])
@@ -228,7 +229,7 @@ class RoundLogger(Callback):
             ]
             if not lacking:
                 continue
-            record = RoundRecord(row, data.store(row["round"]), frozenset(rejects), data.task.label_names, missed)
+            record = RoundRecord(row, data.store(row["round"]), frozenset(rejects), *labels, missed)
             for logger in lacking:
                 _send(logger, record)
                 if isinstance(logger, RunCSVLogger):
