@@ -33,6 +33,7 @@ from gold_lightning.evaluation.predictions import TestPredictions
 from gold_lightning.evaluation.preview import PreviewSettings, preview
 from gold_lightning.evaluation.supervised import LabelledRounds
 from gold_lightning.planning.plan_warnings import plan_warnings
+from gold_lightning.publishing.cards import write_model_card
 from gold_lightning.report import try_to_report
 from gold_lightning.rounds import RoundEnd, SeedSteps, StopInOrder
 from gold_lightning.storage.json_lines import write_lines
@@ -178,6 +179,7 @@ def fit(
                 _log.info("no round is whole yet, so there is no student")
             return None
         folder = export_best(student, data.run_dir)
+        write_model_card(folder, Path(data.run_dir))
         _log.info("best student: %s", folder)
         return folder
 

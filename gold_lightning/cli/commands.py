@@ -21,6 +21,7 @@ COMMANDS = {
     "experiment": "Run many settings and seeds, and compare them.",
     "predict": "Predict texts, a file of rows or standard input with a student.",
     "serve": "Serve a student over HTTP, with a page to try it.",
+    "push": "Upload a student with its card, or a run's samples, to the Hugging Face hub.",
     "report": "Rewrite the report of a run.",
     "tasks": "List the shipped tasks; show one; check a task file; draft a new one.",
 }

@@ -35,6 +35,7 @@ from gold_lightning.inputs.paths import check_folder, expand, folder_for
 from gold_lightning.inputs.pipes import is_copy
 from gold_lightning.inputs.task_files import local_task
 from gold_lightning.plugins import load_plugins
+from gold_lightning.publishing.cards import write_model_card
 from gold_lightning.report import try_to_report
 from gold_lightning.runner import (
     CHECKPOINT,
@@ -292,6 +293,8 @@ class GoldCLI(LightningCLI):
         summary = results_summary(results, data, self.model, overlap)
         if file:
             write_lines(data.run_dir / file, [summary])
+            if RunFolder(data.run_dir).student.is_dir():
+                write_model_card(RunFolder(data.run_dir).student, data.run_dir)
         print(results_table(summary, data.run_dir, data.task))
         try_to_report(data.run_dir)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import importlib
 import io
 import sys
 from collections.abc import Mapping, Sequence
@@ -24,6 +25,7 @@ from gold_lightning.inputs.pipes import deleting_copies
 __all__ = ["main"]
 
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
+_WITHOUT_LIGHTNING = ("predict", "push", "serve")  # each run by COMMAND_command of the module of its name
 _GONE = "error: another process of this run is gone; the same command goes on from here"
 
 
@@ -79,14 +81,10 @@ def _run(argv: list[str]) -> int:
             if argv[:1] == ["tasks"]:  # needs torch for no command but tasks check
                 tasks_command(argv[1:])
                 return 0
-            if argv[:1] == ["predict"]:  # starts without Lightning
-                from gold_lightning.cli.predict import predict_command
-
-                return predict_command(argv[1:])
-            if argv[:1] == ["serve"]:
-                from gold_lightning.cli.serve import serve_command
-
-                return serve_command(argv[1:])
+            if argv[0] in _WITHOUT_LIGHTNING:
+                module = importlib.import_module(f"gold_lightning.cli.{argv[0]}")
+                status_of_command: int = getattr(module, f"{argv[0]}_command")(argv[1:])
+                return status_of_command
             import lightning.pytorch  # noqa: F401 - sets the level of its loggers when imported, so before quiet()
 
             from gold_lightning.cli.quiet import quiet

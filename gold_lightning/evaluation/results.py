@@ -79,9 +79,10 @@ def results_summary(
             :func:`~gold_lightning.checks.contamination.count_overlaps` returns them; ``None`` if not measured.
 
     Returns:
-        ``task``, ``metrics``, ``rows`` (number of tested rows), ``of`` (number of rows of the test set), ``of_rows``
-        (digest of the tested rows), ``results``, ``most_frequent``, ``labels_as_read``, ``overlap`` and ``cut``
-        (numbers of tested rows that are too long for the student: :class:`gold_lightning.t5.checks.Cut`).
+        ``task``, ``metrics``, ``test_file`` (name of ``data.test_file``; "" for the task's own), ``rows`` (number of
+        tested rows), ``of`` (number of rows of the test set), ``of_rows`` (digest of the tested rows), ``results``,
+        ``most_frequent``, ``labels_as_read``, ``overlap`` and ``cut`` (numbers of tested rows that are too long for
+        the student: :class:`gold_lightning.t5.checks.Cut`).
     """
     every, ids = data.test_set.rows, data.test_set.ids
     tested = {i: every[i] for i in ids}
@@ -89,6 +90,7 @@ def results_summary(
     return {
         "task": task.name,
         "metrics": list(metrics),
+        "test_file": Path(data.test_set.file or "").name,
         "rows": len(ids),
         "of": len(every),
         "of_rows": digest_of_rows(task, tested),

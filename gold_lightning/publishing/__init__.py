@@ -1,0 +1,1 @@
+"""Cards of a student and of its samples, and pushing both to a Hugging Face hub."""
