@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from gold_lightning.drafting import draft_task as draft_task
     from gold_lightning.errors import ConfigError as ConfigError
     from gold_lightning.errors import GoldError as GoldError
+    from gold_lightning.evaluation.calibrate import calibrate as calibrate
     from gold_lightning.feedback import FeedbackStrategy as FeedbackStrategy
     from gold_lightning.generators import Completion as Completion
     from gold_lightning.generators import EmbeddedGenerator as EmbeddedGenerator
@@ -61,6 +62,7 @@ _PUBLIC = {
     "gold_lightning.data": "GoldDataModule",
     "gold_lightning.drafting": "draft_task",
     "gold_lightning.errors": "ConfigError GoldError",
+    "gold_lightning.evaluation.calibrate": "calibrate",
     "gold_lightning.feedback": "FeedbackStrategy",
     "gold_lightning.generators": "Completion EmbeddedGenerator Generator OpenAIGenerator Request ScriptedGenerator "
     "TransformersGenerator VLLMGenerator",

@@ -22,6 +22,7 @@ COMMANDS = {
     "predict": "Predict texts, a file of rows or standard input with a student.",
     "serve": "Serve a student over HTTP, with a page to try it.",
     "push": "Upload a student with its card, or a run's samples, to the Hugging Face hub.",
+    "calibrate": "Fit a student's probabilities, and what it knows, to labelled rows.",
     "report": "Rewrite the report of a run.",
     "tasks": "List the shipped tasks; show one; check a task file; draft a new one.",
 }

@@ -85,6 +85,18 @@ def _run(argv: list[str]) -> int:
                 module = importlib.import_module(f"gold_lightning.cli.{argv[0]}")
                 status_of_command: int = getattr(module, f"{argv[0]}_command")(argv[1:])
                 return status_of_command
+            if argv[:1] == ["predict"]:  # starts without Lightning
+                from gold_lightning.cli.predict import predict_command
+
+                return predict_command(argv[1:])
+            if argv[:1] == ["serve"]:
+                from gold_lightning.cli.serve import serve_command
+
+                return serve_command(argv[1:])
+            if argv[:1] == ["calibrate"]:
+                from gold_lightning.cli.calibrate import calibrate_command
+
+                return calibrate_command(argv[1:])
             import lightning.pytorch  # noqa: F401 - sets the level of its loggers when imported, so before quiet()
 
             from gold_lightning.cli.quiet import quiet

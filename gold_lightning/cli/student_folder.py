@@ -11,7 +11,7 @@ from gold_lightning.inputs.paths import expand
 if TYPE_CHECKING:
     from gold_lightning.t5.inference import SavedStudent
 
-__all__ = ["load_student"]
+__all__ = ["load_student", "student_folder", "torch_device"]
 
 
 def load_student(folder: str, task: str | None, device: str) -> SavedStudent:
@@ -26,22 +26,41 @@ def load_student(folder: str, task: str | None, device: str) -> SavedStudent:
         GoldError: The folder holds no student, or there is no such device.
     """
     from gold_lightning.cli.quiet import quiet
-    from gold_lightning.t5.folder import TASK_FILE
 
     quiet()
+    path = student_folder(folder)
+    from gold_lightning.t5.inference import SavedStudent
+
+    return SavedStudent(path, task, torch_device(device))
+
+
+def student_folder(folder: str) -> Path:
+    """Returns the folder of a student that a user names, or names the run of.
+
+    Raises:
+        ConfigError: There is no such folder.
+    """
+    from gold_lightning.t5.folder import TASK_FILE
+
     path = Path(expand("STUDENT", folder))
     if not path.is_dir():
         raise ConfigError("STUDENT", folder, "the folder of a student, as fit leaves it in the run folder's student/")
     if not (path / TASK_FILE).is_file() and (path / "student" / "config.json").is_file():
         path /= "student"
+    return path
+
+
+def torch_device(name: str) -> str:
+    """Returns the name of a device; ``auto`` is a GPU if there is one.
+
+    Raises:
+        ConfigError: There is no such device.
+    """
     import torch
 
-    from gold_lightning.t5.inference import SavedStudent
-
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        torch.device(device)
+        return str(torch.device(name))
     except RuntimeError:
-        raise ConfigError("--device", device, "cpu, cuda or auto") from None
-    return SavedStudent(path, task, device)
+        raise ConfigError("--device", name, "cpu, cuda or auto") from None

@@ -7,12 +7,14 @@ that was loaded from its folder.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast, overload
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast, overload
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -32,9 +34,39 @@ from gold_lightning.task import Sample, Task, TaskSource
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-__all__ = ["Inference", "SavedStudent", "answer_of"]
+__all__ = ["Inference", "RowScores", "SavedStudent", "answer_of"]
 
+_T = TypeVar("_T")
 _WINDOW = 64  # batches that are sorted by length together
+
+
+@dataclass(frozen=True)
+class RowScores:
+    """A prediction and its scores, before any calibration.
+
+    Args:
+        text: The predicted label or text.
+        log_probs: (labels,), natural logarithm of the probability of each label; (1,), that of the text.
+        energy: Energy of the prediction.
+        best: Position of the predicted label; 0 for a text.
+    """
+
+    text: str
+    log_probs: np.ndarray[Any, Any]
+    energy: float
+    best: int
+
+
+@dataclass(frozen=True)
+class _BatchScores:
+    texts: list[str]
+    log_probs: np.ndarray[Any, Any]  # (rows, labels)
+    energies: np.ndarray[Any, Any]
+    best: np.ndarray[Any, Any]
+
+    def rows(self) -> list[RowScores]:
+        columns = (self.texts, self.log_probs, self.energies.tolist(), self.best.tolist())
+        return [RowScores(*row) for row in zip(*columns, strict=True)]
 
 
 def answer_of(task: Task, text: str) -> str:
@@ -124,30 +156,40 @@ class Inference:
         return logits
 
     @torch.no_grad()
+    def _score_batch(self, batch: dict[str, Any]) -> _BatchScores:
+        score = EnergyScore()
+        if self.scores_labels:
+            scores = self.label_scores(batch, score, best_only=False)
+            assert isinstance(scores, LabelScores) and scores.energies is not None
+            best = scores.best.cpu().numpy()
+            texts = [self.task.label_names[i] for i in best.tolist()]
+            return _BatchScores(texts, scores.log_probs.cpu().numpy(), scores.energies.cpu().numpy(), best)
+        tokens = self.write(batch, self.num_beams)
+        logits, written = self.forward_logits(batch, tokens).float(), tokens != IGNORE_INDEX
+        log_probs = logits.log_softmax(-1).gather(-1, tokens.clamp(min=0)[..., None])[..., 0]
+        totals = (log_probs * written).sum(-1, keepdim=True).cpu().numpy()
+        energies = score(logits, written).cpu().numpy()
+        return _BatchScores(self.read(tokens), totals, energies, np.zeros(len(totals), int))
+
+    @torch.no_grad()
     def predict_batch(self, batch: dict[str, Any]) -> list[Prediction]:
         """Predicts each row of a batch.
 
         Args:
             batch: ``input_ids`` and ``attention_mask``, on the model's device.
         """
-        score, names = EnergyScore(), self.task.label_names
-        if self.scores_labels:
-            scores = self.label_scores(batch, score, best_only=False)
-            assert scores.energies is not None
-            if isinstance(scores, SetScores):
-                return self._set_predictions(scores)
-            best, energies = scores.best.cpu().numpy(), scores.energies.cpu().numpy()
-            result = judge(self.calibration, scores.log_probs.cpu().numpy(), energies, best)
-            chosen = zip(best.tolist(), result.probabilities, energies.tolist(), strict=True)
-            predictions = [Prediction(names[i], names, p, probability=p[i], energy=e) for i, p, e in chosen]
-        else:
-            tokens = self.write(batch, self.num_beams)
-            logits, written = self.forward_logits(batch, tokens).float(), tokens != IGNORE_INDEX
-            log_probs = logits.log_softmax(-1).gather(-1, tokens.clamp(min=0)[..., None])[..., 0]
-            energies = score(logits, written).cpu().numpy()
-            result = judge(self.calibration, (log_probs * written).sum(-1, keepdim=True).cpu().numpy(), energies)
-            rows = zip(self.read(tokens), result.probabilities[:, 0].tolist(), energies.tolist(), strict=True)
-            predictions = [Prediction(text, probability=p, energy=e) for text, p, e in rows]
+        if self.scores_labels and self.task.many:
+            sets = self.label_scores(batch, EnergyScore(), best_only=False)
+            assert isinstance(sets, SetScores)
+            return self._set_predictions(sets)
+        scores, names = self._score_batch(batch), self.task.label_names
+        result = judge(self.calibration, scores.log_probs, scores.energies, scores.best)
+        labels = names if self.scores_labels else ()
+        rows = zip(scores.texts, result.probabilities, scores.best.tolist(), scores.energies.tolist(), strict=True)
+        predictions = [
+            Prediction(text, labels, p if labels else (), probability=p[i], energy=energy)
+            for text, p, i, energy in rows
+        ]
         if result.known is not None:
             for prediction, known in zip(predictions, result.known.tolist(), strict=True):
                 prediction.known = known
@@ -155,6 +197,62 @@ class Inference:
             for prediction, members in zip(predictions, result.label_sets, strict=True):
                 prediction.label_set = [names[i] for i in members.nonzero()[0]]
         return predictions
+
+    def calibrate(
+        self,
+        rows: Sequence[Sample],
+        promise: Literal["selective", "conformal"] = "selective",
+        level: float = 0.95,
+        confidence: float = 0.9,
+        score: Literal["energy", "probability"] | None = None,
+        *,
+        source: Literal["probe", "rows"] = "rows",
+        batch_size: int = 32,
+    ) -> dict[str, Any]:
+        """Fits temperature and threshold to labelled rows; later predictions have them.
+
+        A label is right if it is the row's. A text is right if the task's first metric gives it full marks; its
+        probability has no temperature.
+
+        Args:
+            rows: Labelled rows, as the student will meet them, that it was not trained on.
+            promise: ``selective``: of the answers given, at least ``level`` are right, with ``confidence``.
+                ``conformal``: a set of labels holds the right one with probability ``level``.
+            level: The promised share.
+            confidence: Probability with which a selective promise is kept.
+            score: Order of inputs from known to unknown, ``energy`` or ``probability``; ``energy`` by default if the
+                promise is selective.
+            source: Origin of the labels: ``rows`` if they are right, ``probe`` if they are the generator's.
+            batch_size: Rows in a batch.
+
+        Returns:
+            The calibration with its measures, as :func:`gold_lightning.calibration.fitting.fit_calibration` returns
+            it; also :attr:`calibration` from now on.
+
+        Raises:
+            GoldError: There are too few rows, or the promise does not suit the task.
+
+        Example:
+            >>> import gold_lightning as gl
+            >>> student = gl.load("runs/tickets/a/student")  # doctest: +SKIP
+            >>> calibration = student.calibrate(rows, level=0.9)  # doctest: +SKIP
+            >>> student.predict("Where is my parcel?").known  # doctest: +SKIP
+            True
+        """
+        from gold_lightning.calibration.fitting import CalibrationSettings
+        from gold_lightning.t5.calibrating import calibrate  # takes a second to import, for predicting as well
+
+        settings = CalibrationSettings(promise, level, confidence, score)
+        return calibrate(self, rows, settings, source, batch_size)
+
+    def scores(self, texts: Iterable[Text], batch_size: int = 32) -> Iterator[RowScores]:
+        """Yields the scores of each text, in order, without the calibration.
+
+        Args:
+            texts: The texts, as for :meth:`predict`.
+            batch_size: Texts in a batch.
+        """
+        return self._by_length(texts, batch_size, lambda batch: self._score_batch(batch).rows())
 
     @overload
     def predict(self, texts: Text, batch_size: int = 32) -> Prediction: ...  # type: ignore[overload-overlap]
@@ -193,25 +291,28 @@ class Inference:
             'World'
         """
         if isinstance(texts, str | Mapping):
-            return next(self._stream([texts], batch_size))
+            return next(self._by_length([texts], batch_size, self.predict_batch))
         if isinstance(got := cast(object, texts), bytes) or not isinstance(got, Iterable):
             raise GoldError(f"predict: got {texts!r:.80}, expected a text, a mapping of fields, or several of them")
-        predictions = self._stream(texts, batch_size)
+        predictions = self._by_length(texts, batch_size, self.predict_batch)
         return predictions if isinstance(texts, Iterator) else list(predictions)
 
-    def _stream(self, texts: Iterable[Text], batch_size: int) -> Iterator[Prediction]:
+    def _by_length(
+        self, texts: Iterable[Text], batch_size: int, compute: Callable[[dict[str, Any]], list[_T]]
+    ) -> Iterator[_T]:
+        """Yields a value for each text, in order; texts of similar length are computed together."""
         rest = iter(texts)
         while window := list(islice(rest, _WINDOW * batch_size)):
             samples = [Sample(fields_of(self.task, text), "") for text in window]
             order = sorted(range(len(samples)), key=lambda i: sum(map(len, samples[i].fields.values())))
-            predictions: dict[int, Prediction] = {}
+            values: dict[int, _T] = {}
             with evaluation_mode(self.model):
                 for start in range(0, len(order), batch_size):
                     places = order[start : start + batch_size]
                     inputs = encode_inputs([samples[i] for i in places], self.task, self.tokenizer)
                     batch = {name: tensor.to(self.model.device) for name, tensor in inputs.items()}
-                    predictions |= zip(places, self.predict_batch(batch), strict=True)
-            yield from (predictions[i] for i in range(len(samples)))
+                    values |= zip(places, compute(batch), strict=True)
+            yield from (values[i] for i in range(len(samples)))
 
     @cached_property
     def _labels(self) -> LabelTree:

@@ -1,0 +1,67 @@
+"""Calibrates a student in its folder with labelled rows. The command line and Python call the same function."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from gold_lightning.calibration.fitting import CalibrationSettings
+from gold_lightning.inputs.paths import expand
+from gold_lightning.labelled import load_rows
+from gold_lightning.notices import without_progress_bars
+from gold_lightning.t5.calibrating import calibrate as fit_to_rows
+from gold_lightning.t5.folder import load_folder_task, write_calibration
+from gold_lightning.t5.inference import SavedStudent
+from gold_lightning.task import Sample
+
+__all__ = ["calibrate"]
+
+
+def calibrate(
+    folder: str | Path,
+    rows: str | Path | Sequence[Sample],
+    promise: Literal["selective", "conformal"] = "selective",
+    level: float = 0.95,
+    confidence: float = 0.9,
+    score: Literal["energy", "probability"] | None = None,
+    *,
+    batch_size: int = 32,
+    device: str = "cpu",
+) -> dict[str, Any]:
+    """Fits a student's temperature and threshold to labelled rows, and writes them into its folder.
+
+    Args:
+        folder: Folder of the student.
+        rows: A JSON, JSON Lines, CSV, TSV or Parquet file with the task's columns, or the rows themselves: as the
+            student will meet them, that it was not trained on.
+        promise: ``selective``: of the answers given, at least ``level`` are right, with ``confidence``. ``conformal``:
+            a set of labels holds the right one with probability ``level``.
+        level: The promised share.
+        confidence: Probability with which a selective promise is kept.
+        score: Order of inputs from known to unknown, ``energy`` or ``probability``; ``energy`` by default if the
+            promise is selective.
+        batch_size: Rows in a batch.
+        device: Device that the rows are scored on.
+
+    Returns:
+        The calibration with its measures, as :func:`gold_lightning.calibration.fitting.fit_calibration` returns it.
+
+    Raises:
+        GoldError: The folder carries no student, the rows cannot be read or are too few, or the promise does not suit
+            the task.
+
+    Example:
+        >>> import gold_lightning as gl
+        >>> gl.calibrate("runs/news_topics/a/student", "labelled.jsonl", level=0.9)["threshold"]  # doctest: +SKIP
+        -13.77
+    """
+    settings = CalibrationSettings(promise, level, confidence, score)
+    path = Path(expand("folder", str(folder)))
+    task, _ = load_folder_task(path)
+    samples = load_rows(task, rows, "rows") if isinstance(rows, str | Path) else list(rows)
+    with without_progress_bars():
+        student = SavedStudent(path, device=device)
+    calibration = fit_to_rows(student, samples, settings, "rows", batch_size)
+    write_calibration(path, calibration)
+    return calibration
