@@ -76,7 +76,7 @@ def _prediction(task: Task) -> dict[str, Any]:
     label = {"type": "string", "enum": list(task.label_names)}
     properties: dict[str, Any] = {"label": label} if task.labels else {"text": {"type": "string"}}
     properties |= {
-        "probability": share,
+        "probability": {**share, "type": ["number", "null"]},
         "energy": {"type": "number", "description": "Higher for inputs that the student knows less."},
         "known": {
             "type": ["boolean", "null"],

@@ -1,4 +1,4 @@
-"""Settings of the server."""
+"""Settings of the server, and of what happens to inputs that the student does not know."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from gold_lightning.errors import ConfigError
 
-__all__ = ["ServeSettings"]
+__all__ = ["ServeSettings", "UnknownSettings"]
 
 
 @dataclass(frozen=True)
@@ -49,3 +49,31 @@ class ServeSettings:
         for name in ("read_seconds", "stop_seconds"):
             if not 0 < getattr(self, name) <= 3600:
                 raise ConfigError(f"--{name}", getattr(self, name), "more than 0, at most 3600")
+
+
+@dataclass(frozen=True)
+class UnknownSettings:
+    """What happens to inputs that the student does not know, apart from ``"known": false`` in the answer.
+
+    Args:
+        unknown: A .jsonl file to which they are appended, with the student's prediction and the generator's. It holds
+            users' texts. fit --data.unlabelled takes it.
+        unknown_mb: Size of that file at which it replaces the earlier one (NAME.1.jsonl).
+        fallback: A config whose data.generator answers them.
+        fallback_timeout: Seconds after which the student's own answer is given.
+        fallback_per_hour: Maximum number of them in an hour for which the generator is asked.
+    """
+
+    unknown: str | None = None
+    unknown_mb: int = 16
+    fallback: str | None = None
+    fallback_timeout: float = 20.0
+    fallback_per_hour: int = 1000
+
+    def __post_init__(self) -> None:
+        if self.unknown_mb < 1:
+            raise ConfigError("--unknown_mb", self.unknown_mb, "1 or more")
+        if not 0 < self.fallback_timeout <= 3600:
+            raise ConfigError("--fallback_timeout", self.fallback_timeout, "more than 0, at most 3600 seconds")
+        if self.fallback_per_hour < 1:
+            raise ConfigError("--fallback_per_hour", self.fallback_per_hour, "1 or more")

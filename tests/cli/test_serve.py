@@ -10,7 +10,9 @@ import sys
 import httpx
 import pytest
 from gold_lightning.cli.main import main
+from gold_lightning.storage.json_lines import read_lines
 from gold_lightning.student import T5Student
+from gold_lightning.t5.folder import write_calibration
 
 from tests.test_student import places  # noqa: F401
 
@@ -70,6 +72,33 @@ def test_wrong_settings_are_one_line(folder, tmp_path, capsys):
             assert main(["serve", *map(str, args)]) == 2
             err = capsys.readouterr().err
             assert err.startswith(f"error: {key}: got ") and err.count("\n") == 1
+
+
+def test_unknown_inputs_ask_for_a_calibration(folder, tmp_path, capsys):
+    (tmp_path / "config.yaml").write_text("data: {generator: tests.fakes.NewsReader}\n")
+    for key, value in (("--unknown", tmp_path / "unknown.jsonl"), ("--fallback", tmp_path / "config.yaml")):
+        assert main(["serve", str(folder), "--port", "0", key, str(value)]) == 2
+        err = capsys.readouterr().err
+        assert err.startswith(f"error: {key}: got ") and " calibrate " in err and err.count("\n") == 1
+    (tmp_path / "config.yaml").write_text("data: {batch_size: 4}\n")
+    assert main(["serve", str(folder), "--port", "0", "--fallback", str(tmp_path / "config.yaml")]) == 2
+    assert capsys.readouterr().err.startswith("error: --fallback: got ")
+
+
+def test_a_server_says_loudly_that_it_keeps_and_sends_texts(serve, folder, tmp_path):
+    calibration = {"temperature": 1.0, "score": "energy", "threshold": -1e9, "promise": "selective", "level": 0.9}
+    write_calibration(folder, {**calibration, "confidence": 0.9, "source": "rows", "rows": 100})
+    generator = "class_path: gold_lightning.generators.ScriptedGenerator, init_args: {replies: [x]}"
+    (tmp_path / "config.yaml").write_text(f"data: {{generator: {{{generator}}}}}\n")
+    file = tmp_path / "unknown.jsonl"
+    process, url, _ = serve("--unknown", str(file), "--fallback", str(tmp_path / "config.yaml"))
+    answer = httpx.post(f"{url}/predict", json="a goal of the league", timeout=30).json()
+    assert (answer["known"], answer["source"]) == (False, "generator")
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(30) == 0
+    warnings = process.stderr.read()
+    assert warnings.count("WARNING") == 2 and "users' texts" in warnings and str(file) in warnings
+    assert [row["generator"]["label"] for row in read_lines(file)] == [answer["label"]]
 
 
 def test_a_missing_package_names_its_extra(folder, monkeypatch, capsys):
