@@ -12,7 +12,7 @@ from gold_lightning.checks.label_agreement import LabelCheck
 from gold_lightning.errors import GoldError
 from gold_lightning.generators.base import Completion, Generator, Request
 from gold_lightning.likelihoods import LabelLikelihoods
-from gold_lightning.prompts import answer_request, read_answer
+from gold_lightning.questions import answer_request, read_answer
 from gold_lightning.task import Task
 
 __all__ = ["Answer", "Fallback"]
@@ -22,14 +22,15 @@ _REMEMBERED = 10_000  # answers that are not asked for again
 _HOUR = 3600.0
 
 Answer = dict[str, Any]
-"""``label``, ``probability`` and ``probabilities``, or ``text`` and no probability (``None``)."""
+"""``label``, ``probability`` and ``probabilities``; or ``labels`` or ``text``, and no probability (``None``)."""
 
 
 class Fallback:
     """The generator's answers to inputs, asked for as labels of real texts are: ``fit --data.unlabelled`` does it.
 
-    For a task with labels the answer is the label whose likelihood gains most over its mean for the task's demos
-    (contextual calibration), so that it does not depend on what was asked before. Other tasks are decoded greedily.
+    For a task with one label a row, the answer is the label whose likelihood gains most over its mean for the task's
+    demos (contextual calibration), so that it does not depend on what was asked before. Other tasks are decoded
+    greedily.
 
     Args:
         task: The task.
@@ -42,7 +43,7 @@ class Fallback:
         self._answers: OrderedDict[tuple[str, ...], Answer] = OrderedDict()
         self._hour, self._asked = time.monotonic(), 0
         self._check: LabelCheck | None = None
-        if task.labels:
+        if task.one_label:
             self._check = LabelCheck(task, 1, True, self._generate, generator.tokens_over_limit, "contextual")
 
     def prepare(self) -> None:
@@ -107,9 +108,13 @@ class Fallback:
         if self._check is not None:
             likelihoods = self._check.of_texts.likelihoods(completion.choice_log_probs)
             return None if likelihoods is None else _label_answer(likelihoods)
-        text = read_answer(completion.text).strip()
-        whole = text and not completion.reason and completion.finish == "stop"
-        return {"text": text, "probability": None} if whole else None
+        text = read_answer(completion.text, self.task).strip()
+        if not text or completion.reason or completion.finish != "stop":
+            return None
+        if self.task.many:
+            labels = self.task.labels_of(text)
+            return None if labels is None else {"labels": list(labels), "probability": None}
+        return {"text": text, "probability": None}
 
     def _generate(self, requests: Sequence[Request], round_: int) -> list[Completion]:
         return self.generator.generate(requests)

@@ -75,6 +75,8 @@ def _prediction(task: Task) -> dict[str, Any]:
     share = {"type": "number", "minimum": 0, "maximum": 1}
     label = {"type": "string", "enum": list(task.label_names)}
     properties: dict[str, Any] = {"label": label} if task.labels else {"text": {"type": "string"}}
+    if task.many:
+        properties = {"labels": _list(label)}
     properties |= {
         "probability": {**share, "type": ["number", "null"]},
         "energy": {"type": "number", "description": "Higher for inputs that the student knows less."},
@@ -91,7 +93,10 @@ def _prediction(task: Task) -> dict[str, Any]:
     if task.labels:
         properties["probabilities"] = {"type": "object", "additionalProperties": share}
         properties["label_set"] = {**_list(label), "description": "Only if the promise is conformal."}
-    required = [name for name in properties if name not in ("source", "label_set")]
+    if task.many:
+        properties["energies"] = {"type": "object", "additionalProperties": {"type": "number"}}
+    optional = ("source", "label_set", "energies", "probabilities")  # a generator has no probabilities of sets
+    required = [name for name in properties if name not in optional]
     return {"type": "object", "properties": properties, "required": required}
 
 

@@ -97,7 +97,7 @@ class Service:
 
         Returns:
             :meth:`Prediction.to_dict`. With a fallback also ``source``: ``student``, or ``generator`` if ``label``,
-            ``probability`` and ``probabilities`` are the generator's; ``energy`` and ``known`` are the student's ever.
+            ``probability`` and ``probabilities`` are the generator's; ``energy`` and ``known`` stay the student's.
 
         Raises:
             SaturatedError: Too many texts wait for the student.
@@ -118,14 +118,17 @@ class Service:
 
     async def _follow(self, fields: _Fields, own: dict[str, Any]) -> dict[str, Any]:
         """Asks the generator about an input that the student does not know, stores both answers, and returns one."""
-        names = ("label", "text", "probability", "energy")
+        names = ("label", "labels", "text", "probability", "energy")
         stored = {"student": {name: own[name] for name in names if name in own}}
         answer = await self._ask(fields) if self._fallback is not None else None
         if answer is not None:
             stored["generator"] = {name: answer[name] for name in names if name in answer}
         if self._unknown is not None:
             await self._store(fields, stored)
-        return own if answer is None else {**own, **answer, "source": "generator"}
+        if answer is None:
+            return own
+        kept = {name: own[name] for name in own if name not in ("label_set", "energies", "probabilities")}
+        return {**kept, **answer, "source": "generator"}
 
     async def _ask(self, fields: _Fields) -> Answer | None:
         assert self._fallback is not None

@@ -57,6 +57,14 @@ def test_texts_are_written():
     assert fallback.generator.requests[-1].greedy
 
 
+def test_sets_of_labels_are_read():
+    task = Task.from_document(NEWS.to_document() | {"many": {"sizes": [0, 1, 1]}}, "")
+    sets = Reader()
+    sets.replies = [f" {task.many.separator.join(('Sports', 'World'))}\n", " Gossip\n"]
+    answers = Fallback(task, sets, 10).answer([{"text": "a"}, {"text": "b"}])
+    assert answers == [{"labels": ["World", "Sports"], "probability": None}, None]
+
+
 def test_what_is_too_long_has_no_answer():
     fallback = Fallback(NEWS, Reader(limit=2000), 10)
     answers = fallback.answer([{"text": "word " * 3000}, {"text": "short: Sports"}])
