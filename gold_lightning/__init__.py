@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from gold_lightning.errors import ConfigError as ConfigError
     from gold_lightning.errors import GoldError as GoldError
     from gold_lightning.evaluation.calibrate import calibrate as calibrate
+    from gold_lightning.exporting.exporter import Export as Export
+    from gold_lightning.exporting.exporter import export as export
     from gold_lightning.feedback import FeedbackStrategy as FeedbackStrategy
     from gold_lightning.generators import Completion as Completion
     from gold_lightning.generators import EmbeddedGenerator as EmbeddedGenerator
@@ -63,6 +65,7 @@ _PUBLIC = {
     "gold_lightning.drafting": "draft_task",
     "gold_lightning.errors": "ConfigError GoldError",
     "gold_lightning.evaluation.calibrate": "calibrate",
+    "gold_lightning.exporting.exporter": "Export export",
     "gold_lightning.feedback": "FeedbackStrategy",
     "gold_lightning.generators": "Completion EmbeddedGenerator Generator OpenAIGenerator Request ScriptedGenerator "
     "TransformersGenerator VLLMGenerator",

@@ -24,7 +24,7 @@ LAYERS = [set(names.split()) for names in (
     "scoring",
     "callbacks checkpoints watching",
     "evaluation",
-    "report publishing",
+    "report publishing exporting",
     "runner run",
     "cli api",
     "__main__",

@@ -23,6 +23,7 @@ COMMANDS = {
     "serve": "Serve a student over HTTP, with a page to try it.",
     "push": "Upload a student with its card, or a run's samples, to the Hugging Face hub.",
     "calibrate": "Fit a student's probabilities, and what it knows, to labelled rows.",
+    "export": "Write a student's folder that predicts without torch, and compare it with the student.",
     "report": "Rewrite the report of a run.",
     "tasks": "List the shipped tasks; show one; check a task file; draft a new one.",
 }

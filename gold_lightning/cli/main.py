@@ -25,7 +25,7 @@ from gold_lightning.inputs.pipes import deleting_copies
 __all__ = ["main"]
 
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
-_WITHOUT_LIGHTNING = ("predict", "push", "serve")  # each run by COMMAND_command of the module of its name
+_WITHOUT_LIGHTNING = ("export", "predict", "push", "serve")  # each run by COMMAND_command of the module of its name
 _GONE = "error: another process of this run is gone; the same command goes on from here"
 
 

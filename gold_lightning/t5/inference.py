@@ -141,7 +141,7 @@ class Inference:
         """
         if self.task.many:
             return score_sets(self.model, self._sets, batch, score, best_only=best_only)
-        return score_labels(self.model, self._labels, batch, score, best_only=best_only)
+        return score_labels(self.model, self.label_tree, batch, score, best_only=best_only)
 
     def forward_logits(self, batch: dict[str, Any], labels: Tensor) -> Tensor:
         """Returns logits, (batch, target_len, vocab), with the decoder forced on ``labels``, (batch, target_len)."""
@@ -315,7 +315,12 @@ class Inference:
             yield from (values[i] for i in range(len(samples)))
 
     @cached_property
-    def _labels(self) -> LabelTree:
+    def label_tree(self) -> LabelTree:
+        """The tokens of the task's labels.
+
+        Raises:
+            GoldError: The task has no labels, or several a row.
+        """
         if not self.task.one_label:
             raise GoldError("expected a task with one label a row")
         sequences = [self._encode_text(self.task.student_target(name)) for name in self.task.label_names]

@@ -42,7 +42,7 @@ _MAX_LOGITS = 2**25
 _SMALL = 8  # nodes of a tree that is computed whole: several passes would take longer
 _MAX_OPEN = 16  # nodes of a row that the search computes in a pass: each may rule out others
 _NONE = -1  # no node
-_EQUAL = 1e-4  # labels whose log-probabilities differ by less are equally likely: sums are rounded by about as much
+EQUAL = 1e-4  # labels whose log-probabilities differ by less are equally likely: sums are rounded by about as much
 
 
 @dataclass(frozen=True)
@@ -205,7 +205,7 @@ class _Passes:
         while True:
             prefixes = self.edges[:, self.tree.node_edges].sum(-1)
             best = self.totals().amax(-1, keepdim=True)
-            prefixes = prefixes.masked_fill(self.computed | (prefixes < best - _EQUAL), -torch.inf)
+            prefixes = prefixes.masked_fill(self.computed | (prefixes < best - EQUAL), -torch.inf)
             if not bool((is_open := prefixes.isfinite()).any()):
                 return
             diving = ~best.isfinite()
@@ -311,7 +311,7 @@ class _Passes:
 
 def _first_best(log_probs: Tensor) -> Tensor:
     """Returns the position of the largest value of each row, (batch,); the first of equal ones."""
-    return (log_probs >= log_probs.amax(-1, keepdim=True) - _EQUAL).long().argmax(-1)
+    return (log_probs >= log_probs.amax(-1, keepdim=True) - EQUAL).long().argmax(-1)
 
 
 @contextmanager
