@@ -9,8 +9,17 @@ from dataclasses import dataclass
 from typing import Literal
 
 from gold_lightning.generators.base import has_preference
+from gold_lightning.label_sets import LabelSets
 
-__all__ = ["Calibration", "LabelCalibrator", "LabelLikelihoods", "read_log_probs", "stored_log_probs"]
+__all__ = [
+    "Calibration",
+    "LabelCalibrator",
+    "LabelLikelihoods",
+    "SetCalibrator",
+    "SetLikelihoods",
+    "read_log_probs",
+    "stored_log_probs",
+]
 
 Calibration = Literal["batch", "contextual", "none"]
 """How likelihoods of labels are calibrated; :class:`LabelCalibrator` documents the values."""
@@ -50,6 +59,36 @@ class LabelLikelihoods:
         highest = max(self.calibrated)
         weights = [math.exp(value - highest) for value in self.calibrated]
         return {name: weight / sum(weights) for name, weight in zip(self.names, weights, strict=True)}
+
+
+@dataclass(frozen=True)
+class SetLikelihoods(LabelLikelihoods):
+    """How likely each label of a row is by itself, for rows with several labels.
+
+    ``log_probs`` and ``calibrated`` are natural logarithms of the odds that the label fits.
+
+    Args:
+        sets: How texts name sets of labels.
+
+    Example:
+        >>> from gold_lightning.label_sets import LabelSets
+        >>> row = SetLikelihoods(("food", "staff"), log_probs=(2.0, 1.0), calibrated=(1.5, -0.5), sets=LabelSets())
+        >>> row.label, round(row.probabilities["staff"], 2)
+        ('food', 0.38)
+    """
+
+    sets: LabelSets
+
+    @property
+    def label(self) -> str:
+        """The set of all labels that are more likely than not after calibration, as text."""
+        return self.sets.text([n for n, odds in zip(self.names, self.calibrated, strict=True) if odds > 0], self.names)
+
+    @property
+    def probabilities(self) -> dict[str, float]:
+        """Probability of each label after calibration; they do not sum to 1."""
+        pairs = zip(self.names, self.calibrated, strict=True)
+        return {name: 1 / (1 + math.exp(-max(odds, -700.0))) for name, odds in pairs}
 
 
 class LabelCalibrator:
@@ -106,12 +145,16 @@ class LabelCalibrator:
             self._add(log_probs, label)
 
     def _add(self, log_probs: Sequence[float], label: str) -> None:
-        group = label if self.by_label else ""
         for at, value in enumerate(log_probs):
             if _has_mass(value):  # the mean of a label leaves out the rows in which it has no mass
+                group = self._group(label, at)
                 self._sums[group][at] += round(value * _UNIT)
                 self._counts[group][at] += 1
         self._means = None
+
+    def _group(self, label: str, at: int) -> str:
+        """Returns the group of rows to whose mean a label's likelihood counts."""
+        return label if self.by_label else ""
 
     @property
     def means(self) -> tuple[float, ...]:
@@ -138,6 +181,39 @@ class LabelCalibrator:
         raw = tuple(value if _has_mass(value) else -math.inf for value in log_probs)
         calibrated = tuple(value - mean for value, mean in zip(raw, self.means, strict=True))
         return LabelLikelihoods(self.names, raw, calibrated)
+
+
+class SetCalibrator(LabelCalibrator):
+    """Subtracts from the log odds of each label the middle between its means over rows with and without it.
+
+    A model says yes, or no, too often whatever it reads. If the labels of rows are known, its mean answers to rows with
+    and without a label count alike, however frequent the label is.
+
+    Args:
+        names: Names of the labels.
+        kind: As for :class:`LabelCalibrator`.
+        sets: How texts name sets of labels.
+
+    Example:
+        >>> from gold_lightning.label_sets import LabelSets
+        >>> calibrator = SetCalibrator(["food", "staff"], "batch", LabelSets())
+        >>> for odds, labels in [((3.0, 1.0), "food"), ((1.0, 2.0), "staff"), ((1.0, 1.0), "none")]:
+        ...     calibrator.observe(odds, labels)
+        >>> calibrator.means, calibrator.likelihoods((2.5, 1.0)).label
+        ((2.0, 1.5), 'food')
+    """
+
+    def __init__(self, names: Sequence[str], kind: Calibration, sets: LabelSets) -> None:
+        super().__init__(names, kind)
+        self.sets = sets
+
+    def _group(self, label: str, at: int) -> str:
+        return "with" if self.names[at] in (self.sets.read(label, self.names) or ()) else "without"
+
+    def likelihoods(self, log_probs: Sequence[float]) -> SetLikelihoods | None:
+        """Calibrates the log odds of a row; ``None`` if there are none."""
+        row = super().likelihoods(log_probs)
+        return None if row is None else SetLikelihoods(row.names, row.log_probs, row.calibrated, self.sets)
 
 
 def stored_log_probs(names: Sequence[str], log_probs: Sequence[float]) -> dict[str, float | None]:

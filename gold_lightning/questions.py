@@ -8,7 +8,7 @@ from gold_lightning.generators.base import Request
 from gold_lightning.prompts import escape, fields_block, label_line, read_target, unescape
 from gold_lightning.task import Sample, Task
 
-__all__ = ["agreement_request", "answer_request", "read_answer"]
+__all__ = ["agreement_request", "answer_request", "label_question", "read_answer"]
 
 
 def agreement_request(task: Task, fields: Mapping[str, str], demos: Sequence[Sample]) -> Request:
@@ -29,6 +29,37 @@ def agreement_request(task: Task, fields: Mapping[str, str], demos: Sequence[Sam
         suffix=f"Which {name} fits here?\n\n{fields_block(fields)}",
         answer_prefix=f"{name}:",
         choices=tuple(f" {label}" for label in task.label_names),
+        messages=(*messages, ("user", fields_block(fields))),
+    )
+
+
+def label_question(
+    task: Task, label: str, fields: Mapping[str, str], fitting: Sequence[Sample], others: Sequence[Sample]
+) -> Request:
+    """Asks whether a label fits the fields of a row, for the likelihoods of yes and no.
+
+    Args:
+        task: The task.
+        label: The label.
+        fields: The fields of the row.
+        fitting: Demos that the label fits.
+        others: Demos that it does not fit.
+    """
+    system = f"You say whether a {task.target.name} fits. {task.description}"
+    options = f"Does this {task.target.name} fit, yes or no?\n{label_line(task, label)}"
+    answers = [(d, "yes") for d in fitting] + [(d, "no") for d in others]
+    answers = answers[::2] + answers[1::2]  # both in turn
+    turns = [(fields_block(demo.fields), f"{label}: {answer}") for demo, answer in answers]
+    examples = "Examples:\n\n" + "".join(f"{text}\n{answer}\n\n" for text, answer in turns) if turns else ""
+    messages = [("system", f"{system}\n\n{options}")]
+    for text, answer in turns:
+        messages += [("user", text), ("assistant", answer)]
+    return Request(
+        system=system,
+        prefix=f"{options}\n\n{examples}",
+        suffix=fields_block(fields),
+        answer_prefix=f"{label}:",
+        choices=(" yes", " no"),
         messages=(*messages, ("user", fields_block(fields))),
     )
 

@@ -16,6 +16,7 @@ from gold_lightning.budget import Budget
 from gold_lightning.checks.contamination import OVERLAP_WORDS, Decontaminator
 from gold_lightning.checks.label_agreement import LabelCheck
 from gold_lightning.checks.semantic import SemanticIndex
+from gold_lightning.checks.set_agreement import SetCheck
 from gold_lightning.committing import commit_batch, commit_surplus
 from gold_lightning.errors import ConfigError, QuotaError
 from gold_lightning.feedback import FeedbackPool
@@ -66,8 +67,7 @@ class Synthesizer:
         real: Makes samples of real texts; ``None`` without them.
 
     Raises:
-        ConfigError: The plan checks labels of a task without labels or with several a row, or drops the overlap with
-            a missing test set.
+        ConfigError: The plan checks labels of a task without labels, or drops the overlap with a missing test set.
     """
 
     def __init__(
@@ -86,9 +86,8 @@ class Synthesizer:
         texts: Callable[[], UnlabelledTexts] | None = None,
         vectors: SentenceVectors | None = None,
     ) -> None:
-        if plan.label_agreement != "off" and not task.one_label:
-            kind = "with several labels a row" if task.many else "without labels"
-            raise ConfigError("data.plan.label_agreement", plan.label_agreement, f"off for a task {kind}")
+        if plan.label_agreement != "off" and not task.labels:
+            raise ConfigError("data.plan.label_agreement", plan.label_agreement, "off for a task without labels")
         if plan.decontaminate == "drop" and decontaminator is None:
             raise ConfigError("data.plan.decontaminate", plan.decontaminate, "off or measure without a test set")
         self.task, self.generator, self.plan, self.seed = task, generator, plan, seed
@@ -100,7 +99,7 @@ class Synthesizer:
         required = plan.label_agreement == "require"
         self.label_check: LabelCheck | None = None
         if plan.label_agreement != "off":
-            self.label_check = LabelCheck(
+            self.label_check = (SetCheck if task.many else LabelCheck)(
                 task,
                 seed,
                 required,

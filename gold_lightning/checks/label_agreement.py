@@ -45,10 +45,10 @@ class LabelCheck:
     ) -> None:
         self.task, self.required = task, required
         self._answer, self._tokens_over_limit = answer, tokens_over_limit
-        order = random.Random(f"{seed}/agreement").sample(task.demos, len(task.demos))
-        self._prompt_demos = [next(d for d in order if d.target == name) for name in task.label_names]
-        self._others = [d for d in order if d not in self._prompt_demos]
+        self._order = random.Random(f"{seed}/agreement").sample(task.demos, len(task.demos))
+        self._prompt_demos = self._one_of_each()
         self._fits = self._warned = False
+        self._shows = f"lists all {len(task.labels)} with a demo of each,"
         self.calibration = calibration
 
     @property
@@ -59,14 +59,28 @@ class LabelCheck:
     @calibration.setter
     def calibration(self, kind: Calibration) -> None:
         self._calibration = kind
-        self.of_samples = LabelCalibrator(self.task.label_names, kind)
-        self.of_texts = LabelCalibrator(self.task.label_names, kind, by_label=False)
+        self.of_samples, self.of_texts = self._calibrators(kind)
         self._calibrated = kind == "none"
         self._seen: set[str] = set()
+
+    def _calibrators(self, kind: Calibration) -> tuple[LabelCalibrator, LabelCalibrator]:
+        names = self.task.label_names
+        return LabelCalibrator(names, kind), LabelCalibrator(names, kind, by_label=False)
+
+    def _one_of_each(self) -> list[Sample]:
+        return [next(d for d in self._order if d.target == name) for name in self.task.label_names]
 
     def request(self, fields: Mapping[str, str]) -> Request:
         """Asks for the likelihoods of all labels, given the fields of a row."""
         return agreement_request(self.task, fields, self._prompt_demos)
+
+    def requests(self, fields: Mapping[str, str]) -> list[Request]:
+        """Returns the requests whose answers together hold the likelihoods of all labels."""
+        return [self.request(fields)]
+
+    def log_probs(self, completions: Sequence[Completion]) -> Sequence[float]:
+        """Returns the likelihood of each label in the answers to :meth:`requests`."""
+        return completions[0].choice_log_probs
 
     def check_length(self) -> None:
         """Checks that the prompt, which lists every label with a demo of each, fits the generator's model.
@@ -76,11 +90,11 @@ class LabelCheck:
         """
         if self._fits:
             return
-        if over := max(self._tokens_over_limit([self.request(demo.fields) for demo in self.task.demos])):
+        if over := max(self._tokens_over_limit([r for demo in self.task.demos for r in self.requests(demo.fields)])):
             raise GoldError(
-                f"data.plan.label_agreement: the prompt that checks labels lists all {len(self.task.labels)} with a "
-                f"demo of each, and is {over} tokens longer than the generator's model takes; shorten the labels' "
-                "meanings and demos, use a model with a longer context, or set data.plan.label_agreement: off"
+                f"data.plan.label_agreement: the prompt that checks labels {self._shows} and is {over} tokens longer "
+                "than the generator's model takes; shorten the labels' meanings and demos, use a model with a longer "
+                "context, or set data.plan.label_agreement: off"
             )
         self._fits = True
 
@@ -98,16 +112,28 @@ class LabelCheck:
         if self._calibrated:
             return []
         self.check_length()
-        demos: list[Sample] = []
-        for name in self.task.label_names:
-            others = [d for d in self._others if d.target == name]
-            demos += others or [d for d in self._prompt_demos if d.target == name]
-        completions = self._answer([self.request(d.fields) for d in demos], round_)
-        rows = [(d.target, c.choice_log_probs) for d, c in zip(demos, completions, strict=True)]
+        demos = self._calibration_demos()
+        answers, completions = self._ask([self.requests(d.fields) for d in demos], round_)
+        rows = [(d.target, log_probs) for d, log_probs in zip(demos, answers, strict=True)]
         self.of_samples.start(rows)
         self.of_texts.start(rows)
         self._calibrated = True
         return completions
+
+    def _calibration_demos(self) -> list[Sample]:
+        demos: list[Sample] = []
+        for name in self.task.label_names:
+            of_label = [d for d in self._order if d.target == name]
+            demos += [d for d in of_label if d not in self._prompt_demos] or of_label
+        return demos
+
+    def _ask(
+        self, requests: Sequence[Sequence[Request]], round_: int
+    ) -> tuple[list[Sequence[float]], list[Completion]]:
+        """Returns the likelihoods that the answers to each row's requests hold, and these answers."""
+        completions = self._answer([request for of_row in requests for request in of_row], round_)
+        remaining = iter(completions)
+        return [self.log_probs([next(remaining) for _ in of_row]) for of_row in requests], completions
 
     def remember(self, fields: Mapping[str, str], log_probs: Sequence[float], label: str = "") -> None:
         """Counts a row that was scored before, e.g. before a run was resumed, for the calibration of later ones.
@@ -141,16 +167,15 @@ class LabelCheck:
         if not rows:
             return [], []
         self.calibrate(round_)
-        requests = [self.request(fields) for fields in rows]
-        fits = [i for i, over in enumerate(self._tokens_over_limit(requests)) if not over]
-        completions = self._answer([requests[i] for i in fits], round_)
-        answers = dict(zip(fits, completions, strict=True))
-        for i, completion in answers.items():
-            self.remember(rows[i], completion.choice_log_probs, labels[i] if labels else "")
+        requests = [self.requests(fields) for fields in rows]
+        over = iter(self._tokens_over_limit([request for of_row in requests for request in of_row]))
+        fits = [i for i, of_row in enumerate(requests) if not sum(next(over) for _ in of_row)]
+        log_probs, completions = self._ask([requests[i] for i in fits], round_)
+        answers = dict(zip(fits, log_probs, strict=True))
+        for i, values in answers.items():
+            self.remember(rows[i], values, labels[i] if labels else "")
         calibrator = self.of_samples if labels else self.of_texts
-        scored = [
-            calibrator.likelihoods(answers[i].choice_log_probs) if i in answers else None for i in range(len(rows))
-        ]
+        scored = [calibrator.likelihoods(answers[i]) if i in answers else None for i in range(len(rows))]
         return scored, completions
 
     def check(self, samples: Sequence[Sample], round_: int) -> tuple[list[LabelLikelihoods | None], list[Completion]]:
