@@ -150,7 +150,8 @@ def _purpose(task: Task) -> str:
         return f"Reads {inputs} and writes {out}."
     names = ", ".join(f"`{label.name}`" for label in task.labels[:20])
     more = f" and {len(task.labels) - 20} more" if len(task.labels) > 20 else ""
-    return f"Reads {inputs} and tells {out}, one of {names}{more}."
+    of = "any number" if task.many else "one"
+    return f"Reads {inputs} and tells {out}, {of} of {names}{more}."
 
 
 def _usage(task: Task) -> list[str]:
@@ -219,7 +220,7 @@ def _limits(task: Task, facts: RunFacts) -> list[str]:
         "- The student has seen texts as the generator writes them; real texts differ, and its errors follow the "
         "generator's. Test it on rows of your own before you rely on it.",
     ]
-    if task.labels:
+    if task.one_label:
         lines.append("- Every input gets one of the labels, also one that fits none of them.")
     if not (facts.results.get("results") or {}):
         lines.append("- It has not been tested.")

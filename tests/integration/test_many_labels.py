@@ -44,6 +44,12 @@ class MessageWriter(ScriptedGenerator):
 
     def __init__(self) -> None:
         super().__init__(self._write)
+        self.log_probs = self._says
+
+    def _says(self, request):
+        label = request.answer_prefix.rstrip(":")
+        fits = sum(word in request.suffix.lower() for word in WORDS[label]) > 1
+        return [1.0 + 3.0 * fits - 9, -9.0]  # with a liking for yes
 
     def _write(self, request):
         rng = random.Random(request.seed or request.suffix)
@@ -80,7 +86,7 @@ def ran(tmp_path_factory):
     arguments = [f"--data.task={folder / 'messages.yaml'}", f"--run.root={folder / 'runs'}", "--run.live=false"]
     arguments += [f"--data.generator={__name__}.MessageWriter", "--trainer.accelerator=cpu", "--seed_everything=1"]
     arguments += ["--data.plan.samples_per_round=50", "--data.plan.probe_per_round=20", "--trainer.max_epochs=2"]
-    arguments += ["--model.lr=0.002", "--data.passes_per_round=5"]
+    arguments += ["--model.lr=0.002", "--data.passes_per_round=5", "--data.plan.label_agreement=measure"]
     (folder / "arguments.json").write_text(json.dumps(arguments))
     assert main(["fit", *arguments]) == 0
     run = folder / "runs" / "messages" / "default"
@@ -153,3 +159,14 @@ def test_the_same_command_changes_nothing(ran):
     before = (ran / "rounds.jsonl").read_bytes()
     assert main(["fit", "--config", str(ran / "config.yaml")]) == 0
     assert (ran / "rounds.jsonl").read_bytes() == before
+
+
+def test_the_generator_agrees_with_its_own_labels(ran):
+    rows = read_lines(ran / "data" / "round_000" / "train.jsonl")
+    assert all(row["agrees"] and row["favours"] == row["target"] for row in rows)
+    assert all(set(row["label_log_probs"]) == set(WORDS) for row in rows)
+
+
+def test_cards_say_that_there_may_be_several_labels(ran):
+    card = (ran / "student" / "README.md").read_text(encoding="utf-8")
+    assert "any number of `billing`, `delivery`, `quality`" in card and "Every input gets one of the labels" not in card
