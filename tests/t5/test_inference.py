@@ -198,7 +198,7 @@ def test_a_prediction_of_several_labels_survives_pickling_and_writes_plain_value
     copy = pickle.loads(pickle.dumps(prediction))
     assert copy == "a, c" and copy.is_set and copy.label is None and copy.labels == ("a", "c")
     assert copy.to_dict() == {
-        "labels": ["a", "c"], "text": "a, c", "probability": 0.7, "energy": -9.0, "known": None,
+        "labels": ["a", "c"], "probability": 0.7, "energy": -9.0, "known": None,
         "probabilities": {"a": 0.9, "b": 0.1, "c": 0.8}, "energies": {"a": -9.5, "c": -8.5},
     }  # fmt: skip
     single = Prediction("a", ["a", "b"], [0.9, 0.1], probability=0.9, energy=-9.0)
