@@ -26,6 +26,8 @@ def calibrate(
     batch_size: int = 32,
 ) -> dict[str, Any]:
     """Fits a calibration, which the student predicts with from now on. See :meth:`Inference.calibrate`."""
+    if student.task.many and settings.promise == "conformal":
+        raise ConfigError("promise", settings.promise, "selective for a task whose rows have several labels")
     student.calibration = fit_calibration(score_rows(student, rows, batch_size), settings, source)
     return student.calibration
 
@@ -33,27 +35,24 @@ def calibrate(
 def score_rows(student: Inference, rows: Sequence[Sample], batch_size: int = 32) -> ScoredRows:
     """Scores labelled rows, without the student's calibration.
 
-    A label is right if it is the row's. A text is right if the task's first metric gives it full marks.
+    A label is right if it is the row's, and several are if they are all of the row's and no more. A text is right if
+    the task's first metric gives it full marks. Sets of labels are scored as texts are: by one probability.
 
     Args:
         student: The student.
         rows: The rows.
         batch_size: Rows in a batch.
-
-    Raises:
-        ConfigError: Rows of the task have sets of labels.
     """
-    if student.task.many:
-        raise ConfigError("labels", "several to a row", "one label to a row, or text, for a calibration")
     task, texts = student.task, [dict(row.fields) for row in rows]
-    labels = task.label_names if student.scores_labels else ("",)
+    one_label = student.scores_labels and task.many is None
+    labels = task.label_names if one_label else ("",)
     scores = list(student.scores(texts, batch_size))
     return ScoredRows(
         log_probs=np.array([s.log_probs for s in scores], dtype=np.float32).reshape(len(rows), len(labels)),
         energies=np.array([s.energy for s in scores], dtype=np.float32),
         best=np.array([s.best for s in scores], dtype=int),
         right=_right(task, [s.text for s in scores], rows),
-        targets=np.array([labels.index(r.target) for r in rows], dtype=int) if student.scores_labels else None,
+        targets=np.array([labels.index(r.target) for r in rows], dtype=int) if one_label else None,
     )
 
 

@@ -160,7 +160,11 @@ class Inference:
         score = EnergyScore()
         if self.scores_labels:
             scores = self.label_scores(batch, score, best_only=False)
-            assert isinstance(scores, LabelScores) and scores.energies is not None
+            assert scores.energies is not None
+            if isinstance(scores, SetScores):
+                sets = [self._sets.text(labels) for labels in scores.sets]
+                of_sets = scores.log_probs[:, None].cpu().numpy()
+                return _BatchScores(sets, of_sets, scores.energies.cpu().numpy(), np.zeros(len(sets), int))
             best = scores.best.cpu().numpy()
             texts = [self.task.label_names[i] for i in best.tolist()]
             return _BatchScores(texts, scores.log_probs.cpu().numpy(), scores.energies.cpu().numpy(), best)

@@ -11,7 +11,9 @@ import gold_lightning as gl
 import pytest
 import yaml
 from gold_lightning.cli.main import main
+from gold_lightning.errors import ConfigError
 from gold_lightning.generators import ScriptedGenerator
+from gold_lightning.labelled import load_rows
 from gold_lightning.storage.json_lines import read_lines
 
 WORDS = {
@@ -159,6 +161,23 @@ def test_the_same_command_changes_nothing(ran):
     before = (ran / "rounds.jsonl").read_bytes()
     assert main(["fit", "--config", str(ran / "config.yaml")]) == 0
     assert (ran / "rounds.jsonl").read_bytes() == before
+
+
+def test_a_calibration_says_which_sets_are_known(ran):
+    student, rows = gl.load(ran / "student"), ran.parent.parent.parent / "rows.jsonl"
+    samples = load_rows(student.task, rows)
+    calibration = student.calibrate(samples, level=0.5, score="probability")
+    assert calibration["temperature"] == 1.0 and calibration["threshold"] is not None
+    predictions = student.predict([row.fields["message"] for row in samples])
+    assert [p.known for p in predictions] == [p.probability >= calibration["threshold"] for p in predictions]
+    with pytest.raises(ConfigError) as caught:
+        student.calibrate(samples, promise="conformal")
+    assert caught.value.key == "promise"
+
+
+def test_an_export_is_refused(ran, tmp_path, capsys):
+    assert main(["export", str(ran / "student"), "--to", "onnx", "--out", str(tmp_path / "out")]) != 0
+    assert "several labels" in capsys.readouterr().err and not (tmp_path / "out").exists()
 
 
 def test_the_generator_agrees_with_its_own_labels(ran):
