@@ -4,7 +4,7 @@
 # make test-server: what every engine promises, asked of a real server (transformers serve, in an environment beside).
 # make test-vllm: the embedded model under vLLM, in an environment beside (its versions are not ours).
 # make docs: the documentation site, in site/; built in an environment beside, without a network once that is there.
-# make test-browser: reports in a headless Chromium, which it installs with apt-get where there is none.
+# make test-browser: reports and the page of a student in a headless Chromium, which it installs with apt-get where there is none.
 PYTHON ?= python3
 VENV ?= .venv
 SERVER_VENV ?= .venv-server

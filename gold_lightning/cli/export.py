@@ -34,11 +34,17 @@ def export_command(args: Sequence[str]) -> int:
     """
     parser = ArgumentParser(prog=f"{program()} export", description=_DESCRIPTION, exit_on_error=False)
     parser.add_argument("student", type=str, help="Folder of the student, or of the run that trained it.")
-    parser.add_argument("--to", type=str, required=True, help="onnx for labels, ctranslate2 for generated text.")
+    parser.add_argument("--to", type=str, required=True, help="onnx or web for labels, ctranslate2 for generated text.")
     parser.add_argument("--out", type=str, required=True, help="Folder to write, which must not exist.")
     parser.add_argument("--quantize", type=str, default=None, help="int8: matrices in 8 bits; float32 by default.")
     parser.add_argument(
         "--rows", type=str, default=None, help="File of rows to compare on, labelled or not; the task's by default."
+    )
+    parser.add_argument(
+        "--runtime",
+        type=str,
+        default=None,
+        help="For web: node_modules with the npm packages; npm fetches them by default.",
     )
     parser.add_argument("--task", type=str, default=None, help="The task, for a folder that carries none.")
     parser.add_argument("--tolerance", type=float, default=0.01, help="Largest share of rows whose answers may differ.")
@@ -59,6 +65,7 @@ def export_command(args: Sequence[str]) -> int:
             quantize=options.quantize,
             rows=options.rows,
             task=options.task,
+            runtime=options.runtime,
             tolerance=options.tolerance,
             threads=options.threads,
         )

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from gold_lightning import __version__
 from gold_lightning.errors import ConfigError, GoldError
 from gold_lightning.exporting.parity import Parity, compare
+from gold_lightning.exporting.web_page import write_page
 from gold_lightning.inputs.columns import column_value, load_table
 from gold_lightning.inputs.paths import expand
 from gold_lightning.inputs.tables import ending_of
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Export", "Target", "export"]
 
-Target = Literal["onnx", "ctranslate2"]
+Target = Literal["onnx", "ctranslate2", "web"]
 """Runtimes of exports."""
 
 _ONNX_FAMILY = ("t5", "mt5", "umt5")
@@ -79,6 +80,7 @@ def export(
     quantize: Literal["int8"] | None = None,
     rows: str | Path | None = None,
     task: TaskSource | None = None,
+    runtime: str | Path | None = None,
     tolerance: float = 0.01,
     threads: int | None = None,
 ) -> Export:
@@ -89,12 +91,15 @@ def export(
 
     Args:
         student: Folder of the student.
-        to: ``onnx`` for tasks with labels, ``ctranslate2`` for tasks whose student generates text.
+        to: ``onnx`` for tasks with labels, ``ctranslate2`` for tasks whose student generates text; ``web`` for a static
+            folder in which the ONNX graph runs in the visitor's browser, always in 8 bits.
         out: The folder to write, which must not exist.
         quantize: ``int8`` for matrices in 8 bits: a quarter of the size, and faster.
         rows: A file of rows to compare on, labelled or not; by default the test rows of a shipped task of the same
             name and labels, otherwise the task's demos.
         task: The task, for a folder that carries none.
+        runtime: For ``web``, a ``node_modules`` folder with onnxruntime-web and @huggingface/tokenizers; by default
+            ``npm pack`` fetches them once into the cache, and their checksums are compared.
         tolerance: Largest share of rows whose answers may differ from the student's.
         threads: Threads of the comparison; one on each core by default.
 
@@ -127,7 +132,10 @@ def export(
     samples, description, labelled = _rows(loaded.task, rows)
     with _complete_folder(target) as folder:
         _write_common(loaded, source, folder)
-        (_write_onnx if to == "onnx" else _write_ctranslate2)(loaded, source, folder, quantize == "int8")
+        if to == "web":
+            write_page(folder, loaded.task, loaded.calibration, None if runtime is None else str(runtime))
+        write = _write_ctranslate2 if to == "ctranslate2" else _write_onnx
+        write(loaded, source, folder, quantize == "int8" or to == "web")
         parity = compare(
             loaded.task,
             source,
@@ -136,9 +144,13 @@ def export(
             source=description,
             labelled=labelled,
             threads=threads or _cores(),
-            title=f"{to} {quantize or 'float32'}",
+            title=f"{to} {'int8' if to == 'web' else quantize or 'float32'}",
         )
         parity.check(tolerance)
+        if to == "web":  # predict.py was for the comparison, and the task file holds demos, which visitors need not see
+            for name in ("predict.py", "calibration_rule.py", TASK_FILE):
+                (folder / name).unlink()
+            shutil.rmtree(folder / "__pycache__", ignore_errors=True)
         facts = json.loads((folder / "export.json").read_text(encoding="utf-8"))
         _write_json(folder / "export.json", facts | {"parity": asdict(parity)})
     return Export(target, parity)
@@ -150,7 +162,7 @@ def _cores() -> int:
 
 
 def _check_installed(to: Target) -> None:
-    for name in {"onnx": ("onnx", "onnxruntime"), "ctranslate2": ("ctranslate2",)}[to]:
+    for name in ("ctranslate2",) if to == "ctranslate2" else ("onnx", "onnxruntime"):
         if importlib.util.find_spec(name) is None:
             raise GoldError(f"--to {to}: needs the package {name}; pip install 'gold-lightning[export]'")
 
@@ -160,8 +172,8 @@ def _check_kind(student: SavedStudent, to: Target, source: Path) -> None:
         raise GoldError(f"STUDENT {source}: its rows have several labels, which no export supports yet")
     if student.task.labels and not student.scores_labels:
         raise GoldError(f"STUDENT {source}: model.constrained_decoding is false, and exports choose among the labels")
-    if student.scores_labels and to != "onnx":
-        raise ConfigError("--to", to, "onnx for a student that chooses among labels")
+    if student.scores_labels and to == "ctranslate2":
+        raise ConfigError("--to", to, "onnx or web for a student that chooses among labels")
     if not student.scores_labels and to != "ctranslate2":
         raise ConfigError("--to", to, "ctranslate2 for a student that generates text")
     if not student.scores_labels and student.num_beams > 1:
