@@ -13,11 +13,11 @@ from gold_lightning.cli.commands import program
 from gold_lightning.cli.configs import SECTIONS, find_config, read_config
 from gold_lightning.cli.student_folder import load_student
 from gold_lightning.errors import ConfigError, GoldError, require
-from gold_lightning.generators import Generator
 from gold_lightning.inputs.paths import expand
 from gold_lightning.serving.settings import ServeSettings, UnknownSettings
 
 if TYPE_CHECKING:
+    from gold_lightning.generators import Generator
     from gold_lightning.serving.fallback import Fallback
     from gold_lightning.serving.service import Student
     from gold_lightning.serving.unknown_file import UnknownFile
@@ -43,7 +43,7 @@ def serve_command(args: Sequence[str]) -> int:
         ArgumentError: An argument is wrong.
     """
     parser = ArgumentParser(prog=f"{program()} serve", description=_DESCRIPTION, exit_on_error=False)
-    parser.add_argument("student", type=str, help="Folder of the student, or of the run that trained it.")
+    parser.add_argument("student", type=str, help="Folder of the student, of its run, or of export.")
     parser.add_class_arguments(ServeSettings, None)
     parser.add_class_arguments(UnknownSettings, None)
     parser.add_argument("--task", type=str, default=None, help="The task, for a folder that carries none.")
@@ -57,7 +57,7 @@ def serve_command(args: Sequence[str]) -> int:
     from gold_lightning.serving.server import address_of, listen, make_server, run_server
 
     with listen(settings) as listener:
-        student = load_student(options.student, options.task, options.device)
+        student = _load(options.student, options.task, options.device)
         _check_calibration(student, options.student, unknown)
         from gold_lightning.serving.app import make_app
         from gold_lightning.serving.service import Service
@@ -69,6 +69,18 @@ def serve_command(args: Sequence[str]) -> int:
         server = make_server(make_app(service), settings)
         run_server(server, listener, lambda: print(*lines, sep="\n", file=sys.stderr, flush=True))
     return 0
+
+
+def _load(folder: str, task: str | None, device: str) -> Student:
+    path = Path(expand("STUDENT", folder))
+    from gold_lightning.serving.exported import ExportedStudent, is_exported
+
+    if not is_exported(path):
+        return load_student(folder, task, device)
+    for key, value in (("--task", task), ("--device", None if device in ("auto", "cpu") else device)):
+        if value is not None:
+            raise ConfigError(key, value, "nothing for an exported folder, which has its task and runs on the cpu")
+    return ExportedStudent(path)
 
 
 def _check_calibration(student: Student, folder: str, unknown: UnknownSettings) -> None:
@@ -94,6 +106,8 @@ def _unknown_file(unknown: UnknownSettings) -> UnknownFile | None:
 
 def _generator(config: str) -> Generator:
     """Makes the ``data.generator`` of a config."""
+    from gold_lightning.generators import Generator  # loads torch, which an exported student does without
+
     engine: Any = (read_config(Path(find_config(config)), SECTIONS).get("data") or {}).get("generator")
     if engine is None:
         raise ConfigError("--fallback", config, "a config with data.generator")

@@ -6,15 +6,17 @@ import asyncio
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from gold_lightning.serving.batcher import Batcher, SaturatedError
-from gold_lightning.serving.fallback import Answer, Fallback
 from gold_lightning.serving.numbers import ServerNumbers
 from gold_lightning.serving.settings import ServeSettings
 from gold_lightning.serving.unknown_file import Outcome, UnknownFile
 from gold_lightning.t5.prediction import Prediction
 from gold_lightning.task import Task
+
+if TYPE_CHECKING:
+    from gold_lightning.serving.fallback import Answer, Fallback
 
 __all__ = ["Service", "Student"]
 
