@@ -212,6 +212,10 @@ class _Check:
         if self.decode(self.target_ids(many.none)).strip() != self.task.student_target(many.none).strip():
             decoded = _short(self.decode(self.target_ids(many.none)))
             raise self.refuse(expected, f"it writes many.none {many.none!r} as {decoded}", f"set another one, {_OTHER}")
+        every = self.task.student_target(many.text(self.task.label_names, self.task.label_names)).strip()
+        if (decoded := self.decode(self.encode(target_text(self.tokenizer, every))).strip()) != every:
+            difference = _difference(every, decoded)
+            raise self.refuse(expected, f"it writes {difference}", f"set another many.separator, {_OTHER}")
         sets = SetTokens(self.task, lambda text: self.encode(target_text(self.tokenizer, text)))
         if text := sets.mismatch():
             problem = f"its tokenizer joins labels and separators in {_short(text)}"

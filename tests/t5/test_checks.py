@@ -194,3 +194,21 @@ def test_tasks_check_takes_the_student_and_names_its_own_option(words, tmp_path,
     assert capsys.readouterr().err.startswith(f"error: --student {str(tmp_path)!r}: expected ")
     assert main(["tasks", "check", "news_topics", "--student", words]) == 0
     assert capsys.readouterr().out.startswith("ok: news_topics")
+
+
+def sets(**many):
+    demos = [{"message": TEXTS[0], "queue": ["billing", "delivery"]}, {"message": TEXTS[1], "queue": []}]
+    values = {"name": "t", "fields": ["message"], "target": "queue", "labels": ["billing", "delivery"], "demos": demos}
+    form = {"input": "{message}", "max_target_tokens": many.pop("most", 32)}
+    return Task(**values, student=form, many=many or True)
+
+
+def test_sets_of_labels_can_be_written(words, tmp_path):
+    assert check_student(sets(), words) == []
+    assert check_student(sets(separator=" | ", none="-"), make_tiny_student(tmp_path)) == []
+
+
+def test_sets_of_labels_that_cannot_be_written_are_refused(words):
+    refused(sets(none="{nothing}"), words, "many.none '{nothing}'")
+    refused(sets(most=3), words, "2 labels (many.sizes) may take 4 tokens of student.max_target_tokens 3")
+    refused(sets(separator="~"), words, "it writes 'billing~delivery' as ", "many.separator")
