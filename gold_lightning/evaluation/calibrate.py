@@ -10,6 +10,7 @@ from gold_lightning.calibration.fitting import CalibrationSettings
 from gold_lightning.inputs.paths import expand
 from gold_lightning.labelled import load_rows
 from gold_lightning.notices import without_progress_bars
+from gold_lightning.publishing.cards import update_calibration
 from gold_lightning.t5.calibrating import calibrate as fit_to_rows
 from gold_lightning.t5.folder import load_folder_task, write_calibration
 from gold_lightning.t5.inference import SavedStudent
@@ -64,4 +65,5 @@ def calibrate(
         student = SavedStudent(path, device=device)
     calibration = fit_to_rows(student, samples, settings, "rows", batch_size)
     write_calibration(path, calibration)
+    update_calibration(path)
     return calibration

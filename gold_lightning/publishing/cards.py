@@ -6,15 +6,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from gold_lightning.calibration.describe import describe
 from gold_lightning.publishing.facts import RunFacts
 from gold_lightning.t5.folder import load_calibration, load_folder_task
 from gold_lightning.task import Task
 
-__all__ = ["CARD", "dataset_card", "model_card", "write_model_card"]
+__all__ = ["CARD", "dataset_card", "model_card", "update_calibration", "write_model_card"]
 
 CARD = "README.md"
 """File of a card, in the folder of the student or of the data set."""
 
+_KNOWN = "## Known or not"
 _TAGS = ("gold-lightning", "knowledge-distillation", "synthetic-data")
 _METHOD = (
     "[GOLD](https://arxiv.org/abs/2403.19754): a language model writes samples, the student trains on them, and the "
@@ -37,6 +39,24 @@ def write_model_card(folder: Path, run_dir: Path) -> None:
     (folder / CARD).write_text(text, encoding="utf-8")
 
 
+def update_calibration(folder: Path) -> None:
+    """Writes a student's calibration into its card, if it has one with a section for it.
+
+    Args:
+        folder: The student's folder; a run folder around it is not needed.
+
+    Raises:
+        GoldError: The student's folder has no task, or a damaged one.
+    """
+    path = folder / CARD
+    text = path.read_text(encoding="utf-8") if path.is_file() else ""
+    before, heading, rest = text.partition(f"{_KNOWN}\n")
+    if heading:
+        _, end, after = rest.partition("\n## ")
+        section = "\n".join(_calibration(load_calibration(folder)))
+        path.write_text(f"{before}{heading}\n{section}\n{end}{after}", encoding="utf-8")
+
+
 def model_card(task: Task, facts: RunFacts, calibration: Mapping[str, Any] | None = None) -> str:
     """Returns the model card of a student.
 
@@ -55,7 +75,7 @@ def model_card(task: Task, facts: RunFacts, calibration: Mapping[str, Any] | Non
     lines += ["## How to use it", "", *_usage(task), ""]
     lines += ["## Data", "", *_data(facts), ""]
     lines += ["## Results", "", *_results(facts), ""]
-    lines += ["## Known or not", "", *_calibration(calibration), ""]
+    lines += [_KNOWN, "", *_calibration(calibration), ""]
     lines += ["## Limits", "", *_limits(task, facts)]
     return "\n".join(lines) + "\n"
 
@@ -210,8 +230,7 @@ def _test_set(facts: RunFacts) -> str:
 def _calibration(calibration: Mapping[str, Any] | None) -> Sequence[str]:
     if calibration is None:
         return ["Not calibrated: probabilities are those of the student as trained, and no answer is known or unknown."]
-    origin = "the generator's labels" if calibration.get("source") == "probe" else "labelled rows"
-    return [f"Calibrated on {calibration.get('rows', 0):,} rows with {origin}."]
+    return [f"- {line}" for line in describe(calibration)]
 
 
 def _limits(task: Task, facts: RunFacts) -> list[str]:

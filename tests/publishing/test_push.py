@@ -2,9 +2,12 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 
+import gold_lightning as gl
 import pytest
+from gold_lightning.calibration.describe import describe
 from gold_lightning.cli.main import main
 from huggingface_hub import DatasetCard, ModelCard, constants
 from huggingface_hub.repocard_data import model_index_to_eval_results
@@ -80,6 +83,21 @@ def test_the_model_card_passes_the_hubs_own_reader(finished):
     names = {}
     exec(code.replace("FOLDER", str(finished / "student")), names)
     assert names["prediction"] in ("World", "Sports", "Business", "Sci/Tech")
+
+
+def test_calibrating_a_moved_student_changes_that_section_of_its_card_alone(finished, tmp_path):
+    moved = shutil.copytree(finished / "student", tmp_path / "moved")
+    before = (moved / "README.md").read_text()
+    assert "\n## Known or not\n\nNot calibrated" in before
+    rows = [gl.Sample({"text": f"Team {i} won."}, "Sports") for i in range(40)]
+    calibration = gl.calibrate(moved, rows)
+    after = (moved / "README.md").read_text()
+    start, end = before.index("Not calibrated"), before.index("\n\n## Limits")
+    assert after.startswith(before[:start]) and after.endswith(before[end:])
+    told = after[start : len(after) - len(before) + end]
+    assert told.splitlines() == [f"- {line}" for line in describe(calibration)] and "40 " in told
+    gl.calibrate(moved, rows)
+    assert (moved / "README.md").read_text() == after
 
 
 def test_the_samples_arrive_as_a_data_set(finished, hub, tmp_path, capsys):
