@@ -7,7 +7,6 @@ import socket
 import subprocess
 import sys
 
-import httpx
 import pytest
 from gold_lightning.cli.main import main
 from gold_lightning.storage.json_lines import read_lines
@@ -15,6 +14,9 @@ from gold_lightning.student import T5Student
 from gold_lightning.t5.folder import write_calibration
 
 from tests.test_student import places  # noqa: F401
+
+httpx = pytest.importorskip("httpx", reason="the extra openai is not installed")
+pytest.importorskip("uvicorn", reason="the extra serve is not installed")
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,6 @@ import json
 import random
 import re
 
-import httpx
 import numpy as np
 import pytest
 import torch
@@ -22,6 +21,8 @@ from gold_lightning.t5.inference import SavedStudent
 from tests.fakes import _FILL, _WORDS, NewsReader
 from tests.serving.conftest import serving
 
+httpx = pytest.importorskip("httpx", reason="the extra openai is not installed")
+pytest.importorskip("uvicorn", reason="the extra serve is not installed")
 # The words of another kind of news about the same topics, which the generator reads but never writes.
 OTHER = {
     "World": "coup envoy siege sanctions famine monarchy".split(),

@@ -6,8 +6,8 @@ import asyncio
 import threading
 import time
 from contextlib import contextmanager
+from importlib.util import find_spec
 
-import httpx
 import pytest
 from gold_lightning.serving.app import make_app
 from gold_lightning.serving.server import address_of, listen, make_server
@@ -15,6 +15,10 @@ from gold_lightning.serving.service import Service
 from gold_lightning.serving.settings import ServeSettings
 from gold_lightning.t5.prediction import Prediction
 from gold_lightning.task import Task
+
+# Without the extra serve, or httpx of the extra openai, no server is asked.
+INSTALLED = all(map(find_spec, ("httpx", "uvicorn", "starlette", "prometheus_client")))
+collect_ignore = [] if INSTALLED else ["test_app.py", "test_browser.py", "test_exported.py", "test_fallback.py"]
 
 
 class RuleStudent:
@@ -81,5 +85,7 @@ def url():
 
 @pytest.fixture
 def client(url):
+    import httpx
+
     with httpx.Client(base_url=url, timeout=10) as client:
         yield client
