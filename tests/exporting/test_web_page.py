@@ -134,8 +134,9 @@ def test_the_page_answers_as_python_on_100_rows(folders, page):
     assert [p["label"] for p in predictions] == [p["label"] for p in expected]
     assert [p["known"] for p in predictions] == [p["known"] for p in expected]
     for prediction, wanted in zip(predictions, expected, strict=True):
-        assert prediction["probabilities"] == pytest.approx(wanted["probabilities"], abs=2e-3)
-        assert prediction["energy"] == pytest.approx(wanted["energy"], abs=1e-2)
+        # Values that are rounded to 8 bits while the graph runs depend on the order of sums before.
+        assert prediction["probabilities"] == pytest.approx(wanted["probabilities"], abs=2e-2)
+        assert prediction["energy"] == pytest.approx(wanted["energy"], abs=5e-2)
     names = page.execute_script("return performance.getEntriesByType('resource').map(entry => entry.name)")
     origin = page.execute_script("return location.origin")
     assert names and all(name.startswith(origin) for name in names)
