@@ -5,6 +5,7 @@ The command line and :func:`gold_lightning.distill` call the same functions here
 
 from __future__ import annotations
 
+import filecmp
 import importlib.util
 import logging
 import math
@@ -29,6 +30,7 @@ from gold_lightning.console import say
 from gold_lightning.data import GoldDataModule
 from gold_lightning.errors import BudgetSpentError, ConfigError, GoldError
 from gold_lightning.evaluation.baselines import BaselineSettings, run_baselines
+from gold_lightning.evaluation.calibrate import calibrate_after_fit
 from gold_lightning.evaluation.predictions import TestPredictions
 from gold_lightning.evaluation.preview import PreviewSettings, preview
 from gold_lightning.evaluation.supervised import LabelledRounds
@@ -36,10 +38,11 @@ from gold_lightning.planning.plan_warnings import plan_warnings
 from gold_lightning.publishing.cards import write_model_card
 from gold_lightning.report import try_to_report
 from gold_lightning.rounds import RoundEnd, SeedSteps, StopInOrder
-from gold_lightning.storage.json_lines import write_lines
+from gold_lightning.storage.json_lines import read_lines, write_lines
 from gold_lightning.storage.run_folder import RunFolder, only_writer
 from gold_lightning.student import T5Student
 from gold_lightning.t5.checks import check_student
+from gold_lightning.t5.folder import load_calibration, write_calibration
 from gold_lightning.watching.live import LiveProgress
 from gold_lightning.watching.loggers import RoundLogger, RunCSVLogger
 
@@ -179,13 +182,18 @@ def fit(
                 _log.info("no round is whole yet, so there is no student")
             return None
         folder = export_best(student, data.run_dir)
-        write_model_card(folder, Path(data.run_dir))
         _log.info("best student: %s", folder)
+        if load_calibration(folder) is None:
+            last = max(row["round"] for row in read_lines(RunFolder(data.run_dir).rounds))
+            calibrate_after_fit(folder, data.watched(last), str(trainer.strategy.root_device))
+        write_model_card(folder, Path(data.run_dir))
         return folder
 
 
 def export_best(student: T5Student, run_dir: Path) -> Path:
     """Writes the best checkpoint's weights to ``student/`` in the run folder, whole or not at all.
+
+    If the weights there are the same already, their calibration is kept.
 
     Args:
         student: A student of the checkpoint's shape; its own weights stay as they are.
@@ -205,6 +213,10 @@ def export_best(student: T5Student, run_dir: Path) -> Path:
     part = folder.with_name(folder.name + ".part")
     shutil.rmtree(part, ignore_errors=True)
     student.export(part, checkpoint["state_dict"])
+    weights = sorted(path.name for path in part.glob("*.safetensors"))
+    if folder.is_dir() and filecmp.cmpfiles(folder, part, weights, shallow=False)[0] == weights:
+        if (calibration := load_calibration(folder)) is not None:
+            write_calibration(part, calibration)
     shutil.rmtree(folder, ignore_errors=True)
     part.rename(folder)
     return folder

@@ -25,7 +25,8 @@ from gold_lightning.inputs.pipes import deleting_copies
 __all__ = ["main"]
 
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
-_WITHOUT_LIGHTNING = ("export", "predict", "push", "serve")  # each run by COMMAND_command of the module of its name
+# Each run by COMMAND_command of the module of its name.
+_WITHOUT_LIGHTNING = ("calibrate", "export", "predict", "push", "serve")
 _GONE = "error: another process of this run is gone; the same command goes on from here"
 
 
@@ -85,18 +86,6 @@ def _run(argv: list[str]) -> int:
                 module = importlib.import_module(f"gold_lightning.cli.{argv[0]}")
                 status_of_command: int = getattr(module, f"{argv[0]}_command")(argv[1:])
                 return status_of_command
-            if argv[:1] == ["predict"]:  # starts without Lightning
-                from gold_lightning.cli.predict import predict_command
-
-                return predict_command(argv[1:])
-            if argv[:1] == ["serve"]:
-                from gold_lightning.cli.serve import serve_command
-
-                return serve_command(argv[1:])
-            if argv[:1] == ["calibrate"]:
-                from gold_lightning.cli.calibrate import calibrate_command
-
-                return calibrate_command(argv[1:])
             import lightning.pytorch  # noqa: F401 - sets the level of its loggers when imported, so before quiet()
 
             from gold_lightning.cli.quiet import quiet

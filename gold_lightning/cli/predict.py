@@ -37,9 +37,10 @@ _SHOWN = 10  # bad rows that are reported one by one
 _WINDOW = 8  # batches that are read, sorted by length and written together
 
 _DESCRIPTION = f"""Predicts texts with a student. INPUT is a JSON Lines, CSV, TSV, JSON, Parquet or text file; - for
-standard input, as JSON Lines or a text a line; or one or more texts. Each row comes back with prediction, probability
-and energy. A row that cannot be read keeps its place, with the reason as error. Exit status: 0 if all rows were
-predicted, {BAD_ROWS} if some could not be read, 2 for a wrong setting, 1 if it was stopped."""
+standard input, as JSON Lines or a text a line; or one or more texts. Each row comes back with prediction, probability,
+energy and, if the student is calibrated, known. A row that cannot be read keeps its place, with the reason as error.
+Exit status: 0 if all rows were predicted, {BAD_ROWS} if some could not be read, 2 for a wrong setting, 1 if it was
+stopped."""
 
 
 def predict_command(args: Sequence[str]) -> int:
@@ -98,7 +99,7 @@ class _Run:
             raise ConfigError("INPUT", options.input[0], f"a file of rows with {', '.join(names)}, or -")
         texts = [InputRow({only: text}) for text in options.input]
         self.rows: Iterable[InputRow] = texts if self.stream is None else self.stream
-        self.bad = self.done = 0
+        self.bad = self.done = self.unknown = 0
 
     def run(self) -> int:
         started = time.monotonic()
@@ -118,7 +119,10 @@ class _Run:
             output.close(whole)
         if self.stream is not None:
             seconds = time.monotonic() - started
-            print(f"{self.done:,} rows in {seconds:.1f} s; {self.bad:,} could not be read", file=sys.stderr)
+            unknown = (
+                "" if (self.student.calibration or {}).get("threshold") is None else f"; {self.unknown:,} are not known"
+            )
+            print(f"{self.done:,} rows in {seconds:.1f} s; {self.bad:,} could not be read{unknown}", file=sys.stderr)
         return BAD_ROWS if self.bad else 0
 
     def _remaining(self, first: list[InputRow], rest: Iterator[InputRow], output: Output) -> Iterator[InputRow]:
@@ -142,7 +146,9 @@ class _Run:
             while window := list(islice(rows, size)):
                 checked = [self._checked(row, self.done + i + 1) for i, row in enumerate(window)]
                 fields = [values for values, problem in checked if not problem]
-                predictions = iter(self.student.predict(fields, self.options.batch_size))
+                predicted = self.student.predict(fields, self.options.batch_size)
+                self.unknown += sum(p.known is False for p in predicted)
+                predictions = iter(predicted)
                 output.write(
                     (row, problem, None if problem else next(predictions))
                     for row, (_, problem) in zip(window, checked, strict=True)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["COLUMNS", "Output", "open_output"]
 
-COLUMNS = ("prediction", "probability", "energy", "error")
+COLUMNS = ("prediction", "probability", "energy", "known", "error")
 """Columns that are added to each row. A column of the input with such a name is written as ``input_NAME``."""
 
 Answer = tuple[InputRow, str, "Prediction | None"]
@@ -91,7 +91,7 @@ def open_output(out: str | None, resume: bool, stream: RowStream | None, probabi
     return _JsonLines(path, probabilities)
 
 
-_RESERVED = (*COLUMNS, "probabilities")
+_RESERVED = (*COLUMNS, "probabilities", "label_set")
 
 
 def _name(name: str, added: Sequence[str] = _RESERVED) -> str:
@@ -104,9 +104,9 @@ def _carried(values: Mapping[str, Any], added: Sequence[str] = _RESERVED) -> dic
 
 def _added(problem: str, prediction: Prediction | None) -> dict[str, Any]:
     if prediction is None:
-        return {"prediction": None, "probability": None, "energy": None, "error": problem}
+        return dict.fromkeys(COLUMNS) | {"error": problem}
     rounded = {"probability": round(prediction.probability, 6), "energy": round(prediction.energy, 4)}
-    return {"prediction": prediction.text, **rounded, "error": None}
+    return {"prediction": prediction.text, **rounded, "known": prediction.known, "error": None}
 
 
 class _Appended(Output):
@@ -114,7 +114,7 @@ class _Appended(Output):
 
     def __init__(self, path: Path | None, *, quoted: bool) -> None:
         self._file: IO[bytes] | None = None
-        self._last = b""
+        self._first = self._last = b""
         self._records = 0
         if path is not None:
             end = self._whole(path, quoted) if path.exists() else 0
@@ -130,6 +130,7 @@ class _Appended(Output):
                 inside ^= quoted and line.count(b'"') % 2 == 1
                 if line.endswith(b"\n") and not inside:
                     end += len(record)
+                    self._first = self._first or record
                     self._records, self._last, record = self._records + 1, record, b""
         return end
 
@@ -158,9 +159,13 @@ class _JsonLines(_Appended):
     def _line(self, row: InputRow, problem: str, prediction: Prediction | None) -> str:
         values = _plain(_carried(row.values)) | _added(problem, prediction)
         if prediction is None:
-            values = {name: value for name, value in values.items() if name not in ("probability", "energy")}
+            values = {name: value for name, value in values.items() if name not in ("probability", "energy", "known")}
         else:
             del values["error"]
+            if prediction.known is None:
+                del values["known"]
+            if prediction.label_set is not None:
+                values["label_set"] = prediction.label_set
             if prediction.is_set:
                 values["prediction"] = list(prediction.labels)
             if self.probabilities and (prediction.label is not None or prediction.is_set):
@@ -196,14 +201,17 @@ class _Cells(_Appended):
         super().__init__(path, quoted=True)
         self.columns, self.delimiter = list(columns), delimiter
         self.written = max(0, self._records - 1)  # without the first line
+        head = self._line([*(_name(name, COLUMNS) for name in columns), *COLUMNS])
         if not self._records:
-            self._append(self._line([*(_name(name, COLUMNS) for name in columns), *COLUMNS]))
+            self._append(head)
+        elif self._first.decode("utf-8", "replace") != head:  # as an earlier version wrote it
+            raise ConfigError("--out", str(path), f"a file with the columns {head.strip()}", "write to another file")
 
     def write(self, answers: Iterable[Answer]) -> None:
         lines = []
         for row, problem, prediction in answers:
             added = _added(problem, prediction)
-            lines.append(self._line([*self._carried_cells(row), *(added[name] for name in COLUMNS)]))
+            lines.append(self._line([*self._carried_cells(row), *(_cell(added[name]) for name in COLUMNS)]))
         self._append("".join(lines))
 
     def _carried_cells(self, row: InputRow) -> list[str]:
@@ -222,6 +230,10 @@ class _Cells(_Appended):
         return len(records) == 1 and records[0][: len(cells)] == cells
 
 
+def _cell(value: Any) -> Any:
+    return str(value).lower() if isinstance(value, bool) else value
+
+
 class _Parquet(Output):
     """A Parquet file with the columns of a Parquet input as they are; there once it is whole."""
 
@@ -232,8 +244,8 @@ class _Parquet(Output):
         import pyarrow.parquet
 
         self.path, self.part = path, path.with_name(path.name + ".part")
-        numbers = ("probability", "energy")
-        added = [(name, pyarrow.float64() if name in numbers else pyarrow.string()) for name in COLUMNS]
+        kinds = {"probability": pyarrow.float64(), "energy": pyarrow.float64(), "known": pyarrow.bool_()}
+        added = [(name, kinds.get(name, pyarrow.string())) for name in COLUMNS]
         carried = [column.with_name(_name(column.name, COLUMNS)) for column in schema]
         self._schema = pyarrow.schema([*carried, *(pyarrow.field(*pair) for pair in added)])
         self._writer = pyarrow.parquet.ParquetWriter(self.part, self._schema)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from gold_lightning.calibration.describe import promise_sentence
 from gold_lightning.calibration.fitting import CalibrationSettings
+from gold_lightning.errors import GoldError
 from gold_lightning.inputs.paths import expand
 from gold_lightning.labelled import load_rows
 from gold_lightning.notices import without_progress_bars
@@ -15,8 +18,11 @@ from gold_lightning.t5.calibrating import calibrate as fit_to_rows
 from gold_lightning.t5.folder import load_folder_task, write_calibration
 from gold_lightning.t5.inference import SavedStudent
 from gold_lightning.task import Sample
+from gold_lightning.validation import WatchedRows
 
-__all__ = ["calibrate"]
+__all__ = ["calibrate", "calibrate_after_fit"]
+
+_log = logging.getLogger("gold_lightning")
 
 
 def calibrate(
@@ -67,3 +73,22 @@ def calibrate(
     write_calibration(path, calibration)
     update_calibration(path)
     return calibration
+
+
+def calibrate_after_fit(folder: Path, watched: WatchedRows, device: str) -> None:
+    """Calibrates a run's student with the default promise, if the rows allow any calibration.
+
+    Args:
+        folder: Folder of the student.
+        watched: The rows by which rounds were compared, which no round has trained on.
+        device: Device that the rows are scored on.
+    """
+    try:
+        student = SavedStudent(folder, device=device)
+        source: Literal["probe", "rows"] = "probe" if watched.rounds else "rows"
+        calibration = fit_to_rows(student, watched.samples, CalibrationSettings(), source)
+    except GoldError as e:  # too few rows, or several labels to a row: the student is as good without
+        _log.info("not calibrated: %s", e)
+        return
+    write_calibration(folder, calibration)
+    _log.info("calibration on %s: %s", watched, promise_sentence(calibration))

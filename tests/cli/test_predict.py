@@ -94,9 +94,41 @@ def test_csv_and_tsv_in_their_own_format(student, folder, tmp_path, capsys):
         assert call(capsys, folder, tmp_path / name, "--out", out)[0] == 3
         with out.open(newline="") as file:
             head, first, second = csv.reader(file, delimiter=delimiter)
-        assert head == ["no", "text", "input_error", "prediction", "probability", "energy", "error"]
+        assert head == ["no", "text", "input_error", "prediction", "probability", "energy", "known", "error"]
         assert first[:4] == ["007", 'a "b"\nc', "x", student.predict('a "b"\nc')] and first[-1] == ""
         assert second[0] == "8" and second[3] == "" and second[-1]
+
+
+def test_known_is_written_and_counted(student, folder, tmp_path, capsys, monkeypatch):
+    texts = ["a", "some more words", "c"]
+    (tmp_path / "rows.csv").write_text("".join(f"{line}\n" for line in ["text", *texts]))
+    energies = [p.energy for p in student.predict(texts)]
+    calibration = {
+        "temperature": 2.0, "score": "energy", "threshold": sorted(energies)[0], "promise": "selective", "level": 0.9,
+        "confidence": 0.9, "source": "rows", "rows": 100,
+    }  # fmt: skip
+    monkeypatch.setattr(student, "calibration", calibration)
+    status, out, err = call(capsys, folder, tmp_path / "rows.csv")
+    assert status == 0 and err.endswith("; 2 are not known\n")
+    assert [json.loads(line)["known"] for line in out.splitlines()] == [e == min(energies) for e in energies]
+    assert call(capsys, folder, tmp_path / "rows.csv", "--out", tmp_path / "out.csv")[0] == 0
+    with (tmp_path / "out.csv").open(newline="") as file:
+        assert [row["known"] for row in csv.DictReader(file)] == [str(e == min(energies)).lower() for e in energies]
+    monkeypatch.setattr(
+        student, "calibration", calibration | {"promise": "conformal", "score": "probability", "threshold": 1e-9}
+    )
+    row = json.loads(call(capsys, folder, "a")[1])
+    assert row["label_set"] == list(student.task.label_names) and row["known"] is False
+    monkeypatch.setattr(student, "calibration", None)
+    status, out, err = call(capsys, folder, tmp_path / "rows.csv")
+    assert "known" not in out and "known" not in err
+
+
+def test_a_file_with_the_columns_of_an_earlier_version_is_not_gone_on_with(folder, tmp_path, capsys):
+    (tmp_path / "rows.csv").write_text("text\na\nb\n")
+    (tmp_path / "out.csv").write_text("text,prediction,probability,energy,error\na,A,0.5,-1.0,\n")
+    status, _, err = call(capsys, folder, tmp_path / "rows.csv", "--out", tmp_path / "out.csv", "--resume")
+    assert status == 2 and err.startswith("error: --out: got ")
 
 
 def test_parquet_keeps_its_types(student, folder, tmp_path, capsys):

@@ -23,6 +23,7 @@ from gold_lightning.storage.json_lines import read_lines
 from gold_lightning.storage.round_store import RoundStore
 from gold_lightning.storage.run_folder import only_writer, rounds_in
 from gold_lightning.student import T5Student
+from gold_lightning.t5.folder import load_calibration, write_calibration
 from lightning.pytorch.trainer.connectors.signal_connector import _SignalConnector
 from safetensors.torch import load_file
 
@@ -125,6 +126,17 @@ def test_probe_samples_are_never_trained_on(whole):
     train = {s.sample.text for r in range(3) for s in RoundStore(folder, r, read_only=True).accepted("train")}
     probe = {s.sample.text for r in range(3) for s in RoundStore(folder, r, read_only=True).accepted("probe")}
     assert train and probe and not train & probe
+
+
+def test_the_student_is_calibrated_on_the_probe_sets_unless_a_user_has_done_it(whole, tmp_path, tiny_student):
+    shutil.copytree(whole, tmp_path, dirs_exist_ok=True)
+    student = tmp_path / "news_topics" / "t" / "student"
+    calibration = load_calibration(student)
+    assert calibration["source"] == "probe" and calibration["rows"] == 12 * len(rounds(tmp_path))
+    assert "the generator's labels" in (student / "README.md").read_text()
+    write_calibration(student, calibration | {"source": "rows", "rows": 500})
+    assert run("fit", tmp_path, tiny_student) == 0
+    assert load_calibration(student) == calibration | {"source": "rows", "rows": 500}  # of the same weights
 
 
 def test_best_student_loads_as_an_ordinary_model(whole):
