@@ -88,11 +88,11 @@ def test_the_model_card_passes_the_hubs_own_reader(finished):
 def test_calibrating_a_moved_student_changes_that_section_of_its_card_alone(finished, tmp_path):
     moved = shutil.copytree(finished / "student", tmp_path / "moved")
     before = (moved / "README.md").read_text()
-    assert "\n## Known or not\n\nNot calibrated" in before
+    assert "\n## Known or not\n\n- " in before
     rows = [gl.Sample({"text": f"Team {i} won."}, "Sports") for i in range(40)]
     calibration = gl.calibrate(moved, rows)
     after = (moved / "README.md").read_text()
-    start, end = before.index("Not calibrated"), before.index("\n\n## Limits")
+    start, end = before.index("- ", before.index("\n## Known or not\n")), before.index("\n\n## Limits")
     assert after.startswith(before[:start]) and after.endswith(before[end:])
     told = after[start : len(after) - len(before) + end]
     assert told.splitlines() == [f"- {line}" for line in describe(calibration)] and "40 " in told
