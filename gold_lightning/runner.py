@@ -36,7 +36,7 @@ from gold_lightning.evaluation.preview import PreviewSettings, preview
 from gold_lightning.evaluation.supervised import LabelledRounds
 from gold_lightning.planning.plan_warnings import plan_warnings
 from gold_lightning.publishing.cards import write_model_card
-from gold_lightning.report import try_to_report
+from gold_lightning.report import renew_report, try_to_report
 from gold_lightning.rounds import RoundEnd, SeedSteps, StopInOrder
 from gold_lightning.storage.json_lines import read_lines, write_lines
 from gold_lightning.storage.run_folder import RunFolder, only_writer
@@ -186,6 +186,8 @@ def fit(
         if load_calibration(folder) is None:
             last = max(row["round"] for row in read_lines(RunFolder(data.run_dir).rounds))
             calibrate_after_fit(folder, data.watched(last), str(trainer.strategy.root_device))
+            if load_calibration(folder) is not None:  # the report was written before
+                renew_report(data.run_dir)
         write_model_card(folder, Path(data.run_dir))
         return folder
 

@@ -18,7 +18,7 @@ from gold_lightning.report.run import Run, read_run
 from gold_lightning.report.text import visible
 from gold_lightning.storage.run_folder import RunFolder
 
-__all__ = ["render", "try_to_report", "write_report"]
+__all__ = ["render", "renew_report", "try_to_report", "write_report"]
 
 _HERE = Path(__file__).parent
 _log = logging.getLogger("gold_lightning")
@@ -45,13 +45,26 @@ def write_report(run_dir: Path) -> Path:
 
 
 def try_to_report(run_dir: Path) -> None:
-    """Writes the report of a run that has just ended; logs a warning if that fails.
+    """Writes the report of a run that has just ended and logs its path; logs a warning if that fails.
 
     Args:
         run_dir: The run folder.
     """
+    if (path := renew_report(run_dir)) is not None:
+        _log.info("report: %s", path)
+
+
+def renew_report(run_dir: Path) -> Path | None:
+    """Writes the report, and logs a warning if that fails.
+
+    Args:
+        run_dir: The run folder.
+
+    Returns:
+        The path of the file; ``None`` if that failed.
+    """
     try:
-        _log.info("report: %s", write_report(run_dir))
+        return write_report(run_dir)
     except Exception as e:  # any: the run matters more than its report
         error = " ".join(f"{type(e).__name__}: {e}".split())
         _log.warning("the report could not be written (%s); report %s tries again", error, run_dir)

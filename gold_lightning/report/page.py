@@ -11,6 +11,7 @@ from markupsafe import Markup
 from gold_lightning.console import duration
 from gold_lightning.evaluation.baselines import GENERATOR_BASELINES
 from gold_lightning.evaluation.results import BASELINE_TITLES, GENERATOR_ANSWER
+from gold_lightning.report.known import known_panels
 from gold_lightning.report.numbers import NONE, abbreviated, counted, percent
 from gold_lightning.report.panels import cost_panels, data_panels, loop_panels
 from gold_lightning.report.parts import Panel, Table
@@ -132,7 +133,7 @@ def _facts(run: Run) -> list[tuple[str, str, str]]:
 def _result(run: Run) -> dict[str, Any]:
     summaries = _test_summaries(run)
     if not summaries:
-        return {"number": "", "notes": _untested(run), "panels": []}
+        return {"number": "", "notes": _untested(run), "panels": known_panels(run)}
     summary = summaries[0]
     first = _metrics_of(summary)[0]
     number, notes = "", list[str]()
@@ -168,7 +169,7 @@ def _result(run: Run) -> dict[str, Any]:
         )
     if summary.get("labels_as_read"):
         notes.append(f"Labels as read: {cut(summary['labels_as_read'], 2000)}.")
-    return {"number": number, "notes": notes, "panels": [_comparison(summary) for summary in summaries]}
+    return {"number": number, "notes": notes, "panels": [*map(_comparison, summaries), *known_panels(run)]}
 
 
 def _best_of_generator(results: Mapping[str, Any], metric: str) -> list[str]:

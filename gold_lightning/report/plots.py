@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["Energies", "Lines", "bars", "drawing", "forest", "histogram", "lines", "ridge", "stacked"]
+__all__ = ["Energies", "Lines", "bars", "coverage", "drawing", "forest", "histogram", "lines", "ridge", "stacked"]
 
 _WIDTH = 380
 _LIGHT, *_ = (Path(__file__).parent / "page.css").read_text(encoding="utf-8").split("}", 1)
@@ -192,6 +192,30 @@ def lines(series: Sequence[Lines], *, percent: bool = False, best: int | None = 
     axes.yaxis.set_major_locator(MaxNLocator(nbins=4))
     if percent:
         axes.yaxis.set_major_formatter(lambda v, _: f"{100 * v:.3g} %" if -1e-9 <= v <= 1 + 1e-9 else "")
+    axes.grid(axis="y")
+    figure.legend(loc="outside upper left", ncols=3)
+    return _svg(figure)
+
+
+def coverage(points: Sequence[tuple[float, float]], *, level: float, answered: float | None) -> str:
+    """Draws accuracy by coverage: what is right among the answers to the inputs of which a student is surest.
+
+    Args:
+        points: Coverage and accuracy, each in [0, 1], by ascending coverage.
+        level: The promised accuracy.
+        answered: Coverage at the student's threshold; ``None`` without one.
+    """
+    figure = _figure(190)
+    axes = figure.subplots()
+    axes.axhline(level, color=_COLOURS["muted"], lw=1, ls=_DASHES[2], label="promised")
+    shares, right = zip(*points, strict=True)
+    axes.plot(shares, right, color=_COLOURS["probe"], lw=1.6, label="right")
+    if answered is not None:
+        axes.axvline(answered, color=_COLOURS["ink"], lw=1, ls=_DASHES[1], label="known")
+    axes.set(ylim=(max(0.0, min(*right, level) - 0.05), 1.02), xlabel="share of inputs that are answered")
+    _percent_axis(axes)
+    axes.yaxis.set_major_formatter(lambda v, _: f"{100 * v:.3g} %" if v <= 1 + 1e-9 else "")
+    axes.locator_params(axis="y", nbins=4)
     axes.grid(axis="y")
     figure.legend(loc="outside upper left", ncols=3)
     return _svg(figure)

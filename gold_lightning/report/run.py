@@ -19,6 +19,7 @@ from gold_lightning.storage.completions import usage_in
 from gold_lightning.storage.json_lines import read_lines
 from gold_lightning.storage.round_store import BatchRecord, Kind, RoundStore, StoredSample
 from gold_lightning.storage.run_folder import RunFolder, rounds_in
+from gold_lightning.t5.folder import load_calibration
 from gold_lightning.validation import described
 
 __all__ = ["KINDS", "PHASES", "Round", "Run", "read_run"]
@@ -109,6 +110,7 @@ class Run:
         overlap: Overlap with the test set as counted by ``test``; empty before it.
         spent: Calls and tokens of all rounds.
         versions: Versions of the packages that the run used, by name.
+        calibration: The student's calibration; empty if it has none.
     """
 
     folder: Path
@@ -119,6 +121,7 @@ class Run:
     overlap: Mapping[str, Any] = field(default_factory=dict)
     spent: Usage = field(default_factory=Usage)
     versions: Mapping[str, Any] = field(default_factory=dict)
+    calibration: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def task(self) -> str:
@@ -239,7 +242,15 @@ def read_run(folder: Path) -> Run:
         overlap=_first_row(paths.overlap),
         spent=_spent(paths.completions, lines[max(lines)] if lines else {}),
         versions=_first_row(paths.versions),
+        calibration=_calibration(paths.student),
     )
+
+
+def _calibration(student: Path) -> Mapping[str, Any]:
+    try:
+        return load_calibration(student) or {}
+    except GoldError:  # a student of an earlier version, or none
+        return {}
 
 
 def _read_round(folder: Path, number: int, row: Mapping[str, Any]) -> Round:
