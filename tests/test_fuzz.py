@@ -309,4 +309,10 @@ def _outlive(task, store, kept, rejected, folder):
 
 
 def test_reasons_that_a_preview_explains_are_reasons(tmp_path):
-    assert set(WHAT_TO_CHANGE) <= REASONS | {"label_disagreement", "label_unchecked", "filtered", "failed"}
+    assert set(WHAT_TO_CHANGE) <= REASONS | {
+        "semantic_duplicate",
+        "label_disagreement",
+        "label_unchecked",
+        "filtered",
+        "failed",
+    }

@@ -43,7 +43,7 @@ def offences(source):
 
 
 def test_nothing_runs_text_as_code():
-    starters = {"experiments.py", "embedded_weights.py"}  # looked at below
+    starters = {"experiments.py", "embedded_weights.py", "parity.py", "web_page.py"}  # looked at below
     assert [
         f"{path.relative_to(PACKAGE)}:{line} {name}"
         for path in FILES
@@ -104,3 +104,21 @@ def test_our_own_loader_is_a_safe_one():
 )
 def test_what_is_looked_for_is_found(source):
     assert offences(source)
+
+
+def test_an_export_is_measured_by_this_python():
+    tree = ast.parse((PACKAGE / "exporting" / "parity.py").read_text(encoding="utf-8"))
+    assert subprocess_of(tree) == ["subprocess.run"]
+    command = next(n for n in ast.walk(tree) if isinstance(n, ast.Assign) and ast.unparse(n.targets[0]) == "command")
+    assert ast.unparse(command.value).startswith("[sys.executable, '-m', 'gold_lightning.exporting.measure', ")
+    (call,) = (n for n in ast.walk(tree) if isinstance(n, ast.Call) and ast.unparse(n.func) == "subprocess.run")
+    assert not {"shell", "executable"} & {k.arg for k in call.keywords}
+
+
+def test_a_page_takes_its_packages_by_npm_pack_which_runs_none_of_their_code():
+    tree = ast.parse((PACKAGE / "exporting" / "web_page.py").read_text(encoding="utf-8"))
+    assert subprocess_of(tree) == ["subprocess.run"]
+    command = next(n for n in ast.walk(tree) if isinstance(n, ast.Assign) and ast.unparse(n.targets[0]) == "command")
+    assert ast.unparse(command.value).startswith("[npm, 'pack', ")
+    (call,) = (n for n in ast.walk(tree) if isinstance(n, ast.Call) and ast.unparse(n.func) == "subprocess.run")
+    assert not {"shell", "executable"} & {k.arg for k in call.keywords}

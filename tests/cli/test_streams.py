@@ -191,7 +191,7 @@ def without_encoding(path):
         called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
         if called not in ("open", "read_text", "write_text", "NamedTemporaryFile", "TemporaryFile", "fdopen"):
             continue
-        if ast.unparse(node.func) in ("os.open", "self._servers.open"):  # no file, or a descriptor
+        if ast.unparse(node.func) in ("os.open", "tarfile.open", "self._servers.open"):  # no file of text
             continue
         values = [arg.value for arg in [*node.args, *(k.value for k in node.keywords)] if isinstance(arg, ast.Constant)]
         binary = any(isinstance(v, str) and "b" in v and set(v) <= set("rwab+x") for v in values)

@@ -167,7 +167,7 @@ def test_settings_that_pages_name_exist():
     }
     known |= {part for key in known for part in (key.rsplit(".", 1)[0], key.rsplit(".", 2)[0])}
     pattern = r"(?<![\w./-])(?:data|model|feedback|trainer|run|early_stopping|preview|baselines)\.[a-z_]+(?:\.[a-z_]+)*"
-    files = {"data.py", "model.safetensors", "feedback.py", "preview.py", "run.py", "run.name"}
+    files = {"data.py", "model.onnx", "model.safetensors", "feedback.py", "preview.py", "run.py", "run.name"}
     prose = {page: re.sub(r"^```python\n.*?^```$", "", text, flags=re.M | re.S) for page, text in PAGES.items()}
     named = {(page, key) for page, text in prose.items() for key in re.findall(pattern, text)}
     assert len(named) > 40
