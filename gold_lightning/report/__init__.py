@@ -68,6 +68,7 @@ def renew_report(run_dir: Path) -> Path | None:
     except Exception as e:  # any: the run matters more than its report
         error = " ".join(f"{type(e).__name__}: {e}".split())
         _log.warning("the report could not be written (%s); report %s tries again", error, run_dir)
+        return None
 
 
 def render(run: Run) -> str:
