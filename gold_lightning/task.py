@@ -290,11 +290,11 @@ class Task:
                     raise Misfit(f"demos[{i}].{f.name}", text, limits)
             if allowed and self.labels_of(demo.target) is None:
                 raise Misfit(f"demos[{i}].{self.target.name}", demo.target, f"one of {allowed}")
-        shown = {label for demo in self.demos for label in self.labels_of(demo.target) or ("",)}
+        demonstrated = {label for demo in self.demos for label in self.labels_of(demo.target) or ("",)}
         for label in allowed:
-            if label not in shown:
+            if label not in demonstrated:
                 raise Misfit("demos", f"no demo of {label!r}", "at least one demo of each label")
-        if self.many and self.many.sizes[0] and "" not in shown:
+        if self.many and self.many.sizes[0] and "" not in demonstrated:
             hint = "or set many.sizes to a list that begins with 0, so that the generator is asked for none"
             raise Misfit("demos", "no demo without labels", "at least one demo without labels", hint)
 

@@ -63,7 +63,7 @@ def make_app(service: Service) -> Starlette:
             response = _refusal(RequestError(503, str(e), e.seconds))
         except RequestError as e:
             response = _refusal(e)
-        except Exception:
+        except Exception:  # logged with its trace: one request fails, the others are answered
             _log.exception("a request failed")
             response = _refusal(RequestError(500, "the server failed on this request"))
         service.numbers.request(response.status_code, time.perf_counter() - started)

@@ -78,8 +78,8 @@ class Fallback:
         self._calibrate()
         requests = [self._request(fields) for fields in rows]
         fits = [not over for over in self.generator.tokens_over_limit(requests)]
-        asked = [request for request, fit in zip(requests, fits, strict=True) if fit]
-        completions = iter(self.generator.generate(asked) if asked else [])
+        sent = [request for request, fit in zip(requests, fits, strict=True) if fit]
+        completions = iter(self.generator.generate(sent) if sent else [])
         answers = [self._read(next(completions)) if fit else None for fit in fits]
         for fields, answer in zip(rows, answers, strict=True):
             if answer is not None:

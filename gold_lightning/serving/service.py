@@ -129,8 +129,8 @@ class Service:
             await self._store(fields, stored)
         if answer is None:
             return own
-        kept = {name: own[name] for name in own if name not in ("label_set", "energies", "probabilities")}
-        return {**kept, **answer, "source": "generator"}
+        unchanged = {name: own[name] for name in own if name not in ("label_set", "energies", "probabilities")}
+        return {**unchanged, **answer, "source": "generator"}
 
     async def _ask(self, fields: _Fields) -> Answer | None:
         assert self._fallback is not None

@@ -42,7 +42,9 @@ class SentenceVectors:
 
     @cached_property
     def _encoder(self) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-        return load_model(self.student).get_encoder().eval(), load_tokenizer(self.student)
+        encoder = load_model(self.student).get_encoder()
+        encoder.train(False)  # dropout would give a text another vector each time
+        return encoder, load_tokenizer(self.student)
 
     @torch.inference_mode()
     def __call__(self, texts: Sequence[str]) -> np.ndarray:

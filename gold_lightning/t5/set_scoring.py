@@ -142,9 +142,9 @@ class _Row:
 
     def label_probabilities(self) -> list[float]:
         """Returns the probability of each label in what was found."""
-        found = [(labels, log_prob) for labels, log_prob in self.whole.items()]
-        found += [(tuple(b.position.written), -b.cost) for b in self.open]
-        return [math.fsum(math.exp(p) for labels, p in found if label in labels) for label in range(self.sets.count)]
+        weighted = [(labels, log_prob) for labels, log_prob in self.whole.items()]
+        weighted += [(tuple(b.position.written), -b.cost) for b in self.open]
+        return [math.fsum(math.exp(p) for labels, p in weighted if label in labels) for label in range(self.sets.count)]
 
 
 @torch.no_grad()
