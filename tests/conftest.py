@@ -94,3 +94,54 @@ def forks():
     server = ForkServer()
     yield server
     server.close()
+
+
+@pytest.fixture(scope="module")
+def places(tmp_path_factory):
+    """A task file, and a folder with a T5 of width 16 and a tokenizer of bytes."""
+    import yaml
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast, T5Config, T5ForConditionalGeneration
+
+    root = tmp_path_factory.mktemp("student")
+    vocab = {t: i for i, t in enumerate(["<pad>", "</s>", *sorted(pre_tokenizers.ByteLevel.alphabet())])}
+    tokenizer = Tokenizer(models.BPE(vocab=vocab, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token="<pad>",
+        eos_token="</s>",
+        model_input_names=["input_ids", "attention_mask"],
+    ).save_pretrained(root / "t5")
+    torch.manual_seed(0)
+    config = T5Config(
+        vocab_size=len(vocab), d_model=16, d_kv=8, d_ff=32, num_layers=2, num_decoder_layers=1, num_heads=2,
+        decoder_start_token_id=0, pad_token_id=0, eos_token_id=1, initializer_factor=3.0,
+    )  # fmt: skip
+    T5ForConditionalGeneration(config).save_pretrained(root / "t5")
+    labels = ["A", "B b", "a longer label"]
+    task = {
+        "name": "toy",
+        "description": "Toy rows.",
+        "fields": [{"name": "text", "description": "a text"}],
+        "target": {"name": "label", "description": "its label"},
+        "labels": [{"name": x, "meaning": x} for x in labels],
+        "demos": [{"text": "x", "label": x} for x in labels],
+        "student": {"input": "toy: {text}", "max_input_tokens": 64, "max_target_tokens": 18},
+        "metrics": ["accuracy"],
+    }
+    (root / "toy.yaml").write_text(yaml.safe_dump(task))
+    return str(root / "toy.yaml"), str(root / "t5")
+
+
+@pytest.fixture(scope="module")
+def saved_student(places, tmp_path_factory):
+    """Folder of a student of ``places``, as a run leaves it."""
+    from gold_lightning.student import T5Student
+
+    student = T5Student(task=places[0], student=places[1])
+    folder = tmp_path_factory.mktemp("run") / "student"
+    student.export(folder, {f"model.{name}": weight for name, weight in student.model.state_dict().items()})
+    return folder

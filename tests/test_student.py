@@ -7,7 +7,6 @@ from unittest.mock import Mock
 
 import pytest
 import torch
-import yaml
 from gold_lightning.callbacks import OODFeedback
 from gold_lightning.errors import ConfigError, GoldError, NotFiniteError, SharedError
 from gold_lightning.losses import (
@@ -27,42 +26,6 @@ from gold_lightning.task import Sample, TestRow
 
 PAD, END = 0, 1
 ROWS = [("short", "A"), ("a text that is a good deal longer", "a longer label"), ("", "A"), ("middling text", "B b")]
-
-
-@pytest.fixture(scope="module")
-def places(tmp_path_factory):
-    """A task file, and a folder with a T5 of width 16 and a tokenizer of bytes."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
-    from transformers import PreTrainedTokenizerFast, T5Config, T5ForConditionalGeneration
-
-    root = tmp_path_factory.mktemp("student")
-    vocab = {t: i for i, t in enumerate(["<pad>", "</s>", *sorted(pre_tokenizers.ByteLevel.alphabet())])}
-    made = Tokenizer(models.BPE(vocab=vocab, merges=[]))
-    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    made.decoder = decoders.ByteLevel()
-    made.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", END)])
-    PreTrainedTokenizerFast(
-        tokenizer_object=made, pad_token="<pad>", eos_token="</s>", model_input_names=["input_ids", "attention_mask"]
-    ).save_pretrained(root / "t5")
-    torch.manual_seed(0)
-    config = T5Config(
-        vocab_size=len(vocab), d_model=16, d_kv=8, d_ff=32, num_layers=2, num_decoder_layers=1, num_heads=2,
-        decoder_start_token_id=PAD, pad_token_id=PAD, eos_token_id=END, initializer_factor=3.0,
-    )  # fmt: skip
-    T5ForConditionalGeneration(config).save_pretrained(root / "t5")
-    labels = ["A", "B b", "a longer label"]
-    task = {
-        "name": "toy",
-        "description": "Toy rows.",
-        "fields": [{"name": "text", "description": "a text"}],
-        "target": {"name": "label", "description": "its label"},
-        "labels": [{"name": x, "meaning": x} for x in labels],
-        "demos": [{"text": "x", "label": x} for x in labels],
-        "student": {"input": "toy: {text}", "max_input_tokens": 64, "max_target_tokens": 18},
-        "metrics": ["accuracy"],
-    }
-    (root / "toy.yaml").write_text(yaml.safe_dump(task))
-    return str(root / "toy.yaml"), str(root / "t5")
 
 
 def make(places, **how):

@@ -11,18 +11,12 @@ import time
 import pytest
 from gold_lightning.cli import predict
 from gold_lightning.cli.main import main
-from gold_lightning.student import T5Student
 from gold_lightning.t5.inference import SavedStudent
-
-from tests.test_student import places  # noqa: F401
 
 
 @pytest.fixture(scope="module")
-def folder(places, tmp_path_factory):  # noqa: F811
-    student = T5Student(task=places[0], student=places[1])
-    path = tmp_path_factory.mktemp("run") / "student"
-    student.export(path, {f"model.{name}": w for name, w in student.model.state_dict().items()})
-    return path
+def folder(saved_student):
+    return saved_student
 
 
 @pytest.fixture(scope="module")

@@ -10,21 +10,15 @@ import sys
 import pytest
 from gold_lightning.cli.main import main
 from gold_lightning.storage.json_lines import read_lines
-from gold_lightning.student import T5Student
 from gold_lightning.t5.folder import write_calibration
-
-from tests.test_student import places  # noqa: F401
 
 httpx = pytest.importorskip("httpx", reason="the extra openai is not installed")
 pytest.importorskip("uvicorn", reason="the extra serve is not installed")
 
 
 @pytest.fixture(scope="module")
-def folder(places, tmp_path_factory):  # noqa: F811
-    student = T5Student(task=places[0], student=places[1])
-    path = tmp_path_factory.mktemp("run") / "student"
-    student.export(path, {f"model.{name}": w for name, w in student.model.state_dict().items()})
-    return path
+def folder(saved_student):
+    return saved_student
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """Calibration of a student in its folder, from Python and by the command."""
 
 import json
+import shutil
 
 import gold_lightning as gl
 import pytest
@@ -9,12 +10,15 @@ from gold_lightning.errors import ConfigError
 from gold_lightning.t5.folder import load_calibration
 from gold_lightning.t5.inference import SavedStudent
 
-from tests.t5.test_inference import folder  # noqa: F401
-from tests.test_student import places  # noqa: F401
+
+@pytest.fixture
+def folder(saved_student, tmp_path):
+    """A copy of its own, since tests write to it."""
+    return shutil.copytree(saved_student, tmp_path / "student")
 
 
 @pytest.fixture
-def rows(folder):  # noqa: F811
+def rows(folder):
     """Rows of which the student knows all but every tenth."""
     student = SavedStudent(folder)
     texts = [f"text number {i}" for i in range(200)]
@@ -25,7 +29,7 @@ def rows(folder):  # noqa: F811
     return [gl.Sample({field: text}, label) for text, label in zip(texts, labels, strict=True)]
 
 
-def test_the_folder_carries_the_calibration_that_python_returns(folder, rows):  # noqa: F811
+def test_the_folder_carries_the_calibration_that_python_returns(folder, rows):
     before = SavedStudent(folder).predict([s.fields for s in rows])
     calibration = gl.calibrate(folder, rows, level=0.7)
     assert calibration == load_calibration(folder) and calibration["rows"] == 200 and calibration["source"] == "rows"
@@ -40,7 +44,7 @@ def test_the_folder_carries_the_calibration_that_python_returns(folder, rows):  
     assert anew["temperature"] == pytest.approx(calibration["temperature"])
 
 
-def test_sets_of_labels(folder, rows):  # noqa: F811
+def test_sets_of_labels(folder, rows):
     assert gl.calibrate(folder, rows, "conformal", 0.9)["promise"] == "conformal"
     predictions = SavedStudent(folder).predict([s.fields for s in rows])
     assert all(p in p.label_set and p.known is (len(p.label_set) == 1) for p in predictions)
@@ -48,7 +52,7 @@ def test_sets_of_labels(folder, rows):  # noqa: F811
     assert covered / 200 == pytest.approx(0.9, abs=0.07)
 
 
-def test_the_command_says_what_it_promises(folder, rows, tmp_path, capsys):  # noqa: F811
+def test_the_command_says_what_it_promises(folder, rows, tmp_path, capsys):
     student = SavedStudent(folder)
     name, target = student.task.fields[0].name, student.task.target.name
     file = tmp_path / "rows.jsonl"
@@ -70,7 +74,7 @@ def test_the_command_says_what_it_promises(folder, rows, tmp_path, capsys):  # n
         (["--batch_size", "0"], "--batch_size"), (["--device", "abacus"], "--device"),
     ],
 )  # fmt: skip
-def test_wrong_arguments_change_nothing(folder, tmp_path, capsys, arguments, key):  # noqa: F811
+def test_wrong_arguments_change_nothing(folder, tmp_path, capsys, arguments, key):
     file = tmp_path / "rows.jsonl"
     file.write_text("{}\n")
     assert main(["calibrate", str(folder), str(file), *arguments]) == 2
@@ -79,7 +83,7 @@ def test_wrong_arguments_change_nothing(folder, tmp_path, capsys, arguments, key
     assert load_calibration(folder) is None
 
 
-def test_texts_are_right_by_the_first_metric(folder, rows):  # noqa: F811
+def test_texts_are_right_by_the_first_metric(folder, rows):
     student = SavedStudent(folder)
     student.constrained_decoding = False
     calibration = student.calibrate(rows[:50], level=0.7, score="probability")

@@ -6,8 +6,6 @@ import pytest
 from gold_lightning.student import T5Student
 from gold_lightning.t5.inference import SavedStudent
 
-from tests.test_student import places  # noqa: F401
-
 SCRIPT = """
 import json, sys
 from lightning.pytorch import Trainer
@@ -32,7 +30,7 @@ trainer.strategy.barrier()  # no process ends while another still needs the conn
 
 
 @pytest.mark.parametrize("devices", [1, pytest.param(2, marks=pytest.mark.slow)])
-def test_every_row_is_predicted_once_in_order(devices, places, tmp_path, forks):  # noqa: F811
+def test_every_row_is_predicted_once_in_order(devices, places, tmp_path, forks):
     student = T5Student(task=places[0], student=places[1])
     student.export(tmp_path / "student", {f"model.{name}": w for name, w in student.model.state_dict().items()})
     (tmp_path / "predict.py").write_text(SCRIPT)

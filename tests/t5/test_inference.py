@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import shutil
 import subprocess
 import sys
 import tracemalloc
@@ -18,16 +19,13 @@ from gold_lightning.t5.folder import write_calibration
 from gold_lightning.t5.inference import SavedStudent
 from gold_lightning.t5.prediction import Prediction
 
-from tests.test_student import places  # noqa: F401
-
 TEXTS = ["x", "a text that is a good deal longer than others", "", "middling text", "y"]
 
 
 @pytest.fixture
-def folder(places, tmp_path):  # noqa: F811
-    student = T5Student(task=places[0], student=places[1])
-    student.export(tmp_path / "student", {f"model.{name}": w for name, w in student.model.state_dict().items()})
-    return tmp_path / "student"
+def folder(saved_student, tmp_path):
+    """A copy of its own, since tests write to it."""
+    return shutil.copytree(saved_student, tmp_path / "student")
 
 
 @pytest.fixture
@@ -35,7 +33,7 @@ def student(folder):
     return SavedStudent(folder)
 
 
-def test_a_saved_student_predicts_as_the_trained_one(student, places, folder):  # noqa: F811
+def test_a_saved_student_predicts_as_the_trained_one(student, places, folder):
     trained = T5Student(task=places[0], student=places[1])
     assert student.predict(TEXTS) == trained.predict(TEXTS)
     assert [p.energy for p in student.predict(TEXTS)] == [p.energy for p in trained.predict(TEXTS)]
@@ -166,7 +164,7 @@ def test_generated_texts_are_known_by_energy_or_by_probability(student):
         assert [p.known for p in student.predict(TEXTS)] == [value >= sorted(values)[2] for value in values]
 
 
-def test_a_task_of_ones_own_is_not_calibrated_by_the_folder(folder, places):  # noqa: F811
+def test_a_task_of_ones_own_is_not_calibrated_by_the_folder(folder, places):
     write_calibration(folder, CALIBRATION)
     assert SavedStudent(folder, task=places[0]).calibration is None
     assert gl.load(folder, task=places[0]).calibration is None and gl.load(folder).calibration == CALIBRATION
