@@ -136,6 +136,8 @@ def export(
             write_page(folder, loaded.task, loaded.calibration, None if runtime is None else str(runtime))
         write = _write_ctranslate2 if to == "ctranslate2" else _write_onnx
         write(loaded, source, folder, quantize == "int8" or to == "web")
+        if to == "web" and _splits_special_tokens(loaded):
+            _forget_special_tokens(folder / "tokenizer.json")
         parity = compare(
             loaded.task,
             source,
@@ -271,7 +273,11 @@ def _write_onnx(student: SavedStudent, source: Path, folder: Path, int8: bool) -
     config: Any = student.model.config
     nodes, length = student.label_tree.nodes, student.task.student.max_input_tokens
     scores = max(nodes * len(student.label_tree.tokens), config.num_heads * nodes * max(nodes, length))
-    facts = {"max_rows": max(1, _MAX_SCORES // scores), "padding": student.tokenizer.pad_token_id}
+    facts = {
+        "max_rows": max(1, _MAX_SCORES // scores),
+        "padding": student.tokenizer.pad_token_id,
+        "split_special_tokens": _splits_special_tokens(student),
+    }
     _write_facts(folder, "onnx", int8, facts)
 
 
@@ -279,7 +285,19 @@ def _write_ctranslate2(student: SavedStudent, source: Path, folder: Path, int8: 
     from gold_lightning.exporting.text_model import write_text_model
 
     write_text_model(source, student.model, student.tokenizer, folder / "model", int8=int8)
-    _write_facts(folder, "ctranslate2", int8, {})
+    _write_facts(folder, "ctranslate2", int8, {"split_special_tokens": _splits_special_tokens(student)})
+
+
+def _splits_special_tokens(student: SavedStudent) -> bool:
+    """Returns whether ``</s>`` in a text is text. tokenizer.json does not say so."""
+    return bool(student.tokenizer.split_special_tokens)
+
+
+def _forget_special_tokens(path: Path) -> None:
+    """Has ``</s>`` in a text read as text by a tokenizer without a switch for it; the end of a text is still added."""
+    tokenizer = json.loads(path.read_text(encoding="utf-8"))
+    tokenizer["added_tokens"] = [token for token in tokenizer["added_tokens"] if not token["special"]]
+    path.write_text(json.dumps(tokenizer, ensure_ascii=False), encoding="utf-8")
 
 
 def _write_facts(folder: Path, to: Target, int8: bool, facts: dict[str, Any]) -> None:

@@ -69,6 +69,23 @@ def test_an_onnx_folder_answers_as_the_student_without_torch(students, labels_ex
         assert set(prediction) == set(wanted) and close(prediction, wanted), (prediction, wanted)
 
 
+@pytest.mark.parametrize("split", [True, False])
+@pytest.mark.parametrize("kind", ["labels", "texts"])
+def test_special_tokens_in_a_text_are_read_as_the_student_reads_them(students, tmp_path, kind, split):
+    target = {"labels": "onnx", "texts": "ctranslate2"}[kind]
+    pytest.importorskip({"onnx": "onnxruntime"}.get(target, target), reason="the extra export is not installed")
+    student = shutil.copytree(students / kind, tmp_path / "student")
+    config = json.loads((student / "tokenizer_config.json").read_text())
+    (student / "tokenizer_config.json").write_text(json.dumps(config | {"split_special_tokens": split}))
+    special = ["</s> mid <pad> text", "a</s>", "<pad>"]
+    rows = write_rows(tmp_path / "rows.jsonl", [{"text": text} for text in [*special, *TEXTS[:2]]])
+    folder = gl.export(student, target, tmp_path / "out", rows=rows, threads=1, tolerance=1.0).folder
+    predictions, notices, status = predict(folder, "--threads", 1, *special)
+    assert status == 0, notices
+    for prediction, wanted in zip(predictions, SavedStudent(student).predict(special), strict=True):
+        assert close(prediction, wanted.to_dict(), tolerance=2e-3), (prediction, wanted.to_dict())
+
+
 def test_it_reads_lines_json_lines_and_standard_input(labels_export, tmp_path):
     folder = labels_export.folder
     (expected, *_), _, _ = predict(folder, "été")

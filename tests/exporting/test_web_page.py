@@ -73,6 +73,8 @@ def folders(tmp_path_factory, tiny_student):
         student, rows = Path(os.environ["GOLD_TEST_STUDENT"]), None
     else:
         student = write_student(root / "student", tiny_student, task_file(root / "task.yaml"))
+        config = json.loads((student / "tokenizer_config.json").read_text())  # as the embedded student's
+        (student / "tokenizer_config.json").write_text(json.dumps(config | {"split_special_tokens": True}))
         news = [row["text"] for row in real_news(100)]
         energies = sorted(prediction.energy for prediction in SavedStudent(student).predict(news))
         rule = {"temperature": 3.0, "score": "energy", "threshold": energies[50], "promise": "selective"}

@@ -47,6 +47,7 @@ class Student:
         self.fields = [field["name"] for field in self.task["fields"]]
         self.labels = [label["name"] for label in self.task.get("labels", [])]
         self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))  # it cuts long texts, too
+        self.tokenizer.encode_special_tokens = bool(facts.get("split_special_tokens"))  # then "</s>" is text
         runtime = _Labels if facts["to"] == "onnx" else _Texts
         self.runtime = runtime(folder, self.task, facts, self.tokenizer, threads)
 
