@@ -6,7 +6,6 @@ synthesised (:mod:`gold_lightning.synthesis`), unless they are in the run folder
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -33,7 +32,8 @@ from gold_lightning.storage.replay import Replay
 from gold_lightning.storage.round_store import RoundStore, StoredSample
 from gold_lightning.storage.run_folder import completions_beside
 from gold_lightning.synthesis import Synthesizer
-from gold_lightning.t5.batches import make_loader
+from gold_lightning.t5.batch_order import training_order
+from gold_lightning.t5.batches import EncodedSamples, make_loader
 from gold_lightning.t5.sentence_vectors import SentenceVectors
 from gold_lightning.t5.weights import load_tokenizer
 from gold_lightning.task import Sample, Task, TaskSource
@@ -158,6 +158,7 @@ class GoldDataModule(LightningDataModule):
         self.clock, self.generation_seconds = RunClock(self.run_dir), 0.0
         self.notes: dict[str, Any] = {}
         self.tokenizer = load_tokenizer(student)
+        self._encoded: EncodedSamples | None = None
         self._distributed: DistributedGenerator | None = None
 
     @staticmethod
@@ -231,11 +232,20 @@ class GoldDataModule(LightningDataModule):
         """Synthesises the round's training samples if they are missing, and loads them in a seeded order."""
         self._synthesise(lambda: self.synthesizer.train(self.round, self.pool, self.feedback_rate))
         samples = [s.sample for s in self.train_samples()]
-        rng = random.Random(f"{self.seed}/{self.round}/order")
-        order: list[int] = []
-        for _ in range(self.passes_per_round):
-            order += rng.sample(range(len(samples)), len(samples))
-        return self.loader(samples, self.batch_size, order, shard=True)
+        return self.training_loader(samples, self.passes_per_round * len(samples), f"{self.seed}/{self.round}/order")
+
+    def training_loader(self, samples: Sequence[Sample], rows: int, seed: str) -> DataLoader[dict[str, Any]]:
+        """Makes a loader of this process's share of training batches.
+
+        Args:
+            samples: The samples.
+            rows: Number of rows of all processes; samples come again after all others have had their turn.
+            seed: Seed of the order.
+        """
+        self._encoded = EncodedSamples(self.task, self.tokenizer, samples, self._encoded)
+        shares = self._shares
+        order = training_order(self._encoded.sizes, shares[0] * self.batch_size, rows, seed, window=1)
+        return make_loader(self.task, self.tokenizer, self._encoded, self.batch_size, order, shares)
 
     def val_dataloader(self) -> DataLoader[dict[str, Any]]:
         """Synthesises the round's probe set if it is missing, and loads the rows that the student is scored on.
@@ -261,19 +271,23 @@ class GoldDataModule(LightningDataModule):
         return self.test_dataloader()
 
     def loader(
-        self, samples: Sequence[Sample], batch_size: int, order: Sequence[int] | None = None, *, shard: bool = False
+        self, samples: Sequence[Sample], batch_size: int, rows: Sequence[int] | None = None, *, shard: bool = False
     ) -> DataLoader[dict[str, Any]]:
-        """Makes a loader of batches as the student takes them.
+        """Makes a loader of batches to evaluate the student on: the longest samples first, each under its own id.
 
         Args:
             samples: The samples.
             batch_size: Samples per batch of each process.
-            order: Positions in ``samples``; their own order by default.
+            rows: Positions in ``samples`` of those to load; all by default.
             shard: Load this process's share alone.
         """
-        trainer = self.trainer
-        shares = (trainer.world_size, trainer.global_rank) if shard and trainer is not None else (1, 0)
-        return make_loader(self.task, self.tokenizer, samples, batch_size, order, shares)
+        encoded = EncodedSamples(self.task, self.tokenizer, samples)
+        order, shares = encoded.longest_first(rows), self._shares if shard else (1, 0)
+        return make_loader(self.task, self.tokenizer, encoded, batch_size, order, shares)
+
+    @property
+    def _shares(self) -> tuple[int, int]:
+        return (1, 0) if self.trainer is None else (self.trainer.world_size, self.trainer.global_rank)
 
     # Synthesis
 

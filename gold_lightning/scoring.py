@@ -144,7 +144,7 @@ def student_of(module: LightningModule) -> T5Student:
 
 
 def _batches(
-    data: GoldDataModule, student: T5Student, samples: Sequence[StoredSample], order: Sequence[int] | None = None
+    data: GoldDataModule, student: T5Student, samples: Sequence[StoredSample], rows: Sequence[int] | None = None
 ) -> Iterator[dict[str, Any]]:
-    for batch in data.loader([s.sample for s in samples], data.eval_batch_size, order):
+    for batch in data.loader([s.sample for s in samples], data.eval_batch_size, rows):
         yield student.transfer_batch_to_device(batch, student.device, 0)

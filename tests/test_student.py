@@ -343,9 +343,7 @@ def test_reading_gives_labels_by_their_name(student):
 
 def test_rows_are_collated_to_the_batch_that_is_documented(student):
     samples = [Sample({"text": "short"}, "A"), TestRow({"text": "longer"}, "A", ("B b",))]
-    batch = batches.collate(
-        [{"id": i, "sample": s} for i, s in enumerate(samples)], task=student.task, tokenizer=student.tokenizer
-    )
+    (batch,) = batches.make_loader(student.task, student.tokenizer, samples, 2)
     assert batch["targets"] == [("A",), ("A", "B b")]
     wanted = collate(student, [("short", "A"), ("longer", "A")])
     assert all(torch.equal(batch[k], wanted[k]) for k in ("id", "input_ids", "attention_mask", "labels"))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import random
 from collections.abc import Sequence
 from typing import Any
 
@@ -42,11 +41,7 @@ class LabelledRounds(LightningDataModule):
     def train_dataloader(self) -> DataLoader[dict[str, Any]]:
         """Returns the rows of the trainer's current epoch in batches."""
         round_ = self.trainer.current_epoch if self.trainer else 0
-        rng = random.Random(f"{self.data.seed}/{round_}/labelled")
-        order: list[int] = []
-        while len(order) < self._size(round_):
-            order += rng.sample(range(len(self.rows)), len(self.rows))
-        return self.data.loader(self.rows, self.data.batch_size, order[: self._size(round_)], shard=True)
+        return self.data.training_loader(self.rows, self._size(round_), f"{self.data.seed}/{round_}/labelled")
 
     def _size(self, round_: int) -> int:
         rounds = round_ + 1 if self.data.replay == "all" else 1
