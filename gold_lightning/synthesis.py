@@ -26,7 +26,7 @@ from gold_lightning.planning.fingerprint import plan_of_folder, synthesis_finger
 from gold_lightning.planning.plan import SynthesisPlan
 from gold_lightning.planning.progress import Progress
 from gold_lightning.planning.quotas import Counts, give_up, task_quotas, yield_table
-from gold_lightning.planning.requests import PlannedRequest, RequestPlanner
+from gold_lightning.planning.requests import ContrastSamples, PlannedRequest, RequestPlanner
 from gold_lightning.real_samples import RealSamples
 from gold_lightning.storage.completions import CompletionLog, Completions
 from gold_lightning.storage.json_lines import digest
@@ -175,12 +175,12 @@ class Synthesizer:
             counts.update(store, kind)
             missing = self.missing(round_, kind, counts)
 
-        train = [(s.id, s.sample) for s in store.accepted("train")] if kind == "probe" else []
+        train = ContrastSamples([(s.id, s.sample) for s in store.accepted("train")] if kind == "probe" else [])
         first, tokens, seconds = counts.accepted.total(), 0, 0.0
+        cut = sum(b.cut for b in store.batches(kind))
 
         def report() -> None:
             accepted, requested = counts.accepted.total(), counts.requested.total()
-            cut = sum(b.cut for b in store.batches(kind))
             self.report(Progress(round_, kind, accepted, quota, requested, accepted - first, tokens, seconds, cut))
 
         if missing:
@@ -198,6 +198,7 @@ class Synthesizer:
             missing = self.missing(round_, kind, counts)
             tokens += record.prompt_tokens + record.completion_tokens
             seconds += record.seconds
+            cut += record.cut
             report()
         return store.accepted(kind)
 

@@ -21,7 +21,7 @@ from gold_lightning.feedback import FeedbackPool, PoolEntry
 from gold_lightning.generators import Completion
 from gold_lightning.judging import JudgedBatch, JudgedCompletion
 from gold_lightning.label_sets import overlap
-from gold_lightning.planning.requests import PlannedRequest
+from gold_lightning.planning.requests import ContrastSamples, PlannedRequest
 from gold_lightning.prompts import fields_block, render
 from gold_lightning.storage.round_store import Kind
 from gold_lightning.synthesis import Synthesizer
@@ -103,7 +103,7 @@ def plan_requests(synthesizer: Synthesizer, warmup_rounds: int, rate: float) -> 
         round_: int, kind: Kind, pool: FeedbackPool = no_pool, train: Sequence[tuple[str, Sample]] = ()
     ) -> list[PlannedRequest]:
         missing, size = synthesizer.missing(round_, kind), synthesizer.generator.batch_size
-        requests, _ = synthesizer.planner.batch(round_, kind, missing, pool, 1.0, size, train=train)
+        requests, _ = synthesizer.planner.batch(round_, kind, missing, pool, 1.0, size, train=ContrastSamples(train))
         return requests
 
     probe = batch(0, "probe")[0]

@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from gold_lightning.budget import Usage
@@ -100,8 +101,13 @@ def task_quotas(quota: int, task: Task, round_: int, seed: int) -> dict[str | No
     """
     if task.many is None:
         return quotas(quota, task.label_names, round_)
-    sets = planned_sets(quota, task.label_names, task.many.sizes, f"{seed}/{round_}/sets of labels")
-    return dict(Counter(task.many.text(labels, task.label_names) for labels in sets))
+    counts = _set_counts(quota, task.label_names, tuple(task.many.sizes), f"{seed}/{round_}/sets of labels")
+    return {task.many.text(labels, task.label_names): count for labels, count in counts.items()}
+
+
+@lru_cache(maxsize=8)  # needed for every batch
+def _set_counts(count: int, labels: Sequence[str], sizes: Sequence[float], seed: str) -> Counter[tuple[str, ...]]:
+    return Counter(planned_sets(count, labels, sizes, seed))
 
 
 def requests_wanted(missing: Mapping[str | None, int], counts: Counts, minimum: int) -> dict[str | None, int]:

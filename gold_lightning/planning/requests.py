@@ -18,7 +18,7 @@ from gold_lightning.prompts import Hint, probe_request, training_request
 from gold_lightning.storage.round_store import Kind
 from gold_lightning.task import Sample, Task
 
-__all__ = ["PlannedRequest", "RequestPlanner"]
+__all__ = ["ContrastSamples", "PlannedRequest", "RequestPlanner"]
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,24 @@ class PlannedRequest:
     demos: tuple[tuple[str, Sample], ...]
     feedback: bool
     hint: Hint
+
+
+class ContrastSamples:
+    """Training samples that probe samples must differ from, found by their target without looking at all of them.
+
+    Args:
+        samples: The samples with their ids.
+    """
+
+    def __init__(self, samples: Sequence[tuple[str, Sample]] = ()) -> None:
+        self.samples = samples
+        self._by_target: dict[str, list[tuple[str, Sample]]] = {}
+        for id_, sample in samples:
+            self._by_target.setdefault(sample.target, []).append((id_, sample))
+
+    def of(self, label: str | None) -> Sequence[tuple[str, Sample]]:
+        """Returns the samples with a target, in order; all for ``None``."""
+        return self.samples if label is None else self._by_target.get(label, [])
 
 
 class RequestPlanner:
@@ -70,7 +88,7 @@ class RequestPlanner:
         rate: float,
         size: int,
         counts: Counts | None = None,
-        train: Sequence[tuple[str, Sample]] = (),
+        train: ContrastSamples | None = None,
     ) -> tuple[list[PlannedRequest], list[dict[str, Any]]]:
         """Plans the next batch.
 
@@ -82,13 +100,13 @@ class RequestPlanner:
             rate: Share of the prompts that show feedback demos, in [0, 1].
             size: Largest number of requests in the batch.
             counts: Counts of the round and kind so far; zero by default, as before the first batch.
-            train: The round's training samples with their ids. Probe samples must differ from those of their label.
+            train: The round's training samples. Probe samples must differ from those of their label.
 
         Returns:
             The requests, and one record for each group of requests that shares a prompt: label (and the labels of a
             set), feedback, size.
         """
-        counts = counts or Counts()
+        counts, train = counts or Counts(), train or ContrastSamples()
         wanted = requests_wanted(missing, counts, self.plan.min_requests_per_batch)
         requested, first = counts.requested.total(), counts.groups.total()
         groups_before, requests_before = Counter(counts.groups), Counter(counts.requested)
@@ -129,7 +147,7 @@ class RequestPlanner:
         kind: Kind,
         label: str | None,
         pool: FeedbackPool | None,
-        train: Sequence[tuple[str, Sample]],
+        train: ContrastSamples,
         rng: random.Random,
     ) -> tuple[tuple[str, Sample], ...]:
         """Draws a group's demos with ids; in probe prompts the samples to differ from come last."""
@@ -147,9 +165,9 @@ class RequestPlanner:
             demos += [(e.id, e.sample) for e in rng.sample(entries, min(self.plan.feedback_demos, len(entries)))]
             rng.shuffle(demos)
         if kind == "probe":
-            contrast = [(id_, sample) for id_, sample in train if label is None or sample.target == label]
+            contrast = train.of(label)
             if self.task.many and not contrast:
-                contrast = [(id_, sample) for id_, sample in train if self._overlap(label, sample) > 0]
+                contrast = [(id_, sample) for id_, sample in train.samples if self._overlap(label, sample) > 0]
             demos += rng.sample(contrast, min(self.plan.probe_contrast_samples, len(contrast)))
         return tuple(demos)
 

@@ -9,7 +9,7 @@ import pytest
 from gold_lightning.feedback import FeedbackPool, PoolEntry
 from gold_lightning.planning.plan import SynthesisPlan
 from gold_lightning.planning.quotas import task_quotas
-from gold_lightning.planning.requests import RequestPlanner
+from gold_lightning.planning.requests import ContrastSamples, RequestPlanner
 from gold_lightning.planning.sets import planned_sets
 from gold_lightning.task import Sample, Task
 
@@ -52,7 +52,7 @@ def test_quotas_count_sets_by_their_text():
 
 def planned(target, pool=None, kind="train", train=(), **plan):
     planner = RequestPlanner(task(), SynthesisPlan(**plan), 1)
-    requests, groups = planner.batch(1, kind, {target: 1}, pool or FeedbackPool(), 1.0, 1, train=train)
+    requests, groups = planner.batch(1, kind, {target: 1}, pool or FeedbackPool(), 1.0, 1, train=ContrastSamples(train))
     return requests[0], groups[0]
 
 
