@@ -30,8 +30,20 @@ def printable(text: str) -> str:
     >>> print(printable("red: \x1b[31m"))
     red: \x1b[31m
     """
-    hidden = (unicodedata.category(c)[0] == "C" or unicodedata.category(c) in ("Zl", "Zp") for c in text)
-    return "".join(c.encode("unicode_escape").decode() if h else c for c, h in zip(text, hidden, strict=True))
+    return text if text.isascii() and text.isprintable() else text.translate(_ESCAPES)
+
+
+class _Escapes(dict[int, str]):
+    """What :func:`printable` writes for each code point, decided when it is first met."""
+
+    def __missing__(self, code: int) -> str:
+        category = unicodedata.category(chr(code))
+        hidden = category[0] == "C" or category in ("Zl", "Zp")
+        self[code] = chr(code).encode("unicode_escape").decode() if hidden else chr(code)
+        return self[code]
+
+
+_ESCAPES = _Escapes()
 
 
 def wrap(text: str, size: int) -> list[str]:

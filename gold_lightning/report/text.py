@@ -12,6 +12,18 @@ LABEL_CHARS = 80
 """Most characters of a label on a page."""
 
 _STACK = 4  # marks on a letter; Hebrew and Vietnamese have up to three
+_FIVE_MARKS = "^" * (_STACK + 1)
+
+
+class _Marks(dict[int, str]):
+    """Writes ``^`` for a combining mark and a space for any other code point, decided when it is first met."""
+
+    def __missing__(self, code: int) -> str:
+        self[code] = "^" if unicodedata.category(chr(code)) in ("Mn", "Me") else " "
+        return self[code]
+
+
+_MARKS = _Marks()
 
 
 def visible(text: str) -> str:
@@ -26,6 +38,8 @@ def visible(text: str) -> str:
     """
     if text.isascii() and text.isprintable():
         return text
+    if _FIVE_MARKS not in text.translate(_MARKS):  # nearly always
+        return "\n".join(map(printable, text.split("\n")))
     characters, marks = [], 0
     for char in text:
         marks = marks + 1 if unicodedata.category(char) in ("Mn", "Me") else 0

@@ -36,7 +36,11 @@ def distinct_n(texts: Sequence[str], n: int) -> float:
     >>> distinct_n(["a red fox", "a red hen"], 2)
     0.75
     """
-    counts = Counter(gram for text in texts for gram in _grams(words(text), n))
+    return _distinct_n([words(text) for text in texts], n)
+
+
+def _distinct_n(split: Sequence[Sequence[str]], n: int) -> float:
+    counts = Counter(gram for text_words in split for gram in _grams(text_words, n))
     return len(counts) / max(1, counts.total())
 
 
@@ -58,7 +62,10 @@ def self_bleu(texts: Sequence[str]) -> float:
     >>> self_bleu(["one two three four five"] * 2)
     1.0
     """
-    split = [words(text) for text in texts]
+    return _self_bleu([words(text) for text in texts])
+
+
+def _self_bleu(split: Sequence[Sequence[str]]) -> float:
     if len(split) < 2:
         return 0.0
     counts = [[Counter(_grams(of_text, n)) for n in range(1, _ORDERS + 1)] for of_text in split]
@@ -93,7 +100,11 @@ def length_quantiles(texts: Sequence[str]) -> dict[str, float]:
     >>> length_quantiles(["a b", "a b c", "a b c d"])["q50"]
     3.0
     """
-    lengths = [len(words(text)) for text in texts] or [0]
+    return _length_quantiles([words(text) for text in texts])
+
+
+def _length_quantiles(split: Sequence[Sequence[str]]) -> dict[str, float]:
+    lengths = [*map(len, split)] or [0]
     cuts = quantiles(lengths * 2 if len(lengths) == 1 else lengths, n=20, method="inclusive")
     return {f"q{5 * at:02d}": float(cuts[at - 1]) for at in (1, 5, 10, 15, 19)}
 
@@ -117,11 +128,12 @@ def diversity(texts: Sequence[str], *, at_most: int = 256, seed: int = 0) -> dic
         raise ValueError(f"at_most: got {at_most}, expected 1 or more")
     if len(texts) > at_most:
         texts = random.Random(seed).sample(texts, at_most)
+    split = [words(text) for text in texts]
     return {
         "texts": float(len(texts)),
-        **{f"distinct_{n}": distinct_n(texts, n) for n in (1, 2, 3)},
-        "self_bleu": self_bleu(texts),
-        **{f"words_{name}": value for name, value in length_quantiles(texts).items()},
+        **{f"distinct_{n}": _distinct_n(split, n) for n in (1, 2, 3)},
+        "self_bleu": _self_bleu(split),
+        **{f"words_{name}": value for name, value in _length_quantiles(split).items()},
     }
 
 
