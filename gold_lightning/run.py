@@ -8,10 +8,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-import yaml
-
 from gold_lightning.errors import GoldError
 from gold_lightning.inputs.paths import expand
+from gold_lightning.inputs.yaml_files import parse_own_yaml
 from gold_lightning.report import write_report
 from gold_lightning.storage.json_lines import read_lines
 from gold_lightning.storage.round_store import Kind, RoundStore, StoredSample
@@ -119,7 +118,7 @@ class Report:
 
 
 def _target_name(folder: Path) -> str:
-    config = yaml.safe_load(RunFolder(folder).config.read_text(encoding="utf-8"))
+    config = parse_own_yaml(RunFolder(folder).config.read_text(encoding="utf-8"))
     return Task.load(str(config["data"]["task"])).target.name
 
 

@@ -36,7 +36,7 @@ from gold_lightning.evaluation.preview import PreviewSettings, preview
 from gold_lightning.evaluation.supervised import LabelledRounds
 from gold_lightning.planning.plan_warnings import plan_warnings
 from gold_lightning.publishing.cards import write_model_card
-from gold_lightning.report import renew_report, try_to_report
+from gold_lightning.report import try_to_report
 from gold_lightning.rounds import RoundEnd, SeedSteps, StopInOrder
 from gold_lightning.storage.json_lines import read_lines, write_lines
 from gold_lightning.storage.run_folder import RunFolder, only_writer
@@ -166,30 +166,36 @@ def fit(
         BusyError: Another process is at work on the run folder.
     """
     with nullcontext() if live is None else live.display():
-        trainer.fit(student, datamodule=data, ckpt_path=ckpt_path, weights_only=weights_only)
-        if live is not None:
-            live.begin_phase("exporting")
-        if not trainer.is_global_zero or trainer.interrupted:
-            return None
+        try:
+            trainer.fit(student, datamodule=data, ckpt_path=ckpt_path, weights_only=weights_only)
+            if live is not None:
+                live.begin_phase("exporting")
+            if not trainer.is_global_zero or trainer.interrupted:
+                return None
+            return _export_and_calibrate(trainer, student, data)
+        finally:
+            if trainer.report_due:
+                try_to_report(data.run_dir)
+
+
+def _export_and_calibrate(trainer: GoldTrainer, student: T5Student, data: GoldDataModule) -> Path | None:
+    if trainer.ended_by:
+        accepted = len(data.store().accepted("train"))
+        _log.info(
+            "%s; round %d has %d samples. More of it, and the same command goes on",
+            *(trainer.ended_by, data.round, accepted),
+        )
+    if not RunFolder(data.run_dir).best_checkpoint.exists():
         if trainer.ended_by:
-            accepted = len(data.store().accepted("train"))
-            _log.info(
-                "%s; round %d has %d samples. More of it, and the same command goes on",
-                *(trainer.ended_by, data.round, accepted),
-            )
-        if not RunFolder(data.run_dir).best_checkpoint.exists():
-            if trainer.ended_by:
-                _log.info("no round is whole yet, so there is no student")
-            return None
-        folder = export_best(student, data.run_dir)
-        _log.info("best student: %s", folder)
-        if load_calibration(folder) is None:
-            last = max(row["round"] for row in read_lines(RunFolder(data.run_dir).rounds))
-            calibrate_after_fit(folder, data.watched(last), str(trainer.strategy.root_device))
-            if load_calibration(folder) is not None:  # the report was written before
-                renew_report(data.run_dir)
-        write_model_card(folder, Path(data.run_dir))
-        return folder
+            _log.info("no round is whole yet, so there is no student")
+        return None
+    folder = export_best(student, data.run_dir)
+    _log.info("best student: %s", folder)
+    if load_calibration(folder) is None:
+        last = max(row["round"] for row in read_lines(RunFolder(data.run_dir).rounds))
+        calibrate_after_fit(folder, data.watched(last), str(trainer.strategy.root_device))
+    write_model_card(folder, Path(data.run_dir))
+    return folder
 
 
 def export_best(student: T5Student, run_dir: Path) -> Path:
@@ -230,6 +236,8 @@ class GoldTrainer(Trainer):
     callbacks: list[Callback]
     ended_by: str = ""
     """The reason why :meth:`fit` ended before its last round; "" if it did not."""
+    report_due: bool = False
+    """Whether :meth:`fit` left a run folder to report on; it is not, if it had to end immediately."""
 
     def fit(
         self,
@@ -240,7 +248,7 @@ class GoldTrainer(Trainer):
         ckpt_path: str | Path | None = None,
         weights_only: bool | None = None,
     ) -> None:
-        """Trains round after round, and stops in order when the budget is spent. However it ends, it writes a report.
+        """Trains round after round, and stops in order when the budget is spent.
 
         Args:
             model: The student.
@@ -264,7 +272,7 @@ class GoldTrainer(Trainer):
         for callback in self.callbacks:
             if isinstance(callback, OODFeedback):
                 callback.check(datamodule)
-        self.ended_by = ""
+        self.ended_by, self.report_due = "", False
         if self.max_epochs == 0:
             _log.warning("trainer.max_epochs is 0: there is no round, so nothing is asked for and nothing is trained")
             self.state.status = TrainerStatus.FINISHED
@@ -279,7 +287,7 @@ class GoldTrainer(Trainer):
             )
         if self._is_over(datamodule, ckpt_path):
             self.state.status = TrainerStatus.FINISHED
-            self._report(datamodule)
+            self.report_due = self._is_begun(datamodule)
             return
         writer = only_writer(datamodule.run_dir) if self.is_global_zero else nullcontext()
         with writer, datamodule.stopping.listening():
@@ -294,8 +302,7 @@ class GoldTrainer(Trainer):
                 immediately = datamodule.stopping.immediately or not datamodule.stopping.wanted
                 raise
             finally:
-                if not immediately:
-                    self._report(datamodule)
+                self.report_due = not immediately and self._is_begun(datamodule)
 
     def validate(
         self,
@@ -344,9 +351,8 @@ class GoldTrainer(Trainer):
                 f"round 0 has {batches} batches, and of none of them nothing is learnt",
             )
 
-    def _report(self, data: GoldDataModule) -> None:
-        if self.is_global_zero and RunFolder(data.run_dir).config.is_file():  # else no run had begun
-            try_to_report(data.run_dir)
+    def _is_begun(self, data: GoldDataModule) -> bool:
+        return self.is_global_zero and RunFolder(data.run_dir).config.is_file()
 
     def _is_over(self, data: GoldDataModule, ckpt_path: str | Path | None) -> bool:
         """Whether a checkpoint is the run's end, after which Lightning would begin one more round.

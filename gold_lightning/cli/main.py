@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
 from typing import Any
 
-import yaml
 from jsonargparse import ArgumentError
 
 from gold_lightning.cli.commands import answered
@@ -21,6 +20,7 @@ from gold_lightning.cli.streams import is_output_error, readable_streams, with_o
 from gold_lightning.cli.tasks import tasks_command
 from gold_lightning.errors import GoldError, SharedError
 from gold_lightning.inputs.pipes import deleting_copies
+from gold_lightning.inputs.yaml_files import parse_own_yaml
 
 __all__ = ["main"]
 
@@ -47,7 +47,7 @@ def _resolved(args: Sequence[str]) -> Mapping[str, Any]:
             raise
     except ArgumentError as e:
         raise GoldError(str(gold_cause(e) or one_line(str(e)))) from None
-    config: Mapping[str, Any] = yaml.safe_load(output.getvalue())
+    config: Mapping[str, Any] = parse_own_yaml(output.getvalue())
     return config
 
 

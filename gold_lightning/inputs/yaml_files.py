@@ -10,7 +10,21 @@ import yaml
 
 from gold_lightning.errors import GoldError
 
-__all__ = ["StrictLoader", "load_yaml"]
+__all__ = ["StrictLoader", "load_yaml", "parse_own_yaml"]
+
+_FAST_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # by libyaml, if PyYAML was built with it
+
+
+def parse_own_yaml(text: str) -> Any:
+    """Parses YAML that this program wrote; ten times as fast as :func:`load_yaml`, but without its messages.
+
+    Args:
+        text: The YAML.
+
+    Raises:
+        yaml.YAMLError: It is not YAML.
+    """
+    return yaml.load(text, _FAST_LOADER)
 
 
 def load_yaml(path: Path, name: str = "") -> Any:

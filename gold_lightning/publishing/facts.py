@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from gold_lightning.inputs.yaml_files import parse_own_yaml
 from gold_lightning.storage.json_lines import read_lines
 from gold_lightning.storage.run_folder import RunFolder
 
@@ -55,7 +54,7 @@ class RunFacts:
             run_dir: The run folder, with its ``config.yaml``.
         """
         folder = RunFolder(Path(run_dir))
-        config = yaml.safe_load(folder.config.read_text(encoding="utf-8")) if folder.config.is_file() else {}
+        config = parse_own_yaml(folder.config.read_text(encoding="utf-8")) if folder.config.is_file() else {}
         model, data = config.get("model") or {}, config.get("data") or {}
         rows = read_lines(folder.rounds)
         results = (read_lines(folder.results) or [{}])[-1]

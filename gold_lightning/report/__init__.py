@@ -7,10 +7,11 @@ the run; the page has no script, and its content security policy forbids any.
 from __future__ import annotations
 
 import logging
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from gold_lightning.report.page import contents
@@ -77,6 +78,12 @@ def render(run: Run) -> str:
     Args:
         run: The run.
     """
+    style = Markup((_HERE / "page.css").read_text(encoding="utf-8"))
+    return _template().render(contents(run), style=style)
+
+
+@cache
+def _template() -> Template:
     environment = Environment(
         loader=FileSystemLoader(_HERE),
         autoescape=True,
@@ -85,8 +92,7 @@ def render(run: Run) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    style = Markup((_HERE / "page.css").read_text(encoding="utf-8"))
-    return environment.get_template("page.html").render(contents(run), style=style)
+    return environment.get_template("page.html")
 
 
 def _visible(value: Any) -> Any:

@@ -15,6 +15,7 @@ import yaml
 
 from gold_lightning.budget import Budget, Usage
 from gold_lightning.errors import GoldError
+from gold_lightning.inputs.yaml_files import parse_own_yaml
 from gold_lightning.storage.completions import usage_in
 from gold_lightning.storage.json_lines import read_lines
 from gold_lightning.storage.round_store import BatchRecord, Kind, RoundStore, StoredSample
@@ -292,7 +293,7 @@ def _first_row(path: Path) -> dict[str, Any]:
 
 def _read_config(path: Path) -> dict[str, Any]:
     try:
-        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+        config = parse_own_yaml(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError):
         return {}
     return config if isinstance(config, dict) else {}

@@ -136,8 +136,8 @@ def test_a_run_prints_its_rounds_and_no_notices(tmp_path, tiny_student):
         f"    probe_per_round=8, output={str(tmp_path / 'a')!r}, trainer={{'accelerator': 'cpu'}})\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    # Eight probes are too few for a calibration, which the last line says.
-    assert [line.split(" ")[0] for line in done.stdout.splitlines()[-4:]] == ["round", "report:", "best", "not"]
+    # Eight probes are too few for a calibration, which the last line but one says.
+    assert [line.split(" ")[0] for line in done.stdout.splitlines()[-4:]] == ["round", "best", "not", "report:"]
     for notice in ("GPU available", "Tip", "litlogger", "Warning", "deprecated"):
         assert notice not in done.stdout + done.stderr, notice
 
