@@ -2,8 +2,8 @@
 
 Importing torch, Lightning and transformers takes longer than a small run. A server process imports them once and forks
 for each command line, so that a test of two processes takes three seconds instead of twenty. Processes of one run are
-started as ``torchrun`` starts them: by the environment, without Lightning's launcher. Tests of the launcher, of signals
-and of the program's start run ``python -m gold_lightning`` itself.
+started as ``torchrun`` starts them: by the environment, without Lightning's launcher. Tests of the launcher and of the
+program's start run ``python -m gold_lightning`` itself.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,47 +43,119 @@ class Finished:
     stderr: str
 
 
+class Started:
+    """A command line at work.
+
+    Attributes:
+        pids: Of its processes.
+    """
+
+    def __init__(self, folder: tempfile.TemporaryDirectory[str], reports: int, processes: int) -> None:
+        self._folder, self._reports, self._processes = folder, reports, processes
+        self.pids: list[int] = self._next_report(60)
+
+    @property
+    def stdout(self) -> str:
+        return self._read("stdout")
+
+    @property
+    def stderr(self) -> str:
+        return self._read("stderr")
+
+    def is_running(self) -> bool:
+        return not select.select([self._reports], [], [], 0)[0]
+
+    def send_signal(self, sent: signal.Signals, process: int = 0) -> None:
+        os.kill(self.pids[process], sent)
+
+    def wait(self, timeout: float = 280) -> Finished:
+        """Waits for the end of all processes.
+
+        Args:
+            timeout: Seconds after which all of them are killed and ``TimeoutError`` is raised.
+        """
+        try:
+            statuses = self._next_report(timeout)
+        except TimeoutError as e:
+            stderr = self.stderr
+            self.kill()
+            raise TimeoutError(f"not finished after {timeout} s: {stderr[-2000:]}") from e
+        finished = Finished(statuses, self.stdout, self.stderr)
+        self._clean_up()
+        return finished
+
+    def kill(self) -> None:
+        """Kills the processes that are still at work. Does nothing after :meth:`wait`."""
+        if self._reports < 0:
+            return
+        if self.is_running():
+            for pid in self.pids:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            self._next_report(60)
+        self._clean_up()
+
+    def _clean_up(self) -> None:
+        os.close(self._reports)
+        self._reports = -1
+        self._folder.cleanup()
+
+    def _next_report(self, timeout: float) -> list[int]:
+        line, deadline = b"", time.monotonic() + timeout
+        while not line.endswith(b"\n"):
+            if not select.select([self._reports], [], [], max(0, deadline - time.monotonic()))[0]:
+                raise TimeoutError
+            line += os.read(self._reports, 1)  # no more than this line
+        report: list[int] = json.loads(line)
+        return report
+
+    def _read(self, stream: str) -> str:
+        files = [Path(self._folder.name) / f"{rank}.{stream}" for rank in range(self._processes)]
+        return "".join(file.read_text(errors="replace") for file in files if file.exists())
+
+
 class ForkServer:
     """Starts the server with the first command line, and ends it with :meth:`close`."""
 
     def __init__(self) -> None:
         self._server: subprocess.Popen[str] | None = None
 
-    def run(
-        self, arguments: Sequence[str], *, script: Path | None = None, processes: int = 1, timeout: float = 280
-    ) -> Finished:
-        """Runs ``python -m gold_lightning ARGUMENTS``, or a script, with the caller's environment and folder.
+    def run(self, arguments: Sequence[str], *, timeout: float = 280, **options: Any) -> Finished:
+        """Runs a command line to its end. For the parameters see :meth:`Started.wait` and :meth:`start`."""
+        return self.start(arguments, **options).wait(timeout)
+
+    def start(
+        self, arguments: Sequence[str], *, script: Path | None = None, processes: int = 1, end_together: bool = True
+    ) -> Started:
+        """Starts ``python -m gold_lightning ARGUMENTS``, or a script, with the caller's environment and folder.
 
         Args:
             arguments: Of the command line.
             script: Python file to run instead of the program.
             processes: Number of processes of the run.
-            timeout: Seconds after which all of them are killed and ``TimeoutError`` is raised.
+            end_together: Whether the others are ended if one fails, as ``torchrun`` does.
         """
         if self._server is None:
             command = [sys.executable, "-m", "tests.forks"]
-            pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-            self._server = subprocess.Popen(command, cwd=ROOT, start_new_session=True, **pipes)
-        server = self._server
-        assert server.stdin is not None and server.stdout is not None
-        with tempfile.TemporaryDirectory() as output:
-            job = {
-                "arguments": list(arguments),
-                "script": None if script is None else str(script),
-                "environments": [dict(os.environ) | _rank(rank, processes) for rank in range(processes)],
-                "folder": os.getcwd(),
-                "output": output,
-            }
-            if processes > 1:
-                port = str(_free_port())
-                for environment in job["environments"]:
-                    environment["MASTER_PORT"] = port
-            print(json.dumps(job), file=server.stdin, flush=True)
-            if not select.select([server.stdout], [], [], timeout)[0]:
-                self.close()
-                raise TimeoutError(f"not finished after {timeout} s: {_read(output, 'stderr', processes)[-2000:]}")
-            statuses = json.loads(server.stdout.readline())
-            return Finished(statuses, _read(output, "stdout", processes), _read(output, "stderr", processes))
+            self._server = subprocess.Popen(command, cwd=ROOT, start_new_session=True, stdin=subprocess.PIPE, text=True)
+        assert self._server.stdin is not None
+        folder = tempfile.TemporaryDirectory()
+        os.mkfifo(f"{folder.name}/reports")
+        reports = os.open(f"{folder.name}/reports", os.O_RDWR)  # a reader that waits for no writer
+        job = {
+            "arguments": list(arguments),
+            "script": None if script is None else str(script),
+            "environments": [dict(os.environ) | _rank(rank, processes) for rank in range(processes)],
+            "folder": os.getcwd(),
+            "output": folder.name,
+            "end_together": end_together,
+        }
+        if processes > 1:
+            port = str(_free_port())
+            for environment in job["environments"]:
+                environment["MASTER_PORT"] = port
+        print(json.dumps(job), file=self._server.stdin, flush=True)
+        return Started(folder, reports, processes)
 
     def close(self) -> None:
         """Ends the server and whatever it has forked."""
@@ -111,30 +185,39 @@ def _free_port() -> int:
         return int(listener.getsockname()[1])
 
 
-def _read(output: str, stream: str, processes: int) -> str:
-    files = [Path(output) / f"{rank}.{stream}" for rank in range(processes)]
-    return "".join(file.read_text(errors="replace") for file in files if file.exists())
-
-
 def _serve() -> tuple[dict[str, Any], int] | None:
     """Forks for each line of standard input; returns in each forked process, with its job and rank."""
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # supervisors leave no zombies
     for line in sys.stdin:
         job = json.loads(line)
-        running: dict[int, int] = {}
-        for rank in range(len(job["environments"])):
-            pid = os.fork()
-            if pid == 0:
-                return job, rank
-            running[pid] = rank
+        if os.fork() == 0:
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            rank = _supervise(job)
+            if rank is None:
+                os._exit(0)
+            return job, rank
+    return None
+
+
+def _supervise(job: dict[str, Any]) -> int | None:
+    """Forks the processes of a job and reports their ids and statuses; returns the rank in each forked process."""
+    running: dict[int, int] = {}
+    for rank in range(len(job["environments"])):
+        pid = os.fork()
+        if pid == 0:
+            return rank
+        running[pid] = rank
+    with open(f"{job['output']}/reports", "w") as reports:
+        print(json.dumps([*running]), file=reports, flush=True)
         statuses = [0] * len(running)
         while running:
             pid, status = os.wait()
             rank = running.pop(pid)
             statuses[rank] = os.waitstatus_to_exitcode(status)
-            if statuses[rank]:  # the others would wait for this one
+            if statuses[rank] and job["end_together"]:  # the others would wait for this one
                 for other in running:
                     os.kill(other, signal.SIGTERM)
-        print(json.dumps(statuses), flush=True)
+        print(json.dumps(statuses), file=reports, flush=True)
     return None
 
 

@@ -3,7 +3,6 @@
 import csv
 import io
 import json
-import os
 import subprocess
 import sys
 import time
@@ -217,31 +216,32 @@ def test_wrong_settings_are_one_line(arguments, key, folder, tmp_path, capsys, m
 
 def test_the_program_itself_starts_without_lightning(folder, tmp_path):
     code = (
-        "import sys; sys.modules['lightning'] = None; sys.modules['torchmetrics'] = None; "
-        "from gold_lightning.cli.main import main; sys.exit(main(sys.argv[1:]))"
+        "import sys; sys.modules['lightning'] = None; sys.modules['torchmetrics'] = None\n"
+        "from gold_lightning.cli.main import main\n"
+        "status = main(['predict', sys.argv[1], 'a text'])\n"
+        "print('then', file=sys.stderr)\n"
+        "sys.exit(10 * status + main(['predict', sys.argv[2], 'a']))\n"
     )
-    command = [sys.executable, "-c", code, "predict", str(folder.parent), "a text"]  # the run folder will do
+    command = [sys.executable, "-c", code, str(folder.parent), str(tmp_path)]  # the run folder will do
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
-    assert (done.returncode, done.stderr) == (0, "") and json.loads(done.stdout)["text"] == "a text"
-    missing = subprocess.run([*command[:-2], str(tmp_path), "a"], capture_output=True, text=True, timeout=300)
-    assert missing.returncode == 2 and len(missing.stderr.splitlines()) == 1
+    assert done.returncode == 2 and json.loads(done.stdout)["text"] == "a text"
+    assert len(done.stderr.splitlines()) == 2 and done.stderr.startswith("then\nerror: ")
 
 
 @pytest.mark.slow
-def test_a_process_that_is_killed_loses_no_whole_row(folder, tmp_path):
+def test_a_process_that_is_killed_loses_no_whole_row(folder, tmp_path, forks):
     rows, out = tmp_path / "rows.txt", tmp_path / "out.jsonl"
     rows.write_text("".join(f"text {i}\n" for i in range(20_000)))
-    command = [sys.executable, "-m", "gold_lightning", "predict", str(folder), str(rows), "--out", str(out)]
-    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, env=os.environ)
+    arguments = ["predict", str(folder), str(rows), "--out", str(out)]
+    process = forks.start(arguments)
     deadline = time.monotonic() + 200
     while time.monotonic() < deadline and not (out.exists() and out.stat().st_size > 20_000):
         time.sleep(0.05)
     process.kill()
-    process.wait()
     before = out.read_bytes()
     assert 0 < before.count(b"\n") < 20_000
     rows.write_text("".join(f"text {i}\n" for i in range(before.count(b"\n") + 500)))  # not all, to be fast
-    assert main([*command[3:], "--resume"]) == 0
+    assert main([*arguments, "--resume"]) == 0
     after = [json.loads(line)["text"] for line in out.read_text().splitlines()]
     assert after == [f"text {i}" for i in range(before.count(b"\n") + 500)]
     assert out.read_bytes().startswith(before[: before.rindex(b"\n") + 1])

@@ -1,11 +1,9 @@
 """``serve``: a process of its own, its exit status, and settings that are refused before a student is loaded."""
 
-import os
 import re
 import signal
 import socket
-import subprocess
-import sys
+import time
 
 import pytest
 from gold_lightning.cli.main import main
@@ -22,37 +20,32 @@ def folder(saved_student):
 
 
 @pytest.fixture
-def serve(folder):
+def serve(folder, forks):
     """Starts a server, and returns its process and its address."""
     processes = []
 
     def start(*args):
-        command = [sys.executable, "-m", "gold_lightning", "serve", str(folder), "--port", "0", *args]
-        process = subprocess.Popen(
-            command, stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
-        )
+        process = forks.start(["serve", str(folder), "--port", "0", *args])
         processes.append(process)
-        lines = []
-        for line in process.stderr:
-            lines.append(line)
-            if match := re.search(r"at (http://\S+)", line):
-                return process, match[1], lines
-        raise AssertionError(lines)
+        while process.is_running():
+            if match := re.search(r"at (http://\S+) ", process.stderr):
+                return process, match[1]
+            time.sleep(0.02)
+        raise AssertionError(process.stderr)
 
     yield start
     for process in processes:
         process.kill()
-        process.wait()
-        process.stderr.close()
 
 
 @pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
 def test_a_process_serves_until_a_signal_and_ends_with_0(serve, sent):
-    process, url, _ = serve()
+    process, url = serve()
     assert httpx.post(f"{url}/predict", json="a text", timeout=30).json()["label"]
     process.send_signal(sent)
-    assert process.wait(30) == 0
-    assert process.stderr.read() == ""
+    finished = process.wait(30)
+    assert finished.statuses == [0]
+    assert len(finished.stderr.splitlines()) == 1  # its address
 
 
 def test_wrong_settings_are_one_line(folder, tmp_path, capsys):
@@ -87,12 +80,13 @@ def test_a_server_says_loudly_that_it_keeps_and_sends_texts(serve, folder, tmp_p
     generator = "class_path: gold_lightning.generators.ScriptedGenerator, init_args: {replies: [x]}"
     (tmp_path / "config.yaml").write_text(f"data: {{generator: {{{generator}}}}}\n")
     file = tmp_path / "unknown.jsonl"
-    process, url, _ = serve("--unknown", str(file), "--fallback", str(tmp_path / "config.yaml"))
+    process, url = serve("--unknown", str(file), "--fallback", str(tmp_path / "config.yaml"))
     answer = httpx.post(f"{url}/predict", json="a goal of the league", timeout=30).json()
     assert (answer["known"], answer["source"]) == (False, "generator")
     process.send_signal(signal.SIGTERM)
-    assert process.wait(30) == 0
-    warnings = process.stderr.read()
+    finished = process.wait(30)
+    assert finished.statuses == [0]
+    warnings = finished.stderr
     assert warnings.count("WARNING") == 2 and "users' texts" in warnings and str(file) in warnings
     assert [row["generator"]["label"] for row in read_lines(file)] == [answer["label"]]
 

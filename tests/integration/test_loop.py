@@ -193,24 +193,24 @@ def test_a_checkpoint_that_was_not_saved_to_its_end_is_made_again(whole, tmp_pat
     assert all(torch.equal(a["state_dict"][k], b["state_dict"][k]) for k in a["state_dict"])
 
 
-def test_sigterm_stops_a_generator_that_writes_and_the_same_command_goes_on(whole, tmp_path, tiny_student):
+def test_sigterm_stops_a_generator_that_writes_and_the_same_command_goes_on(whole, tmp_path, tiny_student, forks):
     hang = ["--data.generator.init_args.hang_after", "24"]  # its first batch
-    command = [sys.executable, "-m", "gold_lightning", *arguments("fit", tmp_path, tiny_student, *hang)]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    process = forks.start(arguments("fit", tmp_path, tiny_student, *hang))
     try:
         batches = tmp_path / "news_topics" / "t" / "data" / "round_000" / "batches.jsonl"
         while not read_lines(batches):
-            assert process.poll() is None
+            assert process.is_running()
             time.sleep(0.05)
         time.sleep(0.3)  # it is in the second batch by now
         since = time.monotonic()
         process.send_signal(signal.SIGTERM)
-        told = process.communicate(timeout=30)[1]
+        stopped = process.wait(30)
         assert time.monotonic() - since < 10  # a second, on an idle machine
     finally:
         process.kill()
-    assert process.returncode == 1
-    assert told.splitlines()[-1] == "stopped; the same command goes on from here" and "Traceback" not in told
+    assert stopped.statuses == [1]
+    assert stopped.stderr.splitlines()[-1] == "stopped; the same command goes on from here"
+    assert "Traceback" not in stopped.stderr
     assert not (tmp_path / "news_topics" / "t" / "report.html").exists()  # at once is at once
     assert run("fit", tmp_path, tiny_student, "--trainer.max_epochs", "1") == 0
     one, two = (RoundStore(root / "news_topics" / "t", 0, read_only=True) for root in (whole, tmp_path))
@@ -635,32 +635,28 @@ def test_a_run_goes_on_where_weights_are_cut_up_and_where_they_no_longer_are(tmp
 
 
 @pytest.mark.slow
-def test_a_failure_in_one_process_ends_all_with_its_own_words(tmp_path, tiny_student):
+def test_a_failure_in_one_process_ends_all_with_its_own_words(tmp_path, tiny_student, forks):
     args = arguments("fit", tmp_path, tiny_student, "--trainer.devices", "2", "--trainer.strategy", "ddp")
     args += ["--data.generator.init_args.broken_process", "1"]
-    since = time.monotonic()
-    done = subprocess.run([sys.executable, "-m", "gold_lightning", *args], capture_output=True, text=True, timeout=200)
-    assert done.returncode == 2 and time.monotonic() - since < 120
-    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    finished = forks.run(args, processes=2, end_together=False, timeout=120)
+    assert finished.statuses == [2, 2]
+    errors = [line for line in finished.stderr.splitlines() if line.startswith("error: ")]
     assert errors == ["error: process 1: no model in this process"]
 
 
 @pytest.mark.slow
-def test_no_process_outlives_one_that_was_killed(tmp_path, tiny_student):
+def test_no_process_outlives_one_that_was_killed(tmp_path, tiny_student, forks):
     args = arguments("fit", tmp_path, tiny_student, "--trainer.devices", "2", "--trainer.strategy", "ddp")
     args += ["--trainer.max_epochs", "500", "--early_stopping.patience", "500"]
-    command = [sys.executable, "-m", "gold_lightning", *args]
-    first = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    started = forks.start(args, processes=2, end_together=False)
     try:
         while not rounds(tmp_path):
-            assert first.poll() is None
+            assert started.is_running()
             time.sleep(0.1)
-        children = Path(f"/proc/{first.pid}/task/{first.pid}/children").read_text().split()
-        (second,) = (int(pid) for pid in children if b"gold_lightning" in Path(f"/proc/{pid}/cmdline").read_bytes())
-        os.kill(second, signal.SIGKILL)
-        told = first.communicate(timeout=60)[1]
+        started.send_signal(signal.SIGKILL, process=1)
+        ended = started.wait(60)
     finally:
-        first.kill()
-    assert first.returncode in (1, -signal.SIGKILL)  # the connection broke, or Lightning looked before that was noticed
+        started.kill()
+    assert ended.statuses == [1, -signal.SIGKILL]
     gone = "error: another process of this run is gone; the same command goes on from here"
-    assert first.returncode != 1 or told.splitlines()[-1] == gone
+    assert ended.stderr.splitlines().count(gone) == 1

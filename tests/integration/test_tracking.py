@@ -7,7 +7,6 @@ import importlib.util
 import json
 import os
 import re
-import subprocess
 import sys
 import time
 from collections import Counter
@@ -202,11 +201,12 @@ def test_wandb_in_a_config_whose_package_is_missing_is_one_line(tmp_path, tiny_s
     assert error.startswith("error: trainer.logger: got ") and "gold-lightning[wandb]" in error
 
 
-def test_wandb_without_a_key_is_one_line_and_leaves_nothing(tmp_path):
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("WANDB_")} | {"HOME": str(tmp_path / "home")}
-    command = [sys.executable, "-m", "gold_lightning", "fit", "--config", "quickstart.yaml"]
-    command += ["--config", "overlays/wandb.yaml", "--run.root", str(tmp_path / "runs")]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 2 and not (tmp_path / "runs").exists()
+def test_wandb_without_a_key_is_one_line_and_leaves_nothing(tmp_path, monkeypatch, forks):
+    for name in [name for name in os.environ if name.startswith("WANDB_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    arguments = ["fit", "--config", "quickstart.yaml", "--config", "overlays/wandb.yaml"]
+    done = forks.run([*arguments, "--run.root", str(tmp_path / "runs")], timeout=120)
+    assert done.statuses == [2] and not (tmp_path / "runs").exists()
     (line,) = done.stderr.splitlines()
     assert line.startswith("error: trainer.logger: got ") and "WANDB_API_KEY" in line and "WANDB_MODE=offline" in line
