@@ -107,16 +107,8 @@ def try_out(wheel: Path, python: str, folder: Path, cache: Path) -> None:
     """
     run([python, "-m", "venv", "env"], folder, {})
     bin_ = folder / "env" / "bin"
-    pip = [
-        str(bin_ / "python"),
-        "-m",
-        "pip",
-        "install",
-        "--quiet",
-        "--disable-pip-version-check",
-        "--only-binary",
-        ":all:",
-    ]
+    pip = [str(bin_ / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--only-binary"]
+    pip += [":all:", "--no-compile"]  # of all modules a run imports a fifth
     pins = ROOT / "requirements.txt"
     torch = next(line for line in pins.read_text(encoding="utf-8").splitlines() if line.startswith("torch=="))
     run([*pip, torch], folder, {})
