@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
@@ -46,6 +46,12 @@ def copies(text: str, sources: Iterable[str]) -> bool:
     return any(len(shingles & _shingles(source, 6)) >= COPIED_SHARE * len(shingles) > 0 for source in sources)
 
 
+@cache  # a search over integrals
+def _banding(threshold: float) -> tuple[int, int]:
+    index = MinHashLSH(threshold=threshold, num_perm=_PERMUTATIONS)
+    return index.b, index.r
+
+
 class DuplicateIndex:
     """Remembers samples and finds those that resemble them. Targets are not compared.
 
@@ -59,8 +65,7 @@ class DuplicateIndex:
     def __init__(self, near_duplicate: float = NEAR_DUPLICATE) -> None:
         self._threshold = near_duplicate
         # The bands only propose candidates (the exact estimate decides); above 0.9 there would be none.
-        banding = MinHashLSH(threshold=min(near_duplicate, 0.9), num_perm=_PERMUTATIONS)
-        self._bands, self._band_size = banding.b, banding.r
+        self._bands, self._band_size = _banding(min(near_duplicate, 0.9))
         self._rows: dict[bytes, int] = {}  # row of each text
         self._hashes: list[_Hashes] = []  # blocks of rows
         self._used = 0
