@@ -22,6 +22,16 @@ def main(draws: int = 1000) -> None:
             f"kept or not made in {outcome.kept:.1%}; {outcome.coverage:.1%} known on average",
             flush=True,
         )
+    for name, small in (("easy", Population(8.0, 3.0)), ("hard", population)):
+        for rows in (30, 60, 120, 600):
+            settings = CalibrationSettings(lowest_level=0.7)
+            outcome = simulate(small, rows, settings, draws, inputs=20_000)
+            levels = ", ".join(f"{share:.0%} at {level:.0%}" for level, share in sorted(outcome.made_at.items()))
+            print(
+                f"as fit promises, {name} inputs, {rows:,} rows: promised in {outcome.made:.1%} of the draws "
+                f"({levels}), kept or not made in {outcome.kept:.1%}; {outcome.coverage:.1%} known on average",
+                flush=True,
+            )
     for level in (0.8, 0.9, 0.95):
         outcome = simulate(Population(easiest=3.0), 200, CalibrationSettings("conformal", level), draws, inputs=20_000)
         print(

@@ -26,6 +26,7 @@ SECTIONS = {
     "data": "The task, the generator, what a round asks for, and its limits.",
     "model": "The student and how it is trained.",
     "feedback": "What is fed back after each round.",
+    "calibration": "What `fit` promises about the student at its end: [known or not](known-or-not.md).",
     "early_stopping": "When a run ends before `trainer.max_epochs`. This is Lightning's `EarlyStopping`.",
     "checkpoint": "Which round's student is the best. This is Lightning's `ModelCheckpoint`.",
     "preview": "Settings of the command `preview` alone.",

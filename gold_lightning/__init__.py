@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from gold_lightning.api import preview as preview
     from gold_lightning.api import synthesize as synthesize
     from gold_lightning.budget import Budget as Budget
+    from gold_lightning.calibration.fitting import CalibrationSettings as CalibrationSettings
     from gold_lightning.callbacks import OODFeedback as OODFeedback
     from gold_lightning.checks import check as check
     from gold_lightning.data import GoldDataModule as GoldDataModule
@@ -59,6 +60,7 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "gold_lightning.api": "Preview distill evaluate load preview synthesize",
     "gold_lightning.budget": "Budget",
+    "gold_lightning.calibration.fitting": "CalibrationSettings",
     "gold_lightning.callbacks": "OODFeedback",
     "gold_lightning.checks": "check",
     "gold_lightning.data": "GoldDataModule",

@@ -20,10 +20,12 @@ from lightning.pytorch.callbacks import EarlyStopping
 
 from gold_lightning import runner
 from gold_lightning.budget import Budget
+from gold_lightning.calibration.fitting import CalibrationSettings
 from gold_lightning.callbacks import OODFeedback
 from gold_lightning.checkpoints.best import BestCheckpoint
 from gold_lightning.data import GoldDataModule
 from gold_lightning.errors import GoldError
+from gold_lightning.evaluation.calibrate import FIT_CALIBRATION
 from gold_lightning.evaluation.intervals import evaluate as evaluate_rows
 from gold_lightning.evaluation.intervals import prediction_row
 from gold_lightning.evaluation.preview import PreviewSettings
@@ -105,6 +107,7 @@ def distill(
     data: Mapping[str, Any] | None = None,
     model: Mapping[str, Any] | None = None,
     trainer: Mapping[str, Any] | None = None,
+    calibration: CalibrationSettings | None = None,
     verbose: bool = True,
 ) -> Run:
     """Distils a generator into a student: synthesises samples, trains, feeds back, round after round.
@@ -129,6 +132,8 @@ def distill(
         data: Further settings of :class:`~gold_lightning.data.GoldDataModule`.
         model: Further settings of :class:`~gold_lightning.student.T5Student`.
         trainer: Settings of :class:`lightning.pytorch.Trainer`, such as ``{"devices": 2}``.
+        calibration: The promise that the student is calibrated for at the end; by default that 95 % of its known
+            answers are right, or the strictest promise from 95 % down to 70 % that the probe sets allow.
         verbose: Print one line for each round.
 
     Returns:
@@ -167,6 +172,8 @@ def distill(
         "model": {"student": student, **({"loss": loss} if loss else {}), **(model or {})},
         "trainer": {"max_epochs": rounds, **(trainer or {})},
     }
+    promise = calibration or FIT_CALIBRATION
+    settings["calibration"] = asdict(promise)
     with lines_shown(verbose):
         student_module = T5Student(task=loaded, **settings["model"])
         module = GoldDataModule(
@@ -193,7 +200,7 @@ def distill(
         module.generator.check_installed()
         if gold_trainer.is_global_zero:
             _write_settings(folder, loaded, settings, feedback, seed)
-        runner.fit(gold_trainer, student_module, module, runner.resume_from(checkpoints))
+        runner.fit(gold_trainer, student_module, module, runner.resume_from(checkpoints), calibration=promise)
     return Run(folder)
 
 

@@ -24,13 +24,14 @@ from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.trainer.states import TrainerStatus
 
 from gold_lightning import __version__
+from gold_lightning.calibration.fitting import CalibrationSettings
 from gold_lightning.callbacks import OODFeedback
 from gold_lightning.checkpoints.best import save_whole, set_aside_damaged
 from gold_lightning.console import say
 from gold_lightning.data import GoldDataModule
 from gold_lightning.errors import BudgetSpentError, ConfigError, GoldError
 from gold_lightning.evaluation.baselines import BaselineSettings, run_baselines
-from gold_lightning.evaluation.calibrate import calibrate_after_fit
+from gold_lightning.evaluation.calibrate import FIT_CALIBRATION, calibrate_after_fit
 from gold_lightning.evaluation.predictions import TestPredictions
 from gold_lightning.evaluation.preview import PreviewSettings, preview
 from gold_lightning.evaluation.supervised import LabelledRounds
@@ -41,6 +42,7 @@ from gold_lightning.rounds import RoundEnd, SeedSteps, StopInOrder
 from gold_lightning.storage.json_lines import read_lines, write_lines
 from gold_lightning.storage.run_folder import RunFolder, only_writer
 from gold_lightning.student import T5Student
+from gold_lightning.t5.calibrating import check_promise
 from gold_lightning.t5.checks import check_student
 from gold_lightning.t5.folder import load_calibration, write_calibration
 from gold_lightning.watching.live import LiveProgress
@@ -147,6 +149,7 @@ def fit(
     ckpt_path: str | None = None,
     live: LiveProgress | None = None,
     weights_only: bool | None = None,
+    calibration: CalibrationSettings = FIT_CALIBRATION,
 ) -> Path | None:
     """Trains round after round and exports the best student.
 
@@ -157,6 +160,7 @@ def fit(
         ckpt_path: Checkpoint to go on from, as :func:`resume_from` gives it.
         live: The view of the terminal, if there is one.
         weights_only: Load nothing but plain values and tensors from the checkpoint, as is the default.
+        calibration: The promise that the best student is calibrated for, on the rows by which rounds are compared.
 
     Returns:
         The folder of the best student; ``None`` if no round is whole yet, if the run was interrupted, and in other
@@ -164,7 +168,9 @@ def fit(
 
     Raises:
         BusyError: Another process is at work on the run folder.
+        ConfigError: The promise does not suit the task.
     """
+    check_promise(calibration, data.task, "calibration.promise")
     with nullcontext() if live is None else live.display():
         try:
             trainer.fit(student, datamodule=data, ckpt_path=ckpt_path, weights_only=weights_only)
@@ -172,13 +178,15 @@ def fit(
                 live.begin_phase("exporting")
             if not trainer.is_global_zero or trainer.interrupted:
                 return None
-            return _export_and_calibrate(trainer, student, data)
+            return _export_and_calibrate(trainer, student, data, calibration)
         finally:
             if trainer.report_due:
                 try_to_report(data.run_dir)
 
 
-def _export_and_calibrate(trainer: GoldTrainer, student: T5Student, data: GoldDataModule) -> Path | None:
+def _export_and_calibrate(
+    trainer: GoldTrainer, student: T5Student, data: GoldDataModule, calibration: CalibrationSettings
+) -> Path | None:
     if trainer.ended_by:
         accepted = len(data.store().accepted("train"))
         _log.info(
@@ -191,9 +199,8 @@ def _export_and_calibrate(trainer: GoldTrainer, student: T5Student, data: GoldDa
         return None
     folder = export_best(student, data.run_dir)
     _log.info("best student: %s", folder)
-    if load_calibration(folder) is None:
-        last = max(row["round"] for row in read_lines(RunFolder(data.run_dir).rounds))
-        calibrate_after_fit(folder, data.watched(last), str(trainer.strategy.root_device))
+    last = max(row["round"] for row in read_lines(RunFolder(data.run_dir).rounds))
+    calibrate_after_fit(folder, data.watched(last), calibration, str(trainer.strategy.root_device))
     write_model_card(folder, Path(data.run_dir))
     return folder
 

@@ -18,7 +18,7 @@ def describe(calibration: Mapping[str, Any]) -> list[str]:
     lines = [promise_sentence(calibration)]
     if calibration["source"] == "probe":
         lines.append(
-            "The rows are the run's probe set with the generator's labels, so this is about texts as the generator "
+            "Labels are the generator's: the rows are the run's probe set, so this is about texts as the generator "
             "writes them; gold-lightning calibrate STUDENT FILE fits it to labelled rows."
         )
     if "tested" in calibration:
@@ -42,44 +42,74 @@ def describe(calibration: Mapping[str, Any]) -> list[str]:
 
 
 def promise_sentence(calibration: Mapping[str, Any]) -> str:
-    """Returns the promise, or the number of rows that it would take."""
-    level, threshold = _percent(calibration["level"]), calibration["threshold"]
+    """Returns the promise, and the number of rows that one asked for and not made would take."""
+    threshold, asked = calibration["threshold"], calibration.get("level_asked", calibration["level"])
     if calibration["promise"] == "conformal":
-        promise = f"the set of labels holds the right one in {level} of the cases"
         rule = "a label is in the set from a probability of {} on; known if it is alone"
+    elif calibration["score"] == "energy":
+        rule = "known if the energy is at most {}"
     else:
-        confidence = _percent(calibration["confidence"])
-        promise = f"of the answers given, at least {level} are right, with {confidence} confidence"
-        energy = calibration["score"] == "energy"
-        rule = "known if the energy is at most {}" if energy else "known if the probability is at least {}"
-    if threshold is not None:
-        return f"Promised: {promise} ({rule.format(f'{threshold:.4g}')})."
-    rows = f"{calibration['rows']:,} rows do not allow it"
-    if needed := calibration.get("rows_needed"):
-        likely = "" if calibration["promise"] == "conformal" else "about "
-        condition = "" if calibration["promise"] == "conformal" else ", if answers stay as right as on these"
-        return (
-            f"Not promised: {promise}; {rows}, {likely}{needed:,} would{condition}. So no answer is known or unknown."
-        )
-    return (
-        f"Not promised: {promise}; {rows}, nor would more: even the surest answers are not right that often. "
-        "So no answer is known or unknown."
-    )
+        rule = "known if the probability is at least {}"
+    if threshold is None:
+        rows = f"{calibration['rows']:,} rows do not allow it"
+        why = f"{rows}, {_more_rows(calibration)}"
+        return f"Not promised: {_promise(calibration)}; {why}. So no answer is known or unknown."
+    sentence = f"Promised: {_promise(calibration)} ({rule.format(f'{threshold:.4g}')})."
+    if calibration["level"] < asked:
+        rows = f"{calibration['rows']:,} rows do not allow the {_percent(asked)} asked for"
+        sentence += f" {rows}, {_more_rows(calibration)}."
+    return sentence
+
+
+def _promise(calibration: Mapping[str, Any]) -> str:
+    level = _percent(calibration["level"])
+    by_generator = " by the generator's labels" if calibration["source"] == "probe" else ""
+    if calibration["promise"] == "conformal":
+        one = "the generator's" if by_generator else "the right one"
+        return f"the set of labels holds {one} in {level} of the cases"
+    confidence = _percent(calibration["confidence"])
+    return f"of the answers given, at least {level} are right{by_generator}, with {confidence} confidence"
+
+
+def _more_rows(calibration: Mapping[str, Any]) -> str:
+    needed = calibration.get("rows_needed")
+    if not needed:
+        return "nor would more: even the surest answers are not right that often"
+    if calibration["promise"] == "conformal":
+        return f"{needed:,} would"
+    return f"about {needed:,} would, if answers stay as right as on these"
 
 
 def _measured(calibration: Mapping[str, Any]) -> str:
-    every = f"{_percent(calibration['accuracy'])} of all answers are right"
-    where = f"On the {calibration['tested']:,} of {calibration['rows']:,} rows that test the threshold, {every}"
-    if "coverage" not in calibration:
-        return f"{where}."
-    right = calibration["selective_accuracy"]
-    known = f"{_percent(calibration['coverage'])} are known" + (
-        "" if right is None else f", and {_percent(right)} of these answers are right"
+    sentence = (
+        f"On the {calibration['tested']:,} of {calibration['rows']:,} rows that test the threshold, "
+        f"{_percent(calibration['accuracy'])} of all answers are right"
     )
-    if "set_size" not in calibration:
-        return f"{where}; {known}."
-    sets = f"{_percent(calibration['set_coverage'])} of the sets hold the right label"
-    return f"{where}; {sets}, with {calibration['set_size']:.2f} labels on average; {known}."
+    if "coverage" not in calibration:
+        return f"{sentence}."
+    known = f"{_percent(calibration['coverage'])} are known"
+    fitted = calibration.get("cross_fitted")
+    if fitted is None:  # of an earlier version, which counted on the rows that chose the threshold
+        return f"{sentence}; {'; '.join([*_sets(calibration), known, *_right(calibration)])}."
+    how = "five times fitted to four fifths of the rows and counted on the rest"
+    if fitted["promised"] < fitted["folds"]:
+        how += f"; {fitted['promised']} of the fits allow a promise"
+    measures = [*_sets(fitted), *_right(fitted)]
+    if "coverage" in fitted:
+        measures.append(f"{_percent(fitted['coverage'])} are known to these fits, which have fewer rows")
+    return f"{sentence}; {known}. Cross-fitted ({how}){': ' if measures else ''}{'; '.join(measures)}."
+
+
+def _sets(measures: Mapping[str, Any]) -> list[str]:
+    if "set_size" not in measures:
+        return []
+    covered = f"{_percent(measures['set_coverage'])} of the sets hold the right label"
+    return [f"{covered}, with {measures['set_size']:.2f} labels on average"]
+
+
+def _right(measures: Mapping[str, Any]) -> list[str]:
+    right = measures.get("selective_accuracy")
+    return [] if right is None else [f"{_percent(right)} of the known answers are right"]
 
 
 def _percent(share: float) -> str:

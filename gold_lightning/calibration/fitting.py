@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -23,16 +23,17 @@ from gold_lightning.calibration.temperature import (
     expected_calibration_error,
     fit_temperature,
     log_loss,
-    out_of_fold_temperatures,
 )
 from gold_lightning.errors import ConfigError, GoldError
 
-__all__ = ["CalibrationSettings", "ScoredRows", "fit_calibration"]
+__all__ = ["CalibrationSettings", "ScoredRows", "fit_calibration", "fitted_with"]
 
 Array = np.ndarray[Any, Any]
 
 _FEWEST = 10  # rows
+_FOLDS = 5
 _POINTS = 50  # of the curve that is stored
+_GRID = 20  # levels to fall back to are multiples of 1 / 20
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,8 @@ class CalibrationSettings:
         confidence: Probability with which a selective promise is kept, above 0 and below 1.
         score: Order of inputs from known to unknown: by ``energy``, or by ``probability`` of the prediction. By default
             ``energy`` for a selective promise; a conformal one needs ``probability``.
+        lowest_level: If the rows do not allow a selective promise of ``level``, it falls back to the strictest that
+            they allow of 0.95, 0.9, 0.85, ... and this one, above 0 and at most ``level``; ``null``: no promise then.
 
     Raises:
         ConfigError: A value is out of its range, or score and promise do not go together.
@@ -59,6 +62,7 @@ class CalibrationSettings:
     level: float = 0.95
     confidence: float = 0.9
     score: Literal["energy", "probability"] | None = None
+    lowest_level: float | None = None
 
     def __post_init__(self) -> None:
         if self.promise not in ("selective", "conformal"):
@@ -68,10 +72,27 @@ class CalibrationSettings:
         for key in ("level", "confidence"):
             if not 0 < getattr(self, key) < 1:
                 raise ConfigError(key, getattr(self, key), "a number above 0 and below 1", "0.95 is 95 %")
+        if self.lowest_level is not None and not 0 < self.lowest_level <= self.level:
+            allowed = f"a number above 0 and at most the level, {self.level:g}"
+            raise ConfigError("lowest_level", self.lowest_level, allowed, "leave it out (null) for no lower promise")
         if self.promise == "conformal" and self.score == "energy":
             raise ConfigError("score", self.score, "probability with the promise conformal", "labels have no energies")
         if self.score is None:
             object.__setattr__(self, "score", "energy" if self.promise == "selective" else "probability")
+
+    @property
+    def levels(self) -> list[float]:
+        """The wanted level, then those that a selective promise may fall back to, strictest first.
+
+        Example:
+            >>> CalibrationSettings(level=0.93, lowest_level=0.8).levels
+            [0.93, 0.9, 0.85, 0.8]
+        """
+        if self.promise == "conformal" or self.lowest_level is None:
+            return [self.level]
+        grid = [step / _GRID for step in range(_GRID - 1, 0, -1)]
+        between = [level for level in grid if self.lowest_level < level < self.level]
+        return list(dict.fromkeys([self.level, *between, self.lowest_level]))
 
 
 @dataclass(frozen=True)
@@ -116,6 +137,9 @@ def fit_calibration(
     the temperature comes from the first part too, which then has 50 rows at least, or half of the rows; otherwise from
     all rows, since the threshold does not depend on it.
 
+    Measures on the rows that chose temperature and threshold are too good. So the same fit is repeated five times on
+    four fifths of the rows, and ``cross_fitted``, ``ece`` and ``log_loss`` are counted on the fifth that each left out.
+
     Args:
         rows: Scored rows, ten at least.
         settings: The promise.
@@ -123,12 +147,18 @@ def fit_calibration(
         seed: Seed of the division.
 
     Returns:
-        The calibration, as :mod:`gold_lightning.calibration.rule` describes it, and measures of it: ``tested``, the
-        number of rows that tested the threshold, and over these ``accuracy`` of all answers, ``coverage`` (share of the
-        known ones) and ``selective_accuracy`` of the known ones, ``set_coverage`` and ``set_size`` for conformal sets,
-        ``aurc_energy``, ``aurc_probability`` and ``aurc_oracle``, and ``curve`` (coverage and accuracy by the chosen
-        score); ``ece`` and ``log_loss`` before and after temperature, each row after a temperature that was fitted
-        without it; ``rows_needed`` if the promise could not be kept, 0 if no number of rows would do.
+        The calibration, as :mod:`gold_lightning.calibration.rule` describes it, and:
+
+        - ``rows_needed`` if the promise, or the one asked for, could not be kept; 0 if no number of rows would do.
+        - ``level_asked`` and ``lowest_level`` if the promise could fall back; ``level`` is then the level promised, or
+          the lowest one if none is.
+        - ``tested``, the number of rows that tested the threshold, and over these ``accuracy`` of all answers,
+          ``coverage`` (share of the known ones), ``selective_accuracy`` of the known ones, ``set_coverage`` and
+          ``set_size`` for conformal sets, ``aurc_energy``, ``aurc_probability`` and ``aurc_oracle``, and ``curve``
+          (coverage and accuracy by the chosen score).
+        - ``cross_fitted``: the four measures of known answers and sets on rows that the fit has not seen, ``folds``,
+          and ``promised``, the number of folds whose fit allowed a promise; only their rows count.
+        - ``ece`` and ``log_loss`` before and after temperature.
 
     Raises:
         GoldError: There are too few rows, or a conformal promise is wanted for texts.
@@ -138,10 +168,36 @@ def fit_calibration(
     if settings.promise == "conformal" and rows.targets is None:
         raise ConfigError("promise", settings.promise, "selective for a task without labels", "texts are no finite set")
     order = np.random.default_rng(seed).permutation(len(rows))
-    tuning, testing = np.split(order, [_tuning_rows(len(rows), settings)])
-    temperature, by_probability = 1.0, settings.score == "probability"
-    if rows.targets is not None and rows.log_probs.shape[1] > 1:
-        fitted = rows[tuning] if by_probability else rows
+    calibration, tested = _fit(rows[order], settings)
+    calibration |= {"source": source, "rows": len(rows)} | _rows_needed(calibration, settings.levels, rows)
+    return calibration | _measures(calibration, tested) | _cross_fitted(rows[order], settings, calibration)
+
+
+def fitted_with(calibration: Mapping[str, Any], settings: CalibrationSettings) -> bool:
+    """Returns whether a calibration was fitted with these settings.
+
+    Args:
+        calibration: A calibration, also of an earlier version.
+        settings: The settings.
+    """
+    conformal, fallback = settings.promise == "conformal", len(settings.levels) > 1
+    wanted = {
+        "promise": settings.promise,
+        "level": settings.level,
+        "confidence": None if conformal else settings.confidence,
+        "score": settings.score,
+        "lowest_level": settings.lowest_level if fallback else None,
+    }
+    fitted = dict(calibration) | {"level": calibration.get("level_asked", calibration["level"])}
+    return all(fitted.get(key) == value for key, value in wanted.items())
+
+
+def _fit(rows: ScoredRows, settings: CalibrationSettings) -> tuple[dict[str, Any], ScoredRows]:
+    """Returns a calibration without its measures, and the rows that have tested its threshold."""
+    tuning, tested = (rows[part] for part in np.split(np.arange(len(rows)), [_tuning_rows(len(rows), settings)]))
+    temperature = 1.0
+    if _has_temperature(rows):
+        fitted = tuning if settings.score == "probability" else rows
         assert fitted.targets is not None
         temperature = fit_temperature(fitted.log_probs, fitted.targets)
     calibration: dict[str, Any] = {
@@ -149,14 +205,16 @@ def fit_calibration(
         "score": settings.score,
         "threshold": None,
         "promise": settings.promise,
-        "level": settings.level,
+        "level": settings.levels[-1],
         "confidence": settings.confidence if settings.promise == "selective" else None,
-        "source": source,
-        "rows": len(rows),
     }
-    tested = rows[testing]
-    calibration |= _threshold(calibration, rows[tuning], tested, rows)
-    return calibration | _measures(calibration, tested) | _errors(rows, order)
+    if len(settings.levels) > 1:
+        calibration |= {"level_asked": settings.level, "lowest_level": settings.lowest_level}
+    return calibration | _threshold(calibration, settings.levels, tuning, tested), tested
+
+
+def _has_temperature(rows: ScoredRows) -> bool:
+    return rows.targets is not None and rows.log_probs.shape[1] > 1
 
 
 def _tuning_rows(rows: int, settings: CalibrationSettings) -> int:
@@ -174,41 +232,40 @@ def _total(tested: int, settings_of: Mapping[str, Any]) -> int:
 
 
 def _threshold(
-    calibration: Mapping[str, Any], tuning: ScoredRows, tested: ScoredRows, every: ScoredRows
+    calibration: Mapping[str, Any], levels: Sequence[float], tuning: ScoredRows, tested: ScoredRows
 ) -> dict[str, Any]:
-    """Returns ``threshold``, or ``rows_needed`` if the promise cannot be kept."""
-    level, kind, temperature = calibration["level"], calibration["score"], calibration["temperature"]
+    """Returns ``threshold``, and the ``level`` that it promises; {} if no promise can be kept."""
+    kind, temperature = calibration["score"], calibration["temperature"]
     if calibration["promise"] == "conformal":
         probabilities = judge(calibration, tested.log_probs, tested.energies).probabilities
-        threshold = conformal_threshold(probabilities[np.arange(len(tested)), tested.targets], level)
-        if threshold is None:
-            return {"rows_needed": _total(conformal_rows(level), calibration)}
-        return {"threshold": threshold}
-    thresholds = thresholds_to_test(tuning.scores(kind, temperature))
-    confidence = calibration["confidence"]
-    threshold = selective_threshold(thresholds, tested.scores(kind, temperature), tested.right, level, confidence)
-    if threshold is not None:
-        return {"threshold": -threshold if kind == "energy" else threshold}
-    let_through = every.scores(kind, temperature)[:, None] >= thresholds
-    counts, correct = let_through.sum(0), (let_through & every.right[:, None]).sum(0)
-    used = counts > 0
-    accuracies = (correct[used] + 0.5) / (counts[used] + 1)  # a few answers that are all right prove little
-    needed = selective_rows((counts[used] / len(every)).tolist(), accuracies.tolist(), level, confidence)
-    return {"rows_needed": needed and _total(max(needed, rows_at_least(level, confidence)), calibration)}
+        threshold = conformal_threshold(probabilities[np.arange(len(tested)), tested.targets], levels[0])
+        return {} if threshold is None else {"threshold": threshold}
+    thresholds, scores = thresholds_to_test(tuning.scores(kind, temperature)), tested.scores(kind, temperature)
+    kept = selective_threshold(thresholds, scores, tested.right, levels, calibration["confidence"])
+    if kept is None:
+        return {}
+    return {"threshold": -kept[0] if kind == "energy" else kept[0], "level": kept[1]}
+
+
+def _rows_needed(calibration: Mapping[str, Any], levels: Sequence[float], rows: ScoredRows) -> dict[str, Any]:
+    """Returns ``rows_needed`` for the level asked for, or for the lowest one if none could be promised."""
+    if calibration["threshold"] is not None and calibration["level"] == levels[0]:
+        return {}
+    if calibration["promise"] == "conformal":
+        return {"rows_needed": _total(conformal_rows(levels[0]), calibration)}
+    level, fallback = levels[-1 if calibration["threshold"] is None else 0], len(levels) > 1
+    scores, confidence = rows.scores(calibration["score"], calibration["temperature"]), calibration["confidence"]
+    let_through = scores[:, None] >= thresholds_to_test(scores)
+    counts, correct = let_through.sum(0), (let_through & rows.right[:, None]).sum(0)
+    accuracies = (correct + 0.5) / (counts + 1)  # a few answers that are all right prove little
+    needed = selective_rows((counts / len(rows)).tolist(), accuracies.tolist(), level, confidence, fallback)
+    return {"rows_needed": needed and _total(max(needed, rows_at_least(level, confidence, fallback)), calibration)}
 
 
 def _measures(calibration: Mapping[str, Any], tested: ScoredRows) -> dict[str, Any]:
-    result = judge(calibration, tested.log_probs, tested.energies, tested.best)
     by_score = {k: tested.scores(k, calibration["temperature"]) for k in ("energy", "probability")}
     measures: dict[str, Any] = {"tested": len(tested), "accuracy": float(tested.right.mean())}
-    if result.known is not None:
-        measures["coverage"] = float(result.known.mean())
-        right = tested.right[result.known]
-        measures["selective_accuracy"] = float(right.mean()) if len(right) else None
-    if result.label_sets is not None:
-        assert tested.targets is not None
-        measures["set_coverage"] = float(result.label_sets[np.arange(len(tested)), tested.targets].mean())
-        measures["set_size"] = float(result.label_sets.sum(-1).mean())
+    measures |= _known_measures([(calibration, tested)])
     measures |= {f"aurc_{kind}": aurc(scores, tested.right) for kind, scores in by_score.items()}
     measures["aurc_oracle"] = oracle_aurc(tested.right)
     accuracies = 1 - risk_curve(by_score[calibration["score"]], tested.right)
@@ -217,14 +274,52 @@ def _measures(calibration: Mapping[str, Any], tested: ScoredRows) -> dict[str, A
     return measures
 
 
-def _errors(rows: ScoredRows, order: Array) -> dict[str, Any]:
+def _known_measures(parts: Sequence[tuple[Mapping[str, Any], ScoredRows]]) -> dict[str, Any]:
+    """Returns measures of known answers and of sets over several parts, each with its calibration; {} if none has."""
+    known, right, covered, sizes = [], [], [], []
+    for calibration, rows in parts:
+        result = judge(calibration, rows.log_probs, rows.energies, rows.best)
+        if result.known is None:
+            continue
+        known.append(result.known)
+        right.append(rows.right)
+        if result.label_sets is not None:
+            assert rows.targets is not None
+            covered.append(result.label_sets[np.arange(len(rows)), rows.targets])
+            sizes.append(result.label_sets.sum(-1))
+    if not known:
+        return {}
+    answered = np.concatenate(right)[np.concatenate(known)]
+    measures: dict[str, Any] = {
+        "coverage": float(np.concatenate(known).mean()),
+        "selective_accuracy": float(answered.mean()) if len(answered) else None,
+    }
+    if covered:
+        measures["set_coverage"] = float(np.concatenate(covered).mean())
+        measures["set_size"] = float(np.concatenate(sizes).mean())
+    return measures
+
+
+def _cross_fitted(rows: ScoredRows, settings: CalibrationSettings, calibration: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns measures for which each row is judged by a calibration that was fitted to the other four fifths."""
+    folds = np.array_split(np.arange(len(rows)), _FOLDS)
+    parts = []
+    temperatures = np.ones(len(rows))
+    for fold in folds:
+        fitted, _ = _fit(rows[np.setdiff1d(np.arange(len(rows)), fold)], settings)
+        temperatures[fold] = fitted["temperature"]
+        parts.append((fitted, rows[fold]))
+    measures: dict[str, Any] = {}
+    if calibration["threshold"] is not None:
+        promised = sum(fitted["threshold"] is not None for fitted, _ in parts)
+        measures["cross_fitted"] = {"folds": _FOLDS, "promised": promised} | _known_measures(parts)
     before = rows.scores("probability")
-    if rows.targets is None or rows.log_probs.shape[1] == 1:
-        return {"ece": [expected_calibration_error(before, rows.right), None]}
-    temperatures = out_of_fold_temperatures(rows.log_probs, rows.targets, order)
+    if not _has_temperature(rows):
+        return measures | {"ece": [expected_calibration_error(before, rows.right), None]}
     scaled = np.asarray(rows.log_probs, float) / temperatures[:, None]
     after = judge(None, scaled, rows.energies).probabilities[np.arange(len(rows)), rows.best]
-    return {
+    assert rows.targets is not None
+    return measures | {
         "ece": [expected_calibration_error(p, rows.right) for p in (before, after)],
         "log_loss": [log_loss(rows.log_probs, rows.targets, t) for t in (1.0, temperatures)],
     }

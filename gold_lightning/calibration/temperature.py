@@ -9,14 +9,13 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 
-__all__ = ["expected_calibration_error", "fit_temperature", "log_loss", "out_of_fold_temperatures"]
+__all__ = ["expected_calibration_error", "fit_temperature", "log_loss"]
 
 Array = np.ndarray[Any, Any]
 
 _COLDEST, _HOTTEST = 0.05, 20.0
 _LEAST = -1e4  # least log-probability: a label that the student rules out must not cost infinitely much
 _BINS = 15  # as in the paper
-_FOLDS = 5
 
 
 def fit_temperature(log_probs: Array, targets: Array) -> float:
@@ -49,21 +48,6 @@ def fit_temperature(log_probs: Array, targets: Array) -> float:
 
     bounds = (math.log(_COLDEST), math.log(_HOTTEST))
     return float(math.exp(minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-5}).x))
-
-
-def out_of_fold_temperatures(log_probs: Array, targets: Array, order: Array) -> Array:
-    """Returns a temperature for each row, (rows,), that is fitted on the four fifths of the rows without it.
-
-    Args:
-        log_probs: (rows, labels), as for :func:`fit_temperature`; two rows at least.
-        targets: (rows,) int, position of the right label.
-        order: (rows,) int, a random order of the rows.
-    """
-    temperatures = np.ones(len(targets))
-    for part in np.array_split(order, min(_FOLDS, len(order))):
-        others = np.setdiff1d(order, part)
-        temperatures[part] = fit_temperature(log_probs[others], targets[others])
-    return temperatures
 
 
 def expected_calibration_error(probabilities: Array, right: Array) -> float:

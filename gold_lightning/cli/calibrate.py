@@ -42,6 +42,13 @@ def calibrate_command(args: Sequence[str]) -> int:
     parser.add_argument(
         "--score", type=str, default=None, help="Order from known to unknown: energy (selective) or probability."
     )
+    parser.add_argument(
+        "--lowest_level",
+        type=float,
+        default=None,
+        help="If the rows do not allow a selective promise of LEVEL, fall back to the strictest that they allow of "
+        "0.95, 0.9, 0.85, ... and this one. Default: no lower promise.",
+    )
     parser.add_argument("--batch_size", type=int, default=32, help="Rows in a batch.")
     parser.add_argument("--device", type=str, default="auto", help="cpu, cuda, or auto: a GPU if there is one.")
     options = parser.parse_args(list(args))
@@ -61,6 +68,7 @@ def calibrate_command(args: Sequence[str]) -> int:
         options.level,
         options.confidence,
         options.score,
+        options.lowest_level,
         batch_size=options.batch_size,
         device=device,
     )

@@ -20,7 +20,10 @@ from gold_lightning.inputs.yaml_files import load_yaml
 __all__ = ["CONFIGS", "SECTIONS", "configs_in", "find_config", "read_config", "resolve_configs", "resolve_tasks"]
 
 _HERE = Path(__file__).parent.parent
-SECTIONS = ("run", "data", "model", "trainer", "feedback", "early_stopping", "checkpoint", "preview", "baselines")
+SECTIONS = (
+    *("run", "data", "model", "trainer", "feedback", "calibration", "early_stopping", "checkpoint", "preview"),
+    "baselines",
+)
 """Top-level keys of a config."""
 CONFIGS = next((p for p in (_HERE / "configs", _HERE.parent / "configs") if p.is_dir()), _HERE / "configs")
 """Folder of the shipped configs."""

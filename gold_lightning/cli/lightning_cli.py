@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveCon
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.utilities import rank_zero_only
 
+from gold_lightning.calibration.fitting import CalibrationSettings
 from gold_lightning.callbacks import OODFeedback
 from gold_lightning.checkpoints.best import BestCheckpoint, check_checkpoint
 from gold_lightning.cli.class_settings import own_defaults
@@ -27,6 +29,7 @@ from gold_lightning.console import say
 from gold_lightning.data import GoldDataModule
 from gold_lightning.errors import ConfigError, GoldError
 from gold_lightning.evaluation.baselines import BaselineSettings
+from gold_lightning.evaluation.calibrate import FIT_CALIBRATION
 from gold_lightning.evaluation.intervals import evaluate
 from gold_lightning.evaluation.predictions import TestPredictions
 from gold_lightning.evaluation.preview import PreviewSettings
@@ -52,6 +55,7 @@ from gold_lightning.scoring import logged_names
 from gold_lightning.storage.json_lines import write_lines
 from gold_lightning.storage.run_folder import RunFolder
 from gold_lightning.student import T5Student, metric_names
+from gold_lightning.t5.calibrating import check_promise
 from gold_lightning.t5.fsdp import check_strategy
 from gold_lightning.task import Task
 from gold_lightning.watching.live import LiveProgress
@@ -62,8 +66,8 @@ __all__ = ["GoldCLI"]
 
 _SECTIONS_HELP = (
     "Settings by section: run (folder), data (task, generator, plan, budget), model (student, loss, optimizer), "
-    "feedback, trainer, early_stopping, checkpoint. --print_config shows all values; --data.generator.help CLASS shows "
-    "the settings of a class."
+    "feedback, calibration, trainer, early_stopping, checkpoint. --print_config shows all values; "
+    "--data.generator.help CLASS shows the settings of a class."
 )
 
 
@@ -135,8 +139,13 @@ class GoldCLI(LightningCLI):
             if key.split(".")[0] in ("run", "data", "model", "feedback") and default is not None:
                 if config.get(key, "") is None:  # jsonargparse takes null for any class
                     raise ConfigError(key, None, "a value", "leave it out for the default")
+        try:
+            promise = CalibrationSettings(**config.calibration)
+        except ConfigError as e:
+            raise ConfigError(f"calibration.{e.key}", e.value, e.allowed, e.hint) from None
         if name in ("fit", "preview", "baselines"):
             task = Task.load(config.data.task)
+            check_promise(promise, task, "calibration.promise")
             check_contradictions(config.as_dict(), logged_names(metric_names(task)))
         check_strategy(config.as_dict()["trainer"]["strategy"], config.model.optimizer)
         writes = name in ("fit", "test", "baselines")
@@ -179,6 +188,7 @@ class GoldCLI(LightningCLI):
         # Without a group: the arguments of a command's method are in a group of that name already.
         parser.add_class_arguments(PreviewSettings, "preview", as_group=False)
         parser.add_class_arguments(BaselineSettings, "baselines", as_group=False)
+        parser.add_class_arguments(CalibrationSettings, "calibration")
         parser.add_lightning_class_args(OODFeedback, "feedback")
         parser.add_lightning_class_args(EarlyStopping, "early_stopping")
         parser.add_lightning_class_args(BestCheckpoint, "checkpoint")
@@ -187,6 +197,7 @@ class GoldCLI(LightningCLI):
                 "data.generator": {"class_path": "gold_lightning.generators.EmbeddedGenerator"},
                 "model.loss": {"class_path": "gold_lightning.losses.SymmetricCrossEntropy"},
                 "feedback.score": {"class_path": "gold_lightning.scores.EnergyScore"},
+                **{f"calibration.{key}": value for key, value in asdict(FIT_CALIBRATION).items()},
                 **{f"early_stopping.{key}": value for key, value in EARLY_STOPPING.items()},
                 **{f"checkpoint.{key}": value for key, value in CHECKPOINT.items()},
             }
@@ -253,7 +264,11 @@ class GoldCLI(LightningCLI):
 
     def fit(self, **kwargs: Any) -> None:
         """Runs the fit and exports its best student."""
-        fit(self.trainer, kwargs["model"], kwargs["datamodule"], kwargs["ckpt_path"], self.live, kwargs["weights_only"])
+        fit(
+            *(self.trainer, kwargs["model"], kwargs["datamodule"], kwargs["ckpt_path"], self.live),
+            kwargs["weights_only"],
+            CalibrationSettings(**self.config[self.subcommand]["calibration"]),
+        )
 
     def after_validate(self) -> None:
         """Prints the number of samples that were scored, and the metrics."""

@@ -15,7 +15,7 @@ from gold_lightning.task import Sample, Task
 if TYPE_CHECKING:
     from gold_lightning.t5.inference import Inference
 
-__all__ = ["calibrate", "score_rows"]
+__all__ = ["calibrate", "check_promise", "score_rows"]
 
 
 def calibrate(
@@ -26,10 +26,25 @@ def calibrate(
     batch_size: int = 32,
 ) -> dict[str, Any]:
     """Fits a calibration, which the student predicts with from now on. See :meth:`Inference.calibrate`."""
-    if student.task.many and settings.promise == "conformal":
-        raise ConfigError("promise", settings.promise, "selective for a task whose rows have several labels")
+    check_promise(settings, student.task)
     student.calibration = fit_calibration(score_rows(student, rows, batch_size), settings, source)
     return student.calibration
+
+
+def check_promise(settings: CalibrationSettings, task: Task, key: str = "promise") -> None:
+    """Checks whether a student of a task can have a promise.
+
+    Args:
+        settings: The promise.
+        task: The task.
+        key: Key of the setting, for the error.
+
+    Raises:
+        ConfigError: The promise is conformal, and the task's answers are not one label each.
+    """
+    if settings.promise == "conformal" and not task.one_label:
+        kind = "whose rows have several labels" if task.many else "without labels"
+        raise ConfigError(key, settings.promise, f"selective for a task {kind}")
 
 
 def score_rows(student: Inference, rows: Sequence[Sample], batch_size: int = 32) -> ScoredRows:

@@ -209,6 +209,7 @@ class Inference:
         level: float = 0.95,
         confidence: float = 0.9,
         score: Literal["energy", "probability"] | None = None,
+        lowest_level: float | None = None,
         *,
         source: Literal["probe", "rows"] = "rows",
         batch_size: int = 32,
@@ -226,6 +227,8 @@ class Inference:
             confidence: Probability with which a selective promise is kept.
             score: Order of inputs from known to unknown, ``energy`` or ``probability``; ``energy`` by default if the
                 promise is selective.
+            lowest_level: If the rows do not allow a selective promise of ``level``, it falls back to the strictest that
+                they allow of 0.95, 0.9, 0.85, ... and this one; no lower promise by default.
             source: Origin of the labels: ``rows`` if they are right, ``probe`` if they are the generator's.
             batch_size: Rows in a batch.
 
@@ -246,7 +249,7 @@ class Inference:
         from gold_lightning.calibration.fitting import CalibrationSettings
         from gold_lightning.t5.calibrating import calibrate  # takes a second to import, for predicting as well
 
-        settings = CalibrationSettings(promise, level, confidence, score)
+        settings = CalibrationSettings(promise, level, confidence, score, lowest_level)
         return calibrate(self, rows, settings, source, batch_size)
 
     def scores(self, texts: Iterable[Text], batch_size: int = 32) -> Iterator[RowScores]:

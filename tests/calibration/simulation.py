@@ -1,5 +1,6 @@
 """Populations with known accuracies, for tests and benchmarks of the promises."""
 
+from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
@@ -48,6 +49,7 @@ class Outcome:
     Args:
         kept: Share of draws in which a selective promise holds for the population, or was not made; for conformal
             sets, the share of the population's sets with the right label, over all draws.
+        made_at: Share of draws by level of the promise that was made.
         made: Share of draws in which the promise was made.
         coverage: Mean share of known answers, 0 for draws without a promise.
         set_size: Mean size of conformal sets.
@@ -57,6 +59,7 @@ class Outcome:
     made: float
     coverage: float
     set_size: float
+    made_at: dict[float, float]
 
 
 def simulate(
@@ -65,13 +68,14 @@ def simulate(
     """Calibrates on many draws of rows, and looks at the population how the promises are kept."""
     rng = np.random.default_rng(seed)
     everything = population.draw(inputs, rng)
-    kept, made, coverage, size = [], 0, 0.0, 0.0
+    kept, made, coverage, size, levels = [], 0, 0.0, 0.0, Counter()
     for _ in range(draws):
         calibration = fit_calibration(population.draw(rows, rng), settings, "rows", seed=int(rng.integers(2**31)))
         if calibration["threshold"] is None:
             kept.append(1.0)
             continue
         made += 1
+        levels[calibration["level"]] += 1
         result = judge(calibration, everything.log_probs, everything.energies, everything.best)
         coverage += result.known.mean()
         if result.label_sets is not None:
@@ -79,5 +83,6 @@ def simulate(
             size += result.label_sets.sum(-1).mean()
         else:
             right = everything.right[result.known]
-            kept.append(float(len(right) == 0 or right.mean() >= settings.level))
-    return Outcome(float(np.mean(kept)), made / draws, coverage / draws, size / max(1, made))
+            kept.append(float(len(right) == 0 or right.mean() >= calibration["level"]))
+    made_at = {level: count / draws for level, count in levels.items()}
+    return Outcome(float(np.mean(kept)), made / draws, coverage / draws, size / max(1, made), made_at)

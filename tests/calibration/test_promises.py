@@ -31,8 +31,8 @@ def test_the_least_number_of_rows_passes_and_one_less_does_not():
     assert 0.95**least <= 0.05 < 0.95 ** (least - 1)
     thresholds = thresholds_to_test(np.arange(100.0))
     scores = np.linspace(0, 99, least)
-    assert selective_threshold(thresholds, scores, np.ones(least), 0.95, 0.9) == 0.0
-    assert selective_threshold(thresholds, scores[1:], np.ones(least - 1), 0.95, 0.9) is None
+    assert selective_threshold(thresholds, scores, np.ones(least), [0.95], 0.9) == (0.0, 0.95)
+    assert selective_threshold(thresholds, scores[1:], np.ones(least - 1), [0.95], 0.9) is None
 
 
 def test_a_threshold_that_passes_has_a_lower_bound_at_the_level():
@@ -40,7 +40,7 @@ def test_a_threshold_that_passes_has_a_lower_bound_at_the_level():
     for _ in range(20):
         scores = rng.random(400)
         right = rng.random(400) < 0.9 + 0.1 * scores
-        threshold = selective_threshold(thresholds_to_test(rng.random(100)), scores, right, 0.9, 0.9)
+        threshold, _ = selective_threshold(thresholds_to_test(rng.random(100)), scores, right, [0.9], 0.9)
         known = scores >= threshold
         bound = binomtest(int(right[known].sum()), int(known.sum()), alternative="greater").proportion_ci(0.9).low
         assert bound >= 0.9  # Clopper and Pearson's
@@ -50,13 +50,45 @@ def test_one_strict_threshold_that_fails_does_not_end_it_all():
     scores, thresholds = np.arange(400.0), thresholds_to_test(np.arange(400.0))
     right = np.ones(400, bool)
     right[-3:] = False  # the three surest answers are wrong
-    assert selective_threshold(thresholds, scores, right, 0.95, 0.9) == 0.0
-    assert selective_threshold(thresholds, scores, ~right, 0.95, 0.9) is None
+    assert selective_threshold(thresholds, scores, right, [0.95], 0.9) == (0.0, 0.95)
+    assert selective_threshold(thresholds, scores, ~right, [0.95], 0.9) is None
+
+
+def test_it_falls_back_to_the_strictest_level_that_a_start_allows():
+    levels = [0.95, 0.9, 0.85, 0.8, 0.7]
+    for rows, wrong in ((48, 2), (60, 8), (300, 40)):
+        scores = np.arange(float(rows))
+        right = scores >= wrong  # the least sure ones are wrong
+        thresholds = thresholds_to_test(scores)
+        threshold, level = selective_threshold(thresholds, scores, right, levels, 0.9)
+        known = scores >= threshold
+        starts = 3 if rows >= rows_at_least(0.95, 0.9, fallback=True) else 2
+        bounds = {
+            count: binomtest(int(right[-count:].sum()), count, alternative="greater")
+            .proportion_ci(1 - 0.1 / starts)
+            .low
+            for count in (rows // 2, rows)
+        }
+        if level < 0.95:
+            assert level == max(lower for lower in levels if max(bounds.values()) >= lower)
+            assert known.mean() >= 0.5 and bounds[int(known.sum())] >= level
+    # Levels to fall back to take nothing from the wanted one beyond their share of the error.
+    assert selective_threshold(thresholds_to_test(np.arange(400.0)), np.arange(400.0), np.ones(400), levels, 0.9) == (
+        0.0,
+        0.95,
+    )
+    assert selective_threshold(thresholds, scores, np.zeros(300), levels, 0.9) is None
+
+
+def test_a_level_to_fall_back_to_is_not_that_of_a_few_sure_inputs():
+    scores = np.arange(2000.0)
+    right = scores >= 1900  # a twentieth, which one start looks at
+    assert selective_threshold(thresholds_to_test(scores), scores, right, [0.999, 0.8], 0.9) is None
 
 
 @pytest.mark.parametrize("rows", [0, 1, 30])
 def test_few_rows_promise_nothing(rows):
-    assert selective_threshold(thresholds_to_test(np.arange(9.0)), np.arange(rows), np.ones(rows), 0.95, 0.9) is None
+    assert selective_threshold(thresholds_to_test(np.arange(9.0)), np.arange(rows), np.ones(rows), [0.95], 0.9) is None
 
 
 def test_the_number_of_rows_that_would_do_does_in_four_draws_of_five():
@@ -85,6 +117,17 @@ def test_a_selective_promise_is_kept_as_often_as_it_says(population, rows, score
     settings = CalibrationSettings(level=0.9, confidence=0.9, score=score)
     outcome = simulate(population, rows, settings, DRAWS, inputs=20_000)
     assert outcome.made > 0.5 and outcome.coverage > 0.2
+    assert outcome.kept >= 0.9 - 3 * math.sqrt(0.9 * 0.1 / DRAWS)
+
+
+@pytest.mark.parametrize(
+    ("population", "rows"),
+    [(Population(), 60), (Population(6.0, 1.0), 60), (Population(4.0, 4.0), 100), (Population(6.0, 1.0), 400)],
+)
+def test_a_promise_that_falls_back_is_kept_as_often_as_it_says(population, rows):
+    settings = CalibrationSettings(level=0.95, confidence=0.9, lowest_level=0.5)
+    outcome = simulate(population, rows, settings, DRAWS, inputs=20_000)
+    assert outcome.made > 0.8 and outcome.coverage > 0.3 and max(outcome.made_at) > min(outcome.made_at)
     assert outcome.kept >= 0.9 - 3 * math.sqrt(0.9 * 0.1 / DRAWS)
 
 

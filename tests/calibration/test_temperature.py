@@ -8,7 +8,6 @@ from gold_lightning.calibration.temperature import (
     expected_calibration_error,
     fit_temperature,
     log_loss,
-    out_of_fold_temperatures,
 )
 from scipy.special import log_softmax, softmax
 
@@ -35,16 +34,6 @@ def test_a_few_rows_that_are_all_right_do_not_freeze_the_student():
     assert math.isfinite(fit_temperature(impossible, targets)) and math.isfinite(
         fit_temperature(impossible, 1 - targets)
     )
-
-
-def test_each_row_has_the_temperature_of_others():
-    log_probs, targets = sharpened(200, 3.0)
-    order = np.random.default_rng(0).permutation(200)
-    temperatures = out_of_fold_temperatures(log_probs, targets, order)
-    assert len(set(temperatures)) == 5
-    part = order[:40]
-    assert set(temperatures[part]) == {fit_temperature(np.delete(log_probs, part, 0), np.delete(targets, part))}
-    assert log_loss(log_probs, targets, temperatures) < log_loss(log_probs, targets)
 
 
 def test_errors_by_hand():

@@ -133,7 +133,20 @@ def test_the_student_is_calibrated_on_the_probe_sets_unless_a_user_has_done_it(w
     student = tmp_path / "news_topics" / "t" / "student"
     calibration = load_calibration(student)
     assert calibration["source"] == "probe" and calibration["rows"] == 12 * len(rounds(tmp_path))
-    assert "the generator's labels" in (student / "README.md").read_text()
+    assert (calibration["level_asked"], calibration["lowest_level"]) == (0.95, 0.7)
+    assert "Labels are the generator's" in (student / "README.md").read_text()
+    overlay = tmp_path / "promise.yaml"
+    overlay.write_text("calibration: {level: 0.9, lowest_level: 0.05, score: probability}\n")
+    assert run("fit", tmp_path, tiny_student, "--config", str(overlay), "--calibration.confidence", "0.8") == 0
+    lower = load_calibration(student)
+    assert (lower["level_asked"], lower["lowest_level"], lower["confidence"]) == (0.9, 0.05, 0.8)
+    assert lower["score"] == "probability" and lower["threshold"] is not None
+    said = f"at least {100 * lower['level']:.0f} % are right by the generator's labels, with 80 % confidence"
+    for page in (student / "README.md", student.parent / "report.html"):
+        assert said in page.read_text().replace("&#39;", "'")
+    assert gold_lightning.load(student).predict("A match.").known in (True, False)
+    assert run("fit", tmp_path, tiny_student) == 0
+    assert load_calibration(student) == calibration  # with the settings of before
     write_calibration(student, calibration | {"source": "rows", "rows": 500})
     assert run("fit", tmp_path, tiny_student) == 0
     assert load_calibration(student) == calibration | {"source": "rows", "rows": 500}  # of the same weights
