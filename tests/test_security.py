@@ -9,7 +9,7 @@ import yaml
 
 PACKAGE = Path(gold_lightning.__file__).parent
 FILES = sorted(p for p in PACKAGE.rglob("*.py") if "__pycache__" not in p.parts)
-SAFE = {"StrictLoader"}  # of inputs/yaml_files.py, on top of PyYAML's safe one
+SAFE = {"StrictLoader", "yaml.CSafeLoader"}  # the first of inputs/yaml_files.py, on top of PyYAML's safe one
 MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "marshal", "shelve", "joblib", "subprocess", "code", "pty"}
 NAMES = {"eval", "exec", "compile", "__import__", "execfile"}
 CALLS = {"os.system", "os.popen", "os.execv", "os.execvp", "os.spawnv", "yaml.unsafe_load", "yaml.full_load"}
