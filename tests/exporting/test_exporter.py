@@ -4,12 +4,14 @@ import json
 import shutil
 import subprocess
 import sys
+from pathlib import Path
+from types import SimpleNamespace
 
 import gold_lightning as gl
 import pytest
 from gold_lightning.cli.main import main
 from gold_lightning.errors import ConfigError, GoldError
-from gold_lightning.exporting import exporter
+from gold_lightning.exporting import exporter, measure, parity
 from gold_lightning.t5.folder import write_calibration
 from gold_lightning.t5.inference import SavedStudent
 
@@ -41,6 +43,21 @@ def close(prediction, expected, tolerance=1e-4):
     return all(prediction[key] == value for key, value in expected.items() if key not in numbers) and all(
         prediction[key] == pytest.approx(expected[key], abs=tolerance) for key in numbers if key in expected
     )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def forked_measurements(forks):
+    """Students are measured in processes that need not import torch; exports, as ever, in those that cannot."""
+
+    def run(command, **options):
+        if command[3] != "torch":
+            return subprocess.run(command, **options)
+        measured = forks.run(command[3:], script=Path(measure.__file__))
+        return subprocess.CompletedProcess(command, measured.statuses[0], measured.stdout, measured.stderr)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(parity, "subprocess", SimpleNamespace(run=run))
+        yield
 
 
 @pytest.fixture(scope="module")
