@@ -104,6 +104,19 @@ def forks():
 
 
 @pytest.fixture(scope="module")
+def undrawn_plots():
+    """Reports and TensorBoard compose their plots but do not draw them, which takes a third of a small run."""
+    import numpy as np
+    from gold_lightning.report import plots
+    from torch.utils.tensorboard import writer
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plots, "_svg", lambda figure: '<svg class="plot" aria-hidden="true"></svg>')
+        patch.setattr(writer, "figure_to_image", lambda figure, close: np.zeros((3, 1, 1), np.uint8))
+        yield
+
+
+@pytest.fixture(scope="module")
 def places(tmp_path_factory):
     """A task file, and a folder with a T5 of width 16 and a tokenizer of bytes."""
     import yaml
