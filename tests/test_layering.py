@@ -1,6 +1,7 @@
 """Reads the imports: modules import lower layers alone, and optional packages are imported by functions."""
 
 import ast
+import functools
 import importlib
 from pathlib import Path
 
@@ -70,21 +71,27 @@ def wing(name):
     return [*name.split("."), ""][1] if name.split(".")[0] == "gold_lightning" else ""
 
 
-def trees():
-    return {module_of(path): ast.parse(path.read_text(encoding="utf-8")) for path in FILES}
+@functools.cache
+def all_imports():
+    """Names that each module imports: anywhere, and at its import."""
+    names = {}
+    for path in FILES:
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        names[module_of(path)] = [*imports(tree)], [*imports(at_import(tree))]
+    return names
 
 
 def test_every_module_stands_in_one_layer():
     names = [name for layer in LAYERS for name in layer]
-    assert sorted(names) == sorted({wing(name) for name in trees()} - {""})
+    assert sorted(names) == sorted({wing(name) for name in all_imports()} - {""})
 
 
 def test_modules_import_lower_layers_and_their_own_wing():
     height = {name: i for i, layer in enumerate(LAYERS) for name in layer}
     assert [
         f"{module} imports {name}"
-        for module, tree in trees().items()
-        for name in imports(tree)
+        for module, (names, _) in all_imports().items()
+        for name in names
         if wing(module) and wing(name) and wing(name) != wing(module)
         and name != "gold_lightning.__version__" and height[wing(name)] >= height[wing(module)]
     ] == []  # fmt: skip
@@ -93,8 +100,8 @@ def test_modules_import_lower_layers_and_their_own_wing():
 def test_below_the_data_module_only_the_student_knows_lightning():
     assert [
         f"{module} imports {name}"
-        for module, tree in trees().items()
-        for name in imports(tree)
+        for module, (names, _) in all_imports().items()
+        for name in names
         if wing(module) in NO_LIGHTNING and name.split(".")[0] in ("lightning", "pytorch_lightning")
     ] == []
 
@@ -102,8 +109,8 @@ def test_below_the_data_module_only_the_student_knows_lightning():
 def test_optional_packages_are_imported_by_functions():
     assert [
         f"{module} imports {name}"
-        for module, tree in trees().items()
-        for name in imports(at_import(tree))
+        for module, (_, names) in all_imports().items()
+        for name in names
         if name.split(".")[0] in OPTIONAL
     ] == []
 

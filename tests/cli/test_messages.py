@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Literal
 
@@ -45,12 +42,11 @@ IN_A_PROCESS = ["a command that there is not", "an unquoted yes as a label"]
 
 
 @pytest.mark.parametrize("case", [c for c in BAD if c.what in IN_A_PROCESS], ids=lambda c: c.what)
-def test_the_program_itself_exits_with_2(case, tmp_path, tiny_student):
+def test_the_program_itself_exits_with_2(case, tmp_path, tiny_student, monkeypatch, forks):
     case.place(tmp_path)
-    env = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "gold_lightning", *case.argv(tiny_student)]
-    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True)
-    assert done.returncode == 2
+    monkeypatch.chdir(tmp_path)
+    done = forks.run(case.argv(tiny_student))
+    assert done.statuses == [2]
     assert done.stdout == ""
     (line,) = done.stderr.splitlines()
     assert [part for part in case.tells if part not in line] == []
