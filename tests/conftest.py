@@ -15,6 +15,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a test that reaches for a hub is
 os.environ.setdefault("WANDB_MODE", "offline")
 # Small tensors: threads would only wait for each other. And sums depend on how many there are.
 torch.set_num_threads(1)
+gc.disable()  # until all tests are collected: imports make little garbage
 
 
 def pytest_collection_modifyitems(items):
@@ -29,8 +30,8 @@ def pytest_collection_modifyitems(items):
 
 def pytest_collection_finish():
     """Exempts what is imported and collected from garbage collection, each round of which would take half a second."""
-    gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@
 import itertools
 from types import SimpleNamespace
 
+import pytest
 import torch
 from gold_lightning.data import GoldDataModule
 from gold_lightning.evaluation.supervised import LabelledRounds
@@ -49,6 +50,7 @@ def test_labelled_rounds_take_as_many_steps_as_the_runs_own(tiny_student):
             assert ids[:7] != list(range(7))
 
 
+@pytest.mark.slow
 def test_several_processes_train_on_what_one_trains_on(tiny_student):
     samples = [Sample({"text": "x" * (7 * i % 23)}, "World") for i in range(23)]
     data = GoldDataModule(student=tiny_student)

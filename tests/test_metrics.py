@@ -210,6 +210,7 @@ def test_bootstrap_depends_on_its_seed_alone():
     assert first[0] <= value(metric, *rows) <= first[1]
 
 
+@pytest.mark.slow
 def test_an_interval_holds_its_own_value():
     rng = random.Random(2)
     cases = [(tuple(f"L{i}" for i in range(150)), [f"L{i}" for i in range(150)], [f"L{i}" for i in range(150)])]
@@ -376,6 +377,7 @@ def squad_rows(rng):
         yield (rng.choice(targets).title() if rng.random() < 0.3 else some()), targets
 
 
+@pytest.mark.slow
 def test_squad_is_what_is_published():
     em, f1 = make_metric("squad_em", []), make_metric("squad_f1", [])
     seen = {"rows": 0, "exact": 0, "partial": 0, "torchmetrics": 0}
@@ -487,6 +489,7 @@ EQUATIONS = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_equation_value_is_what_is_defined():
     metric = make_metric("equation_value", [])
     seen = {"rows": 0, "right": 0, "no value": 0}
@@ -566,6 +569,7 @@ def rouge_rows(rng):
         )
 
 
+@pytest.mark.slow
 def test_rouge_l_is_what_is_published():
     metric = make_metric("rouge_l", [])
     seen = {"rows": 0, "partial": 0, "none": 0}

@@ -16,6 +16,8 @@ from gold_lightning.unlabelled import UnlabelledTexts, real_texts
 
 from tests.fakes import NewsReader, real_news
 
+pytestmark = pytest.mark.integration
+
 NEWS = Task.load("news_topics")
 PLAN = SynthesisPlan(samples_per_round=16, probe_per_round=12, group_size=2, unlabelled_as=("demos", "data"))
 ROWS = real_news(60)

@@ -16,6 +16,8 @@ from gold_lightning.t5.weights import load_tokenizer
 from lightning.pytorch import Callback
 from safetensors.torch import load_file
 
+pytestmark = pytest.mark.integration
+
 RECIPE = Path(__file__).parent.parent / "recipes" / "student"
 
 

@@ -14,6 +14,8 @@ from gold_lightning.storage.round_store import RoundStore
 from tests.fakes import NewsWriter
 from tests.synthesizers import FREE, LABELS, PLAN, TASK, Scorer, adds_up, agrees, make
 
+pytestmark = pytest.mark.integration
+
 
 @pytest.fixture
 def measured(tmp_path):

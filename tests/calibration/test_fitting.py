@@ -139,6 +139,7 @@ def test_cross_fitted_measures_are_counted_on_rows_that_the_fit_has_not_seen():
     assert calibration["log_loss"][1] == pytest.approx(np.mean(after))
 
 
+@pytest.mark.slow
 def test_measures_on_the_rows_that_chose_are_optimistic_and_cross_fitted_ones_are_not():
     # All answers are as sure: each threshold lets through the same accuracy, so that what differs is luck.
     population, settings = Population(2.0, 2.0), CalibrationSettings(level=0.7, lowest_level=0.5)
@@ -161,6 +162,7 @@ def test_measures_on_the_rows_that_chose_are_optimistic_and_cross_fitted_ones_ar
     assert np.mean(loss_within) < truth < np.mean(loss_across)
 
 
+@pytest.mark.slow
 def test_with_the_rows_it_asks_for_the_promise_is_mostly_made():
     settings = CalibrationSettings(level=0.95)
     asked = [fit_calibration(rows(80, seed), settings, "rows").get("rows_needed", 80) for seed in range(25)]

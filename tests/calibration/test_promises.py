@@ -109,6 +109,7 @@ def test_conformal_threshold_and_rows_by_hand():
         assert conformal_threshold(np.ones(rows), level) == 1 and conformal_threshold(np.ones(rows - 1), level) is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("population", "rows", "score"),
     [(Population(), 150, "energy"), (Population(), 600, "probability"), (Population(rounding=7), 600, "energy")],
@@ -120,6 +121,7 @@ def test_a_selective_promise_is_kept_as_often_as_it_says(population, rows, score
     assert outcome.kept >= 0.9 - 3 * math.sqrt(0.9 * 0.1 / DRAWS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("population", "rows"),
     [(Population(), 60), (Population(6.0, 1.0), 60), (Population(4.0, 4.0), 100), (Population(6.0, 1.0), 400)],
@@ -131,6 +133,7 @@ def test_a_promise_that_falls_back_is_kept_as_often_as_it_says(population, rows)
     assert outcome.kept >= 0.9 - 3 * math.sqrt(0.9 * 0.1 / DRAWS)
 
 
+@pytest.mark.slow
 def test_a_student_that_is_never_quite_good_enough_is_promised_about_in_one_draw_of_ten_at_most():
     population = Population(easiest=4.0, hardest=4.0)  # right in about 89 of 100, whatever the energy
     accuracy = population.draw(100_000, np.random.default_rng(0)).right.mean()
@@ -139,6 +142,7 @@ def test_a_student_that_is_never_quite_good_enough_is_promised_about_in_one_draw
     assert outcome.made <= 0.1 + 3 * math.sqrt(0.9 * 0.1 / DRAWS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("level", [0.8, 0.9, 0.95])
 def test_conformal_sets_cover_as_often_as_promised(level):
     population = Population(easiest=3.0)  # hard enough for sets that are never empty, which would cover more

@@ -171,6 +171,7 @@ def test_counts():
     assert set(count_overlaps([]).values()) == {0}
 
 
+@pytest.mark.slow
 def test_thousands_of_long_contexts_are_indexed_in_seconds():
     rng = random.Random(0)
     vocabulary = [f"w{i}" for i in range(20_000)]
@@ -246,6 +247,7 @@ def test_the_test_set_is_in_no_prompt(tmp_path):
     assert other.generator.requests == requests  # nothing was dropped: the same as without a test set
 
 
+@pytest.mark.slow
 def test_dropping_is_part_of_the_fingerprint_and_measuring_is_not(tmp_path, plain, caplog):
     folder, rows = plain
     folder = shutil.copytree(folder, tmp_path / "plain")  # others use it too

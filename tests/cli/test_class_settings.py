@@ -18,6 +18,8 @@ from gold_lightning.generators import (
 )
 from gold_lightning.losses import RobustLoss, SymmetricCrossEntropy
 
+pytestmark = pytest.mark.integration
+
 OPENAI = ["--data.generator.init_args.model", "m", "--data.generator.init_args.base_url", "http://localhost:1/v1"]
 
 

@@ -15,6 +15,8 @@ from gold_lightning.cli.commands import COMMANDS, answered
 from gold_lightning.cli.main import main
 from gold_lightning.errors import GoldError
 
+pytestmark = pytest.mark.integration
+
 ROOT = Path(__file__).parent.parent.parent
 
 

@@ -15,6 +15,8 @@ from jsonargparse import ArgumentError, ArgumentParser, lazy_instance
 
 from tests.cli.bad_inputs import BAD, lines_of
 
+pytestmark = pytest.mark.integration
+
 ROOT = Path(__file__).parent.parent.parent
 
 

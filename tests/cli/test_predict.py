@@ -12,6 +12,8 @@ from gold_lightning.cli import predict
 from gold_lightning.cli.main import main
 from gold_lightning.t5.inference import SavedStudent
 
+pytestmark = pytest.mark.integration
+
 
 @pytest.fixture(scope="module")
 def folder(saved_student):

@@ -13,6 +13,8 @@ from gold_lightning.t5.folder import write_calibration
 httpx = pytest.importorskip("httpx", reason="the extra openai is not installed")
 pytest.importorskip("uvicorn", reason="the extra serve is not installed")
 
+pytestmark = pytest.mark.integration
+
 
 @pytest.fixture(scope="module")
 def folder(saved_student):

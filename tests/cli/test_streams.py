@@ -18,6 +18,8 @@ from gold_lightning.cli.streams import readable_streams, with_output
 from gold_lightning.console import say
 from gold_lightning.interrupt import FINISHING, Stopping
 
+pytestmark = pytest.mark.integration
+
 PACKAGE = Path(gold_lightning.__file__).parent
 TEXT = "好 \ud83d é • ━"
 

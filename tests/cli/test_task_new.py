@@ -13,6 +13,8 @@ from gold_lightning.task import Task
 
 from tests.drafting.test_drafter import SENTENCE, good
 
+pytestmark = pytest.mark.integration
+
 ENGINE = ["--generator", "tests.cli.test_task_new.Writer"]
 
 

@@ -14,6 +14,8 @@ from gold_lightning.cli.task_check import warnings_of
 from gold_lightning.inputs.task_files import shipped_tasks
 from gold_lightning.task import Task, task_schema
 
+pytestmark = pytest.mark.integration
+
 
 def changed(tmp_path, **keys):
     """A shipped task with other values, as a file."""

@@ -25,6 +25,8 @@ from gold_lightning.cli.configs import find_config
 from gold_lightning.cli.main import main
 from gold_lightning.evaluation.experiment_file import load_experiment
 
+pytestmark = pytest.mark.integration
+
 ROOT = Path(__file__).parents[2]
 PAGES = {path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8") for path in (
     ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))

@@ -14,6 +14,8 @@ from gold_lightning.errors import ConfigError, GoldError
 from gold_lightning.generators import Completion, Generator, ScriptedGenerator
 from gold_lightning.task import Task
 
+pytestmark = pytest.mark.integration
+
 SENTENCE = "Say which desk of a bank answers a letter."
 NOUNS = "mortgage loan card account transfer interest branch cheque pension insurance".split()
 

@@ -10,6 +10,8 @@ from gold_lightning.errors import ConfigError
 from gold_lightning.t5.folder import load_calibration
 from gold_lightning.t5.inference import SavedStudent
 
+pytestmark = pytest.mark.integration
+
 
 @pytest.fixture
 def folder(saved_student, tmp_path):

@@ -63,6 +63,7 @@ def test_holm_by_hand():
     assert known == pytest.approx(0.04) and math.isnan(unknown)
 
 
+@pytest.mark.slow
 def test_holm_finds_something_in_nothing_about_as_often_as_one_test():
     rng = random.Random(0)
     tables = [[paired_p([rng.gauss(0, 1) for _ in range(5)]) for _ in range(5)] for _ in range(600)]

@@ -25,6 +25,8 @@ from gold_lightning.task import Task
 
 from tests.evaluation.test_experiment_file import GOOD, write
 
+pytestmark = pytest.mark.integration
+
 TWO = Experiment("try", ("quickstart.yaml",), {"none": {"feedback.strategy": "none"}, "band": {}}, (1, 2))
 
 

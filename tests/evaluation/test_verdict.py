@@ -13,6 +13,8 @@ from gold_lightning.evaluation.verdict import Evidence, answer_demos, decide, ju
 from gold_lightning.generators import Completion, ScriptedGenerator
 from gold_lightning.task import Task
 
+pytestmark = pytest.mark.integration
+
 COLOURS = ("red", "green", "blue")
 
 

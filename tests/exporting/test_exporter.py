@@ -17,6 +17,8 @@ from gold_lightning.t5.inference import SavedStudent
 
 from tests.exporting.students import LABELS, TEXTS, task_file, write_rows, write_student
 
+pytestmark = pytest.mark.integration
+
 WITHOUT_TORCH = """
 import runpy, sys
 class Blocker:
@@ -171,6 +173,7 @@ def test_the_table_and_the_folder_say_the_same(labels_export):
     assert lines[-1].endswith(str(labels_export.folder)) and any(line.startswith("rows a second") for line in lines)
 
 
+@pytest.mark.slow
 def test_answers_that_differ_leave_nothing(students, tmp_path, monkeypatch, capsys):
     pytest.importorskip("onnxruntime", reason="the extra export is not installed")
     from gold_lightning.exporting import label_graph

@@ -10,6 +10,8 @@ from gold_lightning.t5.label_scoring import LabelTree, score_labels
 onnxruntime = pytest.importorskip("onnxruntime", reason="the extra export is not installed")
 pytest.importorskip("onnx", reason="the extra export is not installed")
 
+pytestmark = pytest.mark.integration
+
 LABELS = [[5, 1], [5, 6, 1], [5, 6, 7, 1], [8, 1], [9, 5, 5, 1]]
 SHAPES = {
     "t5": {"feed_forward_proj": "relu"},

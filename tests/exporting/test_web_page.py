@@ -23,6 +23,8 @@ from tests.exporting.students import TEXTS, task_file, write_rows, write_student
 from tests.fakes import real_news
 from tests.report.test_browser import FLAGS, _program
 
+pytestmark = pytest.mark.integration
+
 TASK = gl.Task.load("news_topics")
 
 

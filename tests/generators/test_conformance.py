@@ -30,6 +30,8 @@ from gold_lightning.generators.embedded import embedded_folder
 from tests.fakes import LLAMA_TOKENS, tickets_task
 from tests.servers import FakeServer, words
 
+pytestmark = pytest.mark.integration
+
 ASKED = Request("You write.", "Some text about the sea.\n\n", "Write one more.", "text:", seed=1, max_tokens=12)
 CHOICES = (" red", " green", " blue")
 SHAPE = {

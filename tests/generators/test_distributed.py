@@ -20,6 +20,8 @@ from gold_lightning.generators.distributed import (
 from gold_lightning.storage.completions import CompletionLog, Completions
 from gold_lightning.storage.json_lines import read_lines
 
+pytestmark = pytest.mark.integration
+
 REQUESTS = [Request("", "", f"prompt {i}", seed=i) for i in range(7)]
 
 

@@ -14,6 +14,8 @@ from gold_lightning.generators.row_text import RowText
 
 from tests.fakes import LLAMA_TOKENS, byte_level_tokenizer
 
+pytestmark = pytest.mark.integration
+
 LIMIT = LLAMA_TOKENS
 
 

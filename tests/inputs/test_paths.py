@@ -24,6 +24,8 @@ from gold_lightning.storage.replay import Replay
 from gold_lightning.t5.weights import load_tokenizer, student_folder
 from gold_lightning.task import Task, TestData
 
+pytestmark = pytest.mark.integration
+
 NEWS = Task.load("news_topics")
 
 

@@ -16,6 +16,8 @@ from gold_lightning.inputs import pipes as piped
 from gold_lightning.storage.json_lines import read_lines
 from gold_lightning.task import Task
 
+pytestmark = pytest.mark.integration
+
 TASK = (CONFIGS.parent / "gold_lightning" / "tasks" / "news_topics.yaml").read_text(encoding="utf-8")
 ROWS = CONFIGS.parent / "gold_lightning" / "tasks" / "news_topics.test.jsonl"
 

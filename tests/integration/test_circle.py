@@ -93,6 +93,7 @@ def accuracy(student, rows):
     )
 
 
+@pytest.mark.slow
 def test_what_a_student_did_not_know_is_what_the_next_one_learns(tmp_path, word_student, record_property):
     ordinary, strange = news(_WORDS, 120, "ordinary"), news(OTHER, 120, "strange")
     folder = fit(tmp_path, "first", word_student)

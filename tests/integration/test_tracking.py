@@ -201,6 +201,7 @@ def test_wandb_in_a_config_whose_package_is_missing_is_one_line(tmp_path, tiny_s
     assert error.startswith("error: trainer.logger: got ") and "gold-lightning[wandb]" in error
 
 
+@pytest.mark.slow
 def test_wandb_without_a_key_is_one_line_and_leaves_nothing(tmp_path, monkeypatch, forks):
     for name in [name for name in os.environ if name.startswith("WANDB_")]:
         monkeypatch.delenv(name)

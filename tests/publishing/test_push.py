@@ -15,6 +15,8 @@ from huggingface_hub.repocard_data import model_index_to_eval_results
 from tests.hub_server import local_hub
 from tests.integration.test_loop import run
 
+pytestmark = pytest.mark.integration
+
 SECRET = "hf_secretSECRETsecret"
 
 

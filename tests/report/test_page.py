@@ -16,6 +16,8 @@ from gold_lightning.storage.json_lines import read_lines, write_lines
 
 from tests.runs import make_run
 
+pytestmark = pytest.mark.integration
+
 HOSTILE = [
     "</script><script>alert(1)</script>",
     "</svg></style></title></pre><h1 onclick=alert(1)>owned</h1>",

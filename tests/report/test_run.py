@@ -15,6 +15,8 @@ from gold_lightning.storage.json_lines import read_lines, write_lines
 
 from tests.runs import make_run
 
+pytestmark = pytest.mark.integration
+
 
 def test_without_its_completions_the_run_has_spent_what_its_rounds_say(tmp_path):
     run = make_run(tmp_path / "news_topics" / "copied")

@@ -10,6 +10,8 @@ from gold_lightning.storage.json_lines import read_lines
 
 from tests.runs import make_run
 
+pytestmark = pytest.mark.integration
+
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):
@@ -52,6 +54,7 @@ def test_ten_rounds_of_five_hundred_samples_and_twenty_labels_are_small(tmp_path
     assert page.count("<summary>Round") == 10 and page.count("<li") >= 200
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", ["\U000e0001" * 900, '"' * 900])
 def test_a_page_of_many_rounds_and_long_texts_is_bounded(text, tmp_path):
     labels = [f"{i}" * 5000 for i in range(3)]

@@ -16,6 +16,8 @@ from gold_lightning.serving.settings import ServeSettings
 
 from tests.serving.conftest import RuleStudent
 
+pytestmark = pytest.mark.integration
+
 GOOD = "Sports: the striker scored twice"
 
 

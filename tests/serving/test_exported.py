@@ -16,6 +16,8 @@ from gold_lightning.t5.inference import SavedStudent
 
 from tests.exporting.students import TEXTS, task_file, write_rows, write_student
 
+pytestmark = pytest.mark.integration
+
 ROOT = Path(gl.__file__).parents[1]
 BLOCKED = """
 import sys

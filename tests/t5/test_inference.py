@@ -19,6 +19,8 @@ from gold_lightning.t5.folder import write_calibration
 from gold_lightning.t5.inference import SavedStudent
 from gold_lightning.t5.prediction import Prediction
 
+pytestmark = pytest.mark.integration
+
 TEXTS = ["x", "a text that is a good deal longer than others", "", "middling text", "y"]
 
 

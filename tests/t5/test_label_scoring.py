@@ -71,6 +71,7 @@ def assert_as_defined(scores, totals, energies, labels):
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layers", SHAPES.values(), ids=SHAPES)
 @pytest.mark.parametrize("name", LABELS)
 def test_labels_are_scored_as_defined(name, layers, monkeypatch):
@@ -174,6 +175,7 @@ def test_weights_that_are_not_finite_give_energies_that_are_not():
         assert scores.energies.isnan().all()
 
 
+@pytest.mark.slow
 def test_the_encoder_runs_once_whatever_the_number_of_passes(monkeypatch):
     model, batch = tiny(), batch_of()
     calls = []

@@ -27,6 +27,8 @@ from tests.servers import FakeServer, Fault
 
 pytest.importorskip("httpx", reason="the extra openai is not installed")
 
+pytestmark = pytest.mark.integration
+
 
 @pytest.mark.parametrize("fault", REFUSALS, ids=lambda f: f"{f.status} {f.body}")
 def test_one_prompt_that_is_refused_in_unknown_words_does_not_end_the_run(server, fault):
