@@ -6,6 +6,8 @@ import transformers
 from gold_lightning.generators import Request, TransformersGenerator
 from gold_lightning.generators.prefix_attention import supports_prefix
 
+pytestmark = pytest.mark.integration
+
 # Whether attention over a shared prompt can be had, and what makes the kind worth a test.
 KINDS = {
     "Qwen2": True,  # biases

@@ -78,6 +78,7 @@ def test_a_block_holds_no_empty_line_and_as_many_lines_as_names(first, second, t
     assert all(line.strip() for line in lines)
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(ANY)
 def test_parse_never_fails(text):

@@ -24,6 +24,8 @@ from gold_lightning.t5.optimizer import lr_factor
 from gold_lightning.t5.weights import load_model, load_tokenizer, target_text
 from gold_lightning.task import Sample, TestRow
 
+pytestmark = pytest.mark.integration
+
 PAD, END = 0, 1
 ROWS = [("short", "A"), ("a text that is a good deal longer", "a longer label"), ("", "A"), ("middling text", "B b")]
 

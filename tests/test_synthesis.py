@@ -16,6 +16,8 @@ from gold_lightning.task import TestData
 from tests.fakes import NewsWriter
 from tests.synthesizers import FREE, LABELS, PLAN, TASK, Repeater, adds_up, distinct_texts, filled_pool, make
 
+pytestmark = pytest.mark.integration
+
 # Quotas
 
 

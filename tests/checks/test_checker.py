@@ -539,6 +539,7 @@ def hostile(rng):
     return " " + " ".join(parts) + (junk if rng.random() < 0.2 else "")
 
 
+@pytest.mark.slow
 def test_hostile_completions_are_each_counted():
     rng = random.Random(0)
     documented = set(re.findall(r"``(\w+)``", Checker.__doc__))

@@ -17,6 +17,8 @@ from gold_lightning.task import Task
 
 from tests.fakes import NewsWriter
 
+pytestmark = pytest.mark.integration
+
 TASK = Task.load("news_topics")
 
 

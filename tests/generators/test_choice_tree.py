@@ -16,6 +16,8 @@ from gold_lightning.generators import (
 from gold_lightning.generators.base import distinguishing_prefixes
 from gold_lightning.generators.choice_tree import ChoiceTree
 
+pytestmark = pytest.mark.integration
+
 WORDS = "card transfer refund limit account cash top up fee rate wrong late lost stolen pending".split()
 
 

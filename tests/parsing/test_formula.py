@@ -144,6 +144,7 @@ PIECES = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_hostile_text_is_answered_at_once():
     rng = random.Random(1)
     texts = ["".join(rng.choice(PIECES) for _ in range(rng.randrange(60))) for _ in range(1000)]

@@ -15,6 +15,8 @@ from gold_lightning.task import Task
 
 from tests.runs import make_run
 
+pytestmark = pytest.mark.integration
+
 
 @pytest.fixture
 def folder(tmp_path):

@@ -12,6 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
+pytestmark = pytest.mark.integration
+
 FOLDER = Path(student_folder("embedded"))
 TOKENIZER = AutoTokenizer.from_pretrained(FOLDER)
 

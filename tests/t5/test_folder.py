@@ -14,6 +14,8 @@ from gold_lightning.student import T5Student
 from gold_lightning.t5.weights import load_config, load_model, load_tokenizer
 from safetensors.torch import load_file, save_file
 
+pytestmark = pytest.mark.integration
+
 LFS = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 12345\n"
 
 

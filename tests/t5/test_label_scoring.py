@@ -10,6 +10,8 @@ from gold_lightning.scores import EnergyScore, EntropyScore
 from gold_lightning.t5 import label_scoring
 from gold_lightning.t5.label_scoring import LabelTree, score_labels
 
+pytestmark = pytest.mark.integration
+
 END, VOCAB = 1, 40
 LABELS = {
     "one": [[5, 6, END]],

@@ -16,6 +16,8 @@ from gold_lightning.task import Task
 
 from tests.t5.test_label_scoring import VOCAB, batch_of, tiny
 
+pytestmark = pytest.mark.integration
+
 END = 1
 
 

@@ -35,6 +35,7 @@ def test_self_bleu_tells_copies_from_other_texts():
     assert 0 < self_bleu([same[0], "one two three four five seven", *other]) < 0.6
 
 
+@pytest.mark.slow
 def test_self_bleu_takes_linear_time():
     rng = random.Random(0)
     texts = [" ".join(f"w{rng.randrange(300)}" for _ in range(40)) for _ in range(1000)]

@@ -30,6 +30,8 @@ from tests.servers import FakeServer, Fault, tokens_of
 
 pytest.importorskip("httpx", reason="the extra openai is not installed")
 
+pytestmark = pytest.mark.integration
+
 
 def test_a_chat_is_asked_and_what_follows_the_beginning_is_given(server):
     server.replies = lambda body: "TOPIC:  world\n**Text:** a river\n\nand more"
