@@ -139,7 +139,7 @@ def _parsed(parser: ArgumentParser, args: Sequence[str]) -> Namespace:
             engine = (read_config(Path(find_config(path)), SECTIONS).get("data") or {}).get("generator")
             if engine is None:
                 raise ConfigError("--config", path, "a config with data.generator")
-            engines.append(f"{_GENERATOR}={json.dumps(engine)}")
+            engines.append(f"{_GENERATOR}={engine if isinstance(engine, str) else json.dumps(engine)}")
     with own_defaults():
         options: Namespace = parser.parse_args([*engines, *renamed])
     return options

@@ -31,6 +31,17 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.mark.parametrize(
+    "engine",
+    [ENGINE[1], {"class_path": ENGINE[1]}, {"class_path": ENGINE[1], "init_args": {"broken": False}}],
+    ids=["name", "class_path", "init_args"],
+)
+def test_a_config_may_name_its_generator_in_each_way_that_fit_reads(capsys, engine):
+    Path("c.yaml").write_text(yaml.safe_dump({"data": {"generator": engine}}))
+    assert main(["tasks", "new", SENTENCE, "--config", "c.yaml", "--out", "letters.yaml"]) == 0
+    assert capsys.readouterr().out.startswith("wrote letters.yaml: ")
+
+
 def test_a_file_is_written_that_tasks_check_accepts(capsys):
     assert main(["tasks", "new", SENTENCE, *ENGINE, "--out", "letters.yaml"]) == 0
     out, err = capsys.readouterr()

@@ -216,6 +216,24 @@ def test_hostile_clients_change_nothing_for_others(url):
     assert seen <= {0, 400, 413, 422} and {400, 413, 422} <= seen
 
 
+def test_a_hundred_thousand_texts_in_a_request_are_refused_and_hold_up_nobody(serve):
+    body = json.dumps(["Sports"] * 100_000).encode()
+    student = RuleStudent()
+    # They get past the limit of bytes, so that it is their number that is refused.
+    with (
+        serve(student, max_rows=1000, max_bytes=2 * len(body)) as url,
+        httpx.Client(base_url=url, timeout=20) as client,
+    ):
+        expected = client.post("/predict", json=GOOD).json()
+        with ThreadPoolExecutor(4) as pool:
+            refused = [pool.submit(httpx.post, f"{url}/predict", content=body, timeout=20) for _ in range(12)]
+            others = [client.post("/predict", json=GOOD) for _ in range(20)]
+        assert all(reply.status_code == 200 and reply.json() == expected for reply in others)
+        for reply in (future.result() for future in refused):
+            assert reply.status_code == 413 and "100,000 texts" in reply.text and "1,000" in reply.text
+    assert sum(len(batch) for batch in student.batches) < 100  # nothing of them was predicted
+
+
 def test_a_client_that_goes_costs_nothing_more(serve):
     student = RuleStudent()
     with serve(student, batch_size=1) as url, ThreadPoolExecutor(1) as pool:
