@@ -44,6 +44,7 @@ from gold_lightning.storage.round_store import Kind
 from gold_lightning.storage.run_folder import RunFolder
 from gold_lightning.student import T5Student, metric_names
 from gold_lightning.synthesis import Synthesizer
+from gold_lightning.t5.calibrating import check_promise
 from gold_lightning.t5.folder import load_calibration, load_folder_task
 from gold_lightning.task import Sample, Task, TaskSource
 from gold_lightning.unlabelled import Texts, texts_file
@@ -173,6 +174,7 @@ def distill(
         "trainer": {"max_epochs": rounds, **(trainer or {})},
     }
     promise = calibration or FIT_CALIBRATION
+    check_promise(promise, loaded, "calibration.promise")
     settings["calibration"] = asdict(promise)
     with lines_shown(verbose):
         student_module = T5Student(task=loaded, **settings["model"])

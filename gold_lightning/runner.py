@@ -42,7 +42,6 @@ from gold_lightning.rounds import RoundEnd, SeedSteps, StopInOrder
 from gold_lightning.storage.json_lines import read_lines, write_lines
 from gold_lightning.storage.run_folder import RunFolder, only_writer
 from gold_lightning.student import T5Student
-from gold_lightning.t5.calibrating import check_promise
 from gold_lightning.t5.checks import check_student
 from gold_lightning.t5.folder import load_calibration, write_calibration
 from gold_lightning.watching.live import LiveProgress
@@ -163,22 +162,18 @@ def fit(
         calibration: The promise that the best student is calibrated for, on the rows by which rounds are compared.
 
     Returns:
-        The folder of the best student; ``None`` if no round is whole yet, if the run was interrupted, and in other
-        processes than the first.
+        The folder of the best student; ``None`` without a whole round, after an interruption, and in other processes.
 
     Raises:
         BusyError: Another process is at work on the run folder.
-        ConfigError: The promise does not suit the task.
     """
-    check_promise(calibration, data.task, "calibration.promise")
     with nullcontext() if live is None else live.display():
         try:
             trainer.fit(student, datamodule=data, ckpt_path=ckpt_path, weights_only=weights_only)
             if live is not None:
                 live.begin_phase("exporting")
-            if not trainer.is_global_zero or trainer.interrupted:
-                return None
-            return _export_and_calibrate(trainer, student, data, calibration)
+            whole = trainer.is_global_zero and not trainer.interrupted
+            return _export_and_calibrate(trainer, student, data, calibration) if whole else None
         finally:
             if trainer.report_due:
                 try_to_report(data.run_dir)

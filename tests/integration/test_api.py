@@ -147,6 +147,13 @@ def test_a_report_shows_itself(tmp_path, tiny_student):
     assert report.path == tmp_path / "a" / "report.html" and "<iframe srcdoc=" in report._repr_html_()
 
 
+def test_a_promise_that_does_not_suit_the_task_is_refused_before_anything_is_made(tmp_path, tiny_student):
+    promise = gl.CalibrationSettings("conformal")
+    with pytest.raises(gl.ConfigError) as refused:
+        gl.distill("svamp", generator=NewsWriter(), student=tiny_student, output=tmp_path / "a", calibration=promise)
+    assert refused.value.key == "calibration.promise" and not (tmp_path / "a").exists()
+
+
 def test_evaluate_needs_a_task():
     with pytest.raises(gl.GoldError, match="object carries no task"):
         gl.evaluate(object(), [])
