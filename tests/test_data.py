@@ -53,7 +53,7 @@ def test_labelled_rounds_take_as_many_steps_as_the_runs_own(tiny_student):
 @pytest.mark.slow
 def test_several_processes_train_on_what_one_trains_on(tiny_student):
     samples = [Sample({"text": "x" * (7 * i % 23)}, "World") for i in range(23)]
-    data = GoldDataModule(student=tiny_student)
+    data = GoldDataModule(student=tiny_student, group_by_length=True)
 
     def training(rows, size, _):
         data.batch_size = size

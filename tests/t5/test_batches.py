@@ -79,6 +79,9 @@ def test_under_a_twentieth_of_the_tokens_of_batches_is_padding(data):
         return 1 - sum(int(b["attention_mask"].sum()) for b in batches) / sum(b["input_ids"].numel() for b in batches)
 
     samples = news(2_000)
+    assert padding(data.training_loader(samples, 4_000, "s")) > 0.25  # at random
+    data.group_by_length = True
+    assert padding(data.training_loader(samples, 4_000, "s")) < 0.05
     assert padding(data.loader(samples, 16)) < 0.05
     assert padding(make_loader(data.task, data.tokenizer, samples, 16)) > 0.25  # as they come
 
