@@ -122,12 +122,17 @@ def _rows(rows: int | list[int]) -> list[int]:
     return rows if isinstance(rows, list) else [rows]
 
 
+@cache  # drawing its permutations takes as long as hashing a text
+def _empty() -> MinHash:
+    return MinHash(num_perm=_PERMUTATIONS, seed=1)
+
+
 @lru_cache(maxsize=1024)  # a sample is checked on its own, then with its batch, and then remembered
 def _hashed(text: str) -> tuple[bytes, _Hashes]:
     """Returns a key of a text's words, and the MinHash of their 3-grams."""
     # A text of symbols alone has no words, so it is compared unchanged.
     compared = " ".join(_words(text)) or text
-    minhash = MinHash(num_perm=_PERMUTATIONS, seed=1)
+    minhash = _empty().copy()
     shingles = _shingles(text, 3) or {(text,)}
     minhash.update_batch([" ".join(s).encode("utf-8", "surrogatepass") for s in shingles])
     key = hashlib.sha256(compared.encode("utf-8", "surrogatepass")).digest()

@@ -176,6 +176,19 @@ def test_near_duplicate_threshold():
         assert index.reason(Sample({"text": near}, "holds")) == wanted
 
 
+def test_a_text_that_was_forgotten_hides_no_other_like_it():
+    texts = [" ".join([*(f"word{i}" for i in range(40)), end]) for end in ("a", "b", "c")]
+    first, second, third = (Sample({"text": text}, "holds") for text in texts)
+    index = DuplicateIndex()
+    index.add(first)
+    index.add(second)  # near the first: they share most bands
+    index.remove(first)
+    assert (index.reason(first), index.reason(third)) == ("near_duplicate", "near_duplicate")
+    index.remove(second)
+    index.remove(second)
+    assert [index.reason(sample) for sample in (first, second, third)] == ["", "", ""]
+
+
 def test_a_threshold_of_one_is_allowed_and_means_the_same_three_grams():
     sample, _ = judge(GOOD)
     other, _ = judge(GOOD.replace("outside", "outdoors"))
