@@ -23,6 +23,8 @@ from gold_lightning.task import Sample, Task, TestRow
 
 from tests.fakes import NewsWriter
 
+pytestmark = pytest.mark.integration
+
 TASK = Task.load("news_topics")
 LABELS = TASK.label_names
 PLAN = SynthesisPlan(samples_per_round=24, probe_per_round=12, group_size=4, max_attempts=20)

@@ -17,6 +17,8 @@ from gold_lightning.task import Sample
 from tests.fakes import NewsWriter, bank_task
 from tests.synthesizers import LABELS, PLAN, Repeater, Scorer, adds_up, distinct_texts, groups, make, prompt_of
 
+pytestmark = pytest.mark.integration
+
 # Surplus
 
 
