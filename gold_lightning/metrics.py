@@ -80,7 +80,8 @@ class TextMetric(Metric):
         Args:
             predictions: Predicted text of each row.
             targets: Correct text or texts of each row.
-            ids: (batch,) int64, unique for each row of the data set.
+            ids: (batch,) int64, unique for each row of the data set; negative for rows that fill up a batch and do
+                not count.
         """
         self.ids.append(ids.to(self.device))
         self.values.append(self.rows(predictions, targets).to(self.device))
@@ -90,6 +91,7 @@ class TextMetric(Metric):
         if isinstance(self.ids, list) and not self.ids:
             return torch.tensor(float("nan"))
         ids, values = (torch.cat(x) if isinstance(x, list) else x for x in (self.ids, self.values))
+        ids, values = ids[ids >= 0], values[ids >= 0]
         return self.reduce(values[_firsts(ids)]).float() if len(ids) else torch.tensor(float("nan"))
 
     def rows(self, predictions: Sequence[str], targets: Sequence[Targets]) -> Tensor:

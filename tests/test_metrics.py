@@ -768,3 +768,12 @@ def test_a_metric_for_other_tasks_is_refused(name, sets):
     with pytest.raises(ConfigError) as caught:
         make_metric(name, "AB", sets)
     assert caught.value.value == name
+
+
+def test_rows_that_fill_up_a_batch_do_not_count():
+    accuracy = make_metric("accuracy", ("A", "B"))
+    accuracy.update(["A", "A", "B"], [("A",), ("B",), ("B",)], torch.tensor([0, 1, -1]))
+    assert accuracy.compute() == 0.5
+    only_padding = make_metric("accuracy", ("A", "B"))
+    only_padding.update(["A"], [("A",)], torch.tensor([-1]))
+    assert only_padding.compute().isnan()
