@@ -31,6 +31,7 @@ def _module(name):
 
 text = _module("text")
 vocabulary = _module("vocabulary")
+sentences = _module("sentences")
 start = _module("start")
 tokenizer = _module("tokenizer")
 pretrain = _module("pretrain")
@@ -126,6 +127,42 @@ def test_words_are_taken_as_they_are_written_and_the_frequent_first():
     assert at("NATO") < at("Nato") and at("Paris") < at("paris") and at("bank") < at("Bank")
     assert at("Reuters") < at("reuters")  # a word that the texts do not have is taken for a name
     assert vocabulary.word_forms(order, ["of Bank and of Bank and of Bank"]).index("Bank") < at("Bank")
+
+
+WORDS = {"noun": ["dog", "apple"], "verb": ["eat"], "adj": ["old"], "person": ["Ann Lee"], "place": ["Oslo"]}
+
+
+@pytest.mark.parametrize(
+    "template, allowed",
+    [
+        ("(Who|Which (man|woman)) can {verb}?", {"Who can eat?", "Which man can eat?", "Which woman can eat?"}),
+        ("a {adj?} {noun}.", {"a dog.", "an apple.", "an old dog.", "an old apple."}),
+        ("{nouns} of {person}", {"dogs of Ann Lee", "apples of Ann Lee"}),
+    ],
+)
+def test_gaps_of_templates_are_filled(template, allowed):
+    filled = {sentences.fill(random.Random(seed), template, WORDS) for seed in range(300)}
+    assert {text[0].lower() + text[1:].replace(" ?", "?").replace(" .", ".") for text in filled} == {
+        text[0].lower() + text[1:] for text in allowed
+    }
+
+
+def test_sentences_are_of_all_templates_and_the_same_each_time():
+    drawn = sentences.sentences(RECIPE / "templates.yaml", WORDS, 2000, seed=1)
+    assert drawn == sentences.sentences(RECIPE / "templates.yaml", WORDS, 2000, seed=1)
+    assert not [text for text in drawn if any(mark in text for mark in "{}()|") or "  " in text]
+    assert len(set(drawn)) > 1000
+    quarters = [drawn[kind::4] for kind in range(4)]  # questions, requests, opinions, statements in turn
+    questions = [sum(text.endswith("?") for text in quarter) / 500 for quarter in quarters]
+    assert questions[0] > 0.9 > questions[1] > 0.3 and max(questions[2:]) == 0
+
+
+def test_texts_that_the_teacher_tells_apart_are_told_apart():
+    torch.manual_seed(0)
+    vectors = torch.nn.functional.normalize(torch.randn(8, 16), dim=1)
+    assert abs(float(pretrain._text_divergence(3 * vectors, vectors))) < 1e-6  # length does not count
+    swapped = vectors[[1, 0, 2, 3, 4, 5, 6, 7]]
+    assert float(pretrain._text_divergence(swapped, vectors)) > 1
 
 
 def test_states_are_lined_up_by_word():
@@ -409,6 +446,38 @@ def test_a_teachers_layers_become_the_students(bert):
     assert agreement([0, 1, 2], without_queries)[0] < whole - 0.05
     assert agreement([0, 1, 2], without_attention)[0] < whole - 0.1
     assert agreement([0, 2])[0] < whole - 0.1  # each layer counts
+
+
+def test_a_student_grows_by_layers_of_the_teacher(bert):
+    words, theirs, ours = _tokenizers(60)
+    rng = random.Random(0)
+    texts = [" ".join(rng.choices(words, k=rng.randint(4, 16))) for _ in range(200)]
+
+    def made(layers):
+        torch.manual_seed(0)
+        model = start.T5ForConditionalGeneration(start.student_config(bert.config, 3 + 60 + 100, len(layers), 1)).eval()
+        start.copy_encoder(model, bert, theirs, ours, texts, layers)
+        return model
+
+    smaller = made([0, 2])
+    torch.manual_seed(3)
+    with torch.no_grad():
+        for weight in smaller.parameters():  # as training would change them
+            weight += 0.02 * torch.randn_like(weight)
+    ids = ours(texts[:1], return_tensors="pt").input_ids
+    read = {"input_ids": ids, "decoder_input_ids": torch.tensor([[0]])}
+    with torch.no_grad():
+        wanted = smaller(**read).logits
+        grown = {}
+        for share in (0.0, 0.5):
+            grown[share] = made([0, 1, 2])
+            start.grow(grown[share], smaller, [0, 1, 2], [0, 2], share)
+        torch.testing.assert_close(grown[0.0](**read).logits, wanted)
+        assert not torch.allclose(grown[0.5](**read).logits, wanted, atol=1e-3)
+    # The new layer is the teacher's, its heads in the order of the student's table of positions.
+    new, theirs_q = grown[0.5].encoder.block[1].layer[0].SelfAttention.q.weight, made([0, 1, 2]).encoder.block[1]
+    rows = {tuple(row.tolist()) for row in new}
+    assert rows == {tuple(row.tolist()) for row in theirs_q.layer[0].SelfAttention.q.weight}
 
 
 def test_heads_are_put_in_the_order_in_which_their_positions_agree():

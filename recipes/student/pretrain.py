@@ -34,7 +34,8 @@ from jsonargparse import ArgumentParser
 from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
 from lightning.pytorch.callbacks import ModelCheckpoint
 from safetensors.torch import load_file, save_file
-from start import copy_encoder, fit_read_out, read_out, student_config
+from sentences import read_words, sentences
+from start import copy_encoder, fit_read_out, grow, read_out, student_config
 from text import Example, Source, exchange_words, pieces, recase, text_to_text
 from tokenizer import build_tokenizer
 from torch import Tensor, nn
@@ -44,6 +45,7 @@ from vocabulary import word_forms
 
 _log = logging.getLogger(__name__)
 _EXCHANGED = 1 / 3  # of the words of a piece
+_DENSE = ("state", "sentence", "words", "whole", "texts")
 _PREFIXES = "topic subject category label classify sentence text review question what kind task about section".split()
 
 
@@ -75,6 +77,8 @@ class Settings:
         exclude: Folder of evaluation rows to keep out of the text.
         shape: Of the student.
         begin: Folder of a student to go on from, in place of the teacher's layers and ``shape``.
+        begin_layers: The teacher's layers that those of ``begin`` began as, if the encoder grows to ``shape.layers``.
+        grow_share: How much of their output the new layers add at first, from 0 to 1.
         max_words: Longest piece of text.
         batch_tokens: Student tokens in a batch of each process, roughly.
         batch_texts: Most texts in a batch.
@@ -89,7 +93,8 @@ class Settings:
             teacher's vocabulary.
         recase: In how many of the other batches' pieces, from 0 to 1, the case of letters is another one, as in titles.
         temperature: Of the teacher's likeness of text and word.
-        weights: Of the losses: word states, sentence vector, words, text to text.
+        templates: How many sentences of ``templates.yaml`` there are besides the sources, one of which is WordNet.
+        weights: Of the losses: word states, sentence vector, words, text to text, the encoder's mean state, texts.
         heldout: Pieces that are never trained on.
         save_every: Steps between checkpoints.
         seed: Of everything.
@@ -102,6 +107,8 @@ class Settings:
     exclude: Path | None = None
     shape: Shape = field(default_factory=Shape)
     begin: Path | None = None
+    begin_layers: tuple[int, ...] = ()
+    grow_share: float = 0.1
     max_words: int = 48
     batch_tokens: int = 2048
     batch_texts: int = 256
@@ -114,7 +121,8 @@ class Settings:
     exchange: float = 0.0
     recase: float = 0.0
     temperature: float = 0.05
-    weights: tuple[float, float, float, float] = (2.0, 4.0, 1.0, 0.25)
+    weights: tuple[float, float, float, float, float, float] = (2.0, 4.0, 1.0, 0.25, 2.0, 0.5)
+    templates: int = 0
     heldout: int = 512
     save_every: int = 200
     seed: int = 1
@@ -226,6 +234,17 @@ def init(settings: Settings, texts: list[str]) -> None:
         project = read_out(model, words, ids, means, one)
     else:
         model = T5ForConditionalGeneration.from_pretrained(settings.begin, dtype=torch.float32)
+        if settings.begin_layers:
+            smaller, config = (
+                model,
+                student_config(
+                    teacher.model.config, len(tokenizer), len(shape.layers), model.config.num_decoder_layers
+                ),
+            )
+            torch.manual_seed(settings.seed)
+            model = T5ForConditionalGeneration(config)
+            copy_encoder(model, teacher.model, teacher.tokenizer, tokenizer, texts[:400], shape.layers)
+            grow(model, smaller, shape.layers, settings.begin_layers, settings.grow_share)
         project = fit_read_out(model, tokenizer, texts[:2048], means)
     model.save_pretrained(part)
     targets = {"ids": ids, "words": words, "text_mean": means.mean(0), "project": project}
@@ -336,6 +355,13 @@ def _prefix(luck: random.Random) -> str:
     return " ".join(luck.sample(_PREFIXES, luck.choice((1, 1, 2, 3)))) + ": "
 
 
+def _text_divergence(given: Tensor, wanted: Tensor, temperature: float = 0.05) -> Tensor:
+    """Divergence (nats) of each text's likeness to all texts of the batch, by given and by the teacher's vectors."""
+    likeness = torch.log_softmax(wanted @ wanted.T / temperature, -1)
+    own = torch.log_softmax(F.normalize(given, dim=-1) @ wanted.T / temperature, -1)
+    return (likeness.exp() * (likeness - own)).sum(-1).mean()
+
+
 class Pretraining(LightningModule):
     """Student, teacher and the four losses."""
 
@@ -400,13 +426,18 @@ class Pretraining(LightningModule):
             made = self.text_to_text(batch)
             self.log("train/text_to_text", made, batch_size=1)
             return self.settings.weights[3] * made
-        state, sentence, words = self.dense(batch)
-        self.log_dict({"train/state": state, "train/sentence": sentence, "train/words": words}, batch_size=1)
-        a, b, c, _ = self.settings.weights
-        return a * state + b * sentence + c * words
+        losses = dict(zip(_DENSE, self.dense(batch), strict=True))
+        self.log_dict({f"train/{name}": loss for name, loss in losses.items()}, batch_size=1)
+        a, b, c, _, d, e = self.settings.weights
+        return sum(weight * loss for weight, loss in zip((a, b, c, d, e), losses.values(), strict=True))
 
-    def dense(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor, Tensor]:
-        """What the teacher says about each text: 1 - cosine of states and of vectors, divergence of words (nats)."""
+    def dense(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """The losses against the teacher's reading of each text.
+
+        Returns:
+            1 - cosine of word states, 1 - cosine of sentence vectors by the decoder's first state, divergence of words
+            (nats), 1 - cosine of sentence vectors by the encoder's mean state, divergence of texts (nats).
+        """
         states, vectors = self._teacher[0].read(batch["teacher_ids"], batch["teacher_mask"])
         vectors = F.normalize(vectors - self.text_mean, dim=-1)
         out = self.model(
@@ -424,11 +455,15 @@ class Pretraining(LightningModule):
             state = ((1 - F.cosine_similarity(given, wanted, dim=-1)) * both).sum() / both.sum()
             sentence = self.project(out.decoder_hidden_states[-1][:, 0].float())
             sentence_loss = 1 - F.cosine_similarity(sentence, vectors, dim=-1).mean()
+            inside = (batch["words"] >= 0).float()[..., None]
+            whole = (read * inside).sum(1) / inside.sum(1).clamp(min=1)
+            whole_loss = 1 - F.cosine_similarity(whole, vectors, dim=-1).mean()
+            other = (_text_divergence(sentence, vectors) + _text_divergence(whole, vectors)) / 2
             likeness = torch.log_softmax(vectors @ self.words.T / self.settings.temperature, -1)
             given = out.logits[:, 0].float()
             wanted = torch.zeros_like(given).index_copy_(1, self.ids, likeness.exp())
             words = F.cross_entropy(given, wanted) + (likeness.exp() * likeness).sum(-1).mean()
-        return state, sentence_loss, words
+        return state, sentence_loss, words, whole_loss, other
 
     def text_to_text(self, batch: dict[str, Any]) -> Tensor:
         """Cross-entropy of the targets' tokens, nats."""
@@ -440,7 +475,7 @@ class Pretraining(LightningModule):
         if "labels" in batch:
             named = {"val/text_to_text": self.text_to_text(batch)}
         else:
-            named = dict(zip(("val/state", "val/sentence", "val/words"), self.dense(batch), strict=True))
+            named = {f"val/{name}": loss for name, loss in zip(_DENSE, self.dense(batch), strict=True)}
         self.log_dict(named, batch_size=len(batch["ids"]), sync_dist=True, add_dataloader_idx=False)
 
     def val_dataloader(self) -> list[DataLoader[Any]]:
@@ -485,6 +520,15 @@ def prepare(settings: Settings) -> list[str]:
             part = file.with_suffix(".part")
             part.write_text(json.dumps(texts, ensure_ascii=False), encoding="utf-8")
             part.rename(file)
+        found += json.loads(file.read_text(encoding="utf-8"))
+    if settings.templates:
+        file = settings.work / "pieces" / "templates.json"
+        if not file.exists():
+            wordnet = next(source.path for source in settings.sources if source.kind == "wordnet")
+            vocabulary = AutoTokenizer.from_pretrained(settings.teacher).get_vocab()
+            words = read_words(wordnet, sorted(vocabulary, key=vocabulary.__getitem__))
+            texts = sentences(Path(__file__).with_name("templates.yaml"), words, settings.templates, settings.seed)
+            file.write_text(json.dumps(texts), encoding="utf-8")
         found += json.loads(file.read_text(encoding="utf-8"))
     random.Random(settings.seed).shuffle(found)
     return found

@@ -169,6 +169,42 @@ def fit_read_out(
     return _ridge(torch.cat(states), nn.functional.normalize(vectors - vectors.mean(0), dim=1), 1e-3).T
 
 
+@torch.no_grad()
+def grow(
+    model: T5ForConditionalGeneration,
+    student: T5ForConditionalGeneration,
+    layers: Sequence[int],
+    trained: Sequence[int],
+    share: float,
+) -> None:
+    """Puts a trained student of fewer layers into a model; its missing layers begin as the teacher's.
+
+    Args:
+        model: The T5 to grow into, its encoder made by :func:`copy_encoder` with the student's tokenizer.
+        student: The smaller T5. All of its weights are copied.
+        layers: The teacher's layers that the model's encoder began as.
+        trained: Those of them that the student's encoder began as, in the same order.
+        share: How much of their output the missing layers add to the stream: 0 leaves the student's function as it is.
+    """
+    begun = model.encoder.block[0].layer[0].SelfAttention.relative_attention_bias.weight.T.clone()
+    model.shared.load_state_dict(student.shared.state_dict())
+    model.decoder.load_state_dict(student.decoder.state_dict())
+    model.encoder.final_layer_norm.load_state_dict(student.encoder.final_layer_norm.state_dict())
+    blocks = dict(zip(layers, model.encoder.block, strict=True))
+    table = student.encoder.block[0].layer[0].SelfAttention.relative_attention_bias
+    for layer, block in zip(trained, student.encoder.block, strict=True):
+        blocks.pop(layer).load_state_dict(block.state_dict(), strict=False)  # the first block alone has the table
+    model.encoder.block[0].layer[0].SelfAttention.relative_attention_bias.load_state_dict(table.state_dict())
+    order = torch.as_tensor(linear_sum_assignment(torch.cdist(table.weight.T, begun) ** 2)[1])
+    rows = (order[:, None] * model.config.d_kv + torch.arange(model.config.d_kv)).flatten()
+    for block in blocks.values():
+        attention = block.layer[0].SelfAttention
+        for part in (attention.q, attention.k, attention.v):
+            part.weight.copy_(part.weight[rows].clone())
+        attention.o.weight.copy_(share * attention.o.weight[:, rows])
+        block.layer[1].DenseReluDense.wo.weight *= share
+
+
 # Parts
 
 
