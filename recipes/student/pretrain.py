@@ -3,7 +3,7 @@
     python recipes/student/pretrain.py --config recipes/student/four_layers.yaml
 
 A dense teacher (all-MiniLM-L6-v2) gives the student its layers (start.py) and reads the same text as it. The student
-learns from it the encoder's state of each word, the text's vector (by the encoder's mean state and by the decoder's first
+learns from it the encoder's state of each word, the text's vector (by the encoder's mean state and the decoder's first
 one) and how like the text is to the others of its batch and to each word of the vocabulary. Every few batches one holds
 text-to-text tasks instead (span corruption, going on with a text, gaps, arithmetic).
 README.md beside this file says why. The same command goes on where it stopped; `trainer.*` takes any Trainer
