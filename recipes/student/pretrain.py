@@ -536,7 +536,8 @@ def prepare(settings: Settings) -> list[str]:
 def export(module: Pretraining, folder: Path) -> None:
     """Writes the student as bfloat16 safetensors, with its tokenizer."""
     module.model.to(torch.bfloat16).save_pretrained(folder)
-    module.tokenizer.save_pretrained(folder)
+    # Read anew: making batches has left lengths in the other one.
+    AutoTokenizer.from_pretrained(module.settings.work / "init").save_pretrained(folder)
     module.model.float()
 
 
