@@ -54,7 +54,7 @@ class CalibrationSettings:
         ConfigError: A value is out of its range, or score and promise do not go together.
 
     Example:
-        >>> CalibrationSettings().score, CalibrationSettings("conformal", level=0.9).score
+        >>> CalibrationSettings().order, CalibrationSettings("conformal", level=0.9).order
         ('energy', 'probability')
     """
 
@@ -77,8 +77,11 @@ class CalibrationSettings:
             raise ConfigError("lowest_level", self.lowest_level, allowed, "leave it out (null) for no lower promise")
         if self.promise == "conformal" and self.score == "energy":
             raise ConfigError("score", self.score, "probability with the promise conformal", "labels have no energies")
-        if self.score is None:
-            object.__setattr__(self, "score", "energy" if self.promise == "selective" else "probability")
+
+    @property
+    def order(self) -> Literal["energy", "probability"]:
+        """The score that orders inputs: the given one, or the promise's own."""
+        return self.score or ("energy" if self.promise == "selective" else "probability")
 
     @property
     def levels(self) -> list[float]:
@@ -185,7 +188,7 @@ def fitted_with(calibration: Mapping[str, Any], settings: CalibrationSettings) -
         "promise": settings.promise,
         "level": settings.level,
         "confidence": None if conformal else settings.confidence,
-        "score": settings.score,
+        "score": settings.order,
         "lowest_level": settings.lowest_level if fallback else None,
     }
     fitted = dict(calibration) | {"level": calibration.get("level_asked", calibration["level"])}
@@ -197,12 +200,12 @@ def _fit(rows: ScoredRows, settings: CalibrationSettings) -> tuple[dict[str, Any
     tuning, tested = (rows[part] for part in np.split(np.arange(len(rows)), [_tuning_rows(len(rows), settings)]))
     temperature = 1.0
     if _has_temperature(rows):
-        fitted = tuning if settings.score == "probability" else rows
+        fitted = tuning if settings.order == "probability" else rows
         assert fitted.targets is not None
         temperature = fit_temperature(fitted.log_probs, fitted.targets)
     calibration: dict[str, Any] = {
         "temperature": temperature,
-        "score": settings.score,
+        "score": settings.order,
         "threshold": None,
         "promise": settings.promise,
         "level": settings.levels[-1],
@@ -219,7 +222,7 @@ def _has_temperature(rows: ScoredRows) -> bool:
 
 def _tuning_rows(rows: int, settings: CalibrationSettings) -> int:
     fifth = rows // 5
-    return max(fifth, min(50, rows // 2)) if settings.score == "probability" else max(1, fifth)
+    return max(fifth, min(50, rows // 2)) if settings.order == "probability" else max(1, fifth)
 
 
 def _total(tested: int, settings_of: Mapping[str, Any]) -> int:
