@@ -43,7 +43,7 @@ def describe(calibration: Mapping[str, Any]) -> list[str]:
 
 def promise_sentence(calibration: Mapping[str, Any]) -> str:
     """Returns the promise, and the number of rows that one asked for and not made would take."""
-    threshold, asked = calibration["threshold"], calibration.get("level_asked", calibration["level"])
+    threshold, wanted_level = calibration["threshold"], calibration.get("level_asked", calibration["level"])
     if calibration["promise"] == "conformal":
         rule = "a label is in the set from a probability of {} on; known if it is alone"
     elif calibration["score"] == "energy":
@@ -55,8 +55,8 @@ def promise_sentence(calibration: Mapping[str, Any]) -> str:
         why = f"{rows}, {_more_rows(calibration)}"
         return f"Not promised: {_promise(calibration)}; {why}. So no answer is known or unknown."
     sentence = f"Promised: {_promise(calibration)} ({rule.format(f'{threshold:.4g}')})."
-    if calibration["level"] < asked:
-        rows = f"{calibration['rows']:,} rows do not allow the {_percent(asked)} asked for"
+    if calibration["level"] < wanted_level:
+        rows = f"{calibration['rows']:,} rows do not allow the {_percent(wanted_level)} asked for"
         sentence += f" {rows}, {_more_rows(calibration)}."
     return sentence
 

@@ -244,10 +244,10 @@ def _threshold(
         threshold = conformal_threshold(probabilities[np.arange(len(tested)), tested.targets], levels[0])
         return {} if threshold is None else {"threshold": threshold}
     thresholds, scores = thresholds_to_test(tuning.scores(kind, temperature)), tested.scores(kind, temperature)
-    kept = selective_threshold(thresholds, scores, tested.right, levels, calibration["confidence"])
-    if kept is None:
+    chosen = selective_threshold(thresholds, scores, tested.right, levels, calibration["confidence"])
+    if chosen is None:
         return {}
-    return {"threshold": -kept[0] if kind == "energy" else kept[0], "level": kept[1]}
+    return {"threshold": -chosen[0] if kind == "energy" else chosen[0], "level": chosen[1]}
 
 
 def _rows_needed(calibration: Mapping[str, Any], levels: Sequence[float], rows: ScoredRows) -> dict[str, Any]:
