@@ -106,19 +106,17 @@ def test_what_is_looked_for_is_found(source):
     assert offences(source)
 
 
-def test_an_export_is_measured_by_this_python():
-    tree = ast.parse((PACKAGE / "exporting" / "parity.py").read_text(encoding="utf-8"))
+@pytest.mark.parametrize(
+    "module, start",
+    [
+        ("parity.py", "[sys.executable, '-m', 'gold_lightning.exporting.measure', "),  # by this Python
+        ("web_page.py", "[npm, 'pack', "),  # which runs no code of the packages
+    ],
+)
+def test_an_export_starts_one_program_without_a_shell(module, start):
+    tree = ast.parse((PACKAGE / "exporting" / module).read_text(encoding="utf-8"))
     assert subprocess_of(tree) == ["subprocess.run"]
     command = next(n for n in ast.walk(tree) if isinstance(n, ast.Assign) and ast.unparse(n.targets[0]) == "command")
-    assert ast.unparse(command.value).startswith("[sys.executable, '-m', 'gold_lightning.exporting.measure', ")
-    (call,) = (n for n in ast.walk(tree) if isinstance(n, ast.Call) and ast.unparse(n.func) == "subprocess.run")
-    assert not {"shell", "executable"} & {k.arg for k in call.keywords}
-
-
-def test_a_page_takes_its_packages_by_npm_pack_which_runs_none_of_their_code():
-    tree = ast.parse((PACKAGE / "exporting" / "web_page.py").read_text(encoding="utf-8"))
-    assert subprocess_of(tree) == ["subprocess.run"]
-    command = next(n for n in ast.walk(tree) if isinstance(n, ast.Assign) and ast.unparse(n.targets[0]) == "command")
-    assert ast.unparse(command.value).startswith("[npm, 'pack', ")
+    assert ast.unparse(command.value).startswith(start)
     (call,) = (n for n in ast.walk(tree) if isinstance(n, ast.Call) and ast.unparse(n.func) == "subprocess.run")
     assert not {"shell", "executable"} & {k.arg for k in call.keywords}
