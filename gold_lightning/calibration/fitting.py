@@ -48,7 +48,8 @@ class CalibrationSettings:
         score: Order of inputs from known to unknown: by ``energy``, or by ``probability`` of the prediction. By default
             ``energy`` for a selective promise; a conformal one needs ``probability``.
         lowest_level: If the rows do not allow a selective promise of ``level``, it falls back to the strictest that
-            they allow of 0.95, 0.9, 0.85, ... and this one, above 0 and at most ``level``; ``null``: no promise then.
+            they allow of 0.95, 0.9, 0.85, ... and this one, above 0 and below 1. If it is ``null`` or not below
+            ``level``, there is no lower promise.
 
     Raises:
         ConfigError: A value is out of its range, or score and promise do not go together.
@@ -72,9 +73,8 @@ class CalibrationSettings:
         for key in ("level", "confidence"):
             if not 0 < getattr(self, key) < 1:
                 raise ConfigError(key, getattr(self, key), "a number above 0 and below 1", "0.95 is 95 %")
-        if self.lowest_level is not None and not 0 < self.lowest_level <= self.level:
-            allowed = f"a number above 0 and at most the level, {self.level:g}"
-            raise ConfigError("lowest_level", self.lowest_level, allowed, "leave it out (null) for no lower promise")
+        if self.lowest_level is not None and not 0 < self.lowest_level < 1:
+            raise ConfigError("lowest_level", self.lowest_level, "a number above 0 and below 1", "null: none")
         if self.promise == "conformal" and self.score == "energy":
             raise ConfigError("score", self.score, "probability with the promise conformal", "labels have no energies")
 
@@ -91,7 +91,7 @@ class CalibrationSettings:
             >>> CalibrationSettings(level=0.93, lowest_level=0.8).levels
             [0.93, 0.9, 0.85, 0.8]
         """
-        if self.promise == "conformal" or self.lowest_level is None:
+        if self.promise == "conformal" or self.lowest_level is None or self.lowest_level >= self.level:
             return [self.level]
         grid = [step / _GRID for step in range(_GRID - 1, 0, -1)]
         between = [level for level in grid if self.lowest_level < level < self.level]

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from gold_lightning.calibration.fitting import CalibrationSettings, ScoredRows, 
 from gold_lightning.calibration.rule import check_calibration, judge
 from gold_lightning.calibration.temperature import fit_temperature, log_loss
 from gold_lightning.errors import ConfigError, GoldError
+from gold_lightning.evaluation.calibrate import FIT_CALIBRATION
 
 from tests.calibration.simulation import Population
 
@@ -29,7 +31,7 @@ def texts(count):
 @pytest.mark.parametrize(
     ("settings", "key"),
     [
-        ({"lowest_level": 0.96}, "lowest_level"), ({"lowest_level": 0.0}, "lowest_level"),
+        ({"lowest_level": 1.0}, "lowest_level"), ({"lowest_level": 0.0}, "lowest_level"),
         ({"promise": "always"}, "promise"), ({"level": 1.0}, "level"), ({"level": math.nan}, "level"),
         ({"confidence": 0}, "confidence"), ({"score": "loss"}, "score"),
         ({"promise": "conformal", "score": "energy"}, "score"),
@@ -104,6 +106,19 @@ def test_few_rows_fall_back_to_a_promise_that_they_allow():
     assert "at least 90 % are right" in describe(none)[0] and "would" in describe(none)[0]
     sets = fit_calibration(rows(60), CalibrationSettings("conformal", 0.9, lowest_level=0.5), "rows")
     assert sets["level"] == 0.9 and "level_asked" not in sets  # a conformal promise needs few rows
+
+
+@pytest.mark.parametrize(
+    "changed, levels",
+    [
+        ({"level": 0.6}, [0.6]),  # the user has written the level alone
+        ({"level": 0.7}, [0.7]),
+        ({"level": 0.8}, [0.8, 0.75, 0.7]),
+        ({"promise": "conformal"}, [0.95]),
+    ],
+)
+def test_one_setting_of_the_promise_of_fit_can_be_changed_alone(changed, levels):
+    assert replace(FIT_CALIBRATION, **changed).levels == levels
 
 
 def test_calibrations_know_the_settings_they_were_fitted_with():

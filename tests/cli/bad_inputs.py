@@ -252,7 +252,7 @@ SETTINGS = [
         ["data.plan.label_agreement: got 'require'", "off for a task without labels"],
     ),
     _setting("calibration.level", "1.5", "got 1.5", "above 0 and below 1"),
-    _setting("calibration.lowest_level", "0.99", "got 0.99", "at most the level, 0.95"),
+    _setting("calibration.lowest_level", "1.5", "got 1.5", "above 0 and below 1"),
     _setting("calibration.promise", "always", "always", "conformal"),
     Bad(
         "sets of labels by energy",
