@@ -54,6 +54,7 @@ def commit_batch(
             label_agrees=j.label_agrees,
             preferred_label=j.verdict.preferred_label,
             label_log_probs=j.verdict.label_log_probs,
+            probabilities=j.verdict.probabilities,
             cut=j.cut,
         )
         if stored and j.sample is not None:
@@ -117,6 +118,7 @@ def commit_surplus(
             label_agrees=verdict.preferred_label == candidate.sample.target if verdict.preferred_label else None,
             preferred_label=verdict.preferred_label,
             label_log_probs=verdict.label_log_probs,
+            probabilities=verdict.probabilities,
         )
         if not verdict.reason:
             accepted.append(stored)

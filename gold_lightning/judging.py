@@ -13,7 +13,7 @@ from gold_lightning.checks.contamination import Decontaminator
 from gold_lightning.checks.label_agreement import LabelCheck
 from gold_lightning.checks.semantic import SemanticIndex
 from gold_lightning.generators.base import Completion
-from gold_lightning.likelihoods import LabelLikelihoods, read_log_probs, stored_log_probs
+from gold_lightning.likelihoods import LabelLikelihoods, read_log_probs, stored_log_probs, stored_probabilities
 from gold_lightning.planning.requests import PlannedRequest
 from gold_lightning.storage.round_store import Kind, RoundStore, StoredSample
 from gold_lightning.task import Sample, Task
@@ -42,6 +42,11 @@ class Verdict:
     def label_log_probs(self) -> dict[str, float | None]:
         """The likelihoods as the store holds them; empty if there are none."""
         return stored_log_probs(self.likelihoods.names, self.likelihoods.log_probs) if self.likelihoods else {}
+
+    @property
+    def probabilities(self) -> dict[str, float]:
+        """The calibrated probabilities as the store holds them; empty if there are none."""
+        return stored_probabilities(self.likelihoods)
 
     def checked(self, sample: Sample | None) -> dict[str, Any]:
         """Returns the values of a reject's row on which the calibration of later label checks depends.

@@ -19,6 +19,7 @@ __all__ = [
     "SetLikelihoods",
     "read_log_probs",
     "stored_log_probs",
+    "stored_probabilities",
 ]
 
 Calibration = Literal["batch", "contextual", "none"]
@@ -237,6 +238,20 @@ def read_log_probs(names: Sequence[str], stored: Mapping[str, float | None]) -> 
     if not all(name in stored for name in names):
         return ()
     return tuple(-math.inf if (value := stored[name]) is None else value for name in names)
+
+
+def stored_probabilities(likelihoods: LabelLikelihoods | None) -> dict[str, float]:
+    """Returns calibrated probabilities as files store them: by label, with six significant digits; empty for ``None``.
+
+    Args:
+        likelihoods: The likelihoods of a row.
+
+    Example:
+        >>> from gold_lightning.likelihoods import LabelLikelihoods, stored_probabilities
+        >>> stored_probabilities(LabelLikelihoods(("yes", "no"), log_probs=(-0.5, -1.5), calibrated=(8.0, -8.0)))
+        {'yes': 1.0, 'no': 1.12535e-07}
+    """
+    return {} if likelihoods is None else {n: float(f"{p:.6g}") for n, p in likelihoods.probabilities.items()}
 
 
 def _has_mass(value: float) -> bool:

@@ -21,7 +21,7 @@ from gold_lightning.checks.label_agreement import LabelCheck
 from gold_lightning.errors import ConfigError, GoldError
 from gold_lightning.feedback import FeedbackPool
 from gold_lightning.generators.base import Completion, Request
-from gold_lightning.likelihoods import LabelLikelihoods, read_log_probs, stored_log_probs
+from gold_lightning.likelihoods import LabelLikelihoods, read_log_probs, stored_log_probs, stored_probabilities
 from gold_lightning.planning.plan import SynthesisPlan
 from gold_lightning.planning.progress import Progress
 from gold_lightning.planning.quotas import task_quotas
@@ -329,7 +329,7 @@ class RealSamples:
                     preferred_label=label.target if self.task.one_label else "",
                     label_log_probs=stored_log_probs(likelihoods.names, likelihoods.log_probs) if likelihoods else {},
                     source="unlabelled",
-                    probabilities=likelihoods.probabilities if likelihoods else {},
+                    probabilities=stored_probabilities(likelihoods),
                 )
             )
         prompts = {digest(label.request.text): label.request.text for label in labels}

@@ -67,8 +67,9 @@ class Run:
             prompt asked for beyond the label), ``source`` (``generator``, or ``unlabelled`` for a real text),
             ``feedback`` (whether its prompt showed feedback demos),
             ``preferred_label`` (the label that the generator's likelihoods prefer; "" if not asked),
-            ``label_log_probs`` (those likelihoods, uncalibrated; ``None`` if not asked), ``prompt_hash``,
-            ``energy`` (``None`` if not scored) and ``fed_back``.
+            ``label_log_probs`` (those likelihoods, uncalibrated; ``None`` if not asked), ``probabilities`` (of the
+            labels, by those likelihoods after calibration; ``None`` if not asked), ``prompt_hash``, ``energy``
+            (``None`` if not scored) and ``fed_back``.
         """
         rows: list[dict[str, Any]] = []
         target = ""
@@ -134,6 +135,7 @@ def provenance(stored: StoredSample, target: str, round_: int, scored: Mapping[s
         "feedback": stored.feedback,
         "preferred_label": stored.preferred_label,
         "label_log_probs": dict(stored.label_log_probs) or None,
+        "probabilities": dict(stored.probabilities) or None,
         "prompt_hash": stored.prompt_hash,
         "energy": scored.get("energy"),
         "fed_back": bool(scored.get("fed_back", False)),

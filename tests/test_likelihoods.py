@@ -1,10 +1,17 @@
 """Likelihoods of labels, calibrated."""
 
+import json
 import math
 import random
 
 import pytest
-from gold_lightning.likelihoods import LabelCalibrator, LabelLikelihoods, read_log_probs, stored_log_probs
+from gold_lightning.likelihoods import (
+    LabelCalibrator,
+    LabelLikelihoods,
+    read_log_probs,
+    stored_log_probs,
+    stored_probabilities,
+)
 
 NONE = [-math.inf, -1.7e308, -9999.0]
 
@@ -81,3 +88,11 @@ def test_likelihoods_survive_a_file():
     assert stored_log_probs("AB", (-0.12345678, -math.inf)) == {"A": -0.123457, "B": None}
     assert read_log_probs("AB", {"B": None, "A": -0.5}) == (-0.5, -math.inf)
     assert read_log_probs("ABC", {"B": None, "A": -0.5}) == ()
+
+
+def test_stored_probabilities_are_whole_however_small():
+    row = LabelLikelihoods(("A", "B", "C"), (-1.0, -2.0, -math.inf), (0.0, -20.0, -math.inf))
+    stored = stored_probabilities(row)
+    assert stored == {"A": 1.0, "B": pytest.approx(math.exp(-20), rel=1e-5), "C": 0.0}
+    assert json.loads(json.dumps(stored)) == stored and len(json.dumps(stored["B"])) <= len("1.23456e-09")
+    assert stored_probabilities(None) == {}

@@ -1,5 +1,6 @@
 """Checks of labels during synthesis: what is stored, rejected and resumed."""
 
+import math
 import random
 from collections import Counter
 from dataclasses import replace
@@ -119,14 +120,33 @@ def test_a_run_folder_keeps_the_calibration_with_which_it_was_begun(tmp_path, ca
     assert not list((tmp_path / "cut").glob("data/replaced_*"))
 
 
+@pytest.mark.parametrize("calibration", ["batch", "none"])
+def test_the_calibrated_distribution_is_stored_with_each_checked_sample(tmp_path, calibration):
+    plan = replace(PLAN, label_agreement="measure", label_calibration=calibration, min_requests_per_batch=48)
+    synthesizer = make(tmp_path, Hesitant(), plan)
+    taken = [*synthesizer.train(0, FeedbackPool(), 0.0), *synthesizer.train(1, FeedbackPool(), 0.0)]
+    assert any(s.surplus_of == 0 for s in taken)
+    for stored in taken:
+        assert [*stored.probabilities] == [*LABELS] and sum(stored.probabilities.values()) == pytest.approx(1, abs=1e-5)
+        assert max(stored.probabilities, key=stored.probabilities.get) == stored.preferred_label
+        if calibration == "none":
+            raw = {label: math.exp(p) for label, p in stored.label_log_probs.items()}
+            expected = {label: p / sum(raw.values()) for label, p in raw.items()}
+            assert stored.probabilities == pytest.approx(expected, rel=1e-5)
+    stores = [RoundStore(tmp_path, round_, read_only=True) for round_ in (0, 1)]
+    assert [s.probabilities for store in stores for s in store.accepted("train")] == [s.probabilities for s in taken]
+
+
 def test_rows_of_earlier_versions_have_no_likelihoods(tmp_path):
     store = make(tmp_path, Hesitant(), replace(PLAN, label_agreement="require"))
     store.train(0, FeedbackPool(), 0.0)
+    new = {"label_log_probs", "probabilities"}
     for name in ("train", "rejects"):
         path = RoundStore(tmp_path, 0, read_only=True).folder / f"{name}.jsonl"
-        write_lines(path, [{k: v for k, v in row.items() if k != "label_log_probs"} for row in read_lines(path)])
+        write_lines(path, [{k: v for k, v in row.items() if k not in new} for row in read_lines(path)])
     earlier = RoundStore(tmp_path, 0, read_only=True)
     assert len(earlier.accepted("train")) == 24 and list(earlier.label_checks("train")) == []
+    assert all(s.probabilities == {} for s in earlier.accepted("train"))
 
 
 def test_agreement_requests_are_paid_for_in_the_ledger(measured):

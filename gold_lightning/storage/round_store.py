@@ -58,8 +58,8 @@ class StoredSample:
             empty if not checked.
         surplus_of: Number of the earlier round that synthesised the sample without needing it; ``None`` otherwise.
         source: Origin of the text. The label of a real text is the generator's; its prompt is the one that asked it.
-        probabilities: Calibrated probability of each label of a real text, by name; empty for generated samples and
-            for tasks without labels.
+        probabilities: Probability of each label by name: the generator's likelihoods, calibrated as they were when the
+            label was checked; empty if it was not, and in folders of earlier versions for all but real texts.
         cut: Whether its text is cut at the end of a sentence, so that ``raw`` contains more.
     """
 

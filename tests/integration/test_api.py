@@ -78,7 +78,7 @@ def test_samples_come_with_their_provenance(tmp_path, tiny_student):
     assert len(train) == len(probe) == 16 and set(train["topic"]) == {"World", "Sports", "Business", "Sci/Tech"}
     assert train.column_names == [
         *("text", "topic", "id", "round", "hint", "source", "feedback"),
-        *("preferred_label", "label_log_probs", "prompt_hash", "energy", "fed_back"),
+        *("preferred_label", "label_log_probs", "probabilities", "prompt_hash", "energy", "fed_back"),
     ]
     fed_back = [row["id"] for row in probe if row["fed_back"]]
     assert fed_back == [id_ for row in run.rounds for id_ in row["fed_back"]] and fed_back
