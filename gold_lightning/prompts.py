@@ -25,6 +25,7 @@ from gold_lightning.parsing.mail import without_mail_headers
 from gold_lightning.parsing.special import has_next_turn
 from gold_lightning.parsing.talk import is_placeholder, is_plan, is_talk
 from gold_lightning.parsing.task_talk import speaks_of_task
+from gold_lightning.parsing.text_names import stems
 from gold_lightning.parsing.wrappers import unwrapped, without_prefix
 from gold_lightning.task import Sample, Task
 
@@ -160,7 +161,7 @@ def read_sample(text: str, task: Task, answer: str = "") -> tuple[dict[str, str]
             continue
         values[name] = unwrapped(values[name], names, labels, demos=demos)
         values[name] = without_mail_headers(values[name], demos)
-        values[name] = without_prefix(values[name], names, labels, demos=demos)
+        values[name] = without_prefix(values[name], names, labels, demos=demos, name=name, vocabulary=_vocabulary(task))
         usual = demo_traits(demos, tuple(names), tuple(labels))
         spoken = [value for value in (values[name], reply.text) if value]
         if not usual.plan and any(is_plan(value, names) for value in spoken):
@@ -191,6 +192,14 @@ def _demo_texts(task: Task) -> str:
 @functools.lru_cache(maxsize=64)
 def _join_demos(names: tuple[str, ...], demos: tuple[tuple[str, ...], ...]) -> str:
     return "\n".join(f"{name}: {escape(value)}" for demo in demos for name, value in zip(names, demo, strict=True))
+
+
+def _vocabulary(task: Task) -> frozenset[str]:
+    """Returns the stems of the words that describe the task's texts."""
+    return _stems((task.description, *(part.description for part in (*task.fields, task.target)), *task.label_names))
+
+
+_stems = functools.lru_cache(maxsize=64)(stems)
 
 
 def _value(sample: Sample, name: str) -> str:

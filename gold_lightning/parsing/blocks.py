@@ -17,7 +17,7 @@ from gold_lightning.parsing.framing import (
     without_heading,
     without_role,
 )
-from gold_lightning.parsing.mail import without_mail_headers
+from gold_lightning.parsing.mail import without_form, without_mail_headers
 from gold_lightning.parsing.notations import as_lines, name_pattern
 from gold_lightning.parsing.talk import is_plan, is_talk
 from gold_lightning.parsing.task_talk import speaks_of_task
@@ -58,8 +58,10 @@ class LocatedSample:
     ended: bool = False
 
 
+@functools.lru_cache(maxsize=1024)
 def _key(name: str) -> str:
-    return re.sub(r"[\s_-]+", "_", name).casefold()
+    joined = re.sub(r"[\s_-]+", "_", name).casefold()
+    return re.sub(r"(?<=[^\W\d_])_(?=\d)", "", joined)  # "sentence 1" and "sentence_1" are sentence1
 
 
 @functools.lru_cache(maxsize=256)
@@ -159,6 +161,7 @@ def find_sample(
         if not is_object(text) or _sample_mapping(json.loads(text), names) is None:
             text = unwrapped(text, names, answer_values, demos=demo_values)
     text = _unboxed(as_lines(text, names, (answer_names or [""])[-1], prompt), prompt)
+    text = _with_label_line(text, names, answer)
 
     def is_named(line: str) -> bool:
         return head(line, names) is not None
@@ -189,7 +192,8 @@ def find_sample(
             text = rest  # the model wrote the line of the label, then the text without its name
     if "```" in prompt:
         return LocatedSample(text)
-    text = without_mail_headers(text, [demo.replace("\\n", "\n") for demo in demo_values])
+    demo_texts = [demo.replace("\\n", "\n") for demo in demo_values]
+    text = without_mail_headers(without_form(text, demo_texts), demo_texts)
 
     has_list_marker = re.search(rf"^(?:{name_pattern(names)}): *{_MARKER}[ \t]", prompt, re.MULTILINE)
     rest, ended = bare_text(text, is_named, keep_marker=has_list_marker is not None)
@@ -202,6 +206,21 @@ def find_sample(
     if not rest.strip() and text.strip() and after_announcement(text, is_named) is not None:
         return LocatedSample(text, "preamble")
     return LocatedSample(rest, ended=ended)
+
+
+def _with_label_line(text: str, names: Sequence[str], answer: str) -> str:
+    """Ends the line of the label if the next name follows it there: ``queue: billing. Message: ..``."""
+    label, end, opened = answer.partition("\n")
+    begun, following = head(label, names), opened.rstrip(": ")
+    if not end or begun is None or "\n" in opened or not begun[1].strip():
+        return text
+    form = (
+        rf"\s*[*_#>`-]{{0,4}}[ \t]?(?:{name_pattern([begun[0]])})[*_`]{{0,3}}[ \t]?{_COLON}[*_`]{{0,3}}[ \t]*"
+        rf"{re.escape(begun[1].strip())}[*_`]{{0,3}}[.,;|/–—-]*[ \t]+(?=[*_`]{{0,3}}(?:{name_pattern([following])})"
+        rf"[*_`]{{0,3}}[ \t]?{_COLON})"
+    )
+    match = re.match(form, text, re.IGNORECASE)
+    return f"{label}\n{text[match.end() :]}" if match else text
 
 
 def _answer_values(answer: str, names: Sequence[str]) -> list[str]:

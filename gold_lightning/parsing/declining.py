@@ -51,7 +51,8 @@ _MODEL = (
 )
 _BAD = (
     r"(?:harmful|hateful|hate|offensive|discriminatory|explicit|inappropriate|illegal|violent|graphic|sexual|sexually"
-    r"|unethical|dangerous|misleading|false|fake|fabricated|defamatory|derogatory|toxic|abusive|racist|sexist|biased)"
+    r"|unethical|dangerous|misleading|false|fake|fabricated|fictional|fictitious|fraudulent|deceptive|defamatory"
+    r"|derogatory|toxic|abusive|racist|sexist|biased)"
 )
 _WRITINGS = (
     r"(?:content|texts?|samples?|examples?|materials?|messages?|outputs?|sentences?|stor(?:y|ies)|articles?|reviews?"
@@ -92,6 +93,9 @@ _ACTS = spaced(
     |{_ARTICLES}(?:content|samples?|examples?)
     (?: (?:that|which|of|about|involving|promoting|containing|related)\b|{_END})
     |{_ARTICLES}(?:[\w-]+ ){{0,2}}?{_BAD}\b)
+    |(?:help (?:to |you )?)?{_WRITE} (?:[\w-]+ ){{1,4}}of (?:this|that) (?:kind|type|sort|nature)\b
+    |{_WRITE} [^.!?]{{0,60}}[.!] ?(?:please |i recommend |you should )?(?:consult|seek|see|speak (?:to|with))(?:ing)?
+    \ (?:with )?(?:an? )?(?:\w+ )?(?:professional|doctor|lawyer|attorney|physician|expert|specialist|advisor)\b
     )"""
 )
 _IS_MODEL = spaced(
@@ -147,7 +151,8 @@ _OF_THE_REQUEST = spaced(
     \ (?:be )?(?:\w+ed|done|met|written|shown|possible){_DONE}
     |(?:the requested|such) {_ASKED} (?:is|are) (?:not (?:allowed|permitted|available)|prohibited|forbidden)
     |i (?:(?:have|am going to have|will have|am afraid i have) to|must|need to|will)(?: respectfully| politely)?
-    \ (?:refuse|decline|reject|turn down|pass(?: on)?)(?: (?:this|that|your|the)(?: {_ASKED}| one)?)?{_DONE}
+    \ (?:refuse|decline|reject|turn down|pass(?: on)?)(?: (?:this|that|your|the)(?: {_ASKED}| one)?)?
+    (?:(?!,){_DONE}|, (?:as|because|since|sorry)\b)
     |(?:this|that|it|(?:this|that|your|the) {_ASKED})
     \ (?:is|goes|falls|lies) (?:beyond|outside(?: of)?|out of) (?:the (?:scope|range|bounds|limits) of )?{_MY_LIMITS}
     |(?:it|this|that|(?:this|that|your|the) {_ASKED}) is (?:against|not in line with|not consistent with|prohibited by)
@@ -157,9 +162,25 @@ _OF_THE_REQUEST = spaced(
     \ (?:write|create|generate|help with|answer|do|produce|provide|assist with) (?:this|that|such|it)\b
     |i (?:do not have|lack) (?:the |any |enough |sufficient )?(?:ability|capability|capacity|information|context|means)
     \ to \w+ (?:this|that|your|the|such) {_ASKED}
+    |i (?:must|have to|need to) (?:respectfully |politely )?decline ?[,:;–—-]+ ?(?:this|that|it|as it|because it)
+    \ (?:looks|seems|appears|is|sounds)\b[^.!?]{{0,40}}\b(?:requests?|content|prompt|attempt)\b
     |(?:no can do|hard pass|i would rather not|i do not do that(?: (?:kind|sort) of thing)?)[.!]*\Z
     |(?:response|output|content|answer|reply) (?:was |has been )?(?:withheld|removed|suppressed|redacted|blocked)
     \ (?:for|by|due to|because of) (?:\w+ )?(?:safety|content|polic|filter|moderation|guidelines)"""
+)
+# Texts as such, of nobody: not "my review", not "the ticket". Customers cannot create or generate things of the world,
+# so the rest of the sentence must speak of the text's misuse, or offer something else.
+_OTHER_TEXT = (
+    r" (?:generat(?:e|ing)|creat(?:e|ing)|writ(?:e|ing)|produc(?:e|ing)|compos(?:e|ing)|craft(?:ing)?|draft(?:ing)?)"
+    r" (?!(?:my|our|the|this|a)\b)[\w-]+(?: [\w-]+){0,3}"
+)
+_MISUSE = spaced(
+    rf"""{_OTHER_TEXT},? (?:
+    (?:as|because|since) (?:it|they|this|that|these|such \w+) (?:could|might|may|would|can)(?: potentially)?
+    \ (?:be (?:mistaken|mis\w+|used|seen|considered|taken|harmful|misleading|unethical)|mislead|promote|encourage|harm
+    |deceive|violate|contribute|spread)
+    |but i (?:can|could|would be (?:happy|glad) to|am happy to) (?:help|explain|offer|suggest|discuss|outline|describe
+    |summari[sz]e|assist))\b"""
 )
 _RULES = spaced(
     r"""\b(?:my|our|openai's|ethical|content|safety|usage) (?:\w+ ){0,2}
@@ -201,6 +222,7 @@ def is_refusal(text: str) -> bool:
     alone = not plain[len(first) :].strip(" .!?") and (leads > 0 or _NAMES_IT.search(first))
     return bool(
         _ACTS.match(plain, cannot.end())
+        or _MISUSE.match(plain, cannot.end())
         or _RULES.search(first)
         or (alone and _THAT_ALONE.fullmatch(first.rstrip(" ,"), cannot.end()))
     )

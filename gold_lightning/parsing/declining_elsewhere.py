@@ -173,13 +173,52 @@ _OF_THE_REQUEST = r"""
     (?:でき(?:ません|かね)|お断り|応じ(?:られ|かね))
     |(?=[^.!?]{0,60}\b(?:этот|ваш|данный|это|данное) (?:запрос|задание)\b)[^.!?]{0,100}\bне\b"""
 
+# A text of the requested kind, or a false one: a person who cannot write speaks of a text of his own.
+_APOLOGY = (
+    r"(?:(?:es tut mir (?:sehr )?leid|tut mir (?:sehr )?leid|entschuldigung|leider|(?:je suis )?désolée?|je regrette"
+    r"|malheureusement|lo siento(?: mucho)?|lo lamento|lamentablemente|desculpe?|sinto muito|lamento|infelizmente"
+    r"|mi dispiace|spiacente|purtroppo|(?:het )?spijt me|helaas|sorry|przykro mi|przepraszam|niestety|извините"
+    r"|простите|к сожалению|прошу прощения)[,.!]* ?(?:aber |mais |pero |mas |ma |maar |ale |но )?)?"
+)
+_FALSE = (
+    r"(?:gefälscht|fals[ck]h?|erfunden|fingiert|faux|fausses?|fictifs?|fictives?|mensong|fals[oaie]s?\b|inventad|fictici"
+    r"|finti?\b|finte\b|fintas?|inventat|fittizi|nep|vals|verzonnen|fałszyw|zmyślon|поддельн|фальшив|вымышленн|ложн)"
+)
+_OF_THIS_KIND = (
+    r"(?:dieser art|solche[nrs]?|derartige[nr]?|de ce (?:type|genre)|de telle?s?|de tels|de (?:este|ese) tipo"
+    r"|dest[ae] tipo|dess[ae] tipo|desse tipo|deste tipo|di questo (?:tipo|genere)|di tale tipo"
+    r"|van (?:dit|deze) (?:type|soort)|dit soort|zulke|tego (?:typu|rodzaju)|takich|такого (?:рода|типа)"
+    r"|подобн\w+|так(?:ие|ого))"
+)
+_CANNOT_WRITE = (
+    r"(?:ich (?:kann|darf|werde|möchte) (?:leider )?(?:keine?n? )?|je ne (?:peux|pourrais|saurais|veux) pas"
+    r"|je ne suis pas en mesure (?:de |d')|no (?:puedo|quiero|voy a|me es posible)|não (?:posso|vou|consigo)"
+    r"|non (?:posso|voglio|intendo|sono in grado di)|ik (?:kan|mag|zal|wil) (?:geen )?|nie (?:mogę|będę|chcę)"
+    r"|я не (?:могу|буду|стану))"
+)
+_ANY_WRITE = (
+    r"(?:schreiben|erstellen|verfassen|generieren|erzeugen|écrire|rédiger|créer|générer|produire|fournir|escribir|crear"
+    r"|generar|redactar|producir|escrever|criar|gerar|redigir|produzir|scrivere|creare|generare|produrre|schrijven|maken"
+    r"|genereren|opstellen|pisać|napisać|tworzyć|stworzyć|generować|писать|написать|создавать|создать|генерировать"
+    r"|составлять)"
+)
+_FALSE_TEXT = (
+    rf"{_APOLOGY}{_CANNOT_WRITE}(?=[^.!?]{{0,80}}\b{_ANY_WRITE})(?=[^.!?]{{0,80}}(?:\b{_FALSE}|\b{_OF_THIS_KIND}\b))"
+    rf"|{_FALSE}\w* \w+ (?:schreibe|erstelle|verfasse|generiere) ich (?:leider )?nicht"
+    r"|das (?:kann|darf|werde) ich (?:leider )?nicht (?:schreiben|erstellen|verfassen|generieren), (?:da|weil|denn)\b"
+    r"|(?:很?抱歉|对不起|不好意思)?[，,]? ?我?(?:不能|无法|不会|不便)(?:编写|撰写|写|生成|创作|制作|提供|编造)"
+    r"[^。！？]{0,8}(?:虚假|伪造|假的?|编造|不实|此类|这类|这种)"
+    r"|(?:申し訳(?:ありません|ございません)が|すみませんが)?[、,]? ?(?:偽|虚偽|架空|嘘|そのよう|このよう|こうし)"
+    rf"[^。]{{0,14}}(?:作成|生成|執筆|書くこと|作ること)[^。]{{0,8}}{_CANNOT}"
+)
+
 REFUSAL = spaced(
     "|".join(
         f"(?:{pattern})"
         for pattern in (
             *(_DUTCH, _POLISH, _RUSSIAN_MORE, _KOREAN, _ARABIC, _HINDI, _TURKISH, _NORDIC, _FINNISH, _VIETNAMESE),
             *(_FRENCH_MORE, _OF_THE_REQUEST, _GERMAN, _FRENCH, _SPANISH, _PORTUGUESE, _ITALIAN, _CHINESE, _JAPANESE),
-            _RUSSIAN,
+            *(_RUSSIAN, _FALSE_TEXT),
         )
     )
 )

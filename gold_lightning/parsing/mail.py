@@ -1,11 +1,11 @@
-"""Headers of e-mails above a text: ``Subject: ..``, ``From: ..``, in many languages."""
+"""Headers of e-mails and forms above a text: ``Subject: ..``, ``From: ..``, in many languages."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
 
-__all__ = ["without_mail_headers"]
+__all__ = ["without_form", "without_mail_headers"]
 
 _SUBJECT = (
     r"(?:(?:e-?mail )?subject(?: line)?|title|betreff|objet|sujet|asunto|oggetto|assunto|onderwerp|temat|тема|emne|ämne"
@@ -61,3 +61,19 @@ def without_mail_headers(text: str, demos: Sequence[str] = ()) -> str:
     rest = text[headers.end() :]
     body = _BODY.match(rest)
     return rest[body.end() :] if body else rest
+
+
+# Lines of a form above an empty line. The words of keys do not matter: texts of one line have no such lines.
+_FORM_LINE = r"[*_#> \t-]{0,6}[^\W\d_][^\n:：.!?]{0,30}[*_]{0,2}[:：][*_]{0,2}[ \t]*[^\n]{1,60}\n"
+_FORM = re.compile(rf"\s*+(?:{_FORM_LINE}){{2,8}}[ \t\r]*\n\s*(?=\S)")
+
+
+def without_form(text: str, demos: Sequence[str] = ()) -> str:
+    """Removes two or more lines ``key: value`` and the empty line below them from above a text.
+
+    Args:
+        text: The text, with its line breaks.
+        demos: Texts of the demos. If one has line breaks, the lines may be a part of the text.
+    """
+    form = _FORM.match(text[:2000])
+    return text if form is None or any("\n" in demo for demo in demos) else text[form.end() :]

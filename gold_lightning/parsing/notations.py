@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 import re
 from collections.abc import Sequence
 
@@ -14,9 +15,21 @@ _SIGN = r"(?:[-=]>|[→=;|]|[-–—](?=[ \t]))"
 
 
 def name_pattern(names: Sequence[str]) -> str:
-    """Returns a pattern that matches any of the names, with spaces or hyphens in place of underscores."""
+    """Returns a pattern that matches any of the names, with spaces or hyphens in place of underscores.
+
+    A space may also stand before the number of a name: ``Sentence 1`` for ``sentence1``.
+    """
+    return _name_pattern(tuple(names))
+
+
+@functools.lru_cache(maxsize=256)
+def _name_pattern(names: tuple[str, ...]) -> str:
     longest_first = sorted(names, key=len, reverse=True)
-    return "|".join(r"[_ -]".join(map(re.escape, name.split("_"))) for name in longest_first) or r"(?!)"
+    return "|".join(r"[_ -]".join(map(_word_pattern, name.split("_"))) for name in longest_first) or r"(?!)"
+
+
+def _word_pattern(word: str) -> str:
+    return r"[_ -]?".join(map(re.escape, re.split(r"(?<=[^\W\d])(?=\d)", word)))
 
 
 def as_lines(text: str, names: Sequence[str], opened: str = "", prompt: str = "") -> str:
@@ -39,6 +52,7 @@ def as_lines(text: str, names: Sequence[str], opened: str = "", prompt: str = ""
     text = _without_blocks(text, known)
     text = _without_table(text, known)
     text = _without_csv(text, known)
+    text = _without_stops(text, known)
     return _without_signs(text, known, prompt)
 
 
@@ -139,6 +153,15 @@ def _without_signs(text: str, known: str, prompt: str) -> str:
         return text
     line = rf"^[ \t]*(?:\*\*|[*`\"])?((?i:{known}))(?:\*\*|[*`\"])?[ \t]*(?:{_SIGN}|(?<=[*`\"])[ \t])[ \t]*(?=\S)"
     return text[:at] + re.sub(line, r"\1: ", text[at:], flags=re.MULTILINE)
+
+
+def _without_stops(text: str, known: str) -> str:
+    """Replaces ``Name 1. ..`` and ``Name 2. ..`` on lines of their own by lines ``name: value``."""
+    form = re.compile(rf"^[ \t*_#>]{{0,6}}({known})[*_]{{0,3}}\.[*_]{{0,3}}[ \t]+(?=\S)", re.IGNORECASE | re.MULTILINE)
+    lines = list(form.finditer(text))
+    if len(lines) < 2 or len({line[1].casefold() for line in lines}) < len(lines) or text[: lines[0].start()].strip():
+        return text
+    return form.sub(r"\1: ", text)
 
 
 def _begins_paragraph(text: str, at: int) -> bool:

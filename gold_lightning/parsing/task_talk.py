@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 from gold_lightning.parsing.notations import name_pattern
 from gold_lightning.parsing.patterns import spaced
+from gold_lightning.parsing.talk_elsewhere import speaks_of_task_elsewhere
 
 __all__ = ["speaks_of_task"]
 
@@ -22,6 +23,7 @@ _SENTENCES = re.compile(r"(?:[^.!?\n]|[.!?](?=\S))*[.!?]*\s*")
 
 _SAMPLE = r"(?:(?:counter)?examples?|samples?|demos?|demonstrations?|data ?(?:sets?|points?)|placeholders?)"
 _INSTRUCTION = r"(?:tasks?|instructions?|prompts?|requirements?|constraints?|formats?|assignments?|outputs?)"
+_SHOWN = r"(?:examples|samples|demos|demonstrations|ones above|(?:two|three|four|five) above)"
 _PERSON = (
     r"(?:customer|user|client|person|someone|somebody|writer|author|speaker|reviewer|shopper|buyer|caller|guest"
     r"|individual|reader|student|viewer)"
@@ -49,6 +51,19 @@ _HOW = (
     r"|natural)|(?:different|distinct) from|similar to|keep it|concise|first[- ]person|one[- ]line|in the style of)"
 )
 
+_MUST = r"(?:should|must|needs? to|ha(?:s|ve) to|could|might|ought to|can)"
+_DECIDE = r"chose|picked|selected|used|wrote|decided|went with|focused|came up with|thought of|created|made"
+# What a rule for a text is about: its subject, its manner, its length.
+_PROPERTY = (
+    r"(?:(?:sound|feel|express|convey|describe|mention|reflect|include|contain|have|focus|talk|speak|revolve|differ"
+    r"|fit|match|address|concern|involve|cover|avoid|complain|ask|show|sum|stay|keep|follow|use)\b(?! been\b| \w+ed\b)"
+    r"|be (?:about|in (?:the|an?|first|second|third|\w+ish)|from the|under|at (?:most|least)|related|labell?ed"
+    r"|(?:an?|one) (?:[\w-]+ )?(?:short|single|new|realistic|complete|statement|sentence|question|complaint|request)"
+    r"|(?:very |more |quite )?(?:short|brief|concise|realistic|natural|plausible|authentic|believable|different"
+    r"|distinct|unique|new|original|specific|simple|similar|unlike|formal|informal|casual|polite|positive|negative|neutral|varied"
+    r"|diverse))\b)"
+)
+
 _WHOLE = spaced(
     rf"""(?:{_LEAD})?(?:
     (?:i hope (?:this|that|it) helps|here (?:you go|you are|it is|goes|we go)|let me try(?: again)?|i'm ready|i am ready
@@ -65,6 +80,8 @@ _DECISIVE = spaced(
     (?:i|we) (?:understand|see|have read|got|get|understood|'ve read) (?:the|your|this)
     \ (?:task|instructions?|requirements?|prompt|assignment|format|guidelines for)\b
     |(?:i'm |i am )?ready(?: to \w+)?[.!,] what (?:should|shall|would|do)\b
+    |(?:what|which) (?:kind|type|sort|topic|subject|style|tone)\b[^.!?]{{0,40}}
+    \b(?:would you like|do you want|should) (?:me to|i) {_WRITE}\b
     |(?:would you like|do you want|is there anything(?: else)?(?: that)? you(?:'d| would) like) me to {_WRITE}\b
     |(?:let me know|feel free|don't hesitate|just ask|tell me|please (?:let me know|tell me))\b
     [^.!?]{{0,30}}\b(?:if|whether|to ask)\b[^.!?]{{0,40}}
@@ -79,7 +96,8 @@ _DECISIVE = spaced(
 
 
 @functools.lru_cache(maxsize=256)
-def _voices(names: tuple[str, ...]) -> tuple[tuple[int, re.Pattern[str]], ...]:
+def _voices(names: tuple[str, ...], labels: tuple[str, ...]) -> tuple[tuple[int, re.Pattern[str]], ...]:
+    field, target = rf"(?:{name_pattern(names)})s?", "|".join(map(re.escape, labels)) or r"(?!)"
     thing = rf"(?:{_SAMPLE}|{_INSTRUCTION}|(?:{name_pattern(names)})s?)"
     subject = rf"(?:(?:for|to|in|with|given|based on) [^.,!?]{{1,40}}, )?{_DETERMINER} (?:[\w-]+ ){{0,2}}?{thing}"
     some = r"(?:an?|one|another|the|some|this|new)"
@@ -88,12 +106,15 @@ def _voices(names: tuple[str, ...]) -> tuple[tuple[int, re.Pattern[str]], ...]:
             4,
             rf"{_WRITE} (?:me )?{some} (?:[\w-]+ ){{0,3}}?{thing}\b(?! (?:to|for) (?:my|me|us)\b)",
         ),
-        # "should have been" is about the past, so it is not a plan.
-        (4, rf"{subject} (?:should|must|needs? to|ha(?:s|ve) to|could|might|ought to|can) (?!(?:not )?have been\b)"),
+        # A rule for the writing; "should have arrived" and "could not be delivered" are about the world.
+        (4, rf"{subject} {_MUST} (?:not )?(?:\w+ly )?(?:{_PROPERTY}|(?:{target})\b)"),
+        (2, rf"{subject} {_MUST} "),
+        (4, rf"{subject} will (?:be about|express|convey|describe|revolve|focus|reflect)\b"),
         (3, rf"{subject} (?:says?|asks?|wants?|requires?) \b"),
         (
             2,
-            rf"{subject} (?:is|are|was|were|will|would|have|has|fits?|match(?:es)?|shows?|mentions?|reflects?)\b",
+            rf"{subject} (?:is|are|was|were|will|would|have|has|fits?|match(?:es)?|shows?|mentions?|reflects?"
+            r"|takes|expresses|conveys|describes)\b",
         ),
         (2, r"(?:it|this|that|they) (?:should|must|needs? to|has to|could|might|can) (?!(?:not )?have\b)"),
         (
@@ -123,6 +144,11 @@ def _voices(names: tuple[str, ...]) -> tuple[tuple[int, re.Pattern[str]], ...]:
         ),
         (3, rf"(?:in order )?to {_WRITE} (?:[\w-]+ ){{0,3}}?{thing}\b"),
         (4, rf"[*_#]{{0,4}}{_HEADED_MAYBE}[*_]{{0,2}}:"),
+        (1, rf"(?:i|we) (?:need|want|require) {some} (?:[\w-]+ ){{0,2}}?{field}\b"),
+        (2, rf"(?:for|in) (?:this|the|my) [^.,!?]{{1,40}}?,? (?:i|we)(?:'ve|'ll| have| will)? (?:{_DECIDE})\b"),
+        (3, r"here(?:'s| is) how (?:i|we)(?:'d|'ll| would| will| plan| can| could| might)\b"),
+        (3, rf"(?:do you want|would you like|should|shall|must) (?:the|this|your) {field} (?:to )?{_PROPERTY}"),
+        (2, r"(?:please|could you|can you)(?: please)? (?:share|provide|give|tell|specify|clarify|show)\b"),
     )
     return tuple((weight, re.compile(form, re.IGNORECASE)) for weight, form in forms)
 
@@ -142,6 +168,10 @@ def _words(names: tuple[str, ...], labels: tuple[str, ...]) -> tuple[tuple[int, 
         ),
         (3, r"\bsomeone \w+ing\b"),
         (2, rf"\b{_HOW}\b"),
+        (1, r"\b(?:(?:in)?formal|tone|style|length)\b"),
+        (2, r"\bas (?:you )?requested\b"),
+        (3, rf"\b(?:the|these|those|given|previous|earlier|existing|other) (?:\w+ )?{_SHOWN}\b"),
+        (2, rf"\b(?:previous|earlier|existing|above) {field}(?<=s)\b"),
         (1, rf"\b(?:new|another|real|short|different|possible|typical) (?:[\w-]+ )?(?:{field}|{_SAMPLE})\b"),
     )
     return tuple((weight, re.compile(form, re.IGNORECASE)) for weight, form in forms)
@@ -166,7 +196,9 @@ def speaks_of_task(text: str, names: Sequence[str], labels: Sequence[str] = ()) 
     headed = rf"[*_#]{{0,4}} ?{_HEADED}[*_]{{0,2}}[:：]"
     if re.match(headed, plain, re.IGNORECASE):
         return True
-    voices, word_forms = _voices(tuple(names)), _words(tuple(names), tuple(labels))
+    if speaks_of_task_elsewhere(text, names, labels):
+        return True
+    voices, word_forms = _voices(tuple(names), tuple(labels)), _words(tuple(names), tuple(labels))
     for count, sentence in enumerate(_SENTENCES.finditer(plain)):
         if count == 2 or not sentence[0]:
             return False
@@ -177,7 +209,9 @@ def speaks_of_task(text: str, names: Sequence[str], labels: Sequence[str] = ()) 
             if lead and clause and _nothing_else(clause, names, labels):
                 return True
             continue
-        if voice + (lead is not None) + sum(w for w, form in word_forms if form.search(clause)) >= _ENOUGH:
+        shared = sum(weight for weight, form in word_forms if form.search(clause))
+        shared += len({name for name in names if name.casefold() in clause.casefold()}) > 1
+        if voice + (lead is not None) + shared >= _ENOUGH:
             return True
     return False
 
@@ -186,6 +220,10 @@ def _nothing_else(text: str, names: Sequence[str], labels: Sequence[str]) -> boo
     """Returns whether a text consists of names and labels only: ``billing.`` in ``Hmm, billing.``."""
     known = rf"(?:{name_pattern(names)}|{'|'.join(map(re.escape, labels)) or '(?!)'}|{_SAMPLE})"
     return (
-        re.fullmatch(rf"\W*(?:(?:an?|the|new|one|about|for) )*{known}(?:[ ,]+{known})*\W*", text, re.IGNORECASE)
+        re.fullmatch(
+            rf"\W*(?:(?:an?|the|new|one|about|for) )*{known}(?:[ ,]+(?:(?:in|with|on|of|about) )?{known})*\W*",
+            text,
+            re.IGNORECASE,
+        )
         is not None
     )

@@ -6,11 +6,12 @@ import ast
 import functools
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from gold_lightning.parsing.framing import has_turn
 from gold_lightning.parsing.notations import name_pattern
+from gold_lightning.parsing.text_names import SENTENCE_START, name_end
 
 __all__ = ["as_json", "unwrapped", "without_prefix"]
 
@@ -44,31 +45,7 @@ _ROLES = (
     r"|subscriber|traveler|traveller|consumer|viewer|reader|owner|seller|host|kunde|kundin|nutzer|cliente|client"
     r"|utilisateur|usuario|utente|usuário|klant|клиент|пользователь|客户|顾客|用户|お客様|ユーザー)"
 )
-# "Message du client", "Nachricht des Kunden", and in reverse order "Kundens meddelande", "お客様のメッセージ".
-_ANY_NOUN = (
-    r"(?:message|texte?|nachricht|mensaje|texto|messaggio|testo|mensagem|bericht|tekst|boodschap|besked|melding"
-    r"|meddelande|viesti|wiadomość|treść(?: wiadomości)?|zpráva|správa|üzenet|mesaj[ıi]?|сообщение|текст|повідомлення"
-    r"|μήνυμα|رسالة|نص|پیام|संदेश|पाठ|ข้อความ|tin nhắn|pesan|הודעה|消息|信息|留言|文本|メッセージ|文章|메시지|텍스트|글)"
-)
-_ANY_PERSON = (
-    r"(?:clientes?|client[ea]?s?|kunden?s?|kundin|nutzers?|benutzers?|nachricht|utilisateur|usuario|usuário|utente"
-    r"|gebruiker|klant(?:en)?|klienta?|klientki|zákazníka|ügyfél|asiakkaan|kundens|kundes?|müşteri(?:nin)?"
-    r"|kullanıcı(?:nın)?|клиента|пользователя|покупателя|клієнта|πελάτη|العميل|الزبون|المستخدم|مشتری|ग्राहक"
-    r"|उपयोगकर्ता|ลูกค้า|khách hàng|pelanggan|הלקוח|客户|顾客|用户|お客様|お客さま|顧客|ユーザー|고객|사용자)"
-)
-_LINK = (
-    r"(?:de la|de el|del|della|dello|dell['’]|de|des|der|du|do|da|di|vom|von|van de|van een|van|af|от|của|का|की|से"
-    r"|d['’]une?|de l['’]|d['’]|an?|un|une|une?|einer|eines|des|het|את|של|dari)"
-)
-_NAMED_BY_MEANING = re.compile(
-    rf"\s*+[*_#]{{0,3}}(?:(?:(?:le|la|die|das|der|el|il|lo|o|a|het|de)[ \t])?{_ANY_NOUN}(?:[ \t]{_LINK}){{0,2}}"
-    rf"(?:[ \t]|(?<=['’]))(?:{_ANY_PERSON}|{_ANY_NOUN})"
-    rf"|{_ANY_PERSON}(?:[ \t]?(?:का|की|के|の|的|의))?[ \t]?{_ANY_NOUN})"
-    r"[*_]{0,3}[ \t\u00a0\u202f]?[:：][*_]{0,3}\s*(?=\S)",
-    re.IGNORECASE,
-)
 _SIGN = r"(?P<sign>[:：﹕](?!//)=?|[=-]>|=|→|[ \t](?:--|[-–—])(?=[ \t]))"
-_STARTS = r"(?=[*_`\"“‘«'「¿¡(]{0,3}(?-i:[^\W\d_a-zà-þ]))"
 
 
 @functools.lru_cache(maxsize=256)
@@ -83,7 +60,7 @@ def _prefix(names: tuple[str, ...], labels: tuple[str, ...]) -> re.Pattern[str]:
         rf"|(?:(?:an?|the|angry|new)[ \t])?{_ROLES}(?:[ \t]#?\d{{1,2}}|[ \t]\([^()\n]{{1,30}}\))?{verb}"
         rf"|let(?:'s|’s| us| me) (?:go with|write|say)"
         rf"|i(?:'d|’d| would|'ll|’ll| will) (?:write|say|go with)(?: this)?)"
-        rf"[*_`\])]{{0,4}}[ \t\u00a0\u202f]?{_SIGN}[*_`]{{0,3}}[ \t]*(?:\n\s*)?{_STARTS}",
+        rf"[*_`\])]{{0,4}}[ \t\u00a0\u202f]?{_SIGN}[*_`]{{0,3}}[ \t]*(?:\n\s*)?{SENTENCE_START}",
         re.IGNORECASE,
     )
 
@@ -91,10 +68,20 @@ def _prefix(names: tuple[str, ...], labels: tuple[str, ...]) -> re.Pattern[str]:
 @functools.lru_cache(maxsize=256)
 def _name_with_stop(name: str) -> re.Pattern[str]:
     """Matches a name with a full stop before a new sentence: ``message. Where is my parcel?``."""
-    return re.compile(rf"\s*+(?:{name_pattern([name])})\.[ \t]+{_STARTS}", re.IGNORECASE)
+    return re.compile(
+        rf"\s*+[*_#>]{{0,4}}(?:{name_pattern([name])})[*_]{{0,3}}\.[*_]{{0,3}}[ \t]+{SENTENCE_START}", re.IGNORECASE
+    )
 
 
-def without_prefix(text: str, names: Sequence[str], labels: Sequence[str] = (), *, demos: Sequence[str] = ()) -> str:
+def without_prefix(
+    text: str,
+    names: Sequence[str],
+    labels: Sequence[str] = (),
+    *,
+    demos: Sequence[str] = (),
+    name: str = "",
+    vocabulary: Collection[str] = (),
+) -> str:
     """Removes prefixes that only name a text: ``My message: ..``, ``billing - ..``, ``Buyer: ..``.
 
     A prefix consists of a name, the label, a noun for a text or a role, and words such as articles. A new sentence must
@@ -105,12 +92,16 @@ def without_prefix(text: str, names: Sequence[str], labels: Sequence[str] = (), 
         names: Names of all lines of a sample.
         labels: Labels that the prompt mentions.
         demos: Texts of the demos. If any has such a prefix, the prefix is part of the text.
+        name: Name of the text's own line; the last one by default.
+        vocabulary: Stems of the words of the task's description, as :func:`~.text_names.stems` returns them.
     """
     form = _prefix(tuple(names), tuple(labels))
-    simple_forms = (_NAMED_BY_MEANING, *([_name_with_stop(names[-1])] if names else []))
-    for simple_form in simple_forms:
-        if (match := simple_form.match(text)) and not any(simple_form.match(demo) for demo in demos):
-            text = text[match.end() :]
+    name = name or (names[-1] if names else "")
+    if (end := name_end(text, name, vocabulary)) and not any(name_end(demo, name, vocabulary) for demo in demos):
+        text = text[end:]
+    stop_form = _name_with_stop(name)
+    if (match := stop_form.match(text)) and not any(stop_form.match(demo) for demo in demos):
+        text = text[match.end() :]
     for _ in range(2):
         prefix = form.match(text[: 2 * _LONGEST_PREFIX])
         if prefix is None or prefix.end() > _LONGEST_PREFIX or any(form.match(demo) for demo in demos):

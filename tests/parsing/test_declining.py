@@ -64,6 +64,22 @@ REFUSALS = [
     "This request goes against my guidelines.",
     "I will not generate that text.",
     "I decline to write this message.",
+    "I'm not able to produce medical records, as they could be mistaken for real ones.",
+    "I'm unable to draft contracts, but I can explain what a termination clause is.",
+    "I must decline: this looks like a request for a scam e-mail.",
+    "I can't help create political messaging of this kind.",
+    "Sorry, I can't provide legal text. Please consult a lawyer.",
+    "Das kann ich leider nicht schreiben, da es falsche Bewertungen fördern würde.",
+    "Ich möchte keine erfundenen Bewertungen schreiben.",
+    "Désolé, je ne peux pas rédiger de faux messages.",
+    "Je ne peux pas créer de messages de ce type.",
+    "No puedo generar contenido falso sobre proyectos reales.",
+    "Mi dispiace, non posso scrivere messaggi di questo tipo.",
+    "Desculpe, não posso escrever mensagens falsas.",
+    "Het spijt me, ik kan geen nepberichten schrijven.",
+    "Простите, я не могу писать поддельные сообщения.",
+    "抱歉，我不能编写虚假的客户消息。",
+    "申し訳ありませんが、偽のメッセージは作成できません。",
 ]
 TEXTS = [
     "As an assistant at a law firm I order a lot of paper.",
@@ -130,6 +146,15 @@ TEXTS = [
     "I can't give you the tracking number because the email never came.",
     "I can't do this task because the page is blank.",
     "I cannot send the text that you asked for.",
+    "I can't create new users since the update.",
+    "I cannot generate reports, but I can see the numbers.",
+    "I cannot provide documents because they could be misused.",
+    "I must decline, this is too expensive.",
+    "Das kann ich nicht weiterempfehlen, weil das Bad schmutzig war.",
+    "Ich kann keine falschen Freundlichkeiten ertragen.",
+    "Je ne peux pas croire ces faux chiffres.",
+    "Désolé, je ne peux pas écrire mon mot de passe sur ce clavier.",
+    "Lo siento, no puedo recoger el paquete hoy.",
 ]
 
 
