@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from gold_lightning.generators import VLLMGenerator as VLLMGenerator
     from gold_lightning.losses import CrossEntropy as CrossEntropy
     from gold_lightning.losses import RobustLoss as RobustLoss
+    from gold_lightning.losses import SoftTargets as SoftTargets
     from gold_lightning.losses import SymmetricCrossEntropy as SymmetricCrossEntropy
     from gold_lightning.metrics import metric as metric
     from gold_lightning.planning.plan import SynthesisPlan as SynthesisPlan
@@ -71,7 +72,7 @@ _PUBLIC = {
     "gold_lightning.feedback": "FeedbackStrategy",
     "gold_lightning.generators": "Completion EmbeddedGenerator Generator OpenAIGenerator Request ScriptedGenerator "
     "TransformersGenerator VLLMGenerator",
-    "gold_lightning.losses": "CrossEntropy RobustLoss SymmetricCrossEntropy",
+    "gold_lightning.losses": "CrossEntropy RobustLoss SoftTargets SymmetricCrossEntropy",
     "gold_lightning.metrics": "metric",
     "gold_lightning.planning.plan": "SynthesisPlan",
     "gold_lightning.run": "Run",

@@ -6,8 +6,9 @@ synthesised (:mod:`gold_lightning.synthesis`), unless they are in the run folder
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Literal
 
@@ -41,6 +42,8 @@ from gold_lightning.unlabelled import check_texts_file, usable_texts
 from gold_lightning.validation import ValidationSet, WatchedRows, watched_probes
 
 __all__ = ["GoldDataModule"]
+
+_log = logging.getLogger("gold_lightning")
 
 
 class GoldDataModule(LightningDataModule):
@@ -179,6 +182,11 @@ class GoldDataModule(LightningDataModule):
         if stage != "fit" or self.trainer is None:
             return
         _ = self.validation.rows  # an unreadable file is reported before anything is paid for
+        agreement = self.synthesizer.plan.label_agreement
+        if self._learns_probabilities and agreement == "off" and self.replayed is None:
+            hint = "they ask for the likelihoods that the soft targets are made of"
+            allowed = "measure or require with model.loss SoftTargets"
+            raise ConfigError("data.plan.label_agreement", agreement, allowed, hint)
         if self.synthesizer.real is not None:
             rounds = -1 if self.trainer.max_epochs is None else self.trainer.max_epochs
             self.synthesizer.real.begin(self.run_dir, rounds, writes=self.trainer.is_global_zero)
@@ -234,18 +242,45 @@ class GoldDataModule(LightningDataModule):
     def train_dataloader(self) -> DataLoader[dict[str, Any]]:
         """Synthesises the round's training samples if they are missing, and loads them in a seeded order."""
         self._synthesise(lambda: self.synthesizer.train(self.round, self.pool, self.feedback_rate))
-        samples = [s.sample for s in self.train_samples()]
-        return self.training_loader(samples, self.passes_per_round * len(samples), f"{self.seed}/{self.round}/order")
+        stored = self.train_samples()
+        self._check_probabilities(stored)
+        rows, seed = self.passes_per_round * len(stored), f"{self.seed}/{self.round}/order"
+        return self.training_loader([s.sample for s in stored], rows, seed, [s.probabilities for s in stored])
 
-    def training_loader(self, samples: Sequence[Sample], rows: int, seed: str) -> DataLoader[dict[str, Any]]:
+    @property
+    def _learns_probabilities(self) -> bool:
+        """Whether the trainer's module learns from stored probabilities of labels."""
+        module = None if self.trainer is None else self.trainer.lightning_module
+        return bool(getattr(module, "learns_probabilities", False))
+
+    def _check_probabilities(self, stored: Sequence[StoredSample]) -> None:
+        """Says how many samples lack the probabilities that the student learns; raises GoldError if all do."""
+        without = sum(not s.probabilities for s in stored)
+        if not (self._learns_probabilities and without):
+            return
+        if without == len(stored):
+            raise GoldError(
+                f"model.loss: SoftTargets needs the generator's probabilities of labels, and none of {without} samples "
+                "has any; take a data.generator that reports likelihoods, or another model.loss"
+            )
+        if self.trainer is not None and self.trainer.is_global_zero:
+            _log.warning(
+                "%d of %d training samples have no probabilities of labels; their own label is their target",
+                *(without, len(stored)),
+            )
+
+    def training_loader(
+        self, samples: Sequence[Sample], rows: int, seed: str, probabilities: Sequence[Mapping[str, float]] = ()
+    ) -> DataLoader[dict[str, Any]]:
         """Makes a loader of this process's share of training batches.
 
         Args:
             samples: The samples.
             rows: Number of rows of all processes; samples come again after all others have had their turn.
             seed: Seed of the order.
+            probabilities: Stored probabilities of labels of each sample, for losses that learn them.
         """
-        self._encoded = EncodedSamples(self.task, self.tokenizer, samples, self._encoded)
+        self._encoded = EncodedSamples(self.task, self.tokenizer, samples, self._encoded, probabilities)
         shares = self._shares
         order = training_order(
             self._encoded.sizes, shares[0] * self.batch_size, rows, seed, None if self.group_by_length else 1

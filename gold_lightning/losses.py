@@ -5,6 +5,8 @@ smoothing the mean logit. :func:`target_log_probs` computes log p_y and the log-
 allocates one tensor of the size of the logits, the gradient itself, instead of the two or three of
 ``torch.nn.functional.cross_entropy``. The energy of :mod:`gold_lightning.scores` is the same log-sum-exp.
 
+:class:`SoftTargets` alone depends on more: on the student's probability of each of the task's labels.
+
 A loss of your own is a subclass of :class:`RobustLoss` with one method; name it in a config by ``class_path``.
 """
 
@@ -28,7 +30,9 @@ __all__ = [
     "LabelSmoothing",
     "RobustLoss",
     "RoundLoss",
+    "SoftTargets",
     "SymmetricCrossEntropy",
+    "loss_settings",
     "target_log_probs",
 ]
 
@@ -223,6 +227,82 @@ class LabelSmoothing(RobustLoss):
         log_p, lse = target_log_probs(logits, targets)
         uniform = lse - logits.mean(-1, dtype=lse.dtype)
         return -(1 - self.epsilon) * log_p + self.epsilon * uniform
+
+
+class SoftTargets(RobustLoss):
+    r"""Divergence from the generator's probabilities of labels, mixed with a loss of the sample's own label.
+
+    The loss of a batch is ``weight * KL(p || q) + (1 - weight) * hard``: the mean of the divergence over its rows, and
+    that of ``hard`` over its target tokens. q is the student's exact probability of each label among all labels. p is
+    what the generator's calibrated likelihoods say, as it is stored with each sample whose label was checked
+    (``data.plan.label_agreement: measure`` or ``require``); p^(1 / temperature), scaled to sum 1. Unlike in Hinton et
+    al. (2015), the temperature changes p alone: the student's own probabilities shall approach p.
+
+    A row without stored probabilities has probability 1 for its label; KL(p || q) is then the cross-entropy over the
+    labels. Losses of validation compare with labels, so they are those of ``hard``.
+
+    Args:
+        weight: Share of the divergence, in [0, 1].
+        temperature: Temperature of the stored probabilities, above 0. Above 1 they become more even; toward 0 the
+            likeliest label alone remains.
+        hard: Loss of the sample's own label; a :class:`SymmetricCrossEntropy` by default.
+
+    Raises:
+        ConfigError: ``weight`` or ``temperature`` is out of range, or ``hard`` is itself such a mixture.
+
+    Example:
+        >>> loss = SoftTargets(weight=0.5, temperature=2.0)
+        >>> loss.targets(torch.tensor([[0.9, 0.1]]))
+        tensor([[0.7500, 0.2500]])
+        >>> loss.divergence(torch.tensor([[0.5, 0.5]]).log(), torch.tensor([[0.9, 0.1]]))
+        tensor([0.1308])
+    """
+
+    def __init__(self, weight: float = 0.5, temperature: float = 1.0, hard: RobustLoss | None = None) -> None:
+        super().__init__()
+        if not 0 <= weight <= 1:
+            raise ConfigError("model.loss.weight", weight, "a number from 0 to 1")
+        if not (math.isfinite(temperature) and temperature > 0):
+            raise ConfigError("model.loss.temperature", temperature, "a finite number above 0")
+        if isinstance(hard, SoftTargets):
+            raise ConfigError("model.loss.hard", "SoftTargets", "a loss of the sample's label alone")
+        self.weight, self.temperature, self.hard = weight, temperature, hard or SymmetricCrossEntropy()
+
+    def per_token(self, logits: Tensor, targets: Tensor) -> Tensor:
+        return self.hard.per_token(logits, targets)
+
+    def targets(self, probabilities: Tensor) -> Tensor:
+        """Returns the probabilities at the loss's temperature.
+
+        Args:
+            probabilities: (batch, labels), stored probabilities; each row sums to 1.
+        """
+        return torch.softmax(probabilities.log() / self.temperature, -1)
+
+    def divergence(self, log_probs: Tensor, probabilities: Tensor) -> Tensor:
+        """Returns KL(p || q) of each row, (batch,), in nats.
+
+        Args:
+            log_probs: (batch, labels), natural logarithm of the student's probability of each label, finite.
+            probabilities: (batch, labels), stored probabilities; each row sums to 1.
+        """
+        targets = self.targets(probabilities)
+        return (torch.xlogy(targets, targets) - targets * log_probs).sum(-1)
+
+
+def loss_settings(loss: nn.Module) -> dict[str, Any]:
+    """Returns the class of a loss and its plain values, and those of the losses that it is made of.
+
+    Args:
+        loss: The loss.
+
+    Example:
+        >>> loss_settings(SoftTargets(hard=CrossEntropy()))["hard"]
+        {'class': 'gold_lightning.losses.CrossEntropy', 'training': True}
+    """
+    values = {k: v for k, v in vars(loss).items() if isinstance(v, bool | int | float | str)}
+    parts = {name: loss_settings(part) for name, part in loss.named_children()}
+    return {"class": f"{type(loss).__module__}.{type(loss).__qualname__}", **values, **parts}
 
 
 class RoundLoss(Metric):

@@ -17,13 +17,22 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 
 from gold_lightning.errors import ConfigError, GoldError, NotFiniteError, SharedError
-from gold_lightning.losses import IGNORE_INDEX, RobustLoss, RoundLoss, SymmetricCrossEntropy, target_log_probs
+from gold_lightning.losses import (
+    IGNORE_INDEX,
+    RobustLoss,
+    RoundLoss,
+    SoftTargets,
+    SymmetricCrossEntropy,
+    loss_settings,
+    target_log_probs,
+)
 from gold_lightning.metrics import TextMetric, TokenMean, make_metric
 from gold_lightning.scores import OODScore, mean_over_tokens
 from gold_lightning.t5.checks import check_student
 from gold_lightning.t5.folder import write_task
 from gold_lightning.t5.fsdp import load_whole, shard
 from gold_lightning.t5.inference import Inference
+from gold_lightning.t5.label_scoring import label_log_probs
 from gold_lightning.t5.modes import is_sharded
 from gold_lightning.t5.optimizer import lr_factor, make_optimizer, weight_names
 from gold_lightning.t5.resuming import fitting_state, say_afresh
@@ -101,6 +110,11 @@ class T5Student(Inference, LightningModule):
         if num_beams < 1:
             raise ConfigError("model.num_beams", num_beams, "1 or more")
         self.task = Task.load(task)
+        if isinstance(loss, SoftTargets) and not self.task.one_label:
+            kind = "several labels a row" if self.task.labels else "free text"
+            raise ConfigError(
+                "model.loss", "SoftTargets", f"another loss for {self.task.name}, whose targets are {kind}"
+            )
         self.name, self.loss, self.optimizer = student, loss or SymmetricCrossEntropy(), optimizer
         self.lr, self.weight_decay, self.warmup, self.decay = lr, weight_decay, warmup, decay
         self.encoder_lr, self.embedding_lr = encoder_lr, embedding_lr
@@ -130,15 +144,45 @@ class T5Student(Inference, LightningModule):
 
     # Training
 
+    @property
+    def learns_probabilities(self) -> bool:
+        """Whether training reads ``probabilities`` of batches; a data module then makes sure that there are some."""
+        return isinstance(self.loss, SoftTargets) and self.loss.weight > 0
+
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
-        logits = self.forward_logits(batch, batch["labels"])
-        loss: Tensor = self.loss(logits, batch["labels"])
-        self.train_loss.update(loss.detach(), (batch["labels"] != IGNORE_INDEX).sum(), batch_idx)
+        means, counts = self._mean_losses(batch)
+        self.train_loss.update(means.detach().sum(), counts[0], batch_idx)
         # A round is trained in one sitting, so its mean covers all its steps after a resume too.
         self.log("train/loss", self.train_loss, on_step=False, on_epoch=True)
-        loss = loss * self._share_of_tokens(batch["labels"])
+        loss = (means * self._shares(counts)).sum()
         self.log("train/loss_step", loss, prog_bar=True, batch_size=len(batch["id"]), sync_dist=True)
         return loss
+
+    def _mean_losses(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
+        """Returns the parts of a batch's loss, each a mean, and the number of values that it is the mean of.
+
+        The first part is the mean over target tokens; a loss of soft targets has a mean over rows as the second.
+        """
+        labels = batch["labels"]
+        counted = labels != IGNORE_INDEX
+        outputs = self.forward_outputs(batch, labels)
+        loss: Tensor = self.loss(outputs.logits, labels)
+        if not isinstance(self.loss, SoftTargets) or not self.learns_probabilities:
+            return loss[None], counted.sum()[None]
+        log_probs = label_log_probs(self.model, self.label_tree, batch, outputs)
+        divergence = self.loss.divergence(log_probs, self._probabilities(batch, log_probs))
+        rows, weight = counted.any(-1), self.loss.weight  # padding rows have no target tokens
+        mean = torch.where(rows, divergence, 0.0).sum() / rows.sum().clamp(min=1)
+        return torch.stack([(1 - weight) * loss, weight * mean]), torch.stack([counted.sum(), rows.sum()])
+
+    def _probabilities(self, batch: dict[str, Any], like: Tensor) -> Tensor:
+        """Returns the stored probabilities of labels; without any, probability 1 for each row's target."""
+        if "probabilities" in batch:
+            stored: Tensor = batch["probabilities"]
+            return stored
+        names = self.task.label_names
+        places = torch.tensor([names.index(targets[0]) for targets in batch["targets"]], device=like.device)
+        return nn.functional.one_hot(places, len(names)).to(like.dtype)
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         every = int(getattr(self.trainer, "log_every_n_steps", 0) or 0)
@@ -193,14 +237,17 @@ class T5Student(Inference, LightningModule):
             "The rounds before are kept, and the same command goes on from the last of them"
         )
 
-    def _share_of_tokens(self, labels: Tensor) -> Tensor | float:
-        """Scales the loss so that DDP's gradient average equals the average over all target tokens."""
+    def _shares(self, counts: Tensor) -> Tensor | float:
+        """Scales means so that DDP's gradient average equals the average over the values of all processes.
+
+        Args:
+            counts: (parts,), number of values of each mean in this process.
+        """
         if self._processes == 1:
             return 1.0
-        tokens = (labels != IGNORE_INDEX).sum().float()
-        every = tokens.clone()
+        every = counts.float()
         torch.distributed.all_reduce(every)
-        share: Tensor = tokens * self._processes / every
+        share: Tensor = counts * self._processes / every
         return share
 
     @property
@@ -245,10 +292,8 @@ class T5Student(Inference, LightningModule):
 
     def training_settings(self) -> dict[str, Any]:
         """Returns the plain values that training depends on, besides data and first weights."""
-        loss = {k: v for k, v in vars(self.loss).items() if isinstance(v, bool | int | float | str)}
         names = ("optimizer", "lr", "encoder_lr", "embedding_lr", "weight_decay", "warmup", "decay", "restart")
-        kind = f"{type(self.loss).__module__}.{type(self.loss).__qualname__}"
-        return {"loss": {"class": kind, **loss}, **{name: getattr(self, name) for name in names}}
+        return {"loss": loss_settings(self.loss), **{name: getattr(self, name) for name in names}}
 
     # Evaluation
 

@@ -13,7 +13,9 @@ from gold_lightning.losses import (
     GeneralizedCrossEntropy,
     LabelSmoothing,
     RoundLoss,
+    SoftTargets,
     SymmetricCrossEntropy,
+    loss_settings,
     target_log_probs,
 )
 from torch.nn.functional import cross_entropy, one_hot
@@ -204,3 +206,80 @@ def test_the_loss_of_a_round_is_the_mean_over_its_tokens_and_leaves_out_what_is_
 def test_the_examples_run():
     results = doctest.testmod(losses)
     assert results.attempted and not results.failed
+
+
+def label_batch(rows=4, labels=5, seed=0):
+    """The student's log-probabilities of labels, and probabilities of which some are 0."""
+    rng = torch.Generator().manual_seed(seed)
+    log_probs = torch.randn(rows, labels, generator=rng, dtype=torch.float64).log_softmax(-1)
+    probabilities = torch.rand(rows, labels, generator=rng, dtype=torch.float64)
+    probabilities[0, 2] = 0.0
+    return log_probs, probabilities / probabilities.sum(-1, keepdim=True)
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 4.0])
+def test_the_divergence_is_the_textbook_definition(temperature):
+    log_probs, probabilities = label_batch()
+    p = probabilities ** (1 / temperature)
+    p /= p.sum(-1, keepdim=True)
+    loss = SoftTargets(temperature=temperature)
+    torch.testing.assert_close(loss.targets(probabilities), p)
+    expected = [
+        sum(float(x * (x.log() - q)) for x, q in zip(*pair, strict=True) if x > 0)
+        for pair in zip(p, log_probs, strict=True)
+    ]
+    assert loss.divergence(log_probs, probabilities).tolist() == pytest.approx(expected)
+    assert all(value > 0 for value in expected)
+    assert loss.divergence(p.clamp(min=1e-300).log(), probabilities).tolist() == pytest.approx([0.0] * 4, abs=1e-12)
+
+
+def test_the_divergence_from_one_label_is_its_cross_entropy_and_so_it_is_without_temperature():
+    log_probs, probabilities = label_batch()
+    places = torch.tensor([3, 0, 4, 1])
+    expected = cross_entropy(log_probs, places, reduction="none")
+    one = one_hot(places, 5).double()
+    for temperature in (1e-3, 1.0, 50.0):
+        torch.testing.assert_close(SoftTargets(temperature=temperature).divergence(log_probs, one), expected)
+    coldest = SoftTargets(temperature=1e-3).divergence(log_probs, probabilities)
+    torch.testing.assert_close(coldest, cross_entropy(log_probs, probabilities.argmax(-1), reduction="none"))
+    warmest = SoftTargets(temperature=1e6).divergence(log_probs[1:], probabilities[1:])
+    smoothed = cross_entropy(log_probs[1:], torch.zeros(3, dtype=torch.long), reduction="none", label_smoothing=1.0)
+    torch.testing.assert_close(warmest, smoothed - math.log(5), atol=1e-5, rtol=1e-5)
+
+
+def test_gradcheck_of_the_divergence():
+    log_probs, probabilities = label_batch()
+    loss = SoftTargets(temperature=2.0)
+    logits = log_probs.clone().requires_grad_()
+    assert torch.autograd.gradcheck(lambda z: loss.divergence(z.log_softmax(-1), probabilities), logits)
+
+
+def test_soft_targets_compare_with_a_label_as_their_hard_loss_does():
+    logits, targets = batch()
+    assert torch.equal(SoftTargets(0.9)(logits, targets), SymmetricCrossEntropy()(logits, targets))
+    hard = GeneralizedCrossEntropy(0.4)
+    assert torch.equal(SoftTargets(0.9, hard=hard)(logits, targets), hard(logits, targets))
+
+
+def test_settings_name_the_losses_that_a_loss_is_made_of():
+    settings = loss_settings(SoftTargets(0.3, 2.0, GeneralizedCrossEntropy(0.4)))
+    assert settings["class"] == "gold_lightning.losses.SoftTargets"
+    assert (settings["weight"], settings["temperature"]) == (0.3, 2.0)
+    assert settings["hard"]["class"] == "gold_lightning.losses.GeneralizedCrossEntropy" and settings["hard"]["q"] == 0.4
+
+
+@pytest.mark.parametrize(
+    ("settings", "key"),
+    [
+        ({"weight": -0.1}, "weight"),
+        ({"weight": 1.1}, "weight"),
+        ({"weight": math.nan}, "weight"),
+        ({"temperature": 0.0}, "temperature"),
+        ({"temperature": math.inf}, "temperature"),
+        ({"hard": SoftTargets()}, "hard"),
+    ],
+)
+def test_soft_targets_refuse_settings_by_their_key(settings, key):
+    with pytest.raises(ConfigError) as e:
+        SoftTargets(**settings)
+    assert e.value.key == f"model.loss.{key}"

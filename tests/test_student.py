@@ -14,6 +14,7 @@ from gold_lightning.losses import (
     CrossEntropy,
     GeneralizedCrossEntropy,
     LabelSmoothing,
+    SoftTargets,
     SymmetricCrossEntropy,
 )
 from gold_lightning.scores import EnergyScore, EntropyScore
@@ -541,3 +542,72 @@ def test_the_folder_of_a_student_carries_its_task(student, tmp_path):
     (tmp_path / "config.json").unlink()
     with pytest.raises(GoldError, match="expected the folder of a student"):
         load_folder_task(tmp_path)
+
+
+def soft(places, weight, **how):
+    return make(places, loss=SoftTargets(weight, **how), lr=1e-2)
+
+
+LABELLED = [("short", "A"), ("a text that is a good deal longer", "a longer label"), ("", "A"), ("middling", "B b")]
+
+
+def over_labels(student, batch):
+    """Log-probabilities of labels, as they are computed to predict."""
+    return student.label_scores(batch, best_only=False).log_probs
+
+
+def test_soft_targets_of_one_label_are_plain_cross_entropy_over_labels(places):
+    student = soft(places, 1.0)
+    batch = collate(student, LABELLED)
+    places_of = torch.tensor([student.task.label_names.index(label) for _, label in LABELLED])
+    expected = torch.nn.functional.cross_entropy(over_labels(student, batch), places_of)
+    for probabilities in (None, torch.nn.functional.one_hot(places_of, 3).float()):
+        if probabilities is not None:
+            batch["probabilities"] = probabilities
+        torch.testing.assert_close(student.training_step(batch, 0), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_a_weight_mixes_the_divergence_with_the_hard_loss(places):
+    batch = collate(soft(places, 0.0), LABELLED)
+    batch["probabilities"] = torch.tensor([[0.7, 0.2, 0.1], [0.0, 0.1, 0.9], [0.4, 0.3, 0.3], [0.0, 1.0, 0.0]])
+    hard, divergence, mixed = (
+        soft(places, weight, temperature=2.0, hard=CrossEntropy()).training_step(batch, 0) for weight in (0.0, 1.0, 0.3)
+    )
+    torch.testing.assert_close(mixed, 0.7 * hard + 0.3 * divergence)
+    student = make(places, loss=CrossEntropy())
+    assert torch.equal(hard, student.training_step(batch, 0))
+    targets = batch["probabilities"].sqrt() / batch["probabilities"].sqrt().sum(-1, keepdim=True)
+    expected = torch.nn.functional.kl_div(over_labels(student, batch), targets, reduction="batchmean")
+    torch.testing.assert_close(divergence, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_padding_rows_do_not_count_in_the_divergence(places):
+    student = soft(places, 0.6)
+    batch = collate(student, LABELLED[:3])
+    alone = student.training_step(batch, 0)
+    padded = collate(student, [*LABELLED[:3], LABELLED[1]])
+    padded["labels"][-1] = IGNORE_INDEX
+    torch.testing.assert_close(student.training_step(padded, 0), alone, atol=1e-5, rtol=1e-5)
+
+
+def test_it_learns_a_distribution(places):
+    student = soft(places, 1.0)
+    batch = collate(student, LABELLED)
+    batch["probabilities"] = torch.tensor([[0.7, 0.2, 0.1], [0.1, 0.1, 0.8], [0.4, 0.3, 0.3], [0.2, 0.6, 0.2]])
+    optimizer = student.configure_optimizers()
+    losses = []
+    for step in range(60):
+        optimizer.zero_grad()
+        loss = student.training_step(batch, step)
+        loss.backward()
+        assert all(w.grad.isfinite().all() for w in student.model.parameters())
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.1 * losses[0]
+    torch.testing.assert_close(over_labels(student, batch).exp(), batch["probabilities"], atol=0.15, rtol=0)
+
+
+def test_training_settings_name_soft_targets_and_their_hard_loss(places):
+    settings = soft(places, 0.3, hard=CrossEntropy()).training_settings()["loss"]
+    assert settings["class"].endswith("SoftTargets") and settings["weight"] == 0.3
+    assert settings["hard"]["class"].endswith("CrossEntropy")

@@ -5,7 +5,9 @@ A batch is the contract between data and student. It contains
 - ``id``: (batch,) int64, position of each row in its data set, or :data:`PADDING` for a row that must not count;
 - ``input_ids``, ``attention_mask``: (batch, input_len) int64;
 - ``labels``: (batch, target_len) int64, -100 on padding;
-- ``targets``: a tuple per row with all accepted texts, as the task spells them; ``labels`` encode the first.
+- ``targets``: a tuple per row with all accepted texts, as the task spells them; ``labels`` encode the first;
+- ``probabilities``, in training batches of a task with one label a row, if any sample has stored ones: (batch, labels)
+  float32, each row sums to 1. A sample without has probability 1 for its target.
 """
 
 from __future__ import annotations
@@ -89,6 +91,7 @@ class EncodedSamples:
         samples: The samples.
         earlier: Samples that were encoded before with the same task and tokenizer. If ``samples`` begin with them, as
             those of a round begin with those of earlier rounds, only the others are tokenized.
+        probabilities: Stored probabilities of labels of each sample; an empty mapping for a sample without.
 
     Attributes:
         samples: The samples.
@@ -109,8 +112,10 @@ class EncodedSamples:
         tokenizer: PreTrainedTokenizerBase,
         samples: Sequence[Sample],
         earlier: EncodedSamples | None = None,
+        probabilities: Sequence[Mapping[str, float]] = (),
     ) -> None:
         self.samples = list(samples)
+        self._probabilities = _as_array(task, self.samples, probabilities)
         known = 0 if earlier is None else len(earlier)
         if self.samples[:known] != (earlier.samples if earlier else []):
             earlier, known = None, 0
@@ -135,12 +140,13 @@ class EncodedSamples:
 
     def row(self, position: int) -> dict[str, Any]:
         """Returns a row as :func:`collate` takes it; its id is its position."""
-        return {
+        row = {
             "id": position,
             "input_ids": self._inputs[position],
             "labels": self._targets[position],
             "targets": self.samples[position].targets,
         }
+        return row if self._probabilities is None else row | {"probabilities": self._probabilities[position]}
 
     def longest_first(self, rows: Sequence[int] | None = None) -> list[int]:
         """Orders rows for batches with little padding. A batch that does not fit into memory is among the first.
@@ -150,6 +156,19 @@ class EncodedSamples:
         """
         sizes = self.sizes
         return sorted(range(len(self)) if rows is None else rows, key=lambda row: -int(sizes[row]))
+
+
+def _as_array(
+    task: Task, samples: Sequence[Sample], probabilities: Sequence[Mapping[str, float]]
+) -> np.ndarray[Any, np.dtype[np.float32]] | None:
+    """Returns probabilities, (samples, labels); ``None`` if no sample has any, or the task is not of one label."""
+    if not task.one_label or not any(probabilities):
+        return None
+    names = task.label_names
+    array = np.array([[stored.get(name, 0.0) for name in names] for stored in probabilities])
+    own = np.array([[name == sample.target for name in names] for sample in samples], float)
+    array = np.where(array.any(-1, keepdims=True), array, own)
+    return (array / array.sum(-1, keepdims=True)).astype(np.float32)  # stored ones are rounded
 
 
 class _Rows(Dataset[dict[str, Any]]):
@@ -193,13 +212,16 @@ def collate(rows: Sequence[dict[str, Any]], *, pad_token: int) -> dict[str, Any]
     labels = _filled_up([row["labels"] for row in rows], IGNORE_INDEX)
     lengths = torch.tensor([len(row) for row in inputs])
     input_ids = _filled_up(inputs, pad_token)
-    return {
+    batch = {
         "id": ids,
         "input_ids": input_ids,
         "attention_mask": (torch.arange(input_ids.shape[1]) < lengths[:, None]).long(),
         "labels": labels.masked_fill((ids == PADDING)[:, None], IGNORE_INDEX),
         "targets": [row["targets"] for row in rows],
     }
+    if "probabilities" in rows[0]:
+        batch["probabilities"] = torch.from_numpy(np.stack([row["probabilities"] for row in rows]))
+    return batch
 
 
 def _filled_up(rows: Sequence[np.ndarray[Any, Any]], token: int) -> torch.Tensor:

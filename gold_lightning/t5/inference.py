@@ -145,15 +145,18 @@ class Inference:
 
     def forward_logits(self, batch: dict[str, Any], labels: Tensor) -> Tensor:
         """Returns logits, (batch, target_len, vocab), with the decoder forced on ``labels``, (batch, target_len)."""
+        logits: Tensor = self.forward_outputs(batch, labels).logits
+        return logits
+
+    def forward_outputs(self, batch: dict[str, Any], labels: Tensor) -> Any:
+        """Returns all outputs of the model, with the decoder forced on ``labels``, (batch, target_len)."""
         shift_right: Any = self.model._shift_right
-        out = self.model(
+        return self.model(
             input_ids=batch["input_ids"],
             attention_mask=batch["attention_mask"],
             decoder_input_ids=shift_right(labels),
             use_cache=False,
         )
-        logits: Tensor = out.logits
-        return logits
 
     @torch.no_grad()
     def _score_batch(self, batch: dict[str, Any]) -> _BatchScores:

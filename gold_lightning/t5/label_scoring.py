@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from gold_lightning.scores import OODScore
 
-__all__ = ["LabelScores", "LabelTree", "head_inputs", "score_labels"]
+__all__ = ["LabelScores", "LabelTree", "head_inputs", "label_log_probs", "score_labels"]
 
 _MAX_LOGITS = 2**25
 """Most logits or attention weights of one pass, of all rows and nodes: 128 MiB in float32."""
@@ -110,6 +110,11 @@ class LabelTree:
             if branches[prefix] == 1 and prefix in following:
                 chains[node[prefix]] += chains[following[prefix]]
         self.chains = _padded(chains, _NONE)
+        # In training the nodes that several tokens may follow, and those before them: elsewhere the token is sure.
+        needed = {seq[:size] for seq in sequences for end in range(len(seq)) if branches[seq[:end]] > 1
+                  for size in range(end + 1)} | {()}  # fmt: skip
+        self.branching_nodes = torch.tensor(sorted(node[prefix] for prefix in needed))
+        self.sure_edges = torch.tensor([branches[edge[:-1]] == 1 for edge in edges] + [False])
         self._device = torch.device("cpu")
 
     def to(self, device: torch.device) -> LabelTree:
@@ -159,6 +164,36 @@ def score_labels(
     return passes.result()
 
 
+def label_log_probs(model: PreTrainedModel, tree: LabelTree, batch: dict[str, Any], outputs: Any) -> Tensor:
+    """Returns the log-probability of each label, (batch, labels) float32, with its gradient.
+
+    Nothing is encoded anew. If the labels' first tokens tell them apart, the decoder does not run again either;
+    otherwise it runs over the nodes that several tokens may follow, and those before them.
+
+    Args:
+        model: The T5.
+        tree: The labels.
+        batch: ``attention_mask``, (batch, input_len).
+        outputs: The model's outputs for this batch and any target: its logits, of which the first position is read,
+            and the encoder's last hidden states.
+    """
+    tree = tree.to(batch["attention_mask"].device)
+    if len(tree.branching_nodes) == 1:
+        first = tree.edge_tokens[: tree.edge_counts[0]]  # edges are sorted by their nodes
+        log_probs: Tensor = outputs.logits[:, 0, first].float().log_softmax(-1)
+        return log_probs[:, tree.label_edges[:, 0]]
+    encoded = outputs.encoder_last_hidden_state
+    if is_sharded(model) or not _shares_its_bias(model):
+        return _score_as_rows(model, tree, batch, None, encoded).log_probs
+    from transformers.modeling_outputs import BaseModelOutput
+
+    states = BaseModelOutput(last_hidden_state=encoded)
+    states.router_logits = None  # Switch Transformers read it
+    passes = _Passes(model, tree, batch, None, states)
+    passes.compute(tree.branching_nodes[None])
+    return passes.edges.masked_fill(tree.sure_edges, 0.0)[:, tree.label_edges].sum(-1)
+
+
 def _shares_its_bias(model: PreTrainedModel) -> bool:
     """Returns whether all layers of the decoder use the first one's bias, as T5's do and UMT5's do not."""
     with_bias = [bool(attention.has_relative_attention_bias) for attention in _attentions(model)]
@@ -173,11 +208,18 @@ def _attentions(model: PreTrainedModel) -> list[Any]:
 class _Passes:
     """Passes of the decoder over nodes of the tree; keys and values of earlier nodes stay cached."""
 
-    def __init__(self, model: PreTrainedModel, tree: LabelTree, batch: dict[str, Any], score: OODScore | None) -> None:
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tree: LabelTree,
+        batch: dict[str, Any],
+        score: OODScore | None,
+        encoded: Any = None,
+    ) -> None:
         from transformers import DynamicCache, EncoderDecoderCache
 
         self.model, self.tree, self.score, self.mask = model, tree, score, batch["attention_mask"]
-        self.encoded = model.get_encoder()(input_ids=batch["input_ids"], attention_mask=self.mask)
+        self.encoded = encoded or model.get_encoder()(input_ids=batch["input_ids"], attention_mask=self.mask)
         self.cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
         self.rows, device = len(self.mask), self.mask.device
         self.edges = torch.full((self.rows, len(tree.edge_tokens) + 1), -torch.inf, dtype=torch.float32, device=device)
@@ -254,7 +296,7 @@ class _Passes:
         edges = self.tree.first_edges[nodes][of] + torch.arange(len(of), device=of.device)
         edges -= (counts.cumsum(0) - counts)[of]
         logits = logits[of, self.tree.edge_places[edges]]
-        highest = logits.new_full((len(nodes),), -torch.inf).scatter_reduce(0, of, logits, "amax")
+        highest = logits.new_full((len(nodes),), -torch.inf).scatter_reduce(0, of, logits.detach(), "amax")
         sums = logits.new_zeros(len(nodes)).scatter_add(0, of, (logits - highest[of]).exp())
         self.edges[rows[of], edges] = logits - (highest + sums.log())[of]
 
@@ -331,12 +373,15 @@ def head_inputs(head: nn.Module) -> Iterator[list[Tensor]]:
 
 
 def _score_as_rows(
-    model: PreTrainedModel, tree: LabelTree, batch: dict[str, Any], score: OODScore | None
+    model: PreTrainedModel,
+    tree: LabelTree,
+    batch: dict[str, Any],
+    score: OODScore | None,
+    encoded: Tensor | None = None,
 ) -> LabelScores:
     """Scores labels with a row of the decoder for each, for models whose attention the tree cannot replace."""
     mask, labels = batch["attention_mask"], tree.labels
     rows, target_len = len(mask), labels.shape[1]
-    encoded: Tensor | None = None
     totals: list[Tensor] = []
     energies: list[Tensor] = []
     most = max(1, _MAX_LOGITS // (rows * target_len * model.config.vocab_size))

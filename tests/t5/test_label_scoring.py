@@ -8,7 +8,7 @@ import torch
 from gold_lightning.losses import IGNORE_INDEX
 from gold_lightning.scores import EnergyScore, EntropyScore
 from gold_lightning.t5 import label_scoring
-from gold_lightning.t5.label_scoring import LabelTree, score_labels
+from gold_lightning.t5.label_scoring import LabelTree, label_log_probs, score_labels
 
 pytestmark = pytest.mark.integration
 
@@ -49,7 +49,7 @@ def definition(model, labels, batch, score):
 
     A token's probability is among those that continue what was written to a label.
     """
-    totals, energies = torch.zeros(2, len(batch["input_ids"]), len(labels)).unbind()
+    totals, energies = (torch.zeros(len(batch["input_ids"]), len(labels)) for _ in range(2))
     for row, (ids, mask) in enumerate(zip(batch["input_ids"], batch["attention_mask"], strict=True)):
         text = ids[mask.bool()][None]
         for at, label in enumerate(labels):
@@ -186,3 +186,78 @@ def test_the_encoder_runs_once_whatever_the_number_of_passes(monkeypatch):
     for best_only in (False, True):
         score_labels(model, LabelTree(LABELS["500"], 0), batch, EnergyScore(), best_only=best_only)
     assert len(calls) == 2
+
+
+def trained_outputs(model, batch):
+    """What the model gives in training, whatever the targets are."""
+    targets = torch.tensor([[0, 5, 6]]).expand(len(batch["input_ids"]), -1)
+    return model(**batch, decoder_input_ids=targets, use_cache=False)
+
+
+def grouped(words, per_group):
+    """Labels of several tokens, ``per_group`` of which begin alike: as intents do."""
+    return [[2 + i // per_group, 30, 12 + i % per_group, 31, END] for i in range(words)]
+
+
+TRAINED = LABELS | {"77": grouped(77, 8)}
+del TRAINED["500"]
+
+
+@pytest.mark.parametrize("path", ["tree", "rows"])
+@pytest.mark.parametrize("name", TRAINED)
+def test_log_probabilities_for_training_and_their_gradients_are_as_defined(name, path, monkeypatch):
+    if path == "rows":
+        monkeypatch.setattr(label_scoring, "_shares_its_bias", lambda _: False)
+    model, batch, labels = tiny(scale=1.0), batch_of((3, 9)), TRAINED[name]
+    weights = torch.randn(2, len(labels), generator=torch.Generator().manual_seed(1))
+    log_probs = label_log_probs(model, LabelTree(labels, 0), batch, trained_outputs(model, batch))
+    assert log_probs.dtype == torch.float32 and log_probs.shape == weights.shape
+    (log_probs * weights).sum().backward()
+    gradients = {n: w.grad.clone() for n, w in model.named_parameters() if w.grad is not None}
+    model.zero_grad()
+    expected, _ = definition.__wrapped__(model, labels, batch, EnergyScore())
+    (expected * weights).sum().backward()
+    torch.testing.assert_close(log_probs, expected, atol=2e-5, rtol=1e-4)
+    torch.testing.assert_close(log_probs.exp().sum(-1), torch.ones(2), atol=1e-5, rtol=1e-5)
+    for parameter, weight in model.named_parameters():
+        wanted = torch.zeros_like(weight) if weight.grad is None else weight.grad
+        torch.testing.assert_close(gradients.get(parameter, torch.zeros_like(weight)), wanted, atol=1e-4, rtol=1e-3)
+    assert (name == "one") == all(not g.any() for g in gradients.values())
+
+
+@pytest.mark.parametrize("kind", FAMILIES)
+def test_relatives_of_t5_are_trained_on_the_same_log_probabilities(kind):
+    model, batch = tiny(kind, scale=1.0, **FAMILIES[kind]), batch_of()
+    tree = LabelTree(LABELS["prefixes of one another"], 0)
+    log_probs = label_log_probs(model, tree, batch, trained_outputs(model, batch))
+    torch.testing.assert_close(log_probs, score_labels(model, tree, batch).log_probs, atol=2e-4, rtol=1e-4)
+    log_probs.sum().backward()
+    assert model.encoder.block[0].layer[0].layer_norm.weight.grad.any()
+
+
+def test_training_computes_no_node_whose_token_is_sure_and_encodes_once():
+    model, batch = tiny(), batch_of()
+    calls = {"encoder": [], "decoder": []}
+    for part, inputs in calls.items():
+        getattr(model, part).register_forward_pre_hook(
+            lambda _, args, kwargs, inputs=inputs: inputs.append(kwargs["input_ids"].shape[1]), with_kwargs=True
+        )
+    for labels, nodes in ((LABELS["one token"], []), (LABELS["many tokens"], [29]), (grouped(77, 8), [21])):
+        for inputs in calls.values():
+            inputs.clear()
+        label_log_probs(model, LabelTree(labels, 0), batch, trained_outputs(model, batch))
+        assert calls == {"encoder": [9], "decoder": [3, *nodes]}  # the first is of the targets themselves
+
+
+def test_log_probabilities_in_bfloat16_have_finite_gradients():
+    model, batch = tiny(scale=1.0), batch_of()
+    tree = LabelTree(grouped(77, 8), 0)
+    exact = label_log_probs(model, tree, batch, trained_outputs(model, batch))
+    with torch.autocast("cpu", torch.bfloat16):
+        near = label_log_probs(model, tree, batch, trained_outputs(model, batch))
+        log_probs = label_log_probs(model.train(), tree, batch, trained_outputs(model, batch))  # with dropout
+    assert near.dtype == log_probs.dtype == torch.float32
+    torch.testing.assert_close(near, exact, atol=0.3, rtol=0.03)
+    log_probs.sum().backward()
+    gradients = [w.grad for w in model.parameters() if w.grad is not None]
+    assert gradients and all(g.isfinite().all() for g in gradients)
