@@ -168,7 +168,8 @@ def _as_array(
     array = np.array([[stored.get(name, 0.0) for name in names] for stored in probabilities])
     own = np.array([[name == sample.target for name in names] for sample in samples], float)
     array = np.where(array.any(-1, keepdims=True), array, own)
-    return (array / array.sum(-1, keepdims=True)).astype(np.float32)  # stored ones are rounded
+    scaled: np.ndarray[Any, np.dtype[np.float32]] = (array / array.sum(-1, keepdims=True)).astype(np.float32)
+    return scaled  # stored ones are rounded
 
 
 class _Rows(Dataset[dict[str, Any]]):
