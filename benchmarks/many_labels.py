@@ -20,7 +20,7 @@ from gold_lightning.errors import GoldError
 from gold_lightning.feedback import FeedbackPool
 from gold_lightning.generators import EmbeddedGenerator
 from gold_lightning.planning.plan import SynthesisPlan
-from gold_lightning.prompts import agreement_request
+from gold_lightning.questions import agreement_request
 from gold_lightning.synthesis import Synthesizer
 from tests.fakes import bank_task, subjects_task
 
