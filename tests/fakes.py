@@ -331,3 +331,35 @@ def byte_level_tokenizer(tokens=(), special=(), first=("</s>",)):
     made.add_special_tokens([AddedToken(text, special=True, normalized=False) for text in special])
     pad = {"pad_token": "<pad>"} if "<pad>" in first else {}
     return PreTrainedTokenizerFast(tokenizer_object=made, eos_token="</s>", **pad)
+
+
+def make_tiny_llama(folder, tokens=()):
+    """Saves a one-layer Llama of random weights that likes ASCII, with one token a byte and further ``tokens``."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    tokenizer = byte_level_tokenizer(tokens, first=("<pad>", "</s>"))
+    vocab = tokenizer.get_vocab()
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(vocab),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=1,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=LLAMA_TOKENS,
+        initializer_range=0.4,
+        bos_token_id=None,
+        eos_token_id=1,
+        pad_token_id=0,
+        tie_word_embeddings=False,
+    )
+    model = LlamaForCausalLM(config)
+    with torch.no_grad():  # a logit of 0 is never the highest: greedy text is ASCII, so it tells every token
+        ascii_ids = {
+            vocab[t] for t in vocab.keys() - {"<pad>", "</s>"} if len(tokenizer.decode([vocab[t]]).encode()) == 1
+        }
+        model.lm_head.weight[[i for i in range(len(vocab)) if i not in ascii_ids]] = 0.0
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder

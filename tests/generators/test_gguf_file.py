@@ -1,14 +1,14 @@
-"""A model in one GGUF file: found, refused in one line, and the same model as the embedded one if it is that file."""
+"""A model in one GGUF file: found, refused in one line, and the same model as its folder."""
 
 from __future__ import annotations
 
 import importlib.util
-import shutil
 
 import pytest
 from gold_lightning.errors import ConfigError, GoldError
-from gold_lightning.generators import EmbeddedGenerator, Request, TransformersGenerator
-from gold_lightning.generators.embedded_weights import find_weights
+from gold_lightning.generators import Request, TransformersGenerator
+
+from tests.fakes import make_tiny_llama
 
 KEY = "data.generator.init_args.model"
 
@@ -51,15 +51,77 @@ def test_a_file_is_known_by_its_content(tmp_path):
     assert TransformersGenerator(str(paths[0])).origin() == ""
 
 
-@pytest.mark.embedded
-@pytest.mark.slow
-@pytest.mark.skipif(find_weights() is None, reason="the embedded generator's file is not on this machine")
-def test_the_embedded_file_writes_what_the_embedded_generator_writes(tmp_path):
-    path = shutil.copy(find_weights(), tmp_path / "model.gguf")
+@pytest.mark.skipif(importlib.util.find_spec("gguf") is None, reason="the extra is not installed")
+def test_a_file_writes_what_the_same_model_writes_from_its_folder(tmp_path):
+    folder = make_tiny_llama(tmp_path / "folder", tokens=("th",))
+    write_gguf(folder, tmp_path / "model.gguf")
     settings = {"form": "completion", "temperature": 0.9}
     requests = [
-        Request("You write news.", "text: Rain stops play.\n\n", "Write another.", "text:", i, 24) for i in range(3)
+        Request("You write news.", "text: Rain stops the match.\n\n", "Write another.", "text:", i, 24)
+        for i in range(3)
     ]
-    expected = EmbeddedGenerator().generate(requests)
-    assert TransformersGenerator(str(path), **settings).generate(requests) == expected
+    expected = TransformersGenerator(str(folder), **settings).generate(requests)
+    assert TransformersGenerator(str(tmp_path / "model.gguf"), **settings).generate(requests) == expected
     assert all(completion.text.strip() for completion in expected)
+
+
+def write_gguf(folder, path):
+    """Writes a Llama with a byte-level tokenizer and its one merge, t and h, as llama.cpp's converter does."""
+    import numpy as np
+    from gguf import GGUFWriter
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    config, writer = model.config, GGUFWriter(path, "llama")
+    writer.add_context_length(config.max_position_embeddings)
+    writer.add_embedding_length(config.hidden_size)
+    writer.add_block_count(config.num_hidden_layers)
+    writer.add_feed_forward_length(config.intermediate_size)
+    writer.add_head_count(config.num_attention_heads)
+    writer.add_head_count_kv(config.num_key_value_heads)
+    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
+    writer.add_vocab_size(config.vocab_size)
+    writer.add_rope_dimension_count(config.head_dim)
+    writer.add_rope_freq_base(config.rope_parameters["rope_theta"])
+
+    vocabulary = tokenizer.get_vocab()
+    tokens = sorted(vocabulary, key=vocabulary.get)
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("gpt-2")
+    writer.add_token_list(tokens)
+    writer.add_token_types([3 if token in ("<pad>", "</s>") else 1 for token in tokens])  # 3: control, 1: normal
+    writer.add_token_merges(["t h"])
+    writer.add_eos_token_id(tokenizer.eos_token_id)
+    writer.add_pad_token_id(tokenizer.pad_token_id)
+    writer.add_add_bos_token(False)
+
+    heads = {"q": config.num_attention_heads, "k": config.num_key_value_heads}
+    for name, weight in model.state_dict().items():
+        array = weight.float().numpy()
+        for letter, count in heads.items():
+            if name.endswith(f"{letter}_proj.weight") and "self_attn" in name:  # pairs of rotary halves stand together
+                array = array.reshape(count, 2, -1, array.shape[1]).swapaxes(1, 2).reshape(array.shape)
+        for theirs, ours in _GGUF_NAMES.items():
+            name = name.replace(theirs, ours)
+        writer.add_tensor(name, np.ascontiguousarray(array))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+_GGUF_NAMES = {
+    "model.layers": "blk",
+    "self_attn.o_proj": "attn_output",
+    "self_attn.q_proj": "attn_q",
+    "self_attn.k_proj": "attn_k",
+    "self_attn.v_proj": "attn_v",
+    "mlp.gate_proj": "ffn_gate",
+    "mlp.up_proj": "ffn_up",
+    "mlp.down_proj": "ffn_down",
+    "post_attention_layernorm": "ffn_norm",
+    "input_layernorm": "attn_norm",
+    "model.embed_tokens": "token_embd",
+    "model.norm": "output_norm",
+    "lm_head": "output",
+}
