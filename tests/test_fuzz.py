@@ -21,7 +21,7 @@ from gold_lightning.storage.round_store import BatchRecord, RoundStore, StoredSa
 from gold_lightning.task import Sample, Task
 
 ROOT = Path(__file__).parent.parent
-COUNT = int(os.environ.get("GOLD_FUZZ", 4_000))  # 10,000 and more from time to time
+COUNT = int(os.environ.get("GOLD_FUZZ", 2_500))  # 10,000 and more from time to time
 LONGEST = 3.0
 """Seconds of processor time for one completion. The slowest takes a tenth of it."""
 REASONS = {
