@@ -16,6 +16,7 @@ from lightning.pytorch import Callback, LightningDataModule, Trainer
 from torch.utils.data import DataLoader
 
 from gold_lightning.budget import Budget
+from gold_lightning.doubtful import DoubtfulLabels
 from gold_lightning.errors import ConfigError, GoldError
 from gold_lightning.feedback import FeedbackPool
 from gold_lightning.generators import EmbeddedGenerator, Generator
@@ -61,6 +62,8 @@ class GoldDataModule(LightningDataModule):
         batch_size: Samples per training step on each device.
         eval_batch_size: Samples per batch when validating, probing and testing.
         passes_per_round: Number of times a round trains on each sample.
+        doubtful_labels: ``drop`` leaves samples with a doubtful label out of training: in each round, those about whose
+            label a classifier that was not fitted to them is confident otherwise. They stay in the store.
         group_by_length: Make training batches of samples of about one length, so that few tokens are padding: under
             2 % in large sets, where a random order has a third or more. Batches still come in a random order.
         replay: Train on the samples of all rounds so far, or of the last one.
@@ -118,6 +121,7 @@ class GoldDataModule(LightningDataModule):
         plugins: Sequence[str] = (),
         unlabelled: str | None = None,
         group_by_length: bool = False,
+        doubtful_labels: Literal["keep", "drop"] = "keep",
     ) -> None:
         super().__init__()
         load_plugins(plugins)
@@ -146,6 +150,7 @@ class GoldDataModule(LightningDataModule):
         self.watch: Callable[[Progress], None] = log_progress
         self.replayed = None if replay_from is None else Replay(replay_from, self.run_dir, self.task)
         labelled = {"in_test_set": lambda: self.test_set.index, "in_validation_rows": lambda: self.validation.index}
+        vectors = SentenceVectors(student, self.task.student.max_input_tokens)
         self.synthesizer = Synthesizer(
             self.task,
             self.generator,
@@ -159,8 +164,11 @@ class GoldDataModule(LightningDataModule):
             lambda: self.stopping.wanted,
             completions_beside(self.run_dir) if reuse_completions else (),
             None if unlabelled is None else partial(usable_texts, self.task, unlabelled, seed, labelled),
-            SentenceVectors(student, self.task.student.max_input_tokens),
+            vectors,
         )
+        self.doubtful_labels = doubtful_labels
+        self._doubtful = DoubtfulLabels(self.task, vectors, seed) if doubtful_labels == "drop" else None
+        self._left_out: frozenset[str] = frozenset()
         self.clock, self.generation_seconds = RunClock(self.run_dir), 0.0
         self.notes: dict[str, Any] = {}
         self.tokenizer = load_tokenizer(student)
@@ -199,7 +207,7 @@ class GoldDataModule(LightningDataModule):
     def advance(self) -> None:
         """Ends the round and begins the next."""
         self.round += 1
-        self.notes = {}
+        self.notes, self._left_out = {}, frozenset()
 
     def state_dict(self) -> dict[str, Any]:
         return {"round": self.round, "pool": self.pool.state_dict()}
@@ -214,9 +222,24 @@ class GoldDataModule(LightningDataModule):
         return self.synthesizer.store(self.round if round_ is None else round_)
 
     def train_samples(self) -> list[StoredSample]:
-        """Returns the samples that this round trains on: those of all rounds so far, or its own (``replay``)."""
+        """Returns the samples that this round trains on: those of all rounds so far, or its own (``replay``).
+
+        From when the training loader is made on, doubtful ones are left out (``doubtful_labels``).
+        """
         first = 0 if self.replay == "all" else self.round
-        return [self.noise.apply(s) for r in range(first, self.round + 1) for s in self.store(r).accepted("train")]
+        stored = [s for r in range(first, self.round + 1) for s in self.store(r).accepted("train")]
+        return [self.noise.apply(s) for s in stored if s.id not in self._left_out]
+
+    def _leave_out_doubtful(self) -> None:
+        """Chooses the samples that this round leaves out, in one process for all: their numbers may round apart."""
+        if self._doubtful is None:
+            return
+        self._left_out, trainer = frozenset(), self.trainer
+        ids = self._doubtful(self.train_samples()) if trainer is None or trainer.is_global_zero else []
+        if trainer is not None and trainer.world_size > 1:
+            ids = trainer.strategy.broadcast(ids)
+        self._left_out = frozenset(ids)
+        self.notes["left_out"] = ids
 
     @property
     def only_reads(self) -> bool:
@@ -242,6 +265,7 @@ class GoldDataModule(LightningDataModule):
     def train_dataloader(self) -> DataLoader[dict[str, Any]]:
         """Synthesises the round's training samples if they are missing, and loads them in a seeded order."""
         self._synthesise(lambda: self.synthesizer.train(self.round, self.pool, self.feedback_rate))
+        self._leave_out_doubtful()
         stored = self.train_samples()
         self._check_probabilities(stored)
         rows, seed = self.passes_per_round * len(stored), f"{self.seed}/{self.round}/order"

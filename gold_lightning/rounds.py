@@ -257,7 +257,8 @@ def _line(row: Mapping[str, Any], task: Task) -> str:
         f"trained on {row['trained_on']} (+{train['accepted']}, "
         f"yield {train['accepted'] / max(1, train['requested']):.0%}"
         + (f", {train['cut']} cut at a sentence's end" if train["cut"] else "")
-        + (f", {train['thought']} after thinking)" if train.get("thought") else ")"),
+        + (f", {train['thought']} after thinking" if train.get("thought") else "")
+        + (f"; {len(row['left_out'])} doubtful left out)" if row.get("left_out") else ")"),
         f"{first} {row['metrics'][first]:.3f} on {described(row['validated_on'])}" if first else "",
         _best(row),
         f"energy probe {energy['probe']['mean']:.2f} train {energy['train']['mean']:.2f} AUROC {row['auroc']:.2f}"

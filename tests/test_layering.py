@@ -16,7 +16,7 @@ LAYERS = [set(names.split()) for names in (
     "task generators budget losses scores metrics",
     "prompts likelihoods storage t5",
     "feedback questions publishing",
-    "checks planning noise",
+    "checks planning noise doubtful",
     "judging labelled student unlabelled drafting serving",
     "committing validation real_samples",
     "synthesis",
