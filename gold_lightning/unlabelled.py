@@ -16,6 +16,7 @@ from gold_lightning.errors import ConfigError, GoldError
 from gold_lightning.inputs.columns import READABLE, abridged, column_value, half_surrogate, load_table, plain_value
 from gold_lightning.inputs.paths import expand
 from gold_lightning.inputs.tables import ENDINGS, ending_of, one_of, read_texts
+from gold_lightning.planning.plan_warnings import lines_in_rows
 from gold_lightning.storage.json_lines import digest
 from gold_lightning.storage.round_store import Kind, StoredSample
 from gold_lightning.task import Sample, Task
@@ -135,6 +136,8 @@ def usable_texts(
         ConfigError: As :func:`load_texts`, or no text is left.
     """
     rows = load_texts(task, path)
+    for warning in lines_in_rows(task, rows, _KEY):
+        _log.warning("warning: %s", warning)
     indexes: dict[str, Decontaminator] = {}
     for name, index in labelled.items():
         try:

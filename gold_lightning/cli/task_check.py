@@ -10,6 +10,7 @@ from gold_lightning.checks.checker import Checker
 from gold_lightning.errors import GoldError
 from gold_lightning.labelled import load_test_rows, load_validation_rows
 from gold_lightning.metrics import make_metric
+from gold_lightning.planning.plan_warnings import lines_in_demos, lines_in_rows
 from gold_lightning.prompts import render
 from gold_lightning.t5.checks import check_student, count_cut
 from gold_lightning.t5.weights import load_tokenizer, target_text
@@ -38,6 +39,7 @@ def warnings_of(task: Task, student: str = "embedded") -> list[str]:
     of_student = check_student(task, student, tokenizer, "--student")
     return [
         *of_student,
+        *lines_in_demos(task),
         *_of_demos(task),
         *_of_lengths(task, student, tokenizer),
         *_of_test(task, tokenizer),
@@ -93,6 +95,7 @@ def _of_test(task: Task, tokenizer: PreTrainedTokenizerBase) -> Iterator[str]:
         except GoldError as e:
             yield str(e)
             return
+        yield from lines_in_rows(task, [row.fields for row in rows], "test")
         yield from count_cut(task, tokenizer, rows).sentences(task, "test rows")
     elif not task.test.hub:
         yield "test: names no test data; the test command will need --data.test_file"
@@ -101,6 +104,8 @@ def _of_test(task: Task, tokenizer: PreTrainedTokenizerBase) -> Iterator[str]:
 def _of_validation(task: Task) -> Iterator[str]:
     if task.validation.file:
         try:
-            load_validation_rows(task)
+            rows = load_validation_rows(task)
         except GoldError as e:
             yield str(e)
+            return
+        yield from lines_in_rows(task, [row.fields for row in rows], "validation")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -11,8 +12,16 @@ from gold_lightning.planning.plan import SynthesisPlan
 from gold_lightning.scores import band_ranks
 from gold_lightning.task import Task
 
-__all__ = ["FeedbackSettings", "labels_without_hints", "plan_warnings", "reasons_not_fed_back"]
+__all__ = [
+    "FeedbackSettings",
+    "labels_without_hints",
+    "lines_in_demos",
+    "lines_in_rows",
+    "plan_warnings",
+    "reasons_not_fed_back",
+]
 
+_EMPTY_LINE = re.compile(r"\n[ \t\r]*\n")
 _PRIOR_YIELD = 0.7  # assumed by the first batch of a round
 _MAX_LISTED_LABELS = 5
 
@@ -30,7 +39,7 @@ class FeedbackSettings(Protocol):
 def plan_warnings(
     task: Task, plan: SynthesisPlan, feedback: FeedbackSettings, max_rounds: int, texts: int | None = None
 ) -> list[str]:
-    """Warns of settings that will have no effect in a run.
+    """Warns of settings that will have no effect in a run, and of demos of which samples would be a part.
 
     There are no warnings about feedback that is turned off (``rate: 0``, ``strategy: none``).
 
@@ -46,7 +55,7 @@ def plan_warnings(
     """
     if max_rounds == 0:
         return []
-    lines = [*_labels_without_samples(task, plan, max_rounds)]
+    lines = [*lines_in_demos(task), *_labels_without_samples(task, plan, max_rounds)]
     short = texts is not None and texts < plan.probe_per_round * max(1, max_rounds)
     if texts is not None and short:
         lines += [_texts_run_out(plan, max_rounds, texts)]
@@ -56,6 +65,37 @@ def plan_warnings(
         lines += _feedback_without_effect(task, plan) if texts is None else _real_texts_without_effect(task, plan)
         if texts is None or set(plan.unlabelled_as) != {"data"}:
             lines += _rounds_without_feedback(task, plan, feedback, max_rounds)
+    return lines
+
+
+def lines_in_demos(task: Task) -> list[str]:
+    """Warns of texts that an empty line would end although a demo has some, because they are not ``multiline``."""
+    texts = (*task.fields, task.target)
+    if any(text.multiline for text in texts) or (task.labels and len(task.fields) == 1):
+        return []  # the next sample ends them
+    return [
+        f"demos have empty lines in {text.name!r}, and an empty line ends a sample; set multiline: true for it"
+        for text in texts
+        if any(_EMPTY_LINE.search(demo.fields.get(text.name, demo.target)) for demo in task.demos)
+    ]
+
+
+def lines_in_rows(task: Task, rows: Sequence[Mapping[str, str]], where: str) -> list[str]:
+    """Warns of fields that have line breaks in rows, while samples have them on one line.
+
+    Args:
+        task: The task.
+        rows: The fields of rows.
+        where: The key that names the rows.
+    """
+    lines = []
+    for field in task.fields:
+        count = sum("\n" in row.get(field.name, "").strip() for row in rows)
+        if count and field.multiline is None and not task.is_multiline(field):
+            lines.append(
+                f"{where}: {count:,} of {len(rows):,} rows have line breaks in {field.name!r}, and the demos none, so "
+                f"samples are of one line; set multiline: true for {field.name!r}, or false if that is right"
+            )
     return lines
 
 

@@ -1,9 +1,11 @@
 """What a plan leaves undone is told before anything is generated, and nothing is told of a plan that does all of it."""
 
+from dataclasses import replace
+
 import pytest
 from gold_lightning.callbacks import OODFeedback
 from gold_lightning.planning.plan import SynthesisPlan
-from gold_lightning.planning.plan_warnings import labels_without_hints, plan_warnings
+from gold_lightning.planning.plan_warnings import labels_without_hints, lines_in_demos, lines_in_rows, plan_warnings
 from gold_lightning.scores import band_ranks
 from gold_lightning.task import Field, Hints, Label, Sample, StudentFormat, Task
 
@@ -152,3 +154,17 @@ def test_uses_of_real_texts_without_effect_are_told(texts, plan, rounds, words):
     lines = plan_warnings(task(), made, OODFeedback(), rounds, texts)
     assert len(lines) == bool(words)
     assert all(word in lines[0] for word in words)
+
+
+def test_empty_lines_in_demos_and_line_breaks_in_rows_are_told():
+    letters = tuple(Sample({"text": "Dear all,\n\nhello."}, d.target) for d in task(0).demos)
+    one_line, free = task(0), replace(task(0), demos=letters)
+    assert [line.split("'")[1] for line in lines_in_demos(free)] == ["text"]
+    assert lines_in_demos(one_line) == []
+    assert lines_in_demos(replace(free, fields=(replace(free.fields[0], multiline=True),))) == []
+    assert lines_in_demos(replace(task(4), demos=tuple(Sample(letters[0].fields, f"kind {i}") for i in range(4)))) == []
+    rows = [{"text": "Hello,\nyou."}, {"text": "Hello.\n"}]
+    assert [line.split(" have")[0] for line in lines_in_rows(one_line, rows, "test")] == ["test: 1 of 2 rows"]
+    assert lines_in_rows(free, rows, "test") == []
+    said = replace(one_line, fields=(replace(one_line.fields[0], multiline=False),))
+    assert lines_in_rows(said, rows, "test") == []
