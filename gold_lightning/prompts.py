@@ -12,6 +12,7 @@ from __future__ import annotations
 import functools
 import json
 import re
+import textwrap
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -27,7 +28,7 @@ from gold_lightning.parsing.talk import is_placeholder, is_plan, is_talk
 from gold_lightning.parsing.task_talk import speaks_of_task
 from gold_lightning.parsing.text_names import stems
 from gold_lightning.parsing.wrappers import unwrapped, without_prefix
-from gold_lightning.task import Sample, Task
+from gold_lightning.task import Field, Sample, Task
 
 __all__ = [
     "Hint",
@@ -45,6 +46,7 @@ __all__ = [
 
 _ESCAPES = {"\\": "\\\\", "\n": "\\n", "\r": "\\r"}
 _ESCAPED = re.compile(r"[\\\n\r]")
+_ESCAPED_BREAK, _QUOTED = re.compile(r"\\n"), re.compile(r"\"[^\"\n]*\"|'[^'\n]*'")
 _UNESCAPE = re.compile(r"\\(\\|n|r|\"|u[0-9a-fA-F]{4})")
 
 
@@ -221,8 +223,8 @@ def read_target(text: str, task: Task) -> str:
 
 
 def _broken_names(task: Task) -> set[str]:
-    """Returns the names of texts that have line breaks in a demo: others may have them too."""
-    return {name for name in _names(task) if any("\n" in _value(demo, name) for demo in task.demos)}
+    """Returns the names of texts that may have line breaks."""
+    return {text.name for text in (*task.fields, task.target) if task.is_multiline(text)}
 
 
 def _lines(text: str, names: Sequence[str], broken: Collection[str] = ()) -> dict[str, str]:
@@ -236,6 +238,8 @@ def _lines(text: str, names: Sequence[str], broken: Collection[str] = ()) -> dic
         if gap and last not in broken:  # models that write Markdown put empty lines between the lines
             line = next((later for later in lines if later.strip()), "")
         line_head = head(line, names)
+        if gap and last in broken and line_head is None and _ESCAPED_BREAK.search(" ".join(values[last])):
+            break  # a model that writes its line breaks as escapes leaves no line empty within a text
         if gap and last and last not in broken and (line_head is None or line_head[0] in values) and any(values[last]):
             break
         if line_head:
@@ -244,9 +248,18 @@ def _lines(text: str, names: Sequence[str], broken: Collection[str] = ()) -> dic
                 break
             values[last] = [line_head[1].strip()]
         elif last:
-            values[last].append(line.strip())  # joined once: there may be many
-    ends = {name: "\n" if name in broken else " " for name in values}
-    return {name: unescape(ends[name].join(values[name])) for name in names if name in values}
+            values[last].append(line.rstrip() if last in broken else line.strip())  # joined once: there may be many
+    return {name: _value_of(values[name], name in broken) for name in names if name in values}
+
+
+def _value_of(lines: Sequence[str], multiline: bool) -> str:
+    """Returns the value that stands on some lines, the first of them behind its name."""
+    if not multiline:
+        return unescape(" ".join(lines))
+    text = "\n".join([lines[0], textwrap.dedent("\n".join(lines[1:]))] if not lines[0] else lines).strip("\n")
+    # A model that breaks lines does not write them as escapes, and those in quotes belong to the text, as in code.
+    as_written = "\n" in text and not _ESCAPED_BREAK.search(_QUOTED.sub("", text))
+    return text.strip() if as_written else unescape(text)
 
 
 def _members(values: Mapping[str, Any], task: Task) -> dict[str, str]:
@@ -287,15 +300,20 @@ class Hint:
 
 def _describe(task: Task, label: str | None) -> str:
     """Returns the part of the instruction that all requests of one label share."""
-    lines = [f"{f.name}: {f.description}" for f in task.fields]
+    lines = [_describe_text(f) for f in task.fields]
     if label is None:
-        lines.append(f"{task.target.name}: {task.target.description}")
+        lines.append(_describe_text(task.target))
         return "Each sample has these lines:\n" + "\n".join(lines) + "\n"
     intro = "Each sample has this line:\n" if len(lines) == 1 else "Each sample has these lines:\n"
     intro += "\n".join(lines)
     if task.many:
         return f"{intro}\n\n{_describe_set(task, task.labels_of(label) or ())}"
     return intro + f"\n\nAll samples have the {task.target.name} {label_line(task, label)}.\n"
+
+
+def _describe_text(text: Field) -> str:
+    form = " (write line breaks within it as \\n)" if text.multiline else ""
+    return f"{text.name}: {text.description}{form}"
 
 
 def _describe_set(task: Task, labels: Sequence[str]) -> str:
@@ -332,7 +350,9 @@ def _request(task: Task, label: str | None, prefix: str, suffix: str, seed: int)
     broken = _broken_names(task)
     begun = [name for name in rest if broken.isdisjoint(names[: names.index(name)])]
     stop = ("\n\n",) if rest else ("\n",)
-    if answer.endswith(f"{names[-1]}:") and names[-1] in broken:  # the next sample ends a text of several lines
+    # The next sample ends a text of several lines. A task without the key keeps its requests, and so its completions.
+    declared = any(text.multiline for text in (*task.fields, task.target))
+    if declared or (answer.endswith(f"{names[-1]}:") and names[-1] in broken):
         stop = (f"\n\n{names[0]}:",)
     return Request(
         system=f"You write realistic samples for a data set. {task.description}",

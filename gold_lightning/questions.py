@@ -90,7 +90,7 @@ def answer_request(task: Task, fields: Mapping[str, str], demos: Sequence[Sample
         suffix=f"What is the {name} here?\n\n{fields_block(fields)}",
         answer_prefix=f"{name}:",
         max_tokens=task.student.max_target_tokens,
-        stop=("\n\n",) if lines else ("\n",),
+        stop=(f"\n\n{task.fields[0].name}:",) if task.target.multiline else ("\n\n",) if lines else ("\n",),
         greedy=True,
     )
 

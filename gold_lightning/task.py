@@ -23,6 +23,8 @@ from gold_lightning.inputs.yaml_files import load_yaml
 from gold_lightning.label_sets import LabelSets, sets_of
 from gold_lightning.parsing.sentences import count_sentences
 from gold_lightning.task_parts import (
+    CHECK_SCHEMA,
+    DEMO_SCHEMA,
     Check,
     Field,
     Hints,
@@ -33,7 +35,10 @@ from gold_lightning.task_parts import (
     TestRow,
     check_of,
     composed,
+    described,
+    name_of_part,
     plain_document,
+    target_name,
 )
 
 __all__ = [
@@ -51,15 +56,6 @@ __all__ = [
     "prefix_errors_with",
     "task_schema",
 ]
-
-_TEXTS = {"type": "array", "items": {"type": "string"}}
-_DEMO_SCHEMA = {"type": "object", "additionalProperties": {"anyOf": [{"type": "string"}, _TEXTS]}}
-_CHECK_SCHEMA = {
-    "anyOf": [
-        {"type": "string"},
-        {"type": "object", "minProperties": 1, "maxProperties": 1, "additionalProperties": {"type": "object"}},
-    ]
-}
 
 
 @model
@@ -113,12 +109,12 @@ class Task:
     description: Words
     fields: tuple[Field, ...]
     target: Field
-    demos: tuple[Annotated[Sample, SkipValidation(), WithJsonSchema(_DEMO_SCHEMA)], ...]
+    demos: tuple[Annotated[Sample, SkipValidation(), WithJsonSchema(DEMO_SCHEMA)], ...]
     student: StudentFormat
     labels: tuple[Label, ...] = ()
     many: Annotated[LabelSets | None, BeforeValidator(sets_of)] = None
     hints: Hints = Hints()
-    checks: tuple[Annotated[Check, BeforeValidator(check_of), WithJsonSchema(_CHECK_SCHEMA)], ...] = ()
+    checks: tuple[Annotated[Check, BeforeValidator(check_of), WithJsonSchema(CHECK_SCHEMA)], ...] = ()
     metrics: tuple[Words, ...] = ()
     test: TestData = TestData()
     validation: TestData = TestData()
@@ -193,14 +189,14 @@ class Task:
         filled = dict(values)
         names = []
         if isinstance(filled.get("fields"), list | tuple):
-            filled["fields"] = [_described(value) for value in filled["fields"]]
-            names = [_name(value) for value in filled["fields"]]
+            filled["fields"] = [described(value) for value in filled["fields"]]
+            names = [name_of_part(value) for value in filled["fields"]]
         if isinstance(filled.get("labels"), list | tuple):
             filled["labels"] = [{"name": v, "meaning": ""} if isinstance(v, str) else v for v in filled["labels"]]
         if isinstance(filled.get("test"), str):
             filled["test"] = {"file": filled["test"]}
-        filled["target"] = _described(filled.get("target", _target_name(filled)))
-        parts = ", ".join([*names, _name(filled["target"])])
+        filled["target"] = described(filled.get("target", target_name(filled)))
+        parts = ", ".join([*names, name_of_part(filled["target"])])
         filled.setdefault("description", f"Each sample has these parts: {parts}.")
         filled.setdefault("student", {"input": " ".join(f"{name}: {{{name}}}" for name in names)})
         return filled
@@ -243,6 +239,8 @@ class Task:
             names.add(label.name.casefold())
         if len(self.labels) == 1:
             raise Misfit("labels", [self.labels[0].name], "no labels, or two or more")
+        if self.labels and self.target.multiline:
+            raise Misfit("target.multiline", True, "no such key: labels are one line")
         if self.many:
             self.many.check(self.label_names)
 
@@ -288,6 +286,9 @@ class Task:
                 if f.max_sentences and count_sentences(text) > f.max_sentences:
                     limits = f"at most {f.max_sentences} sentences, the task's own limit"
                     raise Misfit(f"demos[{i}].{f.name}", text, limits)
+            for f in (*self.fields, self.target):
+                if f.multiline is False and "\n" in (text := demo.fields.get(f.name, demo.target)):
+                    raise Misfit(f"demos[{i}].{f.name}", text, f"one line, as multiline: false of {f.name} says")
             if allowed and self.labels_of(demo.target) is None:
                 raise Misfit(f"demos[{i}].{self.target.name}", demo.target, f"one of {allowed}")
         demonstrated = {label for demo in self.demos for label in self.labels_of(demo.target) or ("",)}
@@ -363,8 +364,17 @@ class Task:
         if text.cut_at_sentence is not None:
             return text.cut_at_sentence
         # A text written before another one may have been read for it: cutting it would make a wrong pair.
-        last = bool(self.labels) and text == self.fields[-1]
-        return last and not any("\n" in demo.fields[text.name] for demo in self.demos)
+        return bool(self.labels) and text == self.fields[-1] and not self.is_multiline(text)
+
+    def is_multiline(self, text: Field) -> bool:
+        """Returns whether a text may have line breaks.
+
+        Args:
+            text: One of the fields, or the target.
+        """
+        if text.multiline is not None:
+            return text.multiline
+        return any("\n" in demo.fields.get(text.name, demo.target) for demo in self.demos)
 
     def student_input(self, sample: Sample) -> str:
         """Returns the student's input for a sample."""
@@ -434,17 +444,3 @@ def task_schema() -> dict[str, Any]:
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
     schema["title"] = "gold_lightning task"
     return schema
-
-
-def _described(value: object) -> object:
-    return {"name": value, "description": f"the {value}"} if isinstance(value, str) else value
-
-
-def _target_name(values: Mapping[str, Any]) -> str:
-    if not values.get("labels"):
-        return "answer"
-    return "labels" if values.get("many") else "label"
-
-
-def _name(value: object) -> str:
-    return str(value.get("name")) if isinstance(value, Mapping) else str(getattr(value, "name", value))

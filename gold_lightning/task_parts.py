@@ -13,6 +13,8 @@ from pydantic import Field as Constraint
 from gold_lightning.inputs.models import Flag, Misfit, NaturalNumber, PositiveNumber, Text, Words, model
 
 __all__ = [
+    "CHECK_SCHEMA",
+    "DEMO_SCHEMA",
     "Check",
     "Field",
     "Hints",
@@ -23,8 +25,21 @@ __all__ = [
     "TestRow",
     "check_of",
     "composed",
+    "described",
+    "name_of_part",
     "plain_document",
+    "target_name",
 ]
+
+_TEXTS = {"type": "array", "items": {"type": "string"}}
+DEMO_SCHEMA: dict[str, Any] = {"type": "object", "additionalProperties": {"anyOf": [{"type": "string"}, _TEXTS]}}
+CHECK_SCHEMA: dict[str, Any] = {
+    "anyOf": [
+        {"type": "string"},
+        {"type": "object", "minProperties": 1, "maxProperties": 1, "additionalProperties": {"type": "object"}},
+    ]
+}
+"""JSON schemas of demos and checks, which a task file may write in several forms."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +101,10 @@ class Field:
         max_sentences: Number of sentences of the longest accepted text.
         cut_at_sentence: Whether a text that is too long, or that the token limit broke off, is cut at the end of its
             last whole sentence rather than rejected. By default it is if nothing else of the sample was written for
-            it (the last field of a task with labels) and no demo has a line break in it.
+            it (the last field of a task with labels) and it is not multiline.
+        multiline: Whether line breaks belong to the text, as in e-mails or code: only the next named line, the next
+            sample or the end of the reply ends it. Otherwise it is one line. By default it is multiline if a demo has
+            a line break in it.
 
     Example:
         >>> from gold_lightning import Field
@@ -100,6 +118,7 @@ class Field:
     max_chars: NaturalNumber = 1000
     max_sentences: PositiveNumber | None = None
     cut_at_sentence: Flag | None = None
+    multiline: Flag | None = None
 
     def __post_init__(self) -> None:
         if not self.name.isidentifier():
@@ -234,6 +253,23 @@ class TestData:
     def __bool__(self) -> bool:
         """Returns whether the task names any rows."""
         return bool(self.file or self.hub)
+
+
+def described(value: object) -> object:
+    """Converts the name of a field to its keys; other values stay as they are."""
+    return {"name": value, "description": f"the {value}"} if isinstance(value, str) else value
+
+
+def name_of_part(value: object) -> str:
+    """Returns the name in a field, or in its keys."""
+    return str(value.get("name")) if isinstance(value, Mapping) else str(getattr(value, "name", value))
+
+
+def target_name(values: Mapping[str, Any]) -> str:
+    """Returns the name of the target of a task that names none."""
+    if not values.get("labels"):
+        return "answer"
+    return "labels" if values.get("many") else "label"
 
 
 def composed(label: str) -> str:

@@ -25,7 +25,7 @@ COUNT = int(os.environ.get("GOLD_FUZZ", 2_500))  # 10,000 and more from time to 
 LONGEST = 3.0
 """Seconds of processor time for one completion. The slowest takes a tenth of it."""
 REASONS = {
-    "filtered", "failed", "label_unchecked", "only_thinking", "refusal", "empty", "truncated", "unparsable", "missing_field", "too_short", "too_long", "too_many_sentences", "talk", "not_unicode", "label_not_in_set",
+    "filtered", "failed", "label_unchecked", "only_thinking", "refusal", "empty", "truncated", "unparsable", "missing_field", "too_short", "too_long", "too_many_sentences", "several_lines", "talk", "not_unicode", "label_not_in_set",
     "wrong_label", "copies_demo", "copies_prompt", "duplicate", "near_duplicate", "fields_equal", "field_repeated",
     "not_a_question", "target_not_in_field", "equation_unparsable", "equation_not_finite",
     "equation_number_not_in_text", "equation_of_one_number", "programme_unparsable", "programme_not_finite",

@@ -423,3 +423,12 @@ def test_a_text_whose_manner_is_wanted_is_shown_without_its_label():
     assert "text: Fears for pension: talks with the parent firm\\nhave failed.\n" in request.suffix
     assert "with the topic Sports in the manner of this text" in request.suffix and "about golf" in request.suffix
     assert "Business" not in request.suffix
+
+
+def test_the_next_sample_ends_a_request_for_multiline_texts():
+    plain = training_request(FREE, None, FREE.demos, Hint(), 1)
+    target = replace(FREE.target, multiline=True)
+    request = training_request(replace(FREE, target=target), None, FREE.demos, Hint(), 1)
+    assert (plain.stop, request.stop) == (("\n\n",), ("\n\ntext:",))
+    assert request.prefix == plain.prefix.replace("a short one", "a short one (write line breaks within it as \\n)")
+    assert replace(request, stop=plain.stop, prefix=plain.prefix, open_end=False) == plain

@@ -131,6 +131,27 @@ def test_keys_of_fields_that_are_not_set_are_not_in_fingerprints(tmp_path):
     assert limited["target"] == plain["target"] | {"cut_at_sentence": False}
 
 
+def test_a_text_is_multiline_if_it_says_so_or_a_demo_is(tmp_path):
+    plain = load(tmp_path, GOOD)
+    assert not any(map(plain.is_multiline, plain.fields)) and "multiline" not in plain.to_dict()["fields"][0]
+    said = load(tmp_path, changed(fields__0__multiline=True))
+    assert [said.is_multiline(f) for f in said.fields] == [True, False]
+    assert said.to_dict()["fields"][0] == plain.to_dict()["fields"][0] | {"multiline": True}
+    shown = replace(plain, demos=(*plain.demos, Sample({"premise": "A\nb", "claim": "C"}, plain.demos[0].target)))
+    assert [shown.is_multiline(f) for f in shown.fields] == [True, False]
+    assert shown.to_dict()["fields"] == plain.to_dict()["fields"]
+
+
+def test_a_demo_of_a_text_of_one_line_is_one(tmp_path):
+    lines = changed(fields__0__multiline=False, demos__0__premise="A\nb")
+    with pytest.raises(ConfigError) as error:
+        load(tmp_path, lines)
+    assert error.value.key.endswith("demos[0].premise") and "multiline: false" in error.value.allowed
+    with pytest.raises(ConfigError) as error:
+        load(tmp_path, changed(target__multiline=True))
+    assert error.value.key.endswith("target.multiline")
+
+
 def test_demos_keep_to_max_sentences(tmp_path):
     with pytest.raises(ConfigError) as error:
         load(tmp_path, changed(fields__0__max_sentences=1, demos__1__premise="It snows. It is cold."))
@@ -467,8 +488,8 @@ def test_a_missing_or_misspelt_argument_is_named():
     with pytest.raises(ConfigError) as e:
         Task(name="spam", feilds=["message"], demos=DEMOS)
     assert (e.value.key, e.value.hint) == ("feilds", "did you mean fields?")
-    with pytest.raises(TypeError, match="Field takes 6 arguments, and 7 were given"):
-        Field("a", "b", 1, 2, 3, True, 5)
+    with pytest.raises(TypeError, match="Field takes 7 arguments, and 8 were given"):
+        Field("a", "b", 1, 2, 3, True, False, 5)
 
 
 @pytest.mark.parametrize("name", TASKS)

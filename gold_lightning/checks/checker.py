@@ -13,6 +13,7 @@ from gold_lightning.checks.semantic import SemanticIndex
 from gold_lightning.errors import ConfigError
 from gold_lightning.generators.base import Completion
 from gold_lightning.parsing import clean_characters
+from gold_lightning.parsing.line_breaks import breaks_off
 from gold_lightning.parsing.sentences import count_sentences, cut_to_sentences
 from gold_lightning.plugins import find
 from gold_lightning.prompts import read_sample
@@ -41,8 +42,9 @@ class Checker:
 
     The order of the reasons is fixed and the first one counts, so that a yield table adds up: ``filtered``, ``failed``,
     ``only_thinking``, ``talk`` (about the task, instead of a text or within it), ``empty``, ``refusal``, ``truncated``,
-    ``unparsable``, ``missing_field``, ``too_short``,
-    ``too_long``, ``too_many_sentences``, ``not_unicode`` (a character that replaces a lost one, such as U+FFFD),
+    ``unparsable``, ``missing_field``, ``too_short``, ``too_long``, ``too_many_sentences``, ``several_lines`` (a text
+    of one line whose rest stands, or would stand, below it), ``not_unicode`` (a character that replaces a lost one,
+    such as U+FFFD),
     ``label_not_in_set``, ``wrong_label``, ``copies_demo``, ``copies_prompt``, the reasons of the task's own checks,
     ``duplicate``, ``near_duplicate``, ``semantic_duplicate``.
 
@@ -83,6 +85,8 @@ class Checker:
         whole = dict(values)
         if reason := self._limit(values, unfinished=completion.finish == "length"):
             return CheckedText(reason=reason)
+        if self._breaks_off(values):
+            return CheckedText(reason="several_lines")
         if any(damaged for _, damaged in map(clean_characters, values.values())):
             return CheckedText(reason="not_unicode")
         sample = Sample({f.name: values[f.name] for f in self.task.fields}, values[self.task.target.name])
@@ -131,6 +135,13 @@ class Checker:
             if reason:
                 return reason
         return ""
+
+    def _breaks_off(self, values: Mapping[str, str]) -> bool:
+        """Returns whether a line break ended a text where more must follow, as behind a greeting."""
+        demos = self.task.demos
+        return any(
+            breaks_off(value, [demo.fields.get(name, demo.target) for demo in demos]) for name, value in values.items()
+        )
 
     def _label_reason(self, sample: Sample, label: str | None) -> str:
         if self.task.labels and self.task.labels_of(sample.target) is None:

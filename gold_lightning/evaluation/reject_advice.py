@@ -20,6 +20,7 @@ WHAT_TO_CHANGE = {
     "missing_field": "another data.generator, its init_args.form, or fewer fields",
     "too_short": "longer demos, or a lower min_chars of the field",
     "too_long": "shorter demos, or a higher max_chars of the field",
+    "several_lines": "multiline: true for the field, or a description that says it is one line",
     "too_many_sentences": "shorter demos, cut_at_sentence: true or a higher max_sentences of the field",
     "wrong_label": "meanings of the labels that are further apart, or another data.generator",
     "label_not_in_set": "names of the labels that are common words, or another data.generator",

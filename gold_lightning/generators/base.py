@@ -50,8 +50,8 @@ class Request:
             add no information and make long names less likely.
         greedy: Take the most likely token at each step, whatever the engine's sampling settings. For answers;
             samples must differ.
-        schema: JSON schema of the answer, as JSON text; "" for none. An engine that follows schemas writes a whole
-            object instead of continuing ``answer_prefix``.
+        schema: JSON schema of the sample that is asked for, as JSON text; "" for other answers. An engine that follows
+            schemas writes a whole object instead of continuing ``answer_prefix``.
         messages: The same prompt as a conversation, with demos as earlier turns: role and text of each message, the
             user's last, before ``answer_prefix``. Empty if the prompt is one message. An engine that shows them adds
             them to :meth:`Generator.request_values`.
@@ -111,6 +111,7 @@ class Request:
             prompt=self.prefix,
             fresh=fresh,
             thought=thought,
+            sample=bool(self.schema),
         )
 
 

@@ -13,6 +13,7 @@ __all__ = [
     "bare_text",
     "bare_value",
     "has_turn",
+    "is_remark",
     "is_title",
     "without_heading",
     "without_role",
@@ -156,6 +157,11 @@ def without_heading(text: str) -> str:
 def has_turn(text: str) -> bool:
     """Returns whether a text contains a role with a colon, as dialogues do."""
     return _TURN.search(text) is not None
+
+
+def is_remark(line: str) -> bool:
+    """Returns whether a line is a remark on a sample: ``Note: ..``, ``Let me know if you want another one.``."""
+    return _REMARK.match(line) is not None
 
 
 def without_role(text: str, prompt: str, is_named: Callable[[str], bool]) -> str | None:

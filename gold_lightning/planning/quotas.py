@@ -192,6 +192,8 @@ _ADVICE = {
     "form, or demos that differ more",
     "truncated": "the token limit breaks off the texts before a sentence ends: raise max_sample_tokens of the task, "
     "use shorter demos, or set cut_at_sentence: true for the field",
+    "several_lines": "the texts have line breaks: set multiline: true for the field, or say in its description that it "
+    "is one line",
     "too_long": "use shorter demos, raise max_chars of the field, or set cut_at_sentence: true for it",
     "too_many_sentences": "use demos of fewer sentences, raise max_sentences of the field, or set cut_at_sentence: "
     "true for it",

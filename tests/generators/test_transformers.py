@@ -232,6 +232,16 @@ def test_an_open_last_line_goes_on_to_what_stops_it(folder, reference):
     assert (text.completion(3).text, text.completion(3).finish) == ("one\nb: two\n three", "stop")
 
 
+def test_the_next_sample_ends_a_multiline_text(reference):
+    tokenizer = reference[1]
+    request = Request("s", "x", "y", answer_prefix="a: b\nc:", stop=("\n\na:",), max_tokens=60)
+    text = RowText(request, tokenizer, {tokenizer.eos_token_id})
+    for token in tokenizer(" one,\n\ntwo\n\na: next").input_ids:
+        if not text.ended:
+            text.add(token)
+    assert (text.completion(3).text, text.completion(3).finish) == (" one,\n\ntwo", "stop")
+
+
 def test_letters_before_a_line_end_in_the_same_token_are_kept():
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast

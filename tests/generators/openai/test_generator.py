@@ -74,6 +74,24 @@ def test_a_server_that_goes_on_gets_the_beginning_as_a_message(server):
     assert made.text == server._text(body, server._template(body["messages"]))
 
 
+@pytest.mark.parametrize("form", ["chat", "completion"])
+def test_a_multiline_text_of_a_server_is_whole(server, form):
+    letter = "Dear all,\n\nwhere is it?\n\nTom"
+    server.replies = lambda body: f"{letter}\n\ntopic: Sports\ntext: more"
+    made = engine(server, form=form).generate([replace(ASKED, stop=("\n\ntopic:",))])[0]
+    assert server.calls[0].body.get("stop") == (None if form == "chat" else ["\n\ntopic:"])
+    assert (made.text.strip(), made.finish, made.reason) == (letter, "stop", "")
+
+
+def test_lines_that_may_be_several_texts_are_told(server):
+    prefix = "Examples:\n\ntopic: World\ntext: The river has flooded two towns.\n\n"
+    server.replies = lambda body: "The dam broke.\nThe sea rose.\nThe rain fell."
+    schema = json.dumps({"properties": {"topic": {}, "text": {}}})
+    asked = replace(ASKED, prefix=prefix, stop=("\n",), schema=schema)
+    assert engine(server).generate([asked])[0].reason == "several_lines"
+    assert engine(server).generate([replace(asked, schema="")])[0].text == "The dam broke."  # not a sample
+
+
 def test_stops_are_not_sent_to_a_server_that_begins_anew_but_cut_what_it_writes(server):
     server.replies = lambda body: "topic: World\ntext: one line\nanother line"
     made = engine(server).generate([replace(ASKED, stop=("\n", ";"))])[0]
