@@ -70,11 +70,13 @@ class RefusedError(GoldError):
     Args:
         message: The message that ends the run.
         reason: The server's own words.
+        finish: How the request counts if others are answered. A greeting counts as another only for ``filtered``: it is
+            shorter than any prompt.
     """
 
-    def __init__(self, message: str, reason: str) -> None:
+    def __init__(self, message: str, reason: str, finish: Finish = "filtered") -> None:
         super().__init__(message)
-        self.reason = reason
+        self.reason, self.finish = reason, finish
 
 
 class UnansweredError(Exception):
@@ -246,6 +248,8 @@ class HTTPCall:
         if not error.coded:  # no status or code says that it is permanent, though it probably is
             return FailedError(reason, action, tries=2, of_call=True)
         message = f"generator {settings.model!r} at {address.base}: {reason}; {action}"
+        if error.kind == "too_long":
+            return RefusedError(message, reason, "failed")
         return RefusedError(message, reason) if error.of_prompt else GoldError(message)
 
     def _connection_error(self, error: httpx.RequestError, address: Address, check_url: str) -> Exception:

@@ -32,6 +32,7 @@ _log = logging.getLogger(__name__)
 _KEY = "data.generator.init_args."
 _MAX_BACKOFF = 30.0  # seconds
 _GREETING = "Hello."
+_MOST_REFUSED = 3  # prompts that are refused, and the greeting too, before the settings are to blame
 _POLL_SECONDS = 0.02  # between two looks at whether another call was answered
 
 
@@ -59,6 +60,8 @@ class Run:
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)  # calls wait for the pace in the order they came
     has_warned: bool = False  # about retries
     refused: int = 0  # refused calls that wait to see whether others are answered
+    calls: int = 0  # calls that are under way or wait for a slot
+    set_aside: int = 0  # refused calls, after the greeting was refused too, that let others have their slots
     greeted: dict[bool, bool] = field(default_factory=dict)  # whether the server answers a greeting; by scoring
     greeting: asyncio.Lock = field(default_factory=asyncio.Lock)
 
@@ -120,11 +123,28 @@ class Servers:
             GoldError: The call cannot be answered, or its tries are spent.
             UnansweredError: It stays without an answer, while others are answered.
         """
+        run.calls += 1
+        try:
+            return await self._call(run, path, body, estimate, read, scoring)
+        finally:
+            run.calls -= 1
+
+    async def _call(
+        self,
+        run: Run,
+        path: str,
+        body: Mapping[str, Any],
+        estimate: int,
+        read: Callable[[Mapping[str, Any], str], tuple[_T, tuple[int, int]]],
+        scoring: bool,
+    ) -> tuple[_T, tuple[int, int]]:
         content = json.dumps(body).encode()  # ASCII, so that a lone surrogate in a prompt can be sent
         used, tries, limited_tries = (0, 0), 0, 0  # limited: failures that have a maximum of their own
         answered_before = self._answered[scoring]
         while True:
             tries += 1
+            refusal: RefusedError | None = None
+            answered = False
             async with run.slots:
                 server = await self._next_server(run, estimate, tries)
                 if tries == 1:
@@ -142,12 +162,17 @@ class Servers:
                     failure = e
                     tokens, used = sum(e.counts), _add(used, e.counts)
                 except RefusedError as e:
-                    if await self._answers_others(run, scoring) or await self._greet(run, server, path, body, scoring):
-                        raise UnansweredError(e.reason, "filtered", used) from None
-                    raise
+                    refusal = e
+                    answered = await self._answers_others(run, scoring)
+                    if not answered and e.finish == "filtered":
+                        answered = await self._greet(run, server, path, body, scoring)
                 finally:
                     server.in_flight -= 1
                     self._tokens.correct(tokens - estimate)
+            if refusal is not None:
+                if answered or (refusal.finish == "filtered" and await self._answers_next(run, scoring)):
+                    raise UnansweredError(refusal.reason, refusal.finish, used)
+                raise refusal
             limited_tries += failure.tries is not None
             self._avoid(server, failure)
             if tries > self.settings.retries or (failure.tries is not None and limited_tries >= failure.tries):
@@ -189,6 +214,16 @@ class Servers:
             return bool(self._answered[scoring])
         finally:
             run.refused -= 1
+
+    async def _answers_next(self, run: Run, scoring: bool) -> bool:
+        """Whether a next prompt is answered while this one and a greeting are refused, with its slot for others.
+
+        A server may refuse a greeting that lacks a word which all prompts have, as JSON in a call for JSON.
+        """
+        run.set_aside += 1
+        while not self._answered[scoring] and run.set_aside < min(_MOST_REFUSED, run.calls):
+            await asyncio.sleep(_POLL_SECONDS)
+        return bool(self._answered[scoring])
 
     async def _greet(self, run: Run, server: _Server, path: str, body: Mapping[str, Any], scoring: bool) -> bool:
         """Whether the server answers a greeting sent with the settings of a call that it did not answer.

@@ -49,6 +49,43 @@ def test_the_first_prompt_refused_in_unknown_words_does_not_end_the_run_even_alo
     assert [c.finish for c in made] == ["filtered", "stop", "stop"]
 
 
+@pytest.mark.parametrize("fault", REFUSALS, ids=lambda f: f"{f.status} {f.body}")
+@pytest.mark.parametrize("concurrency", [1, 2])
+def test_a_refused_greeting_does_not_end_a_run_whose_next_prompt_is_answered(server, fault, concurrency):
+    refused = ("number 0.", "number 1.", "Hello.")
+    server.faults = lambda call: fault if any(words in str(call.body) for words in refused) else None
+    made = engine(server, concurrency=concurrency).generate(many(4))
+    assert [c.finish for c in made] == ["filtered", "filtered", "stop", "stop"]
+    assert len(server.calls) == 5  # the greeting is asked once
+
+
+def test_a_prompt_that_is_too_long_is_one_reject_if_others_are_answered(server):
+    fault = Fault(status=400, body=json.dumps({"error": {"message": "no", "code": "context_length_exceeded"}}))
+    server.faults = lambda call: fault if "number 2." in str(call.body) else None
+    made = engine(server, concurrency=1).generate(many(4))
+    assert [c.finish for c in made] == ["stop", "stop", "failed", "stop"]
+    server.faults = lambda call: fault
+    with pytest.raises(GoldError, match="HTTP 400: no"):
+        engine(server, concurrency=1).generate(many(4))
+    assert len(server.calls) == 5  # no greeting
+
+
+@pytest.mark.parametrize(
+    ("fault", "advice"),
+    [
+        (Fault(status=401), "api_key_env"),
+        (Fault(status=404, body=json.dumps({"error": "model 'toy' not found"})), "model"),
+        (Fault(status=404, body="<html>Not found</html>"), "base_url"),
+    ],
+    ids=["key", "model", "url"],
+)
+def test_a_wrong_key_model_or_url_ends_the_run_at_its_first_call(server, fault, advice):
+    server.faults = lambda call: fault
+    with pytest.raises(GoldError, match=advice):
+        engine(server, concurrency=1).generate(many(8))
+    assert len(server.calls) == 1
+
+
 def test_a_greeting_has_the_settings_of_the_call_but_not_its_prompt(server):
     server.faults = lambda call: Fault(status=400, body="no") if "number 0." in str(call.body) else None
     engine(server).generate(many(1))
