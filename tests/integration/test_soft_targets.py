@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import shutil
 
+import gold_lightning as gl
 import pytest
 import torch
 from gold_lightning.cli.main import main
 from gold_lightning.storage.json_lines import read_lines, write_lines
 from gold_lightning.storage.round_store import RoundStore
 
-from tests.fakes import NewsWriter
+from tests.fakes import NewsWriter, SteadyReader
 from tests.integration.test_loop import SMALL, run_in_two, weights
 
 LOSS = ["--model.loss", "SoftTargets", "--model.loss.weight", "0.7", "--model.loss.temperature", "1.5"]
@@ -120,3 +121,28 @@ def test_soft_targets_need_the_label_check_and_labels(tmp_path, student, capsys)
     assert not (tmp_path / "news_topics" / "t" / "data").exists()
     assert fit(tmp_path, student, "--data.task=squad", "--data.plan.label_agreement=off") == 2
     assert "model.loss: got 'SoftTargets'" in last_error(capsys)
+
+
+def test_rounds_name_the_doubtful_samples_that_they_leave_out(tmp_path, student):
+    drop = [*ONE, "--data.doubtful_labels=drop", "--data.label_noise=0.3", "--data.plan.samples_per_round=40"]
+    assert fit(tmp_path, student, *drop, "--model.loss.weight=0") == 0
+    folder = tmp_path / "news_topics" / "t"
+    stored = [s.id for round_ in (0, 1) for s in RoundStore(folder, round_, read_only=True).accepted("train")]
+    rows = read_lines(folder / "rounds.jsonl")
+    for row, so_far in zip(rows, (40, 80), strict=True):
+        assert set(row["left_out"]) <= set(stored[:so_far]) and row["trained_on"] == so_far - len(row["left_out"])
+    assert rows[1]["left_out"]
+
+
+def test_python_and_the_command_line_go_on_with_one_another(tmp_path, student):
+    loss = gl.SoftTargets(0.7, 1.5, hard=gl.CrossEntropy())
+    plan = gl.SynthesisPlan(samples_per_round=8, probe_per_round=4, group_size=2, label_agreement="measure")
+    run = gl.distill(
+        "news_topics", generator=SteadyReader(), student=str(student), rounds=1, plan=plan, loss=loss, verbose=False,
+        output=tmp_path / "news_topics" / "a", data={"passes_per_round": 1}, trainer={"accelerator": "cpu"},
+    )  # fmt: skip
+    samples = run.samples()
+    assert all(sum(row.values()) == pytest.approx(1, abs=1e-5) for row in samples["probabilities"])
+    config = str(run.folder / "config.yaml")
+    assert main(["fit", "--config", config, "--trainer.max_epochs=2", "--run.live=false"]) == 0
+    assert len(run.rounds) == 2 and "hard:" in (run.folder / "config.yaml").read_text()
