@@ -35,6 +35,7 @@ FAMILY = ("t5", "mt5", "umt5", "longt5", "switch_transformers")
 _Refuse = Callable[..., GoldError]
 _WHOLE, _INDEX = "model.safetensors", "model.safetensors.index.json"
 _OTHER_WEIGHTS = ("pytorch_model*.bin", "tf_model.h5", "flax_model.msgpack", "adapter_model.*", "*.gguf", "*.onnx")
+_FLOATS = {"F64", "F32", "F16", "BF16"}
 _TOKENIZERS = ("tokenizer.json", "tokenizer_config.json", "*.model", "vocab.json", "vocab.txt", "added_tokens.json")
 
 
@@ -179,14 +180,20 @@ def _refuse_without_config(folder: Path, refuse: _Refuse) -> None:
 
 
 def _check_weights(folder: Path, config: dict[str, Any], refuse: _Refuse) -> None:
-    """Checks the headers of the weights: names, shapes, and the lengths of the files."""
+    """Checks the headers of the weights: names, shapes, types, and the lengths of the files."""
     shapes: dict[str, tuple[int, ...]] = {}
+    types: set[str] = set()
     for path in _weight_files(folder, refuse):
         try:
-            shapes |= _shapes(path)
+            of_file = _shapes_and_types(path)
+            shapes |= {name: shape for name, (shape, _) in of_file.items()}
+            types |= {type_ for name, (_, type_) in of_file.items() if name.endswith(".weight")}
         except Exception as e:  # safetensors raises an exception of its own, which is not an OSError
             problem = _damage(path, f"is damaged ({' '.join(str(e).split())[:80]})")
             raise refuse("a folder with whole weights", f"{path.name} {problem}", _AGAIN) from None
+    if not types <= _FLOATS:  # they would be read as they are, without the scales by which they were divided
+        whole = "take the one that it was made from"
+        raise refuse("weights of 16 bits or more", f"it has weights of type {min(types - _FLOATS)}", whole)
     if not any("decoder.block.0." in name for name in shapes):
         raise refuse("a T5 with a decoder", "its weights have none")
     rows = next(
@@ -223,11 +230,12 @@ def _weight_files(folder: Path, refuse: _Refuse) -> Iterator[Path]:
     )
 
 
-def _shapes(path: Path) -> dict[str, tuple[int, ...]]:
+def _shapes_and_types(path: Path) -> dict[str, tuple[tuple[int, ...], str]]:
     from safetensors import safe_open
 
     with safe_open(path, "pt") as file:
-        return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}
+        slices = {name: file.get_slice(name) for name in file.keys()}
+        return {name: (tuple(part.get_shape()), str(part.get_dtype())) for name, part in slices.items()}
 
 
 def _read_json(path: Path) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -104,11 +104,24 @@ def load_model(name: str, key: str = "model.student") -> PreTrainedModel:
     with _StudentFiles(name, key) as folder:
         model: PreTrainedModel
         model, about = AutoModelForSeq2SeqLM.from_pretrained(
-            folder, config=config, dtype=torch.float32, use_safetensors=True, output_loading_info=True
+            folder,
+            config=config,
+            dtype=torch.float32,
+            use_safetensors=True,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # its error names no weight
         )
         if missing := sorted(about["missing_keys"]):  # transformers would initialise them at random
-            many = f"{missing[0]} and {len(missing) - 1} more" if len(missing) > 1 else missing[0]
-            raise refuse("the weights of a whole T5", f"{many} are missing", "save the model as a whole")
+            raise refuse("the weights of a whole T5", f"{_first_of(missing)} are missing", "save the model as a whole")
+        expected, together = "a T5 whose weights are those of its config.json", "save model and config together"
+        if shapes := sorted(about["mismatched_keys"]):
+            (name_, stored, wanted), *_ = shapes
+            of_config = f"{tuple(stored)}, and config.json asks for {tuple(wanted)}"
+            raise refuse(expected, f"{name_} has the shape {of_config}", f"{together}: model.save_pretrained(FOLDER)")
+        # transformers would leave them out: layers beyond those of the config, or an adapter that is not merged.
+        if unused := sorted(n for n in about["unexpected_keys"] if n.startswith(("encoder.block", "decoder.block"))):
+            hint = "merge the adapter first" if "lora" in unused[0].lower() else together
+            raise refuse(expected, f"it has no place for {_first_of(unused)}", f"{hint}: model.save_pretrained(FOLDER)")
         if bad := [n for n, weight in model.named_parameters() if not bool(torch.isfinite(weight).all())]:
             raise refuse("weights that are finite", f"those of {bad[0]} are not", "take another copy")
         # Drop generation_config.json: a summariser's min_length or ban on repeats would change the labels it writes.
@@ -116,6 +129,10 @@ def load_model(name: str, key: str = "model.student") -> PreTrainedModel:
         model.generation_config = GenerationConfig(**{key: getattr(config, key) for key in ids})
         return model
     raise AssertionError  # pragma: no cover
+
+
+def _first_of(names: Sequence[str]) -> str:
+    return f"{names[0]} and {len(names) - 1} more" if len(names) > 1 else names[0]
 
 
 def copies_of(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

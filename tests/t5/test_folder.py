@@ -96,6 +96,15 @@ def nan(held):
     return held
 
 
+def second_layer(held):
+    return {k.replace("block.0.", "block.1."): v.clone() for k, v in held.items() if k.startswith("encoder.block.0.")}
+
+
+def lora(held):
+    names = [k for k in held if k.endswith("SelfAttention.q.weight")]
+    return {k.replace("q.weight", "q.lora_A.default.weight"): torch.zeros(2, 2) for k in names}
+
+
 BROKEN = {
     "no tokenizer": (without("tokenizer.json", "tokenizer_config.json"), "tokenizer.save_pretrained(FOLDER)"),
     "an empty tokenizer": (with_file("tokenizer.json"), "tokenizer.json is empty"),
@@ -111,6 +120,10 @@ BROKEN = {
     "a missing part": (sharded(missing=True), "model-00002-of-0000"),
     "an encoder alone": (weights(lambda h: {k: v for k, v in h.items() if "decoder" not in k}), "weights have none"),
     "a layer less": (weights(lambda h: {k: v for k, v in h.items() if "encoder.block.0.layer.1" not in k}), "missing"),
+    "weights of another shape": (config(d_ff=77), "has the shape ("),
+    "more layers than the config": (weights(lambda h: h | second_layer(h)), "it has no place for encoder.block.1."),
+    "an adapter that is not merged": (weights(lambda h: h | lora(h)), "merge the adapter first"),
+    "rounded weights": (weights(lambda h: {k: v.to(torch.int8) for k, v in h.items()}), "weights of type I8"),
     "more embeddings": (config(vocab_size=300), "259 embeddings, and vocab_size is 300"),
     "an encoder's config": (config(architectures=["T5EncoderModel"]), "an encoder alone"),
     "a decoder": (config(model_type="llama", architectures=["LlamaForCausalLM"]), "this is none (LlamaForCausalLM)"),
