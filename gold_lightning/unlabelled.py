@@ -13,9 +13,19 @@ from typing import Any
 
 from gold_lightning.checks.contamination import Decontaminator
 from gold_lightning.errors import ConfigError, GoldError
-from gold_lightning.inputs.columns import READABLE, abridged, column_value, half_surrogate, load_table, plain_value
+from gold_lightning.inputs.columns import (
+    READABLE,
+    abridged,
+    column_value,
+    composed,
+    half_surrogate,
+    is_json_row,
+    load_table,
+    plain_value,
+)
 from gold_lightning.inputs.paths import expand
 from gold_lightning.inputs.tables import ENDINGS, ending_of, one_of, read_texts
+from gold_lightning.parsing.characters import clean_characters
 from gold_lightning.planning.plan_warnings import lines_in_rows
 from gold_lightning.storage.json_lines import digest
 from gold_lightning.storage.round_store import Kind, StoredSample
@@ -82,9 +92,13 @@ def load_texts(task: Task, path: str) -> list[dict[str, str]]:
         if len(names) > 1:
             raise ConfigError(_KEY, path, f"a file of rows with {_listed(names)}", "plain text has one field alone")
         try:
-            return [{names[0]: text} for text in read_texts(file)]
+            texts = read_texts(file)
         except (OSError, ValueError) as e:
             raise ConfigError(_KEY, path, "a text file", " ".join(str(e).split())[:200]) from None
+        if texts and all(is_json_row(text, names[0]) for text in texts):
+            hint = f"its lines are JSON objects with {names[0]!r}: name it .jsonl"
+            raise ConfigError(_KEY, path, "a text on each line", hint)
+        return [{names[0]: text} for text in texts]
     try:
         table = load_table(_KEY, path)
     except GoldError as e:
@@ -106,12 +120,18 @@ def texts_file(task: Task, texts: Texts, folder: Path) -> str:
     if isinstance(texts, str | Path):
         return str(texts)
     name = task.fields[0].name if len(task.fields) == 1 else ""
+    for i, row in enumerate(texts):
+        if not isinstance(row, str | Mapping):
+            raise ConfigError("unlabelled", row, "texts, or rows of the task's fields", f"it is number {i}")
     rows = [{name: row} if isinstance(row, str) else dict(row) for row in texts]
     if not name and any(isinstance(row, str) for row in texts):
         allowed = f"rows with {', '.join(repr(f.name) for f in task.fields)}, since the task has several fields"
         raise ConfigError("unlabelled", next(row for row in texts if isinstance(row, str)), allowed)
     path = folder / "unlabelled.jsonl"
     written = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    if half_surrogate(written):
+        i = next(i for i, row in enumerate(rows) if half_surrogate(json.dumps(row, ensure_ascii=False)))
+        raise ConfigError("unlabelled", f"{len(rows)} texts", "text", f"number {i} has half a surrogate pair")
     if path.is_file() and path.read_text(encoding="utf-8") != written:
         hint = "take another output folder"
         raise ConfigError("unlabelled", f"{len(rows)} texts", "the texts that the run began with", hint)
@@ -204,6 +224,9 @@ def real_texts(samples: Iterable[StoredSample]) -> set[int]:
 class UnlabelledTexts:
     """The texts of a file, in an order shuffled by seed, without those that no round may use.
 
+    Invisible characters are removed, and texts that hold a substitute for a lost character are dropped, as of generated
+    samples (:func:`gold_lightning.parsing.characters.clean_characters`).
+
     Args:
         rows: The fields of each row, as :func:`load_texts` returns them.
         path: The file, for messages.
@@ -233,14 +256,17 @@ class UnlabelledTexts:
         labelled: Mapping[str, Decontaminator] | None = None,
     ) -> None:
         self.path, self.digest = path, digest([list(row.items()) for row in rows], 32)
-        self._rows = rows
+        cleaned = [{name: clean_characters(text) for name, text in row.items()} for row in rows]
+        self._rows = rows = [{name: text for name, (text, _) in row.items()} for row in cleaned]
         dropped: dict[int, str] = {}
         seen: set[tuple[str, ...]] = set()
         for number, row in enumerate(rows):
-            key = tuple(" ".join(text.split()) for text in row.values())
+            key = tuple(composed(" ".join(text.split())) for text in row.values())
             sample = Sample(row, "")
             if not any(key):
                 dropped[number] = "empty"
+            elif any(damaged for _, damaged in cleaned[number].values()):
+                dropped[number] = "not_unicode"
             elif overlap := next((name for name, index in (labelled or {}).items() if index.overlap(sample)), ""):
                 dropped[number] = overlap
             elif key in seen:

@@ -336,6 +336,11 @@ def test_a_long_field_and_the_limit_of_others_stays(tmp_path):
     [
         (
             "a.json",
+            json.dumps({name: [*values.values()] for name, values in COLUMNS.items()}),
+            "one object with all rows",
+        ),
+        (
+            "a.json",
             json.dumps(COLUMNS),
             "one object with all rows; write rows: in pandas to_json(..., orient='rec",
         ),

@@ -8,7 +8,7 @@ import pytest
 from gold_lightning.checks.contamination import Decontaminator
 from gold_lightning.errors import ConfigError
 from gold_lightning.task import Field, Sample, StudentFormat, Task
-from gold_lightning.unlabelled import UnlabelledTexts, load_texts, sample_id, text_number
+from gold_lightning.unlabelled import UnlabelledTexts, load_texts, sample_id, text_number, texts_file
 
 TEXTS = ["Rain stops play at Lord's.", "Bank raises rates, again.", 'A "quoted" text; with marks'.strip()]
 NEWS = Task.load("news_topics")
@@ -71,6 +71,7 @@ def test_a_row_that_lacks_a_field_is_refused_with_its_number(tmp_path):
         ("a.jsonl", '{"text": "half \\ud800"}', "text in every row"),
         ("a.jsonl", "{", "a file of rows"),
         ("a.csv", "text,url\nonly one cell", "a file of rows"),
+        ("a.txt", '{"text": "one"}\n{"text": "two"}\n', "a text on each line"),
     ],
 )
 def test_a_file_that_cannot_be_used_is_refused_by_its_key(tmp_path, name, content, allowed):
@@ -97,6 +98,22 @@ def test_repeats_empty_texts_and_test_rows_are_dropped_and_counted():
     assert texts.counts == {"texts": 6, "usable": 3, "duplicate": 1, "empty": 1, "in_test_set": 1}
     assert sorted(texts.draw(10)) == [0, 3, 5] and len(texts) == 3
     assert texts.sentence() == "news.txt: 6 texts, 3 of them usable (1 duplicate, 1 empty, 1 in test set)"
+
+
+def test_texts_with_lost_characters_are_dropped_and_invisible_ones_removed():
+    given = ("\x1b[31mred\x1b[0m text", "\ufeffsmall", "a broken \ufffd text", "a bell \x07", "Cafe\u0301", "Caf\u00e9")
+    texts = UnlabelledTexts([{"text": text} for text in given], "news.txt", 1)
+    assert texts.counts == {"texts": 6, "usable": 3, "duplicate": 1, "not_unicode": 2}
+    assert sorted(texts.fields(i)["text"] for i in texts.draw(6)) == ["Cafe\u0301", "red text", "small"]
+
+
+def test_lists_hold_texts_or_rows_that_a_file_can_hold(tmp_path):
+    for wrong, hint in ((["a", None], "it is number 1"), ([{"text": "half \ud83d"}], "number 0 has half")):
+        with pytest.raises(ConfigError) as refused:
+            texts_file(NEWS, wrong, tmp_path)
+        assert refused.value.key == "unlabelled" and refused.value.hint.startswith(hint)
+    assert not list(tmp_path.iterdir())
+    assert load_texts(NEWS, texts_file(NEWS, ["a", {"text": "b"}], tmp_path)) == [{"text": "a"}, {"text": "b"}]
 
 
 def test_a_file_without_any_usable_text_is_refused():

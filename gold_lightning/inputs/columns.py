@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 import unicodedata
@@ -13,7 +14,16 @@ from gold_lightning.errors import GoldError
 from gold_lightning.inputs.paths import expand
 from gold_lightning.inputs.tables import ENDINGS, Table, ending_of, kind_of, one_of, read_table
 
-__all__ = ["READABLE", "abridged", "column_value", "composed", "half_surrogate", "load_table", "plain_value"]
+__all__ = [
+    "READABLE",
+    "abridged",
+    "column_value",
+    "composed",
+    "half_surrogate",
+    "is_json_row",
+    "load_table",
+    "plain_value",
+]
 
 READABLE = (*ENDINGS, *(f"{ending}.gz" for ending in ENDINGS if ending != ".parquet"))
 """Endings of files that :func:`load_table` reads."""
@@ -42,6 +52,17 @@ def load_table(description: str, path: Path | str) -> Table:
         raise GoldError(f"{where}: {e.strerror or ' '.join(str(e).split())}") from None
     except ValueError as e:
         raise GoldError(f"{where}: not {kind_of(ending)} ({' '.join(str(e).split())[:200]})") from None
+
+
+def is_json_row(line: str, column: str) -> bool:
+    """Returns whether a line of plain text is an object of JSON Lines with a column: a file with the wrong ending."""
+    if not line.lstrip().startswith("{"):
+        return False
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(value, dict) and column in value
 
 
 def half_surrogate(text: str) -> str:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO, Any, Literal, cast
 
 from gold_lightning.errors import ConfigError
-from gold_lightning.inputs.columns import READABLE, half_surrogate, load_table
+from gold_lightning.inputs.columns import READABLE, half_surrogate, is_json_row, load_table
 from gold_lightning.inputs.tables import ENDINGS, ending_of, one_of
 
 __all__ = ["InputRow", "RowStream"]
@@ -128,6 +128,9 @@ class RowStream:
                 yield InputRow(problem=f"byte {line[e.start]:#04x} is not UTF-8")
                 continue
             if self.kind == ".txt":
+                if not number and self.path != "-" and is_json_row(text, self.text_column):
+                    hint = f"its lines are JSON objects with {self.text_column!r}: name it .jsonl"
+                    raise ConfigError(self.key, self.path, "a text on each line", hint)
                 yield InputRow({self.text_column: text})
             elif text.strip():
                 yield _json_row(text)

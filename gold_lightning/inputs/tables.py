@@ -204,8 +204,9 @@ def _one_row(value: Any) -> Any:
         return value
     of_columns = all(isinstance(v, dict) and v and all(k.isdigit() for k in v) for v in value.values())
     of_rows = all(k.isdigit() and isinstance(v, dict) for k, v in value.items())
+    of_lists = len(value) > 1 and all(isinstance(v, list) for v in value.values())
     split = all(isinstance(value.get(k), list) for k in ("columns", "data"))
-    if of_columns or of_rows or split:
+    if of_columns or of_rows or of_lists or split:
         raise ValueError(f"it is one object with all rows; {_RECORDS}")
     for key in sorted(_CONTAINERS & value.keys()):
         if isinstance(value[key], list) and all(isinstance(v, dict) for v in value[key]):

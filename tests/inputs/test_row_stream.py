@@ -70,7 +70,9 @@ def test_wrong_inputs_are_one_line(tmp_path, monkeypatch):
     (tmp_path / "a.txt").write_text("a")
     (tmp_path / "a.csv").write_text("text,text\na,b\n")
     (tmp_path / "a.parquet").write_text("PAR1")
-    for name, column in (("none.csv", "text"), ("a.docx", "text"), ("a.txt", ""), ("a.csv", ""), ("a.parquet", "")):
+    (tmp_path / "rows.txt").write_text('{"text": "a"}\n')
+    names = {"none.csv": "text", "a.docx": "text", "a.txt": "", "a.csv": "", "a.parquet": "", "rows.txt": "text"}
+    for name, column in names.items():
         with pytest.raises(ConfigError) as e:
             rows(tmp_path / name, column)
         assert e.value.key == "INPUT" and len(str(e.value).splitlines()) == 1
