@@ -225,6 +225,19 @@ def test_validation_gives_the_cross_entropy_of_each_row_whatever_the_loss(studen
     assert (batch["labels"] == IGNORE_INDEX).any()
 
 
+@pytest.mark.parametrize("constrained", [True, False])
+def test_a_test_step_decodes_each_row_once(places, constrained, monkeypatch):
+    student, calls = make(places, constrained_decoding=constrained), []
+    for name in ("write", "label_scores"):
+        method = getattr(student, name)
+        monkeypatch.setattr(student, name, lambda *a, _m=method, _n=name, **how: calls.append(_n) or _m(*a, **how))
+    for score in (EnergyScore(), None):
+        student.test_score = score
+        outputs = student.test_step(collate(student, ROWS), 0)
+        assert (outputs["energies"] is None) == (score is None)
+    assert calls == ["label_scores" if constrained else "write"] * 2
+
+
 def test_scoring_leaves_no_graph(student):
     assert not student.score(collate(student, ROWS), EnergyScore(), teacher_forcing=True).requires_grad
 

@@ -340,6 +340,17 @@ def test_reopen_reads_what_another_process_wrote(tmp_path):
     assert list(reader.store(0).accepted("train")) == list(made)
 
 
+def test_a_process_that_does_not_write_leaves_damaged_files_to_the_one_that_does(tmp_path):
+    make(tmp_path).train(0, FeedbackPool(), 0.0)
+    path = RoundStore(tmp_path, 0, read_only=True).folder / "train.jsonl"
+    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:-1]))
+    reader = make(tmp_path)
+    reader.writes = False
+    before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
+    assert len(reader.store(0).accepted("train")) < 24
+    assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == before
+
+
 @pytest.mark.parametrize(
     "change",
     [

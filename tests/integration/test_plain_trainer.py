@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import time
+from types import SimpleNamespace
 
 import pytest
 import torch
+from gold_lightning import data as data_module
+from gold_lightning import rounds
 from gold_lightning.callbacks import OODFeedback
 from gold_lightning.data import GoldDataModule
 from gold_lightning.planning.plan import SynthesisPlan
 from gold_lightning.rounds import RoundEnd
+from gold_lightning.storage import clock
 from gold_lightning.storage.json_lines import read_lines
 from gold_lightning.storage.round_store import RoundStore
 from gold_lightning.student import T5Student
@@ -77,20 +81,27 @@ def test_a_plan_that_feeds_nothing_back_is_told_without_the_command_line(tmp_pat
 
 
 def test_training_time_is_that_of_training(tmp_path, tiny_student, monkeypatch):
-    def slow(*args):
-        time.sleep(0.5)
-        return probe(*args)
+    now = [0.0]  # a clock that stands still but for what is timed here
 
+    def takes(seconds, work):
+        def slow(*args):
+            now[0] += seconds
+            return work(*args)
+
+        return slow
+
+    for module in (rounds, data_module, clock):
+        monkeypatch.setattr(module, "time", SimpleNamespace(perf_counter=lambda: now[0]))
     student, data = parts(tmp_path, tiny_student)
-    probe = data.synthesizer.probe
-    monkeypatch.setattr(data.synthesizer, "probe", slow)
-    since = time.perf_counter()
-    fit(student, data, [OODFeedback()])
-    took = time.perf_counter() - since
-    rows = read_lines(tmp_path / "rounds.jsonl")
-    assert data.generation_seconds > 1.0  # both rounds
-    assert sum(r["seconds"]["training"] + r["seconds"]["scoring"] for r in rows) < took - 1.0
-    assert data.clock.seconds(data.round) >= 1.0
+    monkeypatch.setattr(data.synthesizer, "probe", takes(100.0, data.synthesizer.probe))
+    monkeypatch.setattr(T5Student, "training_step", takes(1.0, T5Student.training_step))
+    monkeypatch.setattr(T5Student, "validation_step", takes(10.0, T5Student.validation_step))
+    trainer = fit(student, data, [OODFeedback()])
+    seconds = [row["seconds"] for row in read_lines(tmp_path / "rounds.jsonl")]
+    assert data.generation_seconds == 200
+    assert [s["training"] for s in seconds] == [1.0, 2.0] and trainer.global_step == 3
+    assert [s["scoring"] for s in seconds] == [10.0, 10.0]
+    assert data.clock.seconds(data.round) == 223
 
 
 def test_the_seconds_of_a_sitting_that_broke_off_are_in_the_rounds_line(tmp_path, tiny_student, monkeypatch):

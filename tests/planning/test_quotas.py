@@ -39,6 +39,9 @@ def test_the_next_round_takes_what_one_had_too_many_of(tmp_path, agreement):
             assert all(spare.pop(s.id) == (s.surplus_of, s.sample) for s in taken)  # once, and of the same kind
             assert all(f"-{kind}-" in s.id for s in found)
             assert sum(b.from_surplus for b in batches) >= len(taken) and (taken or r == 0)
+            if agreement == "require":  # a sample that is taken from an earlier round is checked in this one
+                assert all(b.agreed == b.accepted for b in batches)
+                assert all(b.asked_agreement == b.agreed + b.rejects.get("label_disagreement", 0) for b in batches)
             assert all(prompt_of(made.store(r), s) for s in taken)
             for s in made.store(r).surplus(kind):
                 spare[s.id] = (r, s.sample)
