@@ -186,7 +186,7 @@ def find_sample(
         if not whole_before and (
             fresh or announces(text[:start]) or _begins_anew(text, name_by_place, start, answer, names, prompt)
         ):
-            block = _block(text[start:], text[:start])
+            block = _block(_without_lines_between(text[start:], answer, names), text[:start])
             if (rest := _behind_label(block.text, answer, names)) is None:
                 return block
             text = rest  # the model wrote the line of the label, then the text without its name
@@ -291,6 +291,20 @@ def _unboxed(text: str, prompt: str) -> str:
             )
             return (line_name[0] if line_name else "") + re.sub(r"\\([%$&#_{} ])", r"\1", content)
     return text
+
+
+def _without_lines_between(text: str, answer: str, names: Sequence[str]) -> str:
+    """Removes lines without a name of the task between the label and the line that the answer opens.
+
+    Models that write a form add some: ``queue: billing``, ``Customer: Ola``, ``message: ..``.
+    """
+    opened = head(answer.rsplit("\n", 1)[-1], names)
+    label_line, _, _ = text.partition("\n")
+    label, places = head(label_line, names), [*heads(text, names).items()]
+    if "\n" not in answer or not opened or not label or not label[1].strip() or len(places) < 2:
+        return text
+    place, name = places[1]
+    return f"{label_line}\n{text[place:]}" if places[0][0] == 0 and name == opened[0] else text
 
 
 def _behind_label(text: str, answer: str, names: Sequence[str]) -> str | None:

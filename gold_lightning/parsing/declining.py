@@ -51,7 +51,7 @@ _MODEL = (
 )
 _BAD = (
     r"(?:harmful|hateful|hate|offensive|discriminatory|explicit|inappropriate|illegal|violent|graphic|sexual|sexually"
-    r"|unethical|dangerous|misleading|false|fake|fabricated|fictional|fictitious|fraudulent|deceptive|defamatory"
+    r"|unethical|dangerous|phishing|malicious|misleading|false|fake|fabricated|fictional|fictitious|fraudulent|deceptive|defamatory"
     r"|derogatory|toxic|abusive|racist|sexist|biased)"
 )
 _WRITINGS = (

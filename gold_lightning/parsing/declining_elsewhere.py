@@ -198,7 +198,7 @@ _CANNOT_WRITE = (
 )
 _ANY_WRITE = (
     r"(?:schreiben|erstellen|verfassen|generieren|erzeugen|écrire|rédiger|créer|générer|produire|fournir|escribir|crear"
-    r"|generar|redactar|producir|escrever|criar|gerar|redigir|produzir|scrivere|creare|generare|produrre|schrijven|maken"
+    r"|generar|redactar|producir|escrever|criar|gerar|redigir|produzir|scrivere|creare|generare|produrre|redigere|comporre|schrijven|maken"
     r"|genereren|opstellen|pisać|napisać|tworzyć|stworzyć|generować|писать|написать|создавать|создать|генерировать"
     r"|составлять)"
 )

@@ -75,6 +75,7 @@ REFUSALS = [
     "Je ne peux pas créer de messages de ce type.",
     "No puedo generar contenido falso sobre proyectos reales.",
     "Mi dispiace, non posso scrivere messaggi di questo tipo.",
+    "Non posso redigere testi falsi.",
     "Desculpe, não posso escrever mensagens falsas.",
     "Het spijt me, ik kan geen nepberichten schrijven.",
     "Простите, я не могу писать поддельные сообщения.",

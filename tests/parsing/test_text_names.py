@@ -43,6 +43,7 @@ NAMED = [
     ("message", "Queue: billing. Message: "),
     ("message", "Date: 12 June\nCustomer name: Ola\n\n"),
     ("message", "Title: Lamp\nStore: Ghent\n\n"),
+    ("message", "queue: billing\nCustomer: Ola\nmessage: "),
 ]
 KEPT = [
     ("message", "Fazit: Die Lampe ist kaputt."),
