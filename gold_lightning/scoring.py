@@ -114,6 +114,7 @@ def score_round(
     probe = [data.noise.apply(s) for s in data.store().accepted("probe")]
     values: dict[int, tuple[float, float]] = {}
     for batch in _batches(data, student, probe):
+        batch = student.encoded(batch)  # for energies and for losses
         energies = student.score(batch, score, teacher_forcing=teacher_forcing)
         pairs = zip(energies.tolist(), student.target_losses(batch).tolist(), strict=True)
         values |= zip(batch["id"].tolist(), pairs, strict=True)
@@ -124,10 +125,10 @@ def score_round(
 
     train = [data.noise.apply(s) for s in data.store().accepted("train")]
     rng = random.Random(f"{data.seed}/{data.round}/reference")
-    drawn = sorted(rng.sample(range(len(train)), min(reference_samples, len(train))))
+    drawn = [train[i] for i in sorted(rng.sample(range(len(train)), min(reference_samples, len(train))))]
     reference: dict[str, float] = {}
-    for batch in _batches(data, student, train, drawn):
-        ids = [train[i].id for i in batch["id"].tolist()]
+    for batch in _batches(data, student, drawn):
+        ids = [drawn[i].id for i in batch["id"].tolist()]
         reference |= zip(ids, student.score(batch, score, teacher_forcing=teacher_forcing).tolist(), strict=True)
     if not all(map(math.isfinite, [*(energy for energy, _ in values.values()), *reference.values()])):
         raise student.not_finite("the energies of samples are not finite", score)
@@ -143,8 +144,6 @@ def student_of(module: LightningModule) -> T5Student:
     return module
 
 
-def _batches(
-    data: GoldDataModule, student: T5Student, samples: Sequence[StoredSample], rows: Sequence[int] | None = None
-) -> Iterator[dict[str, Any]]:
-    for batch in data.loader([s.sample for s in samples], data.eval_batch_size, rows):
+def _batches(data: GoldDataModule, student: T5Student, samples: Sequence[StoredSample]) -> Iterator[dict[str, Any]]:
+    for batch in data.loader([s.sample for s in samples], data.eval_batch_size):
         yield student.transfer_batch_to_device(batch, student.device, 0)

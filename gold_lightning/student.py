@@ -298,6 +298,7 @@ class T5Student(Inference, LightningModule):
     # Evaluation
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int, dataloader_idx: int = 0) -> dict[str, Any]:
+        batch = self.encoded(batch)
         tokens, labels = self.write(batch, num_beams=1), batch["labels"]
         logits = self.forward_logits(batch, labels)
         loss: Tensor = self.loss(logits, labels)
@@ -330,6 +331,7 @@ class T5Student(Inference, LightningModule):
             scores = self.label_scores(batch, self.test_score)
             tokens, energies = scores.tokens, scores.energies
         else:
+            batch = batch if self.test_score is None else self.encoded(batch)
             tokens = self.write(batch, num_beams=self.num_beams)
             if self.test_score is not None:
                 energies = self.score(batch, self.test_score, tokens=tokens)
@@ -357,7 +359,7 @@ class T5Student(Inference, LightningModule):
         """
         sums = torch.zeros(2, device=self.device)
         for batch in batches:
-            batch = self.transfer_batch_to_device(batch, self.device, 0)
+            batch = self.encoded(self.transfer_batch_to_device(batch, self.device, 0))
             labels = batch["labels"]
             counted = (labels != IGNORE_INDEX).sum()
             sums += torch.stack([self.loss(self.forward_logits(batch, labels), labels) * counted, counted])

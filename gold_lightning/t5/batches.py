@@ -7,7 +7,8 @@ A batch is the contract between data and student. It contains
 - ``labels``: (batch, target_len) int64, -100 on padding;
 - ``targets``: a tuple per row with all accepted texts, as the task spells them; ``labels`` encode the first;
 - ``probabilities``, in training batches of a task with one label a row, if any sample has stored ones: (batch, labels)
-  float32, each row sums to 1. A sample without has probability 1 for its target.
+  float32, each row sums to 1. A sample without has probability 1 for its target;
+- ``encoder_states``, if :meth:`gold_lightning.t5.inference.Inference.encoded` added them: (batch, input_len, width).
 """
 
 from __future__ import annotations

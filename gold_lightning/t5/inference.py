@@ -23,7 +23,7 @@ from gold_lightning.errors import GoldError
 from gold_lightning.scores import EnergyScore, OODScore
 from gold_lightning.t5.batches import IGNORE_INDEX, Text, encode_inputs, fields_of
 from gold_lightning.t5.folder import load_calibration, load_folder_task
-from gold_lightning.t5.label_scoring import LabelScores, LabelTree, score_labels
+from gold_lightning.t5.label_scoring import LabelScores, LabelTree, encoder_outputs, score_labels
 from gold_lightning.t5.modes import evaluation_mode, is_sharded
 from gold_lightning.t5.prediction import Prediction
 from gold_lightning.t5.set_scoring import SetScores, score_sets
@@ -91,6 +91,21 @@ class Inference:
         """Whether the student chooses among the task's labels instead of generating text."""
         return bool(self.task.labels) and self.constrained_decoding
 
+    @torch.no_grad()
+    def encoded(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """Returns a batch with ``encoder_states``, which all later passes over it read instead of encoding it again.
+
+        A sharded model gathers its weights for whole passes, so it encodes in each of them.
+
+        Args:
+            batch: A batch, for a model in evaluation mode.
+        """
+        if is_sharded(self.model):
+            return batch
+        encoder: Any = self.model.get_encoder()
+        states = encoder(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).last_hidden_state
+        return batch | {"encoder_states": states}
+
     def write(self, batch: dict[str, Any], num_beams: int = 1) -> Tensor:
         """Writes an output for each row: the likeliest label, or generated text.
 
@@ -105,7 +120,7 @@ class Inference:
             return self.label_scores(batch).tokens
         generate: Any = self.model.generate
         out: Tensor = generate(
-            input_ids=batch["input_ids"],
+            **self._source(batch),
             attention_mask=batch["attention_mask"],
             max_new_tokens=self.task.student.max_target_tokens,
             num_beams=num_beams,
@@ -152,11 +167,15 @@ class Inference:
         """Returns all outputs of the model, with the decoder forced on ``labels``, (batch, target_len)."""
         shift_right: Any = self.model._shift_right
         return self.model(
-            input_ids=batch["input_ids"],
+            **self._source(batch),
             attention_mask=batch["attention_mask"],
             decoder_input_ids=shift_right(labels),
             use_cache=False,
         )
+
+    def _source(self, batch: dict[str, Any]) -> dict[str, Any]:
+        states = batch.get("encoder_states")
+        return {"input_ids": batch["input_ids"]} if states is None else {"encoder_outputs": encoder_outputs(states)}
 
     @torch.no_grad()
     def _score_batch(self, batch: dict[str, Any]) -> _BatchScores:
@@ -171,6 +190,7 @@ class Inference:
             best = scores.best.cpu().numpy()
             texts = [self.task.label_names[i] for i in best.tolist()]
             return _BatchScores(texts, scores.log_probs.cpu().numpy(), scores.energies.cpu().numpy(), best)
+        batch = self.encoded(batch)
         tokens = self.write(batch, self.num_beams)
         logits, written = self.forward_logits(batch, tokens).float(), tokens != IGNORE_INDEX
         log_probs = logits.log_softmax(-1).gather(-1, tokens.clamp(min=0)[..., None])[..., 0]

@@ -146,7 +146,7 @@ def score_labels(
     Args:
         model: The T5, in evaluation mode.
         tree: The labels.
-        batch: ``input_ids`` and ``attention_mask``, (batch, input_len).
+        batch: ``input_ids`` and ``attention_mask``, (batch, input_len); ``encoder_states`` if they are computed.
         score: Score of the best label's tokens.
         best_only: Compute no more than the best label needs.
 
@@ -154,9 +154,10 @@ def score_labels(
         The scores, on the device of the batch.
     """
     tree = tree.to(batch["input_ids"].device)
+    states = batch.get("encoder_states")
     if is_sharded(model) or not _shares_its_bias(model):
-        return _score_as_rows(model, tree, batch, score)
-    passes = _Passes(model, tree, batch, score)
+        return _score_as_rows(model, tree, batch, score, states)
+    passes = _Passes(model, tree, batch, score, None if states is None else encoder_outputs(states))
     if best_only and tree.nodes > _SMALL:
         passes.search()
     else:
@@ -185,13 +186,18 @@ def label_log_probs(model: PreTrainedModel, tree: LabelTree, batch: dict[str, An
     encoded = outputs.encoder_last_hidden_state
     if is_sharded(model) or not _shares_its_bias(model):
         return _score_as_rows(model, tree, batch, None, encoded).log_probs
-    from transformers.modeling_outputs import BaseModelOutput
-
-    states = BaseModelOutput(last_hidden_state=encoded)
-    states.router_logits = None  # Switch Transformers read it
-    passes = _Passes(model, tree, batch, None, states)
+    passes = _Passes(model, tree, batch, None, encoder_outputs(encoded))
     passes.compute(tree.branching_nodes[None])
     return passes.edges.masked_fill(tree.sure_edges, 0.0)[:, tree.label_edges].sum(-1)
+
+
+def encoder_outputs(states: Tensor) -> Any:
+    """Returns the encoder's last hidden states as a model takes them instead of inputs."""
+    from transformers.modeling_outputs import BaseModelOutput
+
+    outputs = BaseModelOutput(last_hidden_state=states)
+    outputs.router_logits = None  # Switch Transformers read it
+    return outputs
 
 
 def _shares_its_bias(model: PreTrainedModel) -> bool:

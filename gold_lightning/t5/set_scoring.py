@@ -170,13 +170,15 @@ def score_sets(
     """
     mask: Tensor = batch["attention_mask"]
     start: Any = model.config.decoder_start_token_id
-    # Through the whole model, which gathers the weights of a sharded student.
-    encoded: Tensor = model(
-        input_ids=batch["input_ids"],
-        attention_mask=mask,
-        decoder_input_ids=torch.full_like(mask[:, :1], start),
-        use_cache=False,
-    ).encoder_last_hidden_state
+    encoded: Tensor | None = batch.get("encoder_states")
+    if encoded is None:  # through the whole model, which gathers the weights of a sharded student
+        encoded = model(
+            input_ids=batch["input_ids"],
+            attention_mask=mask,
+            decoder_input_ids=torch.full_like(mask[:, :1], start),
+            use_cache=False,
+        ).encoder_last_hidden_state
+    assert encoded is not None
     rows = [_Row(sets, best_only) for _ in mask]
     while True:
         taken = [(i, beginning) for i, row in enumerate(rows) for beginning in row.take()]
