@@ -174,7 +174,10 @@ def subjects_task(count: int = 77) -> Task:
         "bridges castles churches museums libraries piano guitar opera ballet cinema painting photography poetry "
         "dentists nurses lawyers judges police firefighters teachers farmers bankers taxes elections prisons weddings "
         "funerals babies shoes hats jewels computers telephones robots batteries candles"
-    ).split()[:count]
+    ).split()
+    if count > len(subjects):
+        raise ValueError(f"count: got {count}, expected {len(subjects)} subjects at most")
+    subjects = subjects[:count]
     return Task(
         name="subjects",
         description="Each sample is one short note that somebody writes about one subject.",
