@@ -6,7 +6,6 @@ synthesised (:mod:`gold_lightning.synthesis`), unless they are in the run folder
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -39,12 +38,11 @@ from gold_lightning.t5.batches import EncodedSamples, make_loader
 from gold_lightning.t5.sentence_vectors import SentenceVectors
 from gold_lightning.t5.weights import load_tokenizer
 from gold_lightning.task import Sample, Task, TaskSource
+from gold_lightning.training_samples import TrainingSamples, check_plan, check_probabilities
 from gold_lightning.unlabelled import check_texts_file, usable_texts
 from gold_lightning.validation import ValidationSet, WatchedRows, watched_probes
 
 __all__ = ["GoldDataModule"]
-
-_log = logging.getLogger("gold_lightning")
 
 
 class GoldDataModule(LightningDataModule):
@@ -90,6 +88,7 @@ class GoldDataModule(LightningDataModule):
         generation_seconds: Seconds that this sitting has waited for samples.
         test_set: The labelled test rows.
         validation: The labelled rows that the task names for comparing rounds.
+        training: The choice of the samples that a round trains on.
 
     Example:
         >>> import gold_lightning as gl
@@ -139,7 +138,7 @@ class GoldDataModule(LightningDataModule):
         self.noise = LabelNoise(label_noise, self.task.label_names if self.task.one_label else (), seed)
         self.run_dir = folder_for("data.run_dir", run_dir)
         self.student, self.batch_size, self.eval_batch_size = student, batch_size, eval_batch_size
-        self.passes_per_round, self.replay, self.seed = passes_per_round, replay, seed
+        self.passes_per_round, self.seed = passes_per_round, seed
         self.feedback_rate, self.group_by_length = feedback_rate, group_by_length
         self.test_set = TestSet(self.task, test_file, seed, str(plan.decontaminate))
         self.validation = ValidationSet(self.task, measured=plan.decontaminate != "off")
@@ -166,9 +165,8 @@ class GoldDataModule(LightningDataModule):
             None if unlabelled is None else partial(usable_texts, self.task, unlabelled, seed, labelled),
             vectors,
         )
-        self.doubtful_labels = doubtful_labels
-        self._doubtful = DoubtfulLabels(self.task, vectors, seed) if doubtful_labels == "drop" else None
-        self._left_out: frozenset[str] = frozenset()
+        doubtful = DoubtfulLabels(self.task, vectors, seed) if doubtful_labels == "drop" else None
+        self.training = TrainingSamples(replay, self.noise, doubtful)
         self.clock, self.generation_seconds = RunClock(self.run_dir), 0.0
         self.notes: dict[str, Any] = {}
         self.tokenizer = load_tokenizer(student)
@@ -190,11 +188,8 @@ class GoldDataModule(LightningDataModule):
         if stage != "fit" or self.trainer is None:
             return
         _ = self.validation.rows  # an unreadable file is reported before anything is paid for
-        agreement = self.synthesizer.plan.label_agreement
-        if self._learns_probabilities and agreement == "off" and self.replayed is None:
-            hint = "they ask for the likelihoods that the soft targets are made of"
-            allowed = "measure or require with model.loss SoftTargets"
-            raise ConfigError("data.plan.label_agreement", agreement, allowed, hint)
+        if self.replayed is None:
+            check_plan(self.synthesizer.plan, self.trainer)
         if self.synthesizer.real is not None:
             rounds = -1 if self.trainer.max_epochs is None else self.trainer.max_epochs
             self.synthesizer.real.begin(self.run_dir, rounds, writes=self.trainer.is_global_zero)
@@ -207,7 +202,7 @@ class GoldDataModule(LightningDataModule):
     def advance(self) -> None:
         """Ends the round and begins the next."""
         self.round += 1
-        self.notes, self._left_out = {}, frozenset()
+        self.notes, self.training.left_out = {}, frozenset()
 
     def state_dict(self) -> dict[str, Any]:
         return {"round": self.round, "pool": self.pool.state_dict()}
@@ -226,20 +221,7 @@ class GoldDataModule(LightningDataModule):
 
         From when the training loader is made on, doubtful ones are left out (``doubtful_labels``).
         """
-        first = 0 if self.replay == "all" else self.round
-        stored = [s for r in range(first, self.round + 1) for s in self.store(r).accepted("train")]
-        return [self.noise.apply(s) for s in stored if s.id not in self._left_out]
-
-    def _leave_out_doubtful(self) -> None:
-        """Chooses the samples that this round leaves out, in one process for all: their numbers may round apart."""
-        if self._doubtful is None:
-            return
-        self._left_out, trainer = frozenset(), self.trainer
-        ids = self._doubtful(self.train_samples()) if trainer is None or trainer.is_global_zero else []
-        if trainer is not None and trainer.world_size > 1:
-            ids = trainer.strategy.broadcast(ids)
-        self._left_out = frozenset(ids)
-        self.notes["left_out"] = ids
+        return self.training.of([self.store(r) for r in self.training.rounds(self.round)])
 
     @property
     def only_reads(self) -> bool:
@@ -265,33 +247,15 @@ class GoldDataModule(LightningDataModule):
     def train_dataloader(self) -> DataLoader[dict[str, Any]]:
         """Synthesises the round's training samples if they are missing, and loads them in a seeded order."""
         self._synthesise(lambda: self.synthesizer.train(self.round, self.pool, self.feedback_rate))
-        self._leave_out_doubtful()
+        left_out = self.training.leave_out_doubtful(
+            [self.store(r) for r in self.training.rounds(self.round)], self.trainer
+        )
+        if self.training.doubtful is not None:
+            self.notes["left_out"] = left_out
         stored = self.train_samples()
-        self._check_probabilities(stored)
+        check_probabilities(stored, self.trainer)
         rows, seed = self.passes_per_round * len(stored), f"{self.seed}/{self.round}/order"
         return self.training_loader([s.sample for s in stored], rows, seed, [s.probabilities for s in stored])
-
-    @property
-    def _learns_probabilities(self) -> bool:
-        """Whether the trainer's module learns from stored probabilities of labels."""
-        module = None if self.trainer is None else self.trainer.lightning_module
-        return bool(getattr(module, "learns_probabilities", False))
-
-    def _check_probabilities(self, stored: Sequence[StoredSample]) -> None:
-        """Says how many samples lack the probabilities that the student learns; raises GoldError if all do."""
-        without = sum(not s.probabilities for s in stored)
-        if not (self._learns_probabilities and without):
-            return
-        if without == len(stored):
-            raise GoldError(
-                f"model.loss: SoftTargets needs the generator's probabilities of labels, and none of {without} samples "
-                "has any; take a data.generator that reports likelihoods, or another model.loss"
-            )
-        if self.trainer is not None and self.trainer.is_global_zero:
-            _log.warning(
-                "%d of %d training samples have no probabilities of labels; their own label is their target",
-                *(without, len(stored)),
-            )
 
     def training_loader(
         self, samples: Sequence[Sample], rows: int, seed: str, probabilities: Sequence[Mapping[str, float]] = ()

@@ -118,7 +118,7 @@ def make(tiny_student, folder, **how):
     data = GoldDataModule(
         *("news_topics", NewsWriter(), plan, str(folder), tiny_student), doubtful_labels="drop", batch_size=4, **how
     )
-    data._doubtful._vectors = bag_of_words
+    data.training.doubtful._vectors = bag_of_words
     return data
 
 
@@ -144,10 +144,10 @@ def test_all_processes_leave_out_what_the_first_one_names(tiny_student, tmp_path
     first.synthesizer.train(0, first.pool, first.feedback_rate)
     sent = []
     second = make(tiny_student, tmp_path, label_noise=0.1, seed=4)
-    second._doubtful._vectors = None
+    second.training.doubtful._vectors = None
     for data, rank in ((first, 0), (second, 1)):
         strategy = SimpleNamespace(broadcast=lambda ids: sent.append(ids) or sent[0])
         data.trainer = SimpleNamespace(world_size=2, global_rank=rank, is_global_zero=not rank, strategy=strategy)
-        data._leave_out_doubtful()
+        data.notes["left_out"] = data.training.leave_out_doubtful([data.store()], data.trainer)
     assert sent[0] and sent[1] == [] and first.notes == second.notes == {"left_out": sent[0]}
     assert [s.id for s in first.train_samples()] == [s.id for s in second.train_samples()]

@@ -20,7 +20,7 @@ LAYERS = [set(names.split()) for names in (
     "judging labelled student unlabelled drafting serving",
     "committing validation real_samples",
     "synthesis",
-    "rounds",
+    "rounds training_samples",
     "data",
     "scoring",
     "callbacks checkpoints watching",

@@ -44,5 +44,5 @@ class LabelledRounds(LightningDataModule):
         return self.data.training_loader(self.rows, self._size(round_), f"{self.data.seed}/{round_}/labelled")
 
     def _size(self, round_: int) -> int:
-        rounds = round_ + 1 if self.data.replay == "all" else 1
+        rounds = len(self.data.training.rounds(round_))
         return self.data.passes_per_round * rounds * self.data.synthesizer.plan.samples_per_round

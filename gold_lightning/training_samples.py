@@ -1,0 +1,108 @@
+"""The samples that a round trains on: those of all rounds so far or of the last one, without doubtful ones."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Literal
+
+from lightning.pytorch import LightningModule, Trainer
+
+from gold_lightning.doubtful import DoubtfulLabels
+from gold_lightning.errors import ConfigError, GoldError
+from gold_lightning.noise import LabelNoise
+from gold_lightning.planning.plan import SynthesisPlan
+from gold_lightning.storage.round_store import RoundStore, StoredSample
+
+__all__ = ["TrainingSamples", "check_plan", "check_probabilities"]
+
+_log = logging.getLogger("gold_lightning")
+
+
+class TrainingSamples:
+    """Chooses the samples that a round trains on.
+
+    Args:
+        replay: Train on the samples of all rounds so far, or of the last one.
+        noise: The label noise that the run trains with.
+        doubtful: Finds samples to leave out; ``None`` to train on all.
+
+    Attributes:
+        left_out: Ids of the samples that this round leaves out.
+    """
+
+    def __init__(self, replay: Literal["all", "last"], noise: LabelNoise, doubtful: DoubtfulLabels | None) -> None:
+        self.replay, self.noise, self.doubtful = replay, noise, doubtful
+        self.left_out: frozenset[str] = frozenset()
+
+    def rounds(self, round_: int) -> range:
+        """Returns the rounds whose samples a round trains on."""
+        return range(0 if self.replay == "all" else round_, round_ + 1)
+
+    def of(self, stores: Sequence[RoundStore]) -> list[StoredSample]:
+        """Returns the accepted training samples of several rounds, without those that are left out.
+
+        Args:
+            stores: The stores of :meth:`rounds`.
+        """
+        stored = (s for store in stores for s in store.accepted("train"))
+        return [self.noise.apply(s) for s in stored if s.id not in self.left_out]
+
+    def leave_out_doubtful(self, stores: Sequence[RoundStore], trainer: Trainer | None) -> list[str]:
+        """Chooses what the round leaves out. One process does so for all, whose numbers may round apart.
+
+        Args:
+            stores: The stores of :meth:`rounds`.
+            trainer: The trainer whose processes agree; ``None`` for one process.
+
+        Returns:
+            The ids, in order.
+        """
+        self.left_out = frozenset()
+        if self.doubtful is None:
+            return []
+        ids = self.doubtful(self.of(stores)) if trainer is None or trainer.is_global_zero else []
+        if trainer is not None and trainer.world_size > 1:
+            ids = trainer.strategy.broadcast(ids)
+        self.left_out = frozenset(ids)
+        return ids
+
+
+def check_plan(plan: SynthesisPlan, trainer: Trainer) -> None:
+    """Checks that a plan asks for the probabilities of labels if the student learns them.
+
+    Raises:
+        ConfigError: It asks for none.
+    """
+    if _learns_probabilities(trainer.lightning_module) and plan.label_agreement == "off":
+        raise ConfigError(
+            "data.plan.label_agreement",
+            plan.label_agreement,
+            "measure or require with model.loss SoftTargets",
+            "they ask for the likelihoods that the soft targets are made of",
+        )
+
+
+def check_probabilities(stored: Sequence[StoredSample], trainer: Trainer | None) -> None:
+    """Warns of training samples without probabilities of labels if the student learns them.
+
+    Raises:
+        GoldError: No sample has any.
+    """
+    without = sum(not s.probabilities for s in stored)
+    if trainer is None or not without or not _learns_probabilities(trainer.lightning_module):
+        return
+    if without == len(stored):
+        raise GoldError(
+            f"model.loss: SoftTargets needs the generator's probabilities of labels, and none of {without} samples has "
+            "any; take a data.generator that reports likelihoods, or another model.loss"
+        )
+    if trainer.is_global_zero:
+        _log.warning(
+            "%d of %d training samples have no probabilities of labels; their own label is their target",
+            *(without, len(stored)),
+        )
+
+
+def _learns_probabilities(module: LightningModule | None) -> bool:
+    return bool(getattr(module, "learns_probabilities", False))
