@@ -76,25 +76,9 @@ def forks():
     server.close()
 
 
-class _Blank:
-    """Figure and pairs of axes on which everything can be drawn and nothing is."""
-
-    def __getattr__(self, name):
-        return self
-
-    def __call__(self, *args, **kwargs):
-        return self
-
-    def __getitem__(self, index):
-        return self
-
-    def __iter__(self):
-        return iter((self, self))
-
-
 @pytest.fixture(scope="module")
 def undrawn_plots():
-    """Reports and loggers get empty plots: composing and drawing them takes a third of a small run."""
+    """Reports compose their plots but do not draw them, and loggers get empty ones: both take a third of a small run."""
     import numpy as np
     from gold_lightning.report import plots
     from gold_lightning.watching.loggers import RoundRecord
@@ -102,7 +86,6 @@ def undrawn_plots():
     from torch.utils.tensorboard import writer
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(plots, "_figure", lambda height: _Blank())
         patch.setattr(plots, "_svg", lambda figure: '<svg class="plot" aria-hidden="true"></svg>')
         patch.setattr(RoundRecord, "figure", lambda record: Figure(figsize=(1, 1)))
         patch.setattr(writer, "figure_to_image", lambda figure, close: np.zeros((3, 1, 1), np.uint8))
