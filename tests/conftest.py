@@ -78,7 +78,7 @@ def forks():
 
 @pytest.fixture(scope="module")
 def undrawn_plots():
-    """Reports compose their plots but do not draw them, and loggers get empty ones: both take a third of a small run."""
+    """Reports compose plots but do not draw them, and loggers get empty ones: drawing takes a third of a small run."""
     import numpy as np
     from gold_lightning.report import plots
     from gold_lightning.watching.loggers import RoundRecord
