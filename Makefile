@@ -1,5 +1,6 @@
 # make quickstart: the main job on embedded defaults.   make test: lint, types, all tests.
 # Both make their own environment first, and find it again the next time.
+# make bench: the tables of docs/performance.md, measured on this machine in some minutes, in runs/bench.md.
 # make test-install: wheel and source distribution are built, installed by several Pythons in fresh environments, and run.
 # make test-server: what every engine promises, asked of a real server (transformers serve, in an environment beside).
 # make test-vllm: the embedded model under vLLM, in an environment beside (its versions are not ours).
@@ -44,7 +45,7 @@ unit: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --dist worksteal
 
 bench: $(INSTALLED)
-	$(BIN)/python benchmarks/losses.py
+	$(BIN)/python benchmarks/page.py --out $(RUNS)/bench.md
 
 # Runs are killed at random moments and must end as if they had not been; minutes.
 kill: $(INSTALLED)

@@ -31,9 +31,11 @@ from lightning.pytorch import Callback, Trainer
 from tests.fakes import NewsWriter
 from tests.synthesizers import FREE, TASK, make
 from tests.t5.test_batches import CountingTokenizer
+from tests.test_label_sets import task as label_sets_task
 
 pytestmark = pytest.mark.integration
 
+SETS = label_sets_task(many=True)
 KINDS = ("train", "probe")
 ROUNDS, TRAIN, PROBE, REFERENCE = 3, 16, 12, 8
 PLAN = SynthesisPlan(samples_per_round=TRAIN, probe_per_round=PROBE, group_size=4, decontaminate="off")
@@ -110,11 +112,11 @@ def test_each_row_is_encoded_once_by_validation_and_once_by_scoring(fitted):
 
 
 @pytest.mark.parametrize("score", [None, EnergyScore()], ids=["alone", "with energies"])
-@pytest.mark.parametrize("task", [TASK, FREE], ids=["labels", "text"])
+@pytest.mark.parametrize("task", [TASK, SETS, FREE], ids=["labels", "sets", "text"])
 def test_a_row_is_encoded_once_whatever_is_done_with_it(task, score, tiny_student):
     student = T5Student(task, tiny_student).eval()
-    student.test_score, target = score, task.label_names[0] if task.labels else "four"
-    samples = [Sample({"text": f"A text about {i} things."}, target) for i in range(4)]
+    student.test_score, target = score, task.demos[0].target
+    samples = [Sample({task.fields[0].name: f"A text about {i} things."}, target) for i in range(4)]
     (batch,) = GoldDataModule(task, student=tiny_student).loader(samples, 4)
     passes = Passes(student)
     steps = {
@@ -126,6 +128,8 @@ def test_a_row_is_encoded_once_whatever_is_done_with_it(task, score, tiny_studen
     for passes.phase, step in steps.items():
         step()
     assert passes.encoded == dict.fromkeys(steps, 4)
+    if task.many:  # a search, as far as it must
+        return
     if task.labels:  # labels in one pass, and the target for the loss
         assert passes.decoded == {"validate": 8, "evaluate": 8, "test": 4, "predict": 4}
         return
