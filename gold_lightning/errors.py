@@ -97,6 +97,35 @@ class NotFiniteError(GoldError):
     """A loss or an energy is nan or infinite, so nothing computed from it would have a meaning."""
 
 
+class NoLikelihoodsError(GoldError):
+    """The generator gives no likelihoods of labels.
+
+    Args:
+        problem: Name of the generator, and the reason.
+
+    Attributes:
+        problem: The argument: the message without advice, which is for label checks.
+
+    Example:
+        >>> from gold_lightning.errors import NoLikelihoodsError
+        >>> NoLikelihoodsError("generator 'm': no likelihoods of labels").problem
+        "generator 'm': no likelihoods of labels"
+    """
+
+    def __init__(self, problem: str) -> None:
+        self.problem = problem
+        super().__init__(f"{problem}; set data.plan.label_agreement to off, or take a server that gives them")
+
+    def needed_for(self, purpose: str, remedy: str = "take a generator that gives them") -> GoldError:
+        """Returns the error of another purpose than label checks.
+
+        Args:
+            purpose: The purpose, in the plural.
+            remedy: The ways out.
+        """
+        return GoldError(f"{self.problem}; {purpose} need them: {remedy}")
+
+
 class QuotaError(GoldError):
     """A round did not reach its quota within the allowed attempts. The message contains the yield table."""
 

@@ -18,7 +18,7 @@ from functools import cached_property
 from pathlib import Path
 
 from gold_lightning.checks.label_agreement import LabelCheck
-from gold_lightning.errors import ConfigError, GoldError
+from gold_lightning.errors import ConfigError, GoldError, NoLikelihoodsError
 from gold_lightning.feedback import FeedbackPool
 from gold_lightning.generators.base import Completion, Request
 from gold_lightning.likelihoods import LabelLikelihoods, read_log_probs, stored_log_probs, stored_probabilities
@@ -91,7 +91,10 @@ class TextLabeller:
         """
         if self._check is None:
             return self._answers(rows, round_)
-        scored, completions = self._check.score(rows, round_)
+        try:
+            scored, completions = self._check.score(rows, round_)
+        except NoLikelihoodsError as e:
+            raise e.needed_for("labels of data.unlabelled") from None
         labels = [
             TextLabel(self._check.request(fields), likelihoods.label, likelihoods=likelihoods)
             if likelihoods

@@ -5,7 +5,7 @@ from collections import Counter
 from dataclasses import replace
 
 import pytest
-from gold_lightning.errors import ConfigError, GoldError
+from gold_lightning.errors import ConfigError, GoldError, NoLikelihoodsError
 from gold_lightning.feedback import FeedbackPool, PoolEntry
 from gold_lightning.generators import ScriptedGenerator
 from gold_lightning.planning.plan import SynthesisPlan
@@ -179,6 +179,16 @@ def test_a_text_without_a_label_is_rejected_and_another_one_drawn(tmp_path):
     assert [batch.accepted for batch in maker.store(0).batches("probe")] == [11, 0, 1]
     assert maker.store(0).rejects("probe") == {"label_unchecked": 2}
     assert maker.real.counts([maker.store(0)])["left"] == 46
+
+
+def test_a_generator_without_likelihoods_is_told_what_needs_them(tmp_path):
+    class Wordless(NewsReader):
+        def generate(self, requests):
+            raise NoLikelihoodsError("generator 'm': no likelihoods of labels")
+
+    with pytest.raises(GoldError, match=r"labels of data\.unlabelled need them: take a generator") as told:
+        synthesizer(tmp_path, Wordless()).probe(0)
+    assert "label_agreement" not in str(told.value)
 
 
 def test_a_generator_that_labels_nothing_ends_the_round_in_one_line(tmp_path):

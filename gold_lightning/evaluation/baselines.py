@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 from rich.console import Console
 from rich.progress import track
 
-from gold_lightning.errors import ConfigError, GoldError
+from gold_lightning.errors import ConfigError, GoldError, NoLikelihoodsError
 from gold_lightning.evaluation.intervals import evaluate, prediction_row
 from gold_lightning.evaluation.supervised import LabelledRounds
 from gold_lightning.generators.base import Generator, Request
@@ -391,7 +391,12 @@ class GeneratorAnswers:
             if over:
                 requests[at], extras[at]["cut"] = self._cut(self.rows[ids[at]], over)
         predictions = []
-        for i, completion, extra in zip(ids, self.generator.generate(requests), extras, strict=True):
+        try:
+            completions = self.generator.generate(requests)
+        except NoLikelihoodsError as e:
+            remedy = "take a generator that gives them, or name other ones in --baselines.only (majority, untrained)"
+            raise e.needed_for("the generator's baselines of a task with labels", remedy) from None
+        for i, completion, extra in zip(ids, completions, extras, strict=True):
             if not completion.is_answer:
                 text, extra["unanswered"] = "", completion.finish
             elif self.task.one_label:

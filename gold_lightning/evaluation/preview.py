@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from gold_lightning.console import duration, printable, prose, rule, table, width, wrap
 from gold_lightning.data import GoldDataModule
-from gold_lightning.errors import ConfigError, GoldError
+from gold_lightning.errors import ConfigError, GoldError, NoLikelihoodsError
 from gold_lightning.evaluation.cost import Measured, estimate_lines
 from gold_lightning.evaluation.reject_advice import what_to_change
 from gold_lightning.evaluation.verdict import GeneratorVerdict, judge_generator, verdict_lines
@@ -227,6 +227,8 @@ def preview(
     verdict = None
     try:
         verdict = judge_generator(data, answers.completions, settings.rows)
+    except NoLikelihoodsError as e:
+        yield from prose(f"No verdict: {e if data.synthesizer.label_check else e.problem}")
     except GoldError as e:
         yield from prose(f"No verdict: {e}")
     else:

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from gold_lightning.errors import ConfigError, GoldError
+from gold_lightning.errors import ConfigError, GoldError, NoLikelihoodsError
 from gold_lightning.evaluation.baselines import (
     Baseline,
     BaselineSettings,
@@ -98,6 +98,15 @@ def test_calibration_takes_off_a_preference_whatever_the_model_reads_and_costs_n
     assert [r["prediction"] for r in rows] == ["green", "green", "red", "green", "red"]
     assert results["zero_shot_calibrated"]["accuracy"]["value"] == pytest.approx(4 / 5)
     assert all(sum(r["probabilities"].values()) == pytest.approx(1) and "log_probs" not in r for r in rows)
+
+
+def test_a_generator_without_likelihoods_is_told_what_needs_them(tmp_path):
+    def none(request):
+        raise NoLikelihoodsError("generator 'm': no likelihoods of labels")
+
+    with pytest.raises(GoldError, match=r"baselines of a task with labels need them: .*--baselines\.only") as told:
+        ask(COLOURS, ScriptedGenerator(log_probs=none, batch_size=2), ROWS, folder=tmp_path)
+    assert "label_agreement" not in str(told.value)
 
 
 def test_a_row_without_an_answer_has_none_after_calibration(tmp_path):

@@ -7,7 +7,7 @@ import random
 
 import pytest
 from gold_lightning import api
-from gold_lightning.errors import GoldError
+from gold_lightning.errors import NoLikelihoodsError
 from gold_lightning.evaluation.preview import plan_requests
 from gold_lightning.evaluation.verdict import Evidence, answer_demos, decide, judge_generator, verdict_lines
 from gold_lightning.generators import Completion, ScriptedGenerator
@@ -141,13 +141,13 @@ def test_valid_answers_and_no_valid_sample_are_not_clear(tmp_path):
 
 def test_a_generator_without_likelihoods_gets_no_verdict(tmp_path):
     def refuse(request):
-        raise GoldError("no likelihoods of labels from this server")
+        raise NoLikelihoodsError("no likelihoods of labels from this server")
 
     teacher = Teacher()
     teacher.log_probs = refuse
     preview = api.preview(colours(), generator=teacher, count=4)
     assert preview.verdict is None
-    assert "No verdict: no likelihoods of labels from this server" in str(preview)
+    assert "No verdict: no likelihoods of labels from this server\n" in str(preview)  # nothing to turn off
 
 
 @pytest.mark.parametrize("log_probs", [lambda request: (), lambda request: 1 / 0])

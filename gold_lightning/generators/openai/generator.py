@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
-from gold_lightning.errors import ConfigError, GoldError, require
+from gold_lightning.errors import ConfigError, GoldError, NoLikelihoodsError, require
 from gold_lightning.generators.base import Completion, Finish, Generator, Request
 from gold_lightning.generators.openai.http_call import CallSettings, FailedError, UnansweredError
 from gold_lightning.generators.openai.http_client import Address
@@ -342,10 +342,10 @@ class OpenAIGenerator(Generator):
         prompt_tokens, completion_tokens = (sum(counts[i] for _, counts in answers) for i in (0, 1))
         return Completion("", prompt_tokens, completion_tokens, choice_log_probs=log_probs)
 
-    def _no_scores(self, reason: str) -> GoldError:
-        return GoldError(
+    def _no_scores(self, reason: str) -> NoLikelihoodsError:
+        return NoLikelihoodsError(
             f"generator {self.model!r} at {self._servers.urls[0]}: no likelihoods of labels from this server "
-            f"({printable(reason)}); set data.plan.label_agreement to off, or take a server that gives them"
+            f"({printable(reason)})"
         )
 
     def _prompt(self, request: Request) -> dict[str, Any]:
