@@ -20,6 +20,7 @@ from torch import Tensor
 
 from gold_lightning.calibration.rule import judge
 from gold_lightning.errors import GoldError
+from gold_lightning.inputs.paths import expand
 from gold_lightning.scores import EnergyScore, OODScore
 from gold_lightning.t5.batches import IGNORE_INDEX, Text, encode_inputs, fields_of
 from gold_lightning.t5.folder import load_calibration, load_folder_task
@@ -419,9 +420,10 @@ class SavedStudent(Inference):
     """
 
     def __init__(self, folder: str | Path, task: TaskSource | None = None, device: str = "cpu") -> None:
-        loaded, decoding = (Task.load(task), {}) if task is not None else load_folder_task(Path(folder))
+        path = Path(expand("student", str(folder)))
+        loaded, decoding = (Task.load(task), {}) if task is not None else load_folder_task(path)
         self.task = loaded
-        self.calibration = load_calibration(Path(folder)) if task is None else None  # of the folder's own labels
+        self.calibration = load_calibration(path) if task is None else None  # of the folder's own labels
         self.num_beams = int(decoding.get("num_beams", 1))
         self.constrained_decoding = bool(decoding.get("constrained_decoding", True))
         self.tokenizer = load_tokenizer(str(folder), "student")

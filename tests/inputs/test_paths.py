@@ -21,6 +21,7 @@ from gold_lightning.inputs.paths import check_folder, expand, folder_for
 from gold_lightning.inputs.task_files import find_task_file
 from gold_lightning.labelled import check_rows_file, load_rows, load_test_rows
 from gold_lightning.storage.replay import Replay
+from gold_lightning.t5.inference import SavedStudent
 from gold_lightning.t5.weights import load_tokenizer, student_folder
 from gold_lightning.task import Task, TestData
 
@@ -119,6 +120,8 @@ def test_every_reader_of_a_path_knows_the_home_folder(home, tiny_student, monkey
     assert load_test_rows(replace(NEWS, test=TestData(file="~/rows.jsonl"))) == load_test_rows(NEWS)
     assert student_folder("~/model") == str(home / "model")
     assert load_tokenizer("~/model").get_vocab() == load_tokenizer(tiny_student).get_vocab()
+    with pytest.raises(GoldError, match="a student of an older version, without its task"):  # so it was found
+        SavedStudent("~/model")
     assert TransformersGenerator("~/model").source() == str(home / "model")
     monkeypatch.setenv("GOLD_LIGHTNING_CACHE", "~/cache")
     assert _unpacked().parent == home / "cache"
