@@ -383,8 +383,13 @@ def test_targets_are_compared_as_they_are_whatever_the_tokenizer_makes_of_them(s
 
 
 def test_the_training_loss_of_a_round_is_the_mean_over_its_target_tokens(student):
-    logged = {}
-    student.log = lambda name, value, **_: logged.setdefault(name, []).append(value)
+    logged, settings = {}, {}
+
+    def log(name, value, **how):
+        logged.setdefault(name, []).append(value)
+        settings[name] = how
+
+    student.log = log
     weighed = []
     for step, rows in enumerate((ROWS[:1], ROWS[1:])):
         loss = student.training_step(collate(student, rows), step)
@@ -392,6 +397,8 @@ def test_the_training_loss_of_a_round_is_the_mean_over_its_target_tokens(student
     wanted = sum(loss * tokens for loss, tokens in weighed) / sum(tokens for _, tokens in weighed)
     assert float(student.train_loss.compute()) == pytest.approx(wanted, rel=1e-6)
     assert abs(weighed[-1][0] - wanted) > 1e-3
+    assert all(value is student.train_loss for value in logged["train/loss"])  # Lightning computes it at the end
+    assert settings["train/loss"] == {"on_step": False, "on_epoch": True}
     assert [x.item() for x in logged["train/loss_step"]] == [loss for loss, _ in weighed]
 
 

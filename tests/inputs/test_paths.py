@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from gold_lightning.checkpoints.best import check_checkpoint
 from gold_lightning.cli.configs import CONFIGS, find_config
+from gold_lightning.cli.lightning_cli import _expand_folders
 from gold_lightning.cli.main import main
 from gold_lightning.errors import ConfigError, GoldError
 from gold_lightning.evaluation.baselines import BaselineSettings
@@ -136,6 +137,11 @@ def test_every_reader_of_a_path_knows_the_home_folder(home, tiny_student, monkey
         check_checkpoint("ckpt_path", "~/x.ckpt")
     (home / "e.yaml").write_text("{name: e, base: ~/c.yaml, arms: {a: {}, b: {}}, root: ~/ex}", encoding="utf-8")
     assert load_experiment(home / "e.yaml").folder == home / "ex" / "e"
+    # Lightning expands the folders of some of its own classes alone.
+    settings = {"profiler": {"init_args": {"dirpath": "~/p"}}, "logger": [{"init_args": {"save_dir": "~/l"}}]}
+    _expand_folders(settings, "trainer")
+    assert settings["profiler"]["init_args"] == {"dirpath": str(home / "p")}
+    assert settings["logger"][0]["init_args"] == {"save_dir": str(home / "l")}
     assert not list(Path.cwd().iterdir())
 
 
