@@ -7,7 +7,7 @@ __all__ = ["WHAT_TO_CHANGE", "what_to_change"]
 WHAT_TO_CHANGE = {
     "filtered": "wording of the task and its demos that no filter takes amiss, a server with a milder filter, "
     "or another data.generator",
-    "failed": "another server, or later: the server broke these answers off",
+    "failed": "another server, or later, or fewer demos if the prompt is too long: the server gave no answer",
     "only_thinking": "a generator that answers without thinking: a reasoning parser of the server, "
     "init_args.extra {chat_template_kwargs: {enable_thinking: false}}, or a higher max_sample_tokens of the task",
     "talk": "a generator tuned for instructions, its init_args.form, or demos that differ more",

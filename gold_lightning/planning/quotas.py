@@ -183,7 +183,8 @@ def best_yield(accepted: int, requested: int) -> float:
 _ADVICE = {
     "filtered": "a content filter rejects these prompts (the log has its message): reword the task and its demos, or "
     "use a server or model without a filter",
-    "failed": "the server broke off these answers (the log has its message): run again when the server works",
+    "failed": "the server gave no answer to these (the log has its message): run again when the server works, or show "
+    "fewer or shorter demos if it says that the prompt is too long (--data.plan.seed_demos)",
     "empty": "the model wrote nothing: thinking may use up all tokens (raise max_sample_tokens of the task; with "
     "OpenAIGenerator, set extra: {chat_template_kwargs: {enable_thinking: false}}), or the server drops the text",
     "only_thinking": "the model only thinks: give the server a reasoning parser, turn thinking off (with "
