@@ -12,7 +12,7 @@ from gold_lightning.errors import ConfigError
 from gold_lightning.storage.round_store import StoredSample
 from gold_lightning.task import Task
 
-__all__ = ["DoubtfulLabels", "is_doubtful", "out_of_fold_probabilities"]
+__all__ = ["DoubtfulLabels", "is_doubtful", "logistic_regression", "out_of_fold_probabilities"]
 
 _FOLDS = 5
 _C = 3.0  # inverse strength of the penalty on weights, as scikit-learn counts it
@@ -83,7 +83,7 @@ def out_of_fold_probabilities(vectors: _Floats, labels: _Integers, seed: int, fo
         middle = vectors[~held_out].mean(0)
         scaled = vectors - middle
         scaled /= np.linalg.norm(scaled, axis=1, keepdims=True).clip(min=1e-12)
-        classify = _fit(scaled[~held_out].astype(np.float64), labels[~held_out], probabilities.shape[1])
+        classify = logistic_regression(scaled[~held_out].astype(np.float64), labels[~held_out], probabilities.shape[1])
         probabilities[held_out] = classify(scaled[held_out])
     return probabilities
 
@@ -110,8 +110,20 @@ def is_doubtful(probabilities: _Floats, labels: _Integers) -> _Booleans:
     return doubtful
 
 
-def _fit(vectors: _Floats, labels: _Integers, count: int) -> Callable[[_Floats], _Floats]:
-    """Fits a logistic regression; the function that it returns gives probabilities, (rows, labels)."""
+def logistic_regression(
+    vectors: _Floats, labels: _Integers, count: int, strength: float = _C
+) -> Callable[[_Floats], _Floats]:
+    """Fits a logistic regression with a penalty on its weights.
+
+    Args:
+        vectors: (rows, width), float64.
+        labels: (rows,), labels from 0 on.
+        count: Number of labels.
+        strength: Inverse strength of the penalty, as scikit-learn's ``C``.
+
+    Returns:
+        A function from vectors to probabilities of labels, (rows, count).
+    """
     from scipy.optimize import minimize
     from scipy.special import log_softmax, softmax
 
@@ -121,9 +133,9 @@ def _fit(vectors: _Floats, labels: _Integers, count: int) -> Callable[[_Floats],
     def loss(flat: _Floats) -> tuple[float, _Floats]:
         weights = flat.reshape(width + 1, count)
         log_p = log_softmax(vectors @ weights[:-1] + weights[-1], axis=1)
-        wrong = (np.exp(log_p) - own) * _C
+        wrong = (np.exp(log_p) - own) * strength
         gradient = np.vstack([vectors.T @ wrong + weights[:-1], wrong.sum(0)])
-        return float(-_C * (log_p * own).sum() + (weights[:-1] ** 2).sum() / 2), gradient.ravel()
+        return float(-strength * (log_p * own).sum() + (weights[:-1] ** 2).sum() / 2), gradient.ravel()
 
     fitted = minimize(loss, np.zeros((width + 1) * count), jac=True, method="L-BFGS-B", options={"maxiter": 500})
     weights = fitted.x.reshape(width + 1, count)

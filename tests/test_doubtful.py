@@ -43,7 +43,7 @@ def test_the_regression_is_at_its_optimum():
     from gold_lightning import doubtful
 
     vectors, labels = clusters(40, spread=2.0)
-    probabilities = torch.tensor(doubtful._fit(vectors, labels, 3)(vectors))
+    probabilities = torch.tensor(doubtful.logistic_regression(vectors, labels, 3)(vectors))
     # At the optimum the weights are C * X^T (Y - P), so that they give the same probabilities.
     residual = torch.nn.functional.one_hot(torch.tensor(labels), 3) - probabilities
     weights = doubtful._C * torch.tensor(vectors).T @ residual
