@@ -104,9 +104,9 @@ def training_flops(config: T5Config, rows: int, source: int, target: int) -> int
     feed_forward = (3 if config.is_gated_act else 2) * width * config.d_ff
     # Of a row, in pairs of a multiplication and an addition: query, key, value and output; scores, and their sums.
     encoder = source * (4 * width * inner + feed_forward) + 2 * source * source * inner
-    own = target * 4 * width * inner + 2 * target * target * inner
+    self_attention = target * 4 * width * inner + 2 * target * target * inner
     crossed = target * 2 * width * inner + source * 2 * width * inner + 2 * target * source * inner
-    decoder = own + crossed + target * feed_forward
+    decoder = self_attention + crossed + target * feed_forward
     head = target * width * config.vocab_size
     return 3 * 2 * rows * (config.num_layers * encoder + config.num_decoder_layers * decoder + head)
 

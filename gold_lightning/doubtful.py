@@ -128,14 +128,14 @@ def logistic_regression(
     from scipy.special import log_softmax, softmax
 
     width = vectors.shape[1]
-    own = np.eye(count)[labels]
+    one_hot = np.eye(count)[labels]
 
     def loss(flat: _Floats) -> tuple[float, _Floats]:
         weights = flat.reshape(width + 1, count)
         log_p = log_softmax(vectors @ weights[:-1] + weights[-1], axis=1)
-        wrong = (np.exp(log_p) - own) * strength
+        wrong = (np.exp(log_p) - one_hot) * strength
         gradient = np.vstack([vectors.T @ wrong + weights[:-1], wrong.sum(0)])
-        return float(-strength * (log_p * own).sum() + (weights[:-1] ** 2).sum() / 2), gradient.ravel()
+        return float(-strength * (log_p * one_hot).sum() + (weights[:-1] ** 2).sum() / 2), gradient.ravel()
 
     fitted = minimize(loss, np.zeros((width + 1) * count), jac=True, method="L-BFGS-B", options={"maxiter": 500})
     weights = fitted.x.reshape(width + 1, count)

@@ -232,10 +232,10 @@ class T5Student(Inference, LightningModule):
             ways.append(f"mend {type(cause).__module__}.{type(cause).__qualname__}, which may have given it")
         if trainer.testing:
             return NotFiniteError(f"test: {problem}; {' or '.join(ways) or 'take another checkpoint'}")
-        kept = "The rounds before are kept, and the same command goes on from the last of them"
+        next_step = "The rounds before are kept, and the same command goes on from the last of them"
         if not trainer.current_epoch:
-            kept = "Its samples are kept, and the same command goes on with them"
-        return NotFiniteError(f"round {trainer.current_epoch}: {problem}; {' or '.join(ways)}. {kept}")
+            next_step = "Its samples are kept, and the same command goes on with them"
+        return NotFiniteError(f"round {trainer.current_epoch}: {problem}; {' or '.join(ways)}. {next_step}")
 
     def _shares(self, counts: Tensor) -> Tensor | float:
         """Scales means so that DDP's gradient average equals the average over the values of all processes.
