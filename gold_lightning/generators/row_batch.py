@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 
 __all__ = ["RowBatch"]
 
+# A group takes a pass of its own over its prompt, and some work in each layer at every step: too much for a batch of
+# at least so many groups with fewer rows than so many on average.
+_MANY_GROUPS, _FEWEST_ROWS = 8, 4
+
 
 @dataclass
 class RowBatch:
@@ -54,26 +58,36 @@ class RowBatch:
             prompts: Their tokens.
             model: The model.
         """
+        spans = _spans(requests, prompts) if supports_prefix(model) else []
+        if not spans:
+            attend_plainly(model)
+            return _append(RowBatch._empty(model, [], [0] * len(prompts)), prompts)
+        if len(spans) < _MANY_GROUPS or len(prompts) >= _FEWEST_ROWS * len(spans):
+            groups = [PrefixGroup(rows, compute_prefix(model, prompts[at][:size])) for at, rows, size in spans]
+            sizes = [size for _, rows, size in spans for _ in range(rows)]
+            return _append(RowBatch._empty(model, groups, sizes), _tails(prompts, sizes))
+        # Many small groups: one pass over all their prompts, whose keys and values each row then has for itself.
+        shortest = min(size for *_, size in spans)
+        common = min(common_length(prompts), shortest - 1)
+        beginnings = [prompts[at][common:size] for at, _, size in spans]
+        prefix = compute_prefix(model, prompts[0][:common])
+        if not prefix:
+            attend_plainly(model)
+        shared = [PrefixGroup(len(spans), prefix)] if prefix else []
+        batch = _append(RowBatch._empty(model, shared, [common] * len(spans)), beginnings)
+        batch = batch.copies([row for row, (_, rows, _) in enumerate(spans) for _ in range(rows)])
+        batch.groups = [PrefixGroup(len(prompts), prefix)] if prefix else []
+        return _append(batch, _tails(prompts, [size for _, rows, size in spans for _ in range(rows)]))
+
+    @staticmethod
+    def _empty(model: PreTrainedModel, groups: list[PrefixGroup], sizes: Sequence[int]) -> RowBatch:
+        """Rows whose prompts' first tokens, as many as ``sizes``, the groups hold, and nothing else."""
         from transformers import DynamicCache
 
-        device = model.device
-        groups, sizes = _share(requests, prompts, model) if supports_prefix(model) else ([], [])
-        if not groups:
-            attend_plainly(model)
-            sizes = [0] * len(requests)
-        tails = [ids[size:] for ids, size in zip(prompts, sizes, strict=True)]
-        width = max(map(len, tails))
-        tokens = torch.zeros(len(tails), width, dtype=torch.long, device=device)
-        real = torch.zeros_like(tokens)
-        for row, tail in enumerate(tails):
-            tokens[row, width - len(tail) :] = torch.tensor(tail, device=device)
-            real[row, width - len(tail) :] = 1
-        position = torch.tensor(sizes, device=device) - 1
-        mask = torch.zeros(len(tails), 0, dtype=torch.long, device=device)
-        no_logits = torch.zeros(0, dtype=model.dtype, device=device)
-        batch = RowBatch(model, DynamicCache(), groups, mask, position, no_logits)
-        batch.logits = batch.step(tokens, real, logits_to_keep=1)[:, -1]
-        return batch
+        mask = torch.zeros(len(sizes), 0, dtype=torch.long, device=model.device)
+        position = torch.tensor(sizes, device=model.device) - 1
+        no_logits = torch.zeros(0, dtype=model.dtype, device=model.device)
+        return RowBatch(model, DynamicCache(), groups, mask, position, no_logits)
 
     def copies(self, rows: Sequence[int]) -> RowBatch:
         """A batch of copied rows, in which nothing is shared; a row may be named more than once."""
@@ -131,17 +145,30 @@ class RowBatch:
         return logits
 
 
-def _share(
-    requests: Sequence[Request], prompts: Sequence[list[int]], model: PreTrainedModel
-) -> tuple[list[PrefixGroup], list[int]]:
-    """Groups of neighbouring requests, and the length of the shared prompt of each row."""
-    groups: list[PrefixGroup] = []
-    sizes: list[int] = []
+def _spans(requests: Sequence[Request], prompts: Sequence[list[int]]) -> list[tuple[int, int, int]]:
+    """First row, number of rows and common length of each group of neighbours with the same prompt.
+
+    Nothing if a group has nothing in common, which is rare: then no row of the batch shares anything.
+    """
+    spans, start = [], 0
     for _, members in itertools.groupby(requests, key=lambda r: (r.system, r.prefix)):
-        rows = prompts[len(sizes) : len(sizes) + len(list(members))]
-        size = common_length(rows)
-        if not size:  # rare; a batch in which one group shares nothing is decoded without sharing
-            return [], []
-        groups.append(PrefixGroup(len(rows), compute_prefix(model, rows[0][:size])))
-        sizes += [size] * len(rows)
-    return groups, sizes
+        rows = len(list(members))
+        spans.append((start, rows, common_length(prompts[start : start + rows])))
+        start += rows
+    return spans if all(size for *_, size in spans) else []
+
+
+def _tails(prompts: Sequence[list[int]], sizes: Sequence[int]) -> list[list[int]]:
+    return [ids[size:] for ids, size in zip(prompts, sizes, strict=True)]
+
+
+def _append(batch: RowBatch, tails: Sequence[list[int]]) -> RowBatch:
+    """Appends to each row its tokens, padded before them to the longest, and keeps the logits after the last."""
+    device, width = batch.mask.device, max(map(len, tails))
+    tokens = torch.zeros(len(tails), width, dtype=torch.long, device=device)
+    real = torch.zeros_like(tokens)
+    for row, tail in enumerate(tails):
+        tokens[row, width - len(tail) :] = torch.tensor(tail, device=device)
+        real[row, width - len(tail) :] = 1
+    batch.logits = batch.step(tokens, real, logits_to_keep=1)[:, -1]
+    return batch

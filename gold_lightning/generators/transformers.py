@@ -44,6 +44,7 @@ __all__ = ["TransformersGenerator"]
 _MODEL_KEY = "data.generator.init_args.model"
 _log = logging.getLogger(__name__)
 _PREFIX_CACHE_BYTES = 2**28  # largest prefix of a scored prompt that is cached from one call to the next
+_MOST_ENCODED = 256  # prompts whose tokens are kept
 _MAX_TOKENS = 4096  # cached for a batch in which nothing is shared
 
 
@@ -89,6 +90,7 @@ class TransformersGenerator(Generator):
         self.dtype, self.device, self.trust_remote_code = dtype, device, trust_remote_code
         self._loaded: tuple[PreTrainedModel, PreTrainedTokenizerBase] | None = None
         self._last_prefix: tuple[list[int], list[tuple[Tensor, Tensor]]] | None = None
+        self._encoded: dict[Request, list[int]] = {}
         self._auto: Literal["chat", "completion"] = "completion"  # known once the model is loaded
 
     def fingerprint(self) -> dict[str, Any]:
@@ -125,6 +127,7 @@ class TransformersGenerator(Generator):
 
     def release(self) -> None:
         self._last_prefix = None
+        self._encoded.clear()
 
     def source(self) -> str:
         """Folder or hub id to load from. Engines with their own weights override this."""
@@ -153,8 +156,12 @@ class TransformersGenerator(Generator):
         return tokens_over_limit(requests, prompts, tokenizer, _limit(model))[0]
 
     def _encode(self, request: Request, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-        form = self._form(request)
-        return encode(request, tokenizer, self._auto if form == "auto" else form)
+        if request not in self._encoded:  # asked for twice: is it too long, and what is the answer
+            if len(self._encoded) == _MOST_ENCODED:
+                self._encoded.clear()
+            form = self._form(request)
+            self._encoded[request] = encode(request, tokenizer, self._auto if form == "auto" else form)
+        return self._encoded[request]
 
     def _name(self) -> str:
         """Name of the model in the keys of stored completions."""

@@ -108,6 +108,8 @@ class RequestPlanner:
         """
         counts, train = counts or Counts(), train or ContrastSamples()
         wanted = requests_wanted(missing, counts, self.plan.min_requests_per_batch)
+        if (total := sum(wanted.values())) > size:  # all labels go on together: the next batch knows what is missing
+            wanted = {label: math.ceil(n * size / total) for label, n in wanted.items()}
         requested, first = counts.requested.total(), counts.groups.total()
         groups_before, requests_before = Counter(counts.groups), Counter(counts.requested)
         planned: list[PlannedRequest] = []

@@ -9,7 +9,9 @@ import pytest
 import torch
 from gold_lightning.errors import ConfigError, GoldError
 from gold_lightning.generators import EmbeddedGenerator, Request, TransformersGenerator
+from gold_lightning.generators import transformers as transformers_engine
 from gold_lightning.generators.prompt_tokens import end_tokens
+from gold_lightning.generators.row_batch import RowBatch
 from gold_lightning.generators.row_text import RowText
 
 from tests.fakes import LLAMA_TOKENS, byte_level_tokenizer
@@ -79,6 +81,24 @@ def test_a_prompt_that_begins_another_one(folder, reference):
     requests = [Request("s", "shared", "", "a", max_tokens=8), Request("s", "shared", "", "ab", max_tokens=8)]
     requests += [requests[0]]
     for request, completion in zip(requests, generator(folder).generate(requests), strict=True):
+        assert completion.text == reference[1].decode(plain_greedy(reference, request)[1])
+
+
+@pytest.mark.parametrize("system", ["You write.", "{} writes."], ids=["a common beginning", "nothing in common"])
+def test_many_small_groups_take_two_passes_before_the_first_token(folder, reference, system):
+    requests = [
+        Request(system.format(name), f"Samples of {name}. ", f"{'another ' * i}number {i}", "text:", max_tokens=9)
+        for name in "ABCDEFGH"
+        for i in range(3)
+    ]
+    engine, passes = generator(folder), []
+    engine.load()
+    RowBatch.prefill(requests[:1], [[5, 6, 7]], engine._load()[0])  # asks the model once what it supports
+    hook = engine._load()[0].register_forward_hook(lambda *_: passes.append(1))
+    found = engine.generate(requests)
+    hook.remove()
+    assert len(passes) == (system == "You write.") + 2 + 8
+    for request, completion in zip(requests, found, strict=True):
         assert completion.text == reference[1].decode(plain_greedy(reference, request)[1])
 
 
@@ -362,6 +382,22 @@ def test_a_too_long_prompt_is_told_in_one_line(folder):
     assert f"more than the {LIMIT} tokens" in message
     assert str(LIMIT - 40 + 1) in message
     assert "--data.plan" in message
+
+
+def test_a_prompt_is_tokenised_once_to_be_measured_and_answered(folder, monkeypatch):
+    encoded = []
+    monkeypatch.setattr(transformers_engine, "encode", lambda request, *_: encoded.append(request) or [5, 6, 7])
+    monkeypatch.setattr(transformers_engine, "_MOST_ENCODED", 3)
+    engine = generator(folder)
+    requests = [Request("s", "x", str(i), max_tokens=2) for i in range(3)]
+    engine.tokens_over_limit(requests)
+    engine.generate(requests)
+    assert encoded == requests
+    other = Request("s", "x", "y", max_tokens=2)
+    engine.generate([other])
+    engine.release()
+    engine.generate([other])
+    assert encoded == [*requests, other, other]
 
 
 def test_how_much_a_request_is_too_long(folder):

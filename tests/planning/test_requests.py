@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 from gold_lightning.feedback import FeedbackPool, PoolEntry
+from gold_lightning.planning.requests import RequestPlanner
 from gold_lightning.prompts import render
 from gold_lightning.storage.json_lines import read_lines
 from gold_lightning.task import Sample
@@ -179,3 +180,13 @@ def test_probe_and_training_samples_are_apart(tmp_path):
     assert {s.sample.text for s in train}.isdisjoint(s.sample.text for s in probe)
     rows = read_lines(synthesizer.store(0).folder / "train.jsonl")
     assert [r["id"] for r in rows] == [s.id for s in train]
+
+
+def test_a_batch_too_small_for_all_requests_takes_every_label_further():
+    planner = RequestPlanner(TASK, replace(PLAN, group_size=16), seed=1)
+    missing = dict.fromkeys(LABELS, 70)
+    planned, _ = planner.batch(0, "train", missing, FeedbackPool(), 0.0, size=64)
+    assert Counter(p.label for p in planned) == dict.fromkeys(LABELS, 64 // len(LABELS))
+    planned, _ = planner.batch(0, "train", missing | {LABELS[0]: 7}, FeedbackPool(), 0.0, size=64)
+    requested = Counter(p.label for p in planned)
+    assert len(planned) == 64 and 1 <= requested[LABELS[0]] <= 4 and len(requested) == len(LABELS)
