@@ -11,6 +11,7 @@ from gold_lightning.t5.weights import load_tokenizer
 __all__ = ["lengths"]
 
 _MOST = 512  # tokens of the student's input
+_BROKEN_SHARE = 0.2  # of the texts, from which on line breaks belong to a field
 
 
 def lengths(document: Mapping[str, Any], real: RealTexts | None, notes: MutableMapping[str, str]) -> dict[str, Any]:
@@ -31,6 +32,13 @@ def lengths(document: Mapping[str, Any], real: RealTexts | None, notes: MutableM
             field["min_chars"] = min([field["min_chars"], *sizes])
             field["max_chars"] = max([field["max_chars"], *sizes])
             notes[f"fields[{i}].min_chars"] = "from the lengths of your texts, in characters"
+            broken = sum("\n" in row[name] for row in real.rows)
+            if broken >= _BROKEN_SHARE * len(real.rows):
+                field["multiline"] = True
+                notes[f"fields[{i}].multiline"] = (
+                    f"{broken:,} of your {len(real.rows):,} texts have line breaks; false if samples should be of one "
+                    "line, and demos with line breaks if not"
+                )
             longest.append(max((row[name] for row in real.rows), key=len)[: field["max_chars"]])
         elif written:
             sizes = sorted(map(len, written))

@@ -124,6 +124,10 @@ def load_model(name: str, key: str = "model.student") -> PreTrainedModel:
             raise refuse(expected, f"it has no place for {_first_of(unused)}", f"{hint}: model.save_pretrained(FOLDER)")
         if bad := [n for n, weight in model.named_parameters() if not bool(torch.isfinite(weight).all())]:
             raise refuse("weights that are finite", f"those of {bad[0]} are not", "take another copy")
+        words: torch.Tensor = model.get_input_embeddings().weight.detach()  # type: ignore[operator]
+        if bool((words == words[0, 0]).all()):
+            problem = f"all values of its word embeddings are {float(words[0, 0]):g}"
+            raise refuse("weights that differ", problem, "take another copy: this one holds no model")
         # Drop generation_config.json: a summariser's min_length or ban on repeats would change the labels it writes.
         ids = ("pad_token_id", "eos_token_id", "decoder_start_token_id")
         model.generation_config = GenerationConfig(**{key: getattr(config, key) for key in ids})

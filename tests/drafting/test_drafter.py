@@ -249,6 +249,16 @@ def test_lengths_and_subjects_come_from_real_texts(letters):
     assert "none is a copy of your texts" in made.yaml()
 
 
+@pytest.mark.parametrize(("broken", "multiline"), [(0, None), (5, None), (6, True), (30, True)])
+def test_real_texts_with_line_breaks_make_a_multiline_field(tmp_path, broken, multiline):
+    path = tmp_path / "mails.jsonl"
+    rows = [f"Dear bank,{chr(10) if i < broken else ' '}this is mail {i} about a {NOUNS[i % 10]}." for i in range(30)]
+    path.write_text("".join(json.dumps({"mail": row}) + "\n" for row in rows), encoding="utf-8")
+    made, _ = draft(real=read_real_texts(str(path)), labels=["a", "b"])
+    assert made.task.fields[0].multiline is multiline
+    assert (f"{broken} of your 30 texts have line breaks" in made.yaml()) == bool(multiline)
+
+
 def test_a_demo_that_copies_a_real_text_is_rejected(letters):
     def replies(request):
         if "in the manner of this text" in request.suffix:

@@ -117,6 +117,10 @@ BROKEN = {
     "weights that are a pointer": (with_file("model.safetensors", LFS), "model.safetensors is a Git LFS pointer"),
     "empty weights": (with_file("model.safetensors"), "model.safetensors is empty"),
     "weights with nan": (weights(nan), "weights that are finite"),
+    "zeros in place of weights": (
+        weights(lambda h: {k: torch.zeros_like(v) for k, v in h.items()}),
+        "all values of its word embeddings are 0",
+    ),
     "a missing part": (sharded(missing=True), "model-00002-of-0000"),
     "an encoder alone": (weights(lambda h: {k: v for k, v in h.items() if "decoder" not in k}), "weights have none"),
     "a layer less": (weights(lambda h: {k: v for k, v in h.items() if "encoder.block.0.layer.1" not in k}), "missing"),
