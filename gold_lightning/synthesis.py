@@ -175,7 +175,7 @@ class Synthesizer:
             counts.update(store, kind)
             missing = self.missing(round_, kind, counts)
 
-        train = ContrastSamples([(s.id, s.sample) for s in store.accepted("train")] if kind == "probe" else [])
+        train = ContrastSamples(store.accepted("train").with_ids if kind == "probe" else ())
         first, tokens, seconds = counts.accepted.total(), 0, 0.0
         cut = sum(b.cut for b in store.batches(kind))
 

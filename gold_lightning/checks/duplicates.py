@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
+import os
+import tempfile
 from collections.abc import Iterable, Iterator
 from functools import cache, lru_cache
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from datasketch import MinHash, MinHashLSH
 
 from gold_lightning.parsing.words import runs, words
+from gold_lightning.storage.number_index import NumberIndex
 from gold_lightning.task import Sample
 
 __all__ = ["COPIED_SHARE", "NEAR_DUPLICATE", "DuplicateIndex", "copies"]
@@ -23,7 +25,7 @@ COPIED_SHARE = 0.3
 
 _Hashes = np.ndarray[Any, np.dtype[np.uint32]]  # (permutations,)
 _PERMUTATIONS = 128
-_BLOCK = 4096  # rows of hashes that are allocated together
+_BLOCK, _BLOCKS = 4096, 16  # rows of hashes that are kept together, and blocks in memory
 
 
 @lru_cache(maxsize=1024)
@@ -55,8 +57,9 @@ def _banding(threshold: float) -> tuple[int, int]:
 class DuplicateIndex:
     """Remembers samples and finds those that resemble them. Targets are not compared.
 
-    Locality-sensitive hashing with the bands of datasketch's ``MinHashLSH``, held in one dictionary of numbers: two
-    fifths of the memory of its dictionaries of sets.
+    Locality-sensitive hashing with the bands of datasketch's ``MinHashLSH``. A sample takes a quarter of a kilobyte of
+    memory: its bands are in a :class:`~gold_lightning.storage.number_index.NumberIndex`, and beyond 65,536 samples the
+    hashes, which only decide about a candidate, are in a temporary file.
 
     Args:
         near_duplicate: Jaccard similarity of word 3-grams from which two texts are near duplicates, in (0, 1].
@@ -66,60 +69,90 @@ class DuplicateIndex:
         self._threshold = near_duplicate
         # The bands only propose candidates (the exact estimate decides); above 0.9 there would be none.
         self._bands, self._band_size = _banding(min(near_duplicate, 0.9))
-        self._rows: dict[bytes, int] = {}  # row of each text
-        self._hashes: list[_Hashes] = []  # blocks of rows
-        self._used = 0
-        self._in_band: dict[int, int | list[int]] = {}  # rows by the hash of one of their bands; mostly a single one
+        self._hashes = _HashRows()
+        self._texts, self._in_band = NumberIndex(), NumberIndex()  # rows by hash of the text, and of one of its bands
+        self._removed: set[int] = set()  # rows that the indices still have
 
     def add(self, sample: Sample) -> None:
         """Remembers a sample. A sample with the same words is remembered once."""
-        key, hashes = _hashed(sample.text)
-        if key in self._rows:
+        text, hashes = _hashed(sample.text)
+        if self._row(text, hashes) is not None:
             return
-        row = self._rows[key] = self._used
-        self._used += 1
-        if row % _BLOCK == 0:
-            self._hashes.append(np.empty((_BLOCK, _PERMUTATIONS), np.uint32))
-        self._hashes[-1][row % _BLOCK] = hashes
+        row = self._hashes.append(hashes)
+        self._texts.add(text, row)
         for band in self._bands_of(hashes):
-            others = self._in_band.setdefault(band, row)
-            if isinstance(others, list):
-                others.append(row)
-            elif others != row:
-                self._in_band[band] = [others, row]
+            self._in_band.add(band, row)
 
     def remove(self, sample: Sample) -> None:
         """Forgets a sample, if it was remembered."""
-        key, hashes = _hashed(sample.text)
-        row = self._rows.pop(key, None)
+        text, hashes = _hashed(sample.text)
+        row = self._row(text, hashes)
         if row is None:
             return
-        for band in self._bands_of(hashes):
-            if others := [other for other in _rows(self._in_band[band]) if other != row]:
-                self._in_band[band] = others
-            else:
-                del self._in_band[band]
+        gone = [self._in_band.discard(band, row) for band in self._bands_of(hashes)]
+        if not (self._texts.discard(text, row) and all(gone)):
+            self._removed.add(row)
 
     def reason(self, sample: Sample) -> str:
         """Returns ``duplicate``, ``near_duplicate``, or "" for a sample that resembles no remembered one."""
-        key, hashes = _hashed(sample.text)
-        if key in self._rows:
+        text, hashes = _hashed(sample.text)
+        if self._row(text, hashes) is not None:
             return "duplicate"
-        bands = (self._in_band.get(band) for band in self._bands_of(hashes))
-        candidates = {row for others in bands if others is not None for row in _rows(others)}
-        stored = (self._hashes[row // _BLOCK][row % _BLOCK] for row in candidates)
+        candidates = set[int]().union(*self._in_band.values_of(self._bands_of(hashes))) - self._removed
+        stored = (self._hashes[row] for row in candidates)
         near = any(np.count_nonzero(row == hashes) / _PERMUTATIONS >= self._threshold for row in stored)
         return "near_duplicate" if near else ""
+
+    def _row(self, text: int, hashes: _Hashes) -> int | None:
+        """Returns the row of the text with that hash; texts of one hash are told apart by their other hashes."""
+        rows = (row for row in self._texts.values(text) if row not in self._removed)
+        return next((row for row in rows if np.array_equal(self._hashes[row], hashes)), None)
 
     def _bands_of(self, hashes: _Hashes) -> Iterator[int]:
         content, size = hashes.tobytes(), self._band_size * hashes.itemsize
         for band in range(self._bands):
             # Two bands with one hash make one candidate more, which the exact estimate sorts out.
-            yield hash((band, content[band * size : (band + 1) * size]))
+            yield hash((band, content[band * size : (band + 1) * size])) & 0xFFFFFFFFFFFFFFFF
 
 
-def _rows(rows: int | list[int]) -> list[int]:
-    return rows if isinstance(rows, list) else [rows]
+class _HashRows:
+    """The hashes of texts by number of the row: the first ones in memory, later blocks in a temporary file."""
+
+    def __init__(self) -> None:
+        self._in_memory: list[_Hashes] = []  # blocks of rows
+        self._last = np.empty((_BLOCK, _PERMUTATIONS), np.uint32)
+        self._used = 0
+        self._file: IO[bytes] | None = None
+
+    def append(self, hashes: _Hashes) -> int:
+        row = self._used
+        if row and row % _BLOCK == 0:
+            self._put_away(self._last)
+            self._last = np.empty_like(self._last)
+        self._last[row % _BLOCK] = hashes
+        self._used += 1
+        return row
+
+    def _put_away(self, block: _Hashes) -> None:
+        if len(self._in_memory) < _BLOCKS:
+            self._in_memory.append(block)
+            return
+        if self._file is None:
+            self._file = tempfile.TemporaryFile(prefix="gold-lightning-")
+        self._file.seek(0, os.SEEK_END)
+        self._file.write(block.tobytes())
+
+    def __getitem__(self, row: int) -> _Hashes:
+        block, at = divmod(row, _BLOCK)
+        if block == (self._used - 1) // _BLOCK:
+            hashes: _Hashes = self._last[at]
+            return hashes
+        if block < _BLOCKS:
+            hashes = self._in_memory[block][at]
+            return hashes
+        assert self._file is not None
+        self._file.seek((row - _BLOCKS * _BLOCK) * self._last[0].nbytes)
+        return np.frombuffer(self._file.read(self._last[0].nbytes), np.uint32)
 
 
 @cache  # drawing its permutations takes as long as hashing a text
@@ -128,12 +161,11 @@ def _empty() -> MinHash:
 
 
 @lru_cache(maxsize=1024)  # a sample is checked on its own, then with its batch, and then remembered
-def _hashed(text: str) -> tuple[bytes, _Hashes]:
-    """Returns a key of a text's words, and the MinHash of their 3-grams."""
+def _hashed(text: str) -> tuple[int, _Hashes]:
+    """Returns a hash of a text's words, and the MinHash of their 3-grams."""
     # A text of symbols alone has no words, so it is compared unchanged.
     compared = " ".join(_words(text)) or text
     minhash = _empty().copy()
     shingles = _shingles(text, 3) or {(text,)}
     minhash.update_batch([" ".join(s).encode("utf-8", "surrogatepass") for s in shingles])
-    key = hashlib.sha256(compared.encode("utf-8", "surrogatepass")).digest()
-    return key, minhash.hashvalues.astype(np.uint32)
+    return hash(compared) & 0xFFFFFFFFFFFFFFFF, minhash.hashvalues.astype(np.uint32)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from array import array
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from gold_lightning.planning.plan import SynthesisPlan
 from gold_lightning.planning.quotas import Counts, requests_wanted
 from gold_lightning.prompts import Hint, probe_request, training_request
 from gold_lightning.storage.round_store import Kind
+from gold_lightning.storage.sample_rows import Chosen
 from gold_lightning.task import Sample, Task
 
 __all__ = ["ContrastSamples", "PlannedRequest", "RequestPlanner"]
@@ -46,18 +48,22 @@ class ContrastSamples:
     """Training samples that probe samples must differ from, found by their target without looking at all of them.
 
     Args:
-        samples: The samples with their ids.
+        samples: The samples with their ids. They are looked up in it when they are needed.
     """
 
     def __init__(self, samples: Sequence[tuple[str, Sample]] = ()) -> None:
         self.samples = samples
-        self._by_target: dict[str, list[tuple[str, Sample]]] = {}
-        for id_, sample in samples:
-            self._by_target.setdefault(sample.target, []).append((id_, sample))
+        self._by_target: dict[str, array[int]] | None = None
 
     def of(self, label: str | None) -> Sequence[tuple[str, Sample]]:
         """Returns the samples with a target, in order; all for ``None``."""
-        return self.samples if label is None else self._by_target.get(label, [])
+        if label is None:
+            return self.samples
+        if self._by_target is None:
+            self._by_target = {}
+            for i, (_, sample) in enumerate(self.samples):
+                self._by_target.setdefault(sample.target, array("L")).append(i)
+        return Chosen(self.samples, self._by_target.get(label, ()))
 
 
 class RequestPlanner:

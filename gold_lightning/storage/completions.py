@@ -16,17 +16,17 @@ import json
 import math
 import os
 import time
+from array import array
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from gold_lightning.budget import Budget, Usage
 from gold_lightning.generators.base import Completion, Generator, Request
 from gold_lightning.storage.json_lines import append_line, digest, whole_rows
+from gold_lightning.storage.number_index import NumberIndex
 
 __all__ = ["CompletionLog", "Completions", "stored_rows", "usage_in"]
 
@@ -43,19 +43,21 @@ class CompletionLog:
 
     def __init__(self, path: Path | None = None, others: Sequence[Path] = ()) -> None:
         self.path, self.others = path, tuple(others)
-        self._completions: dict[str, Completion] = {}
+        self._in_memory: dict[str, Completion] = {}  # without a file
+        self._positions = NumberIndex()  # of the rows of completions in the file, by shortened keys
         self._usage: dict[int, Usage] = defaultdict(Usage)
         self._index: _Index | None = None
         if path is not None:
             self._read(path)
 
     def _read(self, path: Path) -> None:
-        rows, end = stored_rows(path)
+        end = 0
+        for rows, end in _row_groups(path):  # noqa: B007 - the last one is needed
+            self._remember(rows)
         if path.exists() and path.stat().st_size > end:  # torn by a kill: the next row must start on its own line
             with path.open("rb+") as file:
                 file.truncate(end)
                 os.fsync(file.fileno())
-        self._remember(rows)
 
     def find(self, keys: Iterable[str], round_: int, origin: str = "") -> dict[str, Completion]:
         """Returns the stored completions of this run and of other runs; the latter are copied here.
@@ -70,15 +72,17 @@ class CompletionLog:
             Completions by key; unknown keys are left out.
         """
         keys = list(dict.fromkeys(keys))
-        borrowed = self._borrow([key for key in keys if key not in self._completions], origin)
+        completions = self._stored(keys)
+        borrowed = self._borrow([key for key in keys if key not in completions], origin)
         if borrowed:  # each row on its own, even if it was computed together with others
             single = [{name: value for name, value in row.items() if name != "more"} for row in borrowed]
             self.add([row | {"round": round_, "reused": True} for row in single])
-        return {key: self._completions[key] for key in keys if key in self._completions}
+            completions |= {row["key"]: _completion(row) for row in borrowed}
+        return completions
 
     def get(self, key: str) -> Completion | None:
         """Returns this run's own completion for a key; ``None`` if there is none."""
-        return self._completions.get(key)
+        return self._stored([key]).get(key)
 
     def add(self, rows: Sequence[Mapping[str, Any]], together: bool = False) -> None:
         """Appends rows and returns once they are on disk.
@@ -90,9 +94,13 @@ class CompletionLog:
         """
         if together:
             rows = [dict(row) | {"more": len(rows) - 1 - i} for i, row in enumerate(rows)]
-        if self.path is not None and rows:
-            append_line(self.path, *rows)
-        self._remember(rows)
+        positions = append_line(self.path, *rows) if self.path is not None and rows else [0] * len(rows)
+        group: list[tuple[int, Mapping[str, Any]]] = []
+        for position, row in zip(positions, rows, strict=True):
+            group.append((position, row))
+            if not row.get("more"):
+                self._remember(group)
+                group = []
 
     def usage(self, first: int = 0, last: int | None = None) -> Usage:
         """Returns the usage of the run's completions.
@@ -104,21 +112,36 @@ class CompletionLog:
         rounds = (r for r in self._usage if r >= first and (last is None or r <= last))
         return sum((self._usage[r] for r in rounds), Usage())
 
-    def _remember(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        batch: list[tuple[Mapping[str, Any], Completion]] = []
-        for row in rows:
-            if row["key"] not in self._completions:
-                batch.append((row, _completion(row)))
-            if row.get("more"):
+    def _stored(self, keys: Sequence[str]) -> dict[str, Completion]:
+        if self.path is None:
+            return {key: self._in_memory[key] for key in keys if key in self._in_memory}
+        rows: dict[str, Completion] = {}
+        for key, positions in zip(keys, self._positions.values_of(map(_short, keys)), strict=True):
+            for position in positions:
+                row = _row_at(self.path, position)
+                if row is not None and row["key"] == key:
+                    rows[key] = _completion(row)
+                    break
+        return rows
+
+    def _has(self, key: str) -> bool:
+        return bool(self._stored([key]))
+
+    def _remember(self, rows: Sequence[tuple[int, Mapping[str, Any]]]) -> None:
+        """Counts rows that were written together, each with its position."""
+        new = [(position, row, _completion(row)) for position, row in rows if not self._has(row["key"])]
+        answered = "more" in rows[-1][1] and any(completion.is_answer for _, _, completion in new) if rows else False
+        seen: set[str] = set()
+        for position, row, completion in new:
+            if row["key"] in seen:  # twice in one batch
                 continue
-            answered = "more" in row and any(completion.is_answer for _, completion in batch)
-            for batch_row, completion in batch:
-                if batch_row["key"] in self._completions:  # twice in one batch
-                    continue
-                self._usage[batch_row["round"]] += _usage_of(batch_row, completion)
-                if completion.is_answer or answered:
-                    self._completions[batch_row["key"]] = completion
-            batch = []
+            self._usage[row["round"]] += _usage_of(row, completion)
+            if completion.is_answer or answered:
+                seen.add(row["key"])
+                if self.path is None:
+                    self._in_memory[row["key"]] = completion
+                else:
+                    self._positions.add(_short(row["key"]), position)
 
     def _borrow(self, keys: Sequence[str], origin: str) -> list[dict[str, Any]]:
         if not keys or not self.others:
@@ -129,7 +152,7 @@ class CompletionLog:
 
 
 class _Index:
-    """Positions of completions in the files of other runs: 16 bytes each. A row is parsed when it is needed.
+    """Positions of completions in the files of other runs. A row is parsed when it is needed.
 
     Args:
         paths: The files; each is read once from end to end.
@@ -138,32 +161,26 @@ class _Index:
     _BEGIN = b'{"key": "'
 
     def __init__(self, paths: Sequence[Path]) -> None:
-        self._files = [(path, *self._scan(path)) for path in paths]
+        self._files = [(path, self._scan(path)) for path in paths]
 
     def rows(self, keys: Iterable[str]) -> Iterator[dict[str, Any]]:
         """Yields the first row that answers a key, for each key that has one."""
-        missing = {key: _short(key) for key in keys}
-        for path, shorts, positions in self._files:
-            begins = np.searchsorted(shorts, np.fromiter(missing.values(), np.uint64, len(missing)))
-            answered: list[str] = []
-            for (key, short), begin in zip(missing.items(), begins.tolist(), strict=True):
-                for at in range(begin, len(shorts)):
-                    if shorts[at] != short:
-                        break
-                    if (row := _row_at(path, int(positions[at]))) is not None and row["key"] == key:
+        missing = list(keys)
+        for path, index in self._files:
+            answered: set[str] = set()
+            for key, positions in zip(missing, index.values_of(map(_short, missing)), strict=True):
+                for position in positions:
+                    row = _row_at(path, position)
+                    if row is not None and row["key"] == key and _completion(row).is_answer:
                         yield row
-                        answered.append(key)
+                        answered.add(key)
                         break
-            for key in answered:
-                del missing[key]
+            missing = [key for key in missing if key not in answered]
             if not missing:
                 return
 
-    def _scan(self, path: Path) -> tuple[Any, Any]:
-        """Returns shortened keys in ascending order and the positions of their rows."""
-        shorts: list[int] = []
-        positions: list[int] = []
-        end = 0
+    def _scan(self, path: Path) -> NumberIndex:
+        shorts, positions, end = array("Q"), array("Q"), 0
         try:
             with path.open("rb") as file:
                 for line in file:
@@ -178,16 +195,14 @@ class _Index:
                         positions.append(begin)
         except OSError:  # the run was deleted in the meantime
             pass
-        order = np.argsort(np.array(shorts, np.uint64), kind="stable")
-        return np.array(shorts, np.uint64)[order], np.array(positions, np.uint64)[order]
+        index = NumberIndex()
+        index.extend(shorts, positions)
+        return index
 
 
 def _short(key: str) -> int:
-    """Shortens a key to a number, which is not unique."""
-    try:
-        return int(key[:16], 16) & 0xFFFFFFFFFFFFFFFF
-    except ValueError:
-        return hash(key) & 0xFFFFFFFFFFFFFFFF
+    """Shortens a key to a number, which is not unique, and another one in every process."""
+    return hash(key) & 0xFFFFFFFFFFFFFFFF
 
 
 def _row_at(path: Path, position: int) -> dict[str, Any] | None:
@@ -195,7 +210,7 @@ def _row_at(path: Path, position: int) -> dict[str, Any] | None:
         _, row = next(whole_rows(path, position))
     except (StopIteration, OSError):  # the run was deleted in the meantime
         return None
-    return row if _is_valid(row) and _completion(row).is_answer else None
+    return row if _is_valid(row) else None
 
 
 def _parse(line: bytes) -> dict[str, Any] | None:
@@ -219,7 +234,7 @@ def stored_rows(path: Path) -> tuple[list[dict[str, Any]], int]:
     all_rows: list[dict[str, Any]] = []
     end = 0
     for rows, end in _row_groups(path):  # noqa: B007 - the last one is returned
-        all_rows += rows
+        all_rows += [row for _, row in rows]
     return all_rows, end
 
 
@@ -230,8 +245,8 @@ def usage_in(path: Path) -> Usage:
     for rows, _ in _row_groups(path):
         if not rows:
             continue
-        batch = [(row, hash(row["key"]), _completion(row)) for row in rows]
-        answered = "more" in rows[-1] and any(c.is_answer for _, key, c in batch if key not in seen)
+        batch = [(row, hash(row["key"]), _completion(row)) for _, row in rows]
+        answered = "more" in rows[-1][1] and any(c.is_answer for _, key, c in batch if key not in seen)
         for row, key, completion in batch:
             if key not in seen:
                 usage += _usage_of(row, completion)
@@ -240,15 +255,15 @@ def usage_in(path: Path) -> Usage:
     return usage
 
 
-def _row_groups(path: Path) -> Iterator[tuple[list[dict[str, Any]], int]]:
-    """Yields rows that were written together, with the end of the last one in bytes."""
-    group: list[dict[str, Any]] = []
+def _row_groups(path: Path) -> Iterator[tuple[list[tuple[int, dict[str, Any]]], int]]:
+    """Yields rows that were written together, each with its position, and the end of the last one, in bytes."""
+    group: list[tuple[int, dict[str, Any]]] = []
     if not path.exists():
         return
     with path.open("rb") as file:
         end = 0
         for line in file:
-            end += len(line)
+            begin, end = end, end + len(line)
             if not line.endswith(b"\n"):
                 break
             row = _parse(line)
@@ -256,7 +271,7 @@ def _row_groups(path: Path) -> Iterator[tuple[list[dict[str, Any]], int]]:
                 if not group:
                     yield [], end
                 continue
-            group.append(row)
+            group.append((begin, row))
             if not row.get("more"):
                 yield group, end
                 group = []

@@ -6,6 +6,7 @@ Readers pass over a torn last line and over damaged ones; a missing file has no 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import math
 import os
@@ -21,6 +22,7 @@ __all__ = [
     "read_json",
     "read_lines",
     "replace_text",
+    "rows_at",
     "whole_rows",
     "write_lines",
 ]
@@ -72,6 +74,22 @@ def whole_rows(path: Path, start: int = 0) -> Iterator[tuple[int, dict[str, Any]
                 yield begin, row
 
 
+def rows_at(path: Path, positions: Iterable[int]) -> Iterator[dict[str, Any]]:
+    """Yields the rows of a JSON Lines file that begin at these positions in bytes.
+
+    Raises:
+        OSError: The file is missing.
+        ValueError: No row begins at one of the positions.
+    """
+    with path.open("rb") as file:
+        for position in positions:
+            file.seek(position)
+            row = json.loads(file.readline())
+            if not isinstance(row, dict):
+                raise ValueError(f"{path}: no row at {position}")
+            yield row
+
+
 def count_lines(path: Path) -> int:
     """Counts the lines of a file, including a torn last one."""
     count, last = 0, b"\n"
@@ -81,13 +99,20 @@ def count_lines(path: Path) -> int:
     return count + (last != b"\n")
 
 
-def append_line(path: Path, *rows: Mapping[str, Any]) -> None:
-    """Appends rows to a JSON Lines file and returns once they are on disk."""
+def append_line(path: Path, *rows: Mapping[str, Any]) -> list[int]:
+    """Appends rows to a JSON Lines file and returns once they are on disk.
+
+    Returns:
+        The position of each row in bytes.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
+    lines = [_encode(row) for row in rows]
     with path.open("ab") as file:
-        file.write(b"".join(map(_encode, rows)))
+        ends = list(itertools.accumulate(map(len, lines), initial=file.seek(0, os.SEEK_END)))
+        file.write(b"".join(lines))
         file.flush()
         os.fsync(file.fileno())
+    return ends[:-1]
 
 
 def write_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
@@ -95,7 +120,7 @@ def write_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
     with part.open("wb") as file:
-        file.write(b"".join(map(_encode, rows)))
+        file.writelines(map(_encode, rows))
         file.flush()
         os.fsync(file.fileno())
     part.replace(path)

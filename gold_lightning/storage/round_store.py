@@ -13,72 +13,36 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-from collections import Counter
+from array import array
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal, get_args
+from typing import Any, TypeAlias, get_args
 
 from gold_lightning.errors import GoldError
-from gold_lightning.storage.json_lines import append_line, count_lines, read_json, read_lines, replace_text, write_lines
+from gold_lightning.storage.json_lines import (
+    append_line,
+    count_lines,
+    read_json,
+    read_lines,
+    replace_text,
+    whole_rows,
+    write_lines,
+)
 from gold_lightning.storage.run_folder import ENERGIES, RunFolder
-from gold_lightning.task import Sample
+from gold_lightning.storage.sample_rows import Kind, SampleRows, Source, StoredSample, sample_row, stored_sample
 
 __all__ = ["BatchRecord", "Kind", "RoundStore", "Source", "StoredSample"]
 
 _log = logging.getLogger(__name__)
 
-Kind = Literal["train", "probe"]
-"""Training samples or the probe set."""
-Source = Literal["generator", "unlabelled"]
-"""Origin of a sample's text: written by the generator, or a real text of ``data.unlabelled``."""
-
 _EVERY_ROUND = ("feedback", "training samples")  # parts of a fingerprint that change with every round
 _FILES = ("batches", "train", "probe", "rejects", "prompts")  # prompts last: the others say which are needed
+_NEEDED = frozenset({"fields", "target", "demo_ids", "feedback", "hint", "seed", "raw", "agrees"})  # of a sample's row
 
-
-@dataclass(frozen=True)
-class StoredSample:
-    """An accepted sample with its provenance.
-
-    Args:
-        id: ``r<round>-<kind>-<number of the request>``, unique in a run.
-        sample: The sample.
-        batch: Index of the batch within its round and kind.
-        prompt_hash: Hash of the whole prompt; its text is in ``prompts.jsonl``.
-        demo_ids: Demos in the prompt: ``demo-<i>`` for seed demos, sample ids for feedback and contrast samples.
-        feedback: Whether feedback demos are among them.
-        hint: Request of the prompt beyond the label, such as a topic.
-        seed: Seed of the request.
-        raw: The generator's whole completion.
-        label_agrees: Whether the generator's own likelihoods prefer the sample's label; ``None`` if not checked.
-        preferred_label: The label that they prefer; "" if not checked.
-        label_log_probs: The generator's log-likelihood of each label, uncalibrated (``None`` for a label without mass);
-            empty if not checked.
-        surplus_of: Number of the earlier round that synthesised the sample without needing it; ``None`` otherwise.
-        source: Origin of the text. The label of a real text is the generator's; its prompt is the one that asked it.
-        probabilities: Probability of each label by name: the generator's likelihoods, calibrated as they were when the
-            label was checked; empty if it was not, and in folders of earlier versions for all but real texts.
-        cut: Whether its text is cut at the end of a sentence, so that ``raw`` contains more.
-    """
-
-    id: str
-    sample: Sample
-    batch: int
-    prompt_hash: str
-    demo_ids: tuple[str, ...] = ()
-    feedback: bool = False
-    hint: Mapping[str, str] = field(default_factory=dict)
-    seed: int = 0
-    raw: str = ""
-    label_agrees: bool | None = None
-    preferred_label: str = ""
-    label_log_probs: Mapping[str, float | None] = field(default_factory=dict)
-    surplus_of: int | None = None
-    source: Source = "generator"
-    probabilities: Mapping[str, float] = field(default_factory=dict)
-    cut: bool = False
+_Batch: TypeAlias = tuple[Any, Any]  # kind and index
 
 
 @dataclass(frozen=True)
@@ -135,64 +99,47 @@ class RoundStore:
         self.folder = RunFolder(Path(run_dir)).round(round_)
         self.round = round_
         self._batches: dict[Kind, list[BatchRecord]] = {"train": [], "probe": []}
-        self._accepted: dict[Kind, list[StoredSample]] = {"train": [], "probe": []}
+        self._accepted: dict[Kind, SampleRows] = {kind: SampleRows(self._path(kind)) for kind in get_args(Kind)}
         self._prompts: set[str] = set()
         self._open(read_only)
 
+    def _path(self, name: str) -> Path:
+        return self.folder / f"{name}.jsonl"
+
     def _open(self, read_only: bool) -> None:
-        rows = {name: read_lines(self.folder / f"{name}.jsonl") for name in _FILES}
-        self._prompts = {row["hash"] for row in rows["prompts"] if isinstance(row.get("hash"), str)}
+        records = read_lines(self._path("batches"))
+        prompts = [(_batch(row), row.get("hash")) for _, row in whole_rows(self._path("prompts"))]
+        self._prompts = {hash_ for _, hash_ in prompts if isinstance(hash_, str)}
+        scans = {name: _Scan.of(self._path(name), self._prompts) for name in ("train", "probe", "rejects")}
         damaged = 0
         for kind in get_args(Kind):
-            records = [_record(row) for row in rows["batches"] if row.get("kind") == kind]
-            self._batches[kind] = self._whole_batches(kind, records, rows)
-            damaged += len(records) - len(self._batches[kind])
-        committed = {(kind, record.index) for kind, records in self._batches.items() for record in records}
-        used_prompts: set[str] = set()
-        for name in _FILES:
-            batch_key = "index" if name == "batches" else "batch"
-            # A prompt is stored with the first batch that used it. Later batches may need it if that one is dropped.
-            rows[name] = [
-                row
-                for row in rows[name]
-                if (row.get("kind"), row.get(batch_key)) in committed or row.get("hash") in used_prompts
-            ]
-            used_prompts |= {row["prompt_hash"] for row in rows[name] if isinstance(row.get("prompt_hash"), str)}
-        self._prompts = {row["hash"] for row in rows["prompts"]}
-        for kind in get_args(Kind):
-            self._accepted[kind] = [_stored(row) for row in rows[kind]]
-        if read_only:
-            return
-        if damaged:
+            of_kind = [_record(row) for row in records if row.get("kind") == kind]
+            self._batches[kind] = _whole_batches(kind, of_kind, scans[kind], scans["rejects"])
+            damaged += len(of_kind) - len(self._batches[kind])
+        committed = {(kind, record.index) for kind, batches in self._batches.items() for record in batches}
+        # A prompt is stored with the first batch that used it. Later batches may need it if that one is dropped.
+        used_prompts = {
+            h for scan in scans.values() for at, hashes in scan.prompts.items() if at in committed for h in hashes
+        }
+        lines = {name: sum(scan.rows[at] for at in committed) for name, scan in scans.items()}
+        lines["batches"] = len(committed)
+        lines["prompts"] = sum(at in committed or hash_ in used_prompts for at, hash_ in prompts)
+        self._prompts = {h for at, h in prompts if isinstance(h, str) and (at in committed or h in used_prompts)}
+        if damaged and not read_only:
             copy = self._set_aside("damaged")
             _log.warning(
                 "%s: %d batches are damaged and made again; the files are kept in %s", self.folder, damaged, copy
             )
-        for name in _FILES:
-            path = self.folder / f"{name}.jsonl"
+        for name in _FILES if not read_only else ():
+            path = self._path(name)
             # Rewriting is only needed if lines were dropped.
-            if path.exists() and count_lines(path) != len(rows[name]):
-                write_lines(path, rows[name])
-
-    def _whole_batches(
-        self, kind: Kind, records: Sequence[BatchRecord | None], rows: Mapping[str, Sequence[Mapping[str, Any]]]
-    ) -> list[BatchRecord]:
-        """Returns the committed batches before the first one with missing rows."""
-        accepted_ids: dict[int, list[str]] = {}
-        for row in rows[kind]:
-            if isinstance(row.get("id"), str) and row.get("prompt_hash") in self._prompts:
-                accepted_ids.setdefault(row["batch"], []).append(row["id"])
-        rejects = Counter(row.get("batch") for row in rows["rejects"] if row.get("kind") == kind)
-        whole: list[BatchRecord] = []
-        for record in records:
-            if record is None or record.index != len(whole):
-                break
-            if len(accepted_ids.get(record.index, ())) != record.accepted:
-                break
-            if rejects[record.index] != sum(record.rejects.values()):
-                break
-            whole.append(record)
-        return whole
+            if path.exists() and count_lines(path) != lines[name]:
+                rows = (row for _, row in whole_rows(path))
+                write_lines(path, (r for r in rows if _batch(r) in committed or r.get("hash") in used_prompts))
+                if name in get_args(Kind):
+                    scans[name] = _Scan.of(path, self._prompts)
+        for kind in get_args(Kind):
+            self._accepted[kind] = SampleRows(self._path(kind), scans[kind].positions_of(committed))
 
     def _set_aside(self, reason: str) -> Path:
         """Copies the round's files to a new folder, whole or not at all."""
@@ -263,18 +210,18 @@ class RoundStore:
 
     def _drop(self, kind: Kind) -> None:
         """Removes the batches of a kind. Commits go first, so that a kill leaves no batch that seems committed."""
-        self._batches[kind], self._accepted[kind] = [], []
+        self._batches[kind], self._accepted[kind] = [], SampleRows(self._path(kind))
         (self.folder / ENERGIES).unlink(missing_ok=True)
         for name in ("batches", kind, "rejects"):
-            path = self.folder / f"{name}.jsonl"
-            write_lines(path, [row for row in read_lines(path) if row.get("kind") != kind])
+            path = self._path(name)
+            write_lines(path, (row for _, row in whole_rows(path) if row.get("kind") != kind))
 
     def batches(self, kind: Kind) -> Sequence[BatchRecord]:
         """Returns the committed batches, in order."""
         return self._batches[kind]
 
-    def accepted(self, kind: Kind) -> Sequence[StoredSample]:
-        """Returns the accepted samples of committed batches, in order."""
+    def accepted(self, kind: Kind) -> SampleRows:
+        """Returns the accepted samples of committed batches, in order. It grows with the round."""
         return self._accepted[kind]
 
     def rejects(self, kind: Kind) -> Counter[str]:
@@ -289,7 +236,7 @@ class RoundStore:
         for stored in self._accepted[kind]:
             if stored.label_log_probs and stored.source == "generator":
                 yield stored.sample.fields, stored.sample.target, stored.label_log_probs
-        for row in read_lines(self.folder / "rejects.jsonl"):
+        for _, row in whole_rows(self._path("rejects")):
             # Uncommitted rows of a store that is read only are left out.
             if row.get("kind") == kind and "label_log_probs" in row and row["batch"] < len(self._batches[kind]):
                 yield row["fields"], row["label"], row["label_log_probs"]
@@ -302,8 +249,8 @@ class RoundStore:
         """Returns the samples that passed all checks after the quota of their label was full, in order."""
         committed = len(self._batches[kind])
         return [
-            replace(_stored(row), surplus_of=self.round)
-            for row in read_lines(self.folder / "rejects.jsonl")
+            replace(stored_sample(row), surplus_of=self.round)
+            for _, row in whole_rows(self._path("rejects"))
             if row.get("kind") == kind
             and row.get("reason") == "surplus"
             and "fields" in row  # rejects of earlier versions lack the sample
@@ -314,13 +261,13 @@ class RoundStore:
         """Returns ids of earlier rounds' surplus samples that this round has accepted or rejected."""
         if not any(b.from_surplus for b in self._batches[kind]):
             return set()
-        rows = read_lines(self.folder / "rejects.jsonl")
-        rejected = {row["id"] for row in rows if row.get("kind") == kind and row.get("surplus_of") is not None}
+        rows = whole_rows(self._path("rejects"))
+        rejected = {row["id"] for _, row in rows if row.get("kind") == kind and row.get("surplus_of") is not None}
         return rejected | {s.id for s in self._accepted[kind] if s.surplus_of is not None}
 
     def surplus_row(self, stored: StoredSample) -> dict[str, Any]:
         """Returns the values that a reject's row needs so that :meth:`surplus` can restore the sample."""
-        return {k: v for k, v in _row("train", stored, {}).items() if k not in ("id", "kind", "batch", "raw")}
+        return {k: v for k, v in sample_row("train", stored, {}).items() if k not in ("id", "kind", "batch", "raw")}
 
     def has_settings_of(self, other: RoundStore, kind: Kind) -> bool:
         """Tells whether two rounds have the same fingerprint, apart from the parts that change with every round."""
@@ -331,8 +278,8 @@ class RoundStore:
 
     def prompts(self, hashes: Collection[str]) -> dict[str, str]:
         """Returns texts of prompts by their hashes; unknown hashes are left out."""
-        rows = read_lines(self.folder / "prompts.jsonl")
-        return {row["hash"]: row["prompt"] for row in rows if row.get("hash") in hashes and "prompt" in row}
+        rows = whole_rows(self._path("prompts"))
+        return {row["hash"]: row["prompt"] for _, row in rows if row.get("hash") in hashes and "prompt" in row}
 
     def write_energies(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Replaces the scores of the round's samples as a whole.
@@ -371,13 +318,71 @@ class RoundStore:
             raise ValueError(f"batch {record.index} is not the next one ({len(self._batches[record.kind])})")
         at = {"kind": record.kind, "batch": record.index}
         new = {h: text for h, text in prompts.items() if h not in self._prompts}
-        append_line(self.folder / "prompts.jsonl", *({**at, "hash": h, "prompt": t} for h, t in new.items()))
-        append_line(self.folder / "rejects.jsonl", *({**at, **row} for row in rejects))
-        append_line(self.folder / f"{record.kind}.jsonl", *(_row(record.kind, s, provenance) for s in accepted))
-        append_line(self.folder / "batches.jsonl", dict(vars(record)))
+        append_line(self._path("prompts"), *({**at, "hash": h, "prompt": t} for h, t in new.items()))
+        append_line(self._path("rejects"), *({**at, **row} for row in rejects))
+        rows = [sample_row(record.kind, s, provenance) for s in accepted]
+        positions = append_line(self._path(record.kind), *rows)
+        append_line(self._path("batches"), dict(vars(record)))
         self._prompts |= new.keys()
-        self._accepted[record.kind] += accepted
+        self._accepted[record.kind].extend(positions)
         self._batches[record.kind].append(record)
+
+
+@dataclass
+class _Scan:
+    """The rows of a file by batch, without their texts.
+
+    Args:
+        rows: Number of rows.
+        whole: Number of rows of samples in which nothing is missing.
+        prompts: Hashes of the rows' prompts.
+        positions: Position of each row in bytes.
+        batches: Batch of each row.
+    """
+
+    rows: Counter[_Batch] = field(default_factory=Counter)
+    whole: Counter[_Batch] = field(default_factory=Counter)
+    prompts: defaultdict[_Batch, set[str]] = field(default_factory=lambda: defaultdict(set))
+    positions: array[int] = field(default_factory=lambda: array("Q"))
+    batches: list[_Batch] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, path: Path, prompts: Collection[str]) -> _Scan:
+        scan, known = cls(), dict[_Batch, _Batch]()
+        for position, row in whole_rows(path):
+            try:
+                at = known.setdefault(_batch(row), _batch(row))
+            except TypeError:  # a damaged row can be valid JSON
+                continue
+            scan.rows[at] += 1
+            scan.positions.append(position)
+            scan.batches.append(at)
+            if isinstance(hash_ := row.get("prompt_hash"), str):
+                scan.prompts[at].add(hash_)
+                scan.whole[at] += isinstance(row.get("id"), str) and hash_ in prompts and row.keys() >= _NEEDED
+        return scan
+
+    def positions_of(self, batches: Collection[_Batch]) -> Iterator[int]:
+        return (position for position, at in zip(self.positions, self.batches, strict=True) if at in batches)
+
+
+def _batch(row: Mapping[str, Any]) -> _Batch:
+    return row.get("kind"), row.get("batch", row.get("index"))
+
+
+def _whole_batches(
+    kind: Kind, records: Sequence[BatchRecord | None], accepted: _Scan, rejects: _Scan
+) -> list[BatchRecord]:
+    """Returns the committed batches before the first one with missing rows."""
+    whole: list[BatchRecord] = []
+    for record in records:
+        if record is None or record.index != len(whole):
+            break
+        at = kind, record.index
+        if accepted.whole[at] != record.accepted or rejects.rows[at] != sum(record.rejects.values()):
+            break
+        whole.append(record)
+    return whole
 
 
 def _record(row: Mapping[str, Any]) -> BatchRecord | None:
@@ -385,48 +390,3 @@ def _record(row: Mapping[str, Any]) -> BatchRecord | None:
         return BatchRecord(**row)
     except TypeError:  # a damaged row can be valid JSON
         return None
-
-
-def _row(kind: Kind, stored: StoredSample, provenance: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "id": stored.id,
-        "fields": dict(stored.sample.fields),
-        "target": stored.sample.target,
-        "kind": kind,
-        "batch": stored.batch,
-        "prompt_hash": stored.prompt_hash,
-        "demo_ids": list(stored.demo_ids),
-        "feedback": stored.feedback,
-        "hint": dict(stored.hint),
-        "seed": stored.seed,
-        "agrees": stored.label_agrees,
-        "favours": stored.preferred_label,
-        **({"label_log_probs": dict(stored.label_log_probs)} if stored.label_log_probs else {}),
-        **({} if stored.surplus_of is None else {"surplus_of": stored.surplus_of}),
-        **({} if stored.source == "generator" else {"source": stored.source}),
-        **({"probabilities": dict(stored.probabilities)} if stored.probabilities else {}),
-        **({"cut": True} if stored.cut else {}),
-        **provenance,
-        "raw": stored.raw,
-    }
-
-
-def _stored(row: Mapping[str, Any]) -> StoredSample:
-    return StoredSample(
-        id=row["id"],
-        sample=Sample(dict(row["fields"]), row["target"]),
-        batch=row["batch"],
-        prompt_hash=row["prompt_hash"],
-        demo_ids=tuple(row["demo_ids"]),
-        feedback=row["feedback"],
-        hint=row["hint"],
-        seed=row["seed"],
-        raw=row["raw"],
-        label_agrees=row["agrees"],
-        preferred_label=row.get("favours", ""),
-        label_log_probs=row.get("label_log_probs", {}),
-        surplus_of=row.get("surplus_of"),
-        source=row.get("source", "generator"),
-        probabilities=row.get("probabilities", {}),
-        cut=row.get("cut", False),
-    )

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from gold_lightning.errors import GoldError
+from gold_lightning.storage import sample_rows
 from gold_lightning.storage.json_lines import read_lines, write_lines
 from gold_lightning.storage.round_store import BatchRecord, RoundStore, StoredSample
 from gold_lightning.storage.run_folder import copy_round
@@ -345,3 +346,41 @@ def test_energies_are_replaced_as_a_whole_and_leave_with_their_samples(tmp_path)
     assert store.energies() == []
     (aside,) = (tmp_path / "run" / "data").glob("replaced_round_000_*")
     assert read_lines(aside / "energies.jsonl") == rows
+
+
+def test_samples_are_read_from_the_file_when_they_are_needed(tmp_path, monkeypatch):
+    monkeypatch.setattr(sample_rows, "_BLOCK", 4)
+    monkeypatch.setattr(sample_rows, "_BLOCKS", 3)
+    store = RoundStore(tmp_path, 0)
+    made = [sample for i in range(40) for sample in commit(store, i, count=11)]
+    rows = store.accepted("train")
+    assert len(rows) == 440 and rows == made and made == rows and rows != made[1:] and rows != 3
+    assert [rows[i] for i in (0, 439, -1, 200, 7, 300, 201)] == [made[i] for i in (0, 439, -1, 200, 7, 300, 201)]
+    assert rows[433:] == made[433:] and rows[::-1] == made[::-1] and rows[500:] == []
+    with pytest.raises(IndexError):
+        rows[440]
+    assert list(rows.with_ids) == [(s.id, s.sample) for s in made]
+    made += commit(store, 40, count=3)
+    assert rows == made == store.accepted("train") and rows[-1] == made[-1]
+    assert 0 < sum(len(block) for block in rows._blocks.values()) <= 12
+
+
+def test_samples_of_a_file_that_another_program_changes_are_one_line(tmp_path):
+    store = RoundStore(tmp_path, 0)
+    commit(store, 0)
+    reader = RoundStore(tmp_path, 0, read_only=True)
+    (store.folder / "train.jsonl").write_text('{"id": "another"}\n{}\n')
+    with pytest.raises(GoldError, match=r"train\.jsonl: another program changed this file"):
+        list(reader.accepted("train"))
+
+
+@pytest.mark.parametrize("key", ["fields", "raw", "demo_ids"])
+def test_a_row_without_a_value_is_a_damaged_batch(tmp_path, key):
+    store = RoundStore(tmp_path, 0)
+    made = commit(store, 0) + commit(store, 1)
+    path = store.folder / "train.jsonl"
+    rows = read_lines(path)
+    del rows[2][key]
+    write_lines(path, rows)
+    again = RoundStore(tmp_path, 0)
+    assert list(again.accepted("train")) == made[:2] and len(again.batches("train")) == 1
