@@ -19,7 +19,7 @@ from gold_lightning.cli.commands import program
 from gold_lightning.cli.prediction_output import Output, open_output
 from gold_lightning.cli.student_folder import load_student
 from gold_lightning.errors import ConfigError
-from gold_lightning.inputs.columns import READABLE, half_surrogate, plain_value
+from gold_lightning.inputs.columns import READABLE, column_value, half_surrogate, plain_value
 from gold_lightning.inputs.paths import expand
 from gold_lightning.inputs.row_stream import InputRow, RowStream
 from gold_lightning.inputs.tables import ending_of
@@ -171,10 +171,12 @@ class _Run:
 def _fields(task: Task, row: Mapping[str, Any]) -> tuple[dict[str, str], str]:
     fields: dict[str, str] = {}
     for field in task.fields:
-        if field.name not in row:
-            return {}, f"has no {field.name!r}"
+        # The column of the field's own name, or that of the task's labelled rows.
+        column = field.name if field.name in row else task.test.columns.get(field.name, field.name)
         try:
-            value = plain_value(row[field.name])
+            value = plain_value(column_value(row, column))
+        except KeyError:
+            return {}, f"has no {field.name!r}"
         except ValueError as e:
             return {}, f"{field.name!r} {e}"
         if isinstance(value, Mapping | list) or (isinstance(value, float) and not math.isfinite(value)):

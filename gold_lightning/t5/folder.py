@@ -246,7 +246,7 @@ def _read_json(path: Path) -> Any:
 
 
 def write_task(folder: Path, task: Task, decoding: Mapping[str, Any]) -> None:
-    """Writes a student's task beside its weights, without the paths of labelled rows.
+    """Writes a student's task beside its weights; of its labelled rows the names of columns and labels, and no paths.
 
     Args:
         folder: The student's folder.
@@ -254,6 +254,8 @@ def write_task(folder: Path, task: Task, decoding: Mapping[str, Any]) -> None:
         decoding: Settings of :class:`~gold_lightning.student.T5Student` that affect predictions.
     """
     document = {key: value for key, value in task.to_document().items() if key not in ("test", "validation")}
+    if names := {key: dict(value) for key in ("columns", "label_names") if (value := getattr(task.test, key))}:
+        document["test"] = names
     content = {"gold_lightning": __version__, "task": document, "decoding": dict(decoding)}
     _write(Path(folder) / TASK_FILE, content)
 

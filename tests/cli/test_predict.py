@@ -11,6 +11,7 @@ import pytest
 from gold_lightning.cli import predict
 from gold_lightning.cli.main import main
 from gold_lightning.t5.inference import SavedStudent
+from gold_lightning.task import Task
 
 pytestmark = pytest.mark.integration
 
@@ -247,3 +248,16 @@ def test_a_process_that_is_killed_loses_no_whole_row(folder, tmp_path, forks):
     after = [json.loads(line)["text"] for line in out.read_text().splitlines()]
     assert after == [f"text {i}" for i in range(before.count(b"\n") + 500)]
     assert out.read_bytes().startswith(before[: before.rindex(b"\n") + 1])
+
+
+@pytest.mark.parametrize(
+    ("row", "fields"),
+    [
+        ({"Body": "Six tents.", "Question": "How many?", "Answer": 6}, {"body": "Six tents.", "question": "How many?"}),
+        ({"body": "Six tents.", "Question": "How many?", "Body": "x"}, {"body": "Six tents.", "question": "How many?"}),
+        ({"Body": "Six tents."}, {}),
+    ],
+)
+def test_columns_may_have_the_names_of_the_tasks_labelled_rows(row, fields):
+    read, problem = predict._fields(Task.load("svamp"), row)
+    assert (read, problem) == (fields, "" if fields else "has no 'question'")

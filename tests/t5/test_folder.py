@@ -11,7 +11,9 @@ import pytest
 import torch
 from gold_lightning.errors import GoldError
 from gold_lightning.student import T5Student
+from gold_lightning.t5.folder import load_folder_task, write_task
 from gold_lightning.t5.weights import load_config, load_model, load_tokenizer
+from gold_lightning.task import Task
 from safetensors.torch import load_file, save_file
 
 pytestmark = pytest.mark.integration
@@ -211,3 +213,15 @@ def test_a_students_own_settings_of_decoding_do_not_count(tiny_student, tmp_path
     path.write_text(json.dumps(json.loads(path.read_text()) | {"min_length": 30, "num_beams": 4, "temperature": 0.5}))
     found = load_model(str(tmp_path / "student")).generation_config
     assert (found.min_length or 0, found.num_beams or 1, found.eos_token_id) == (0, 1, 1)
+
+
+@pytest.mark.parametrize("name", ["svamp", "rte", "squad", "news_topics"])
+def test_a_folder_keeps_the_names_of_columns_and_labels_of_labelled_rows_alone(tmp_path, name):
+    task = Task.load(name)
+    write_task(tmp_path, task, {})
+    again, _ = load_folder_task(tmp_path)
+    assert (again.test.columns, again.test.label_names) == (task.test.columns, task.test.label_names)
+    assert not again.test and not again.validation
+    assert {"file", "hub", "split"}.isdisjoint(
+        json.loads((tmp_path / "gold_task.json").read_text())["task"].get("test", {})
+    )
