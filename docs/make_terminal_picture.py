@@ -5,14 +5,17 @@ It makes a real run in a temporary folder and takes the picture in the middle of
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import re
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
-from gold_lightning.cli import main as cli
+from gold_lightning.cli import lightning_cli as cli
+from gold_lightning.cli.main import main
 from gold_lightning.planning.progress import Progress
 from gold_lightning.watching.live import LiveProgress
 from rich.console import Console
@@ -55,13 +58,18 @@ class PicturedProgress(LiveProgress):
 
 
 def draw(settings: list[str]) -> None:
-    """Runs ``fit`` until the picture is taken."""
-    cli.LiveProgress = PicturedProgress  # type: ignore[misc]
-    with tempfile.TemporaryDirectory() as folder:
-        try:
-            cli.main(["fit", *settings, "--run.root", folder, "--run.name", "a"])
-        except (KeyboardInterrupt, SystemExit):
-            print(PICTURE)
+    """Runs ``fit`` until the picture is taken.
+
+    Raises:
+        SystemExit: The run ended without it.
+    """
+    PICTURE.unlink(missing_ok=True)
+    with tempfile.TemporaryDirectory() as folder, mock.patch.object(cli, "LiveProgress", PicturedProgress):
+        with contextlib.suppress(KeyboardInterrupt, SystemExit):
+            main(["fit", *settings, "--run.root", folder, "--run.name", "a"])
+    if not PICTURE.exists():
+        raise SystemExit("the run ended before the middle of its second round: no picture")
+    print(PICTURE)
 
 
 if __name__ == "__main__":
