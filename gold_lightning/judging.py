@@ -15,6 +15,7 @@ from gold_lightning.checks.semantic import SemanticIndex
 from gold_lightning.generators.base import Completion
 from gold_lightning.likelihoods import LabelLikelihoods, read_log_probs, stored_log_probs, stored_probabilities
 from gold_lightning.planning.requests import PlannedRequest
+from gold_lightning.storage.number_index import NumberIndex
 from gold_lightning.storage.round_store import Kind, RoundStore, StoredSample
 from gold_lightning.task import Sample, Task
 
@@ -136,18 +137,18 @@ class Judge:
         self.task, self._label_check, self._labels_required = task, label_check, labels_required
         self._decontaminator = decontaminator
         self._checker = Checker(task, meanings)
-        self._ids: set[str] = set()
+        self._ids = NumberIndex()  # their hashes: of a million ids, two are alike once in forty million runs
         self._remembered: set[tuple[int, Kind]] = set()  # rounds whose label checks are
 
     def __contains__(self, id_: str) -> bool:
         """Whether the sample of that id is remembered."""
-        return id_ in self._ids
+        return bool(self._ids.values(_hash(id_)))
 
     def remember(self, samples: Sequence[StoredSample]) -> None:
         """Registers accepted samples of earlier rounds or sittings."""
         for stored in samples:
-            if stored.id not in self._ids:
-                self._ids.add(stored.id)
+            if stored.id not in self:
+                self._ids.add(_hash(stored.id), 0)
                 self._checker.keep(stored.sample)
 
     def remember_label_checks(self, store: RoundStore, kind: Kind) -> None:
@@ -239,8 +240,12 @@ class Judge:
                 else:
                     # Only what is stored is remembered: a resumed run judges as this one does.
                     verdicts[i] = Verdict("", likelihoods)
-                    self._ids.add(id_)
+                    self._ids.add(_hash(id_), 0)
                     left[label] -= 1
         for i in waiting:
             verdicts[i] = Verdict(self._checker.duplicate(valid[i][1]) or "surplus")
         return [verdicts[i] for i in range(len(valid))], label_checks
+
+
+def _hash(id_: str) -> int:
+    return hash(id_) & 0xFFFFFFFFFFFFFFFF
