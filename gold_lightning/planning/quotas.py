@@ -62,7 +62,9 @@ class Counts:
             for group in batch.groups:
                 self.requested[group["label"]] += group["size"]
                 self.groups[group["label"]] += 1
-        for stored in store.accepted(kind)[self.accepted.total() :]:
+        accepted = store.accepted(kind)
+        for number in range(self.accepted.total(), len(accepted)):  # one by one: there may be a million
+            stored = accepted[number]
             label = stored.sample.target if self.labelled else None
             self.accepted[label] += 1
             self.written[label] += stored.surplus_of is None and stored.source == "generator"
