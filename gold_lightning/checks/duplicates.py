@@ -138,7 +138,7 @@ class _HashRows:
             self._in_memory.append(block)
             return
         if self._file is None:
-            self._file = tempfile.TemporaryFile(prefix="gold-lightning-")
+            self._file = tempfile.TemporaryFile("w+b", prefix="gold-lightning-")
         self._file.seek(0, os.SEEK_END)
         self._file.write(block.tobytes())
 

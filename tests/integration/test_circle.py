@@ -99,7 +99,7 @@ def test_what_a_student_did_not_know_is_what_the_next_one_learns(tmp_path, word_
     folder = fit(tmp_path, "first", word_student)
     first = SavedStudent(folder)
     shares = [p.probability for p in first.predict([text for text, _ in news(_WORDS, 200, "calibration")])]
-    calibration = {"temperature": 1.0, "score": "probability", "threshold": float(np.quantile(shares, 0.05))}
+    calibration = {"temperature": 1.0, "score": "probability", "threshold": float(np.quantile(shares, 0.1))}
     calibration |= {"promise": "selective", "level": 0.9, "confidence": 0.9, "source": "rows", "rows": 200}
     write_calibration(folder, calibration)
     student, file = SavedStudent(folder), tmp_path / "unknown.jsonl"
