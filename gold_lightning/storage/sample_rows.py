@@ -6,6 +6,7 @@ it is needed.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -74,8 +75,9 @@ class StoredSample:
 class _Lazy(Sequence[_T]):
     """A sequence whose items are made when they are needed; equal to any sequence with equal items."""
 
+    @abstractmethod
     def _item(self, number: int) -> _T:
-        raise NotImplementedError
+        """Returns the item of a number from 0 on."""
 
     def __iter__(self) -> Iterator[_T]:
         at = 0
