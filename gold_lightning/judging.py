@@ -15,7 +15,7 @@ from gold_lightning.checks.semantic import SemanticIndex
 from gold_lightning.generators.base import Completion
 from gold_lightning.likelihoods import LabelLikelihoods, read_log_probs, stored_log_probs, stored_probabilities
 from gold_lightning.planning.requests import PlannedRequest
-from gold_lightning.storage.number_index import NumberIndex
+from gold_lightning.storage.number_index import NumberIndex, number_of
 from gold_lightning.storage.round_store import Kind, RoundStore, StoredSample
 from gold_lightning.task import Sample, Task
 
@@ -142,13 +142,13 @@ class Judge:
 
     def __contains__(self, id_: str) -> bool:
         """Whether the sample of that id is remembered."""
-        return bool(self._ids.values(_hash(id_)))
+        return bool(self._ids.values(number_of(id_)))
 
     def remember(self, samples: Sequence[StoredSample]) -> None:
         """Registers accepted samples of earlier rounds or sittings."""
         for stored in samples:
             if stored.id not in self:
-                self._ids.add(_hash(stored.id), 0)
+                self._ids.add(number_of(stored.id), 0)
                 self._checker.keep(stored.sample)
 
     def remember_label_checks(self, store: RoundStore, kind: Kind) -> None:
@@ -240,12 +240,8 @@ class Judge:
                 else:
                     # Only what is stored is remembered: a resumed run judges as this one does.
                     verdicts[i] = Verdict("", likelihoods)
-                    self._ids.add(_hash(id_), 0)
+                    self._ids.add(number_of(id_), 0)
                     left[label] -= 1
         for i in waiting:
             verdicts[i] = Verdict(self._checker.duplicate(valid[i][1]) or "surplus")
         return [verdicts[i] for i in range(len(valid))], label_checks
-
-
-def _hash(id_: str) -> int:
-    return hash(id_) & 0xFFFFFFFFFFFFFFFF

@@ -12,7 +12,7 @@ import numpy as np
 from datasketch import MinHash, MinHashLSH
 
 from gold_lightning.parsing.words import runs, words
-from gold_lightning.storage.number_index import NumberIndex
+from gold_lightning.storage.number_index import NumberIndex, number_of
 from gold_lightning.task import Sample
 
 __all__ = ["COPIED_SHARE", "NEAR_DUPLICATE", "DuplicateIndex", "copies"]
@@ -89,8 +89,8 @@ class DuplicateIndex:
         row = self._row(text, hashes)
         if row is None:
             return
-        gone = [self._in_band.discard(band, row) for band in self._bands_of(hashes)]
-        if not (self._texts.discard(text, row) and all(gone)):
+        discarded = [self._in_band.discard(band, row) for band in self._bands_of(hashes)]
+        if not (self._texts.discard(text, row) and all(discarded)):
             self._removed.add(row)
 
     def reason(self, sample: Sample) -> str:
@@ -112,7 +112,7 @@ class DuplicateIndex:
         content, size = hashes.tobytes(), self._band_size * hashes.itemsize
         for band in range(self._bands):
             # Two bands with one hash make one candidate more, which the exact estimate sorts out.
-            yield hash((band, content[band * size : (band + 1) * size])) & 0xFFFFFFFFFFFFFFFF
+            yield number_of((band, content[band * size : (band + 1) * size]))
 
 
 class _HashRows:
@@ -168,4 +168,4 @@ def _hashed(text: str) -> tuple[int, _Hashes]:
     minhash = _empty().copy()
     shingles = _shingles(text, 3) or {(text,)}
     minhash.update_batch([" ".join(s).encode("utf-8", "surrogatepass") for s in shingles])
-    return hash(compared) & 0xFFFFFFFFFFFFFFFF, minhash.hashvalues.astype(np.uint32)
+    return number_of(compared), minhash.hashvalues.astype(np.uint32)

@@ -26,7 +26,7 @@ from typing import Any
 from gold_lightning.budget import Budget, Usage
 from gold_lightning.generators.base import Completion, Generator, Request
 from gold_lightning.storage.json_lines import append_line, digest, whole_rows
-from gold_lightning.storage.number_index import NumberIndex
+from gold_lightning.storage.number_index import NumberIndex, number_of
 
 __all__ = ["CompletionLog", "Completions", "stored_rows", "usage_in"]
 
@@ -44,7 +44,7 @@ class CompletionLog:
     def __init__(self, path: Path | None = None, others: Sequence[Path] = ()) -> None:
         self.path, self.others = path, tuple(others)
         self._in_memory: dict[str, Completion] = {}  # without a file
-        self._positions = NumberIndex()  # of the rows of completions in the file, by shortened keys
+        self._positions = NumberIndex()  # of the rows of completions in the file, by numbers of their keys
         self._usage: dict[int, Usage] = defaultdict(Usage)
         self._index: _Index | None = None
         if path is not None:
@@ -116,7 +116,7 @@ class CompletionLog:
         if self.path is None:
             return {key: self._in_memory[key] for key in keys if key in self._in_memory}
         rows: dict[str, Completion] = {}
-        for key, positions in zip(keys, self._positions.values_of(map(_short, keys)), strict=True):
+        for key, positions in zip(keys, self._positions.values_of(map(number_of, keys)), strict=True):
             for position in positions:
                 row = _row_at(self.path, position)
                 if row is not None and row["key"] == key:
@@ -131,17 +131,17 @@ class CompletionLog:
         """Counts rows that were written together, each with its position."""
         new = [(position, row, _completion(row)) for position, row in rows if not self._has(row["key"])]
         answered = "more" in rows[-1][1] and any(completion.is_answer for _, _, completion in new) if rows else False
-        seen: set[str] = set()
+        counted: set[str] = set()
         for position, row, completion in new:
-            if row["key"] in seen:  # twice in one batch
+            if row["key"] in counted:  # twice in one batch
                 continue
             self._usage[row["round"]] += _usage_of(row, completion)
             if completion.is_answer or answered:
-                seen.add(row["key"])
+                counted.add(row["key"])
                 if self.path is None:
                     self._in_memory[row["key"]] = completion
                 else:
-                    self._positions.add(_short(row["key"]), position)
+                    self._positions.add(number_of(row["key"]), position)
 
     def _borrow(self, keys: Sequence[str], origin: str) -> list[dict[str, Any]]:
         if not keys or not self.others:
@@ -168,7 +168,7 @@ class _Index:
         missing = list(keys)
         for path, index in self._files:
             answered: set[str] = set()
-            for key, positions in zip(missing, index.values_of(map(_short, missing)), strict=True):
+            for key, positions in zip(missing, index.values_of(map(number_of, missing)), strict=True):
                 for position in positions:
                     row = _row_at(path, position)
                     if row is not None and row["key"] == key and _completion(row).is_answer:
@@ -180,7 +180,7 @@ class _Index:
                 return
 
     def _scan(self, path: Path) -> NumberIndex:
-        shorts, positions, end = array("Q"), array("Q"), 0
+        numbers, positions, end = array("Q"), array("Q"), 0
         try:
             with path.open("rb") as file:
                 for line in file:
@@ -191,18 +191,13 @@ class _Index:
                         row = _parse(line)
                         key = row["key"] if row is not None and isinstance(row.get("key"), str) else ""
                     if key:
-                        shorts.append(_short(key))
+                        numbers.append(number_of(key))
                         positions.append(begin)
         except OSError:  # the run was deleted in the meantime
             pass
         index = NumberIndex()
-        index.extend(shorts, positions)
+        index.extend(numbers, positions)
         return index
-
-
-def _short(key: str) -> int:
-    """Shortens a key to a number, which is not unique, and another one in every process."""
-    return hash(key) & 0xFFFFFFFFFFFFFFFF
 
 
 def _row_at(path: Path, position: int) -> dict[str, Any] | None:

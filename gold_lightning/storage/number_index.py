@@ -7,17 +7,26 @@ look-up searches the few arrays by bisection.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
 
-__all__ = ["NumberIndex"]
+__all__ = ["NumberIndex", "number_of"]
 
 _Array: TypeAlias = np.ndarray[Any, np.dtype[np.uint64]]
 
 _NEWEST = 2**16  # entries in the dictionary
 _RATIO = 4  # an array is merged with the one before it unless that is as many times as long
+
+
+def number_of(value: Hashable) -> int:
+    """Returns a value's hash as a key. It differs from process to process, and two values may share one.
+
+    Args:
+        value: The value.
+    """
+    return hash(value) & 0xFFFFFFFFFFFFFFFF
 
 
 class NumberIndex:
@@ -81,17 +90,17 @@ class NumberIndex:
     def values_of(self, keys: Iterable[int]) -> list[list[int]]:
         """Returns the values of each key, the oldest first."""
         keys = list(keys)
-        found: list[list[int]] = [[] for _ in keys]
+        values_by_key: list[list[int]] = [[] for _ in keys]
         if self._arrays:
             sought = np.array(keys, np.uint64)
             for sorted_keys, values in self._arrays:
                 begins = np.searchsorted(sorted_keys, sought, "left")
                 ends = np.searchsorted(sorted_keys, sought, "right")
                 for i in np.flatnonzero(ends > begins).tolist():
-                    found[i] += values[begins[i] : ends[i]].tolist()
-        for of_key, key in zip(found, keys, strict=True):
+                    values_by_key[i] += values[begins[i] : ends[i]].tolist()
+        for of_key, key in zip(values_by_key, keys, strict=True):
             of_key += _list(self._newest.get(key))
-        return found
+        return values_by_key
 
     def _sort_newest(self) -> None:
         pairs = [(key, value) for key, values in self._newest.items() for value in _list(values)]
