@@ -17,7 +17,7 @@ One round, in the order in which Lightning calls it:
 from __future__ import annotations
 
 import logging
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_only
@@ -38,6 +38,7 @@ from gold_lightning.noise import count_flipped
 from gold_lightning.planning.plan_warnings import plan_warnings
 from gold_lightning.scores import EnergyScore, OODScore
 from gold_lightning.scoring import RoundScores, score_round, student_of
+from gold_lightning.text_labels import LabelledBy
 
 __all__ = ["OODFeedback"]
 
@@ -69,6 +70,8 @@ class OODFeedback(Callback):
         score: The score, higher for samples further out of distribution; an
             :class:`~gold_lightning.scores.EnergyScore` by default.
         reference_samples: Most training samples of the round that are scored for comparison (AUROC).
+        label_by: Whose probabilities give a real text (``data.unlabelled``) its label when it is fed back. ``both``:
+            the generator's and the student's together, for tasks of one label a row; ``generator``: its own.
 
     Raises:
         ConfigError: A value is out of its range.
@@ -91,6 +94,7 @@ class OODFeedback(Callback):
         label_check: Literal["off", "require", "relabel"] = "off",
         score: OODScore | None = None,
         reference_samples: int = 256,
+        label_by: LabelledBy = "both",
     ) -> None:
         if not 0 <= rate <= 1:
             raise ConfigError("feedback.rate", rate, "a number from 0 to 1")
@@ -100,10 +104,12 @@ class OODFeedback(Callback):
             raise ConfigError("feedback.warmup_rounds", warmup_rounds, "0 or more")
         if reference_samples < 1:
             raise ConfigError("feedback.reference_samples", reference_samples, "1 or more")
+        if label_by not in get_args(LabelledBy):
+            raise ConfigError("feedback.label_by", label_by, f"one of {', '.join(get_args(LabelledBy))}")
         self.rate, self.alpha, self.beta, self.capacity = rate, alpha, beta, capacity
         self.warmup_rounds, self.teacher_forcing = warmup_rounds, teacher_forcing
         self.score, self.reference_samples = score or EnergyScore(), reference_samples
-        self.strategy, self.label_check = make_strategy(strategy), label_check
+        self.strategy, self.label_check, self.label_by = make_strategy(strategy), label_check, label_by
         self._chosen: list[PoolEntry] = []
         self._rows: list[dict[str, Any]] = []
 
@@ -129,7 +135,7 @@ class OODFeedback(Callback):
     def state_dict(self) -> dict[str, Any]:
         """Returns the settings of the choice as plain values."""
         return {"strategy": strategy_settings(self.strategy), "band": [self.alpha, self.beta], "rate": self.rate} | {
-            key: getattr(self, key) for key in ("label_check", "teacher_forcing", "warmup_rounds")
+            key: getattr(self, key) for key in ("label_check", "label_by", "teacher_forcing", "warmup_rounds")
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -165,6 +171,7 @@ class OODFeedback(Callback):
             self.score,
             teacher_forcing=self.teacher_forcing,
             reference_samples=self.reference_samples,
+            label_by=self.label_by,
         )
         self._chosen, left_out = self._choose(data, scores)
         fed_back = [entry.id for entry in self._chosen]
@@ -198,5 +205,5 @@ class OODFeedback(Callback):
             return [], left_out | {"warmup_rounds": self.warmup_rounds}
         probe = scores.probe_set(data, self.alpha, self.beta)
         labels = data.task.label_names if data.task.one_label else ()
-        entries, reasons = choose_entries(self.strategy, scores.probe, probe, labels, self.label_check)
+        entries, reasons = choose_entries(self.strategy, scores.labelled, probe, labels, self.label_check)
         return entries, left_out | reasons

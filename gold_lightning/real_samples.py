@@ -33,6 +33,7 @@ from gold_lightning.storage.json_lines import digest, read_json, read_lines, rep
 from gold_lightning.storage.round_store import BatchRecord, Kind, RoundStore, StoredSample
 from gold_lightning.storage.run_folder import RunFolder
 from gold_lightning.task import Sample, Task
+from gold_lightning.text_labels import with_joint_label
 from gold_lightning.unlabelled import UnlabelledTexts, real_texts, sample_id, text_number
 
 __all__ = ["RealSamples", "TextLabel", "TextLabeller"]
@@ -252,32 +253,39 @@ class RealSamples:
             report(Progress(store.round, "probe", accepted, size, _requested(store), accepted - first, tokens, seconds))
 
     def commit_chosen(self, store: RoundStore, earlier: Sequence[RoundStore], pool: FeedbackPool) -> None:
-        """Commits the real texts that the last round fed back as training samples, if that is one of their uses.
+        """Commits the real texts that the last round fed back, or all of its probe set, if that is one of their uses.
 
-        Of each label, real texts are at most ``unlabelled_share`` of the round's samples, the most probable ones first.
+        Of each label, those that were fed back are at most ``unlabelled_share`` of the round's samples, the most
+        probable ones first. All of a probe set come beside the round's quota.
 
         Args:
             store: The store of the round.
             earlier: The stores of all earlier rounds, from round 0 on.
             pool: The pool that holds what was fed back.
         """
-        if "data" not in self.plan.unlabelled_as or not earlier:
+        every = self.plan.pseudo_labels
+        if not earlier or not (every or "data" in self.plan.unlabelled_as):
             return
         started, last = time.perf_counter(), earlier[-1]
         names = self.task.label_names if self.task.one_label else ("",)
         chosen = {entry.id for name in names for entry in pool.entries(name) if entry.round == last.round}
-        texts = [s for s in last.accepted("probe") if s.id in chosen and s.source == "unlabelled"]
+        scored = {row["id"]: row.get("probabilities") for row in last.energies()}
+        texts = [
+            with_joint_label(s, scored.get(s.id))
+            for s in last.accepted("probe")
+            if s.source == "unlabelled" and (every or s.id in chosen)
+        ]
         texts.sort(key=lambda s: (-max(s.probabilities.values(), default=0.0), s.id))
         wanted = task_quotas(self.plan.samples_per_round, self.task, store.round, self.seed)
         room = Counter({label: math.floor(self.plan.unlabelled_share * n) for label, n in wanted.items()})
-        if self.task.many:  # of a set few samples are wanted; the share is that of all samples together
+        if self.task.many and not every:  # of a set few samples are wanted; the share is that of all samples together
             room = Counter(wanted)
             texts = [text for text in texts if text.sample.target in room]
             texts = texts[: math.floor(self.plan.unlabelled_share * self.plan.samples_per_round)]
         samples: list[StoredSample] = []
         for text in texts:
             label = text.sample.target if self.task.labels else None
-            if room[label] > 0:
+            if every or room[label] > 0:
                 room[label] -= 1
                 id_ = sample_id(store.round, "train", text_number(text.id) or 0)
                 samples.append(replace(text, id=id_, batch=len(store.batches("train"))))

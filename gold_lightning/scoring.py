@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
@@ -16,6 +16,7 @@ from gold_lightning.noise import LabelNoise
 from gold_lightning.scores import SUMMARY, OODScore, auroc, summarize_energies
 from gold_lightning.storage.round_store import StoredSample
 from gold_lightning.student import T5Student
+from gold_lightning.text_labels import LabelledBy, joint_probabilities, with_joint_label
 
 __all__ = ["RoundScores", "logged_names", "score_round", "student_of"]
 
@@ -39,12 +40,19 @@ class RoundScores:
         energies: Energy of each probe sample; higher = further out of distribution.
         losses: The student's mean cross-entropy per target token of each probe sample, in nats.
         reference: Energies of training samples by id.
+        joint: Joint probabilities of labels of real texts, by id (:mod:`gold_lightning.text_labels`).
     """
 
     probe: Sequence[StoredSample]
     energies: tuple[float, ...]
     losses: tuple[float, ...]
     reference: Mapping[str, float]
+    joint: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+
+    @property
+    def labelled(self) -> list[StoredSample]:
+        """The probe set, with real texts under their joint labels."""
+        return [with_joint_label(s, self.joint.get(s.id)) for s in self.probe]
 
     def summary(self) -> dict[str, Any]:
         """Returns the values for the round's line in ``rounds.jsonl``: ``energy`` by kind, and ``auroc``."""
@@ -60,15 +68,16 @@ class RoundScores:
 
     def probe_set(self, data: GoldDataModule, alpha: float, beta: float) -> ScoredProbe:
         """Returns the probe set as a strategy takes it, with the quantiles of the band."""
+        samples = [s.sample for s in self.labelled]
         return ScoredProbe(
             data.round,
             data.seed,
             alpha,
             beta,
-            tuple(s.sample for s in self.probe),
+            tuple(samples),
             self.energies,
             self.losses,
-            tuple(s.sample.target if data.task.one_label else "" for s in self.probe),
+            tuple(sample.target if data.task.one_label else "" for sample in samples),
         )
 
     def rows(self, fed_back: Collection[str], noise: LabelNoise) -> list[dict[str, Any]]:
@@ -81,6 +90,7 @@ class RoundScores:
         rows: list[dict[str, Any]] = [
             {"id": s.id, "kind": "probe", "energy": energy, "loss": loss, "fed_back": s.id in fed_back}
             | ({} if s.source == "generator" else {"source": s.source})
+            | ({"probabilities": dict(self.joint[s.id])} if s.id in self.joint else {})
             for s, energy, loss in zip(self.probe, self.energies, self.losses, strict=True)
         ]
         rows += [{"id": id_, "kind": "train", "energy": e, "fed_back": False} for id_, e in self.reference.items()]
@@ -95,6 +105,7 @@ def score_round(
     *,
     teacher_forcing: bool,
     reference_samples: int,
+    label_by: LabelledBy = "generator",
 ) -> RoundScores:
     """Scores the round's probe set, and some of its new training samples.
 
@@ -107,20 +118,23 @@ def score_round(
         score: The score.
         teacher_forcing: Average over the generator's target tokens instead of the student's own output.
         reference_samples: Most training samples that are scored.
+        label_by: ``both``: find the joint labels of real texts.
 
     Raises:
         NotFiniteError: A loss or an energy is not finite.
     """
     probe = [data.noise.apply(s) for s in data.store().accepted("probe")]
-    values: dict[int, tuple[float, float]] = {}
+    values: dict[int, tuple[float, float, list[float]]] = {}
+    joint = label_by == "both" and data.task.one_label and student.scores_labels
     for batch in _batches(data, student, probe):
         batch = student.encoded(batch)  # for energies and for losses
         energies = student.score(batch, score, teacher_forcing=teacher_forcing)
-        pairs = zip(energies.tolist(), student.target_losses(batch).tolist(), strict=True)
-        values |= zip(batch["id"].tolist(), pairs, strict=True)
+        log_probs = student.label_scores(batch, best_only=False).log_probs.tolist() if joint else [[]] * len(energies)
+        of_rows = zip(energies.tolist(), student.target_losses(batch).tolist(), log_probs, strict=True)
+        values |= zip(batch["id"].tolist(), of_rows, strict=True)
     # All processes use the numbers of one: the pool must not depend on the last digit that a device computes.
     values = trainer.strategy.broadcast(values)
-    if not all(math.isfinite(loss) for _, loss in values.values()):
+    if not all(math.isfinite(loss) for _, loss, _ in values.values()):
         raise student.not_finite("the losses of probe samples are not finite")
 
     train = [data.noise.apply(s) for s in data.store().accepted("train")]
@@ -130,11 +144,21 @@ def score_round(
     for batch in _batches(data, student, drawn):
         ids = [drawn[i].id for i in batch["id"].tolist()]
         reference |= zip(ids, student.score(batch, score, teacher_forcing=teacher_forcing).tolist(), strict=True)
-    if not all(map(math.isfinite, [*(energy for energy, _ in values.values()), *reference.values()])):
+    if not all(map(math.isfinite, [*(energy for energy, _, _ in values.values()), *reference.values()])):
         raise student.not_finite("the energies of samples are not finite", score)
 
     ordered = [values[i] for i in range(len(probe))]
-    return RoundScores(probe, tuple(energy for energy, _ in ordered), tuple(loss for _, loss in ordered), reference)
+    real = [i for i, s in enumerate(probe) if joint and s.source == "unlabelled" and s.probabilities]
+    probabilities = joint_probabilities(
+        [probe[i].probabilities for i in real], [values[i][2] for i in real], data.task.label_names
+    )
+    return RoundScores(
+        probe,
+        tuple(energy for energy, _, _ in ordered),
+        tuple(loss for _, loss, _ in ordered),
+        reference,
+        dict(zip((probe[i].id for i in real), probabilities, strict=True)),
+    )
 
 
 def student_of(module: LightningModule) -> T5Student:

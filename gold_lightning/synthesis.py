@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from gold_lightning.budget import Budget
 from gold_lightning.checks.contamination import OVERLAP_WORDS, Decontaminator
@@ -132,7 +133,7 @@ class Synthesizer:
             QuotaError: The quota was not met within ``plan.max_attempts``.
             BudgetSpentError: The budget is spent. All completions are stored.
         """
-        feedback = {"feedback": digest([pool.state_dict(), rate])}
+        feedback = {"feedback": digest([pool.state_dict(), rate, *self._pseudo_labels(round_)])}
         if self.real is not None:
             feedback |= self.real.fingerprint("train")
         return self._fill(round_, "train", pool, rate, feedback)
@@ -160,7 +161,8 @@ class Synthesizer:
         self._require_fingerprint(store, kind, depends)
         self._remember(round_, kind)
 
-        counts = Counts.of(store, kind, labelled=bool(self.task.labels))
+        beside = kind == "train" and self.plan.pseudo_labels
+        counts = Counts.of(store, kind, labelled=bool(self.task.labels), real_beside=beside)
         missing = self.missing(round_, kind, counts)
         if missing and self.label_check:
             self.label_check.check_length()
@@ -229,6 +231,12 @@ class Synthesizer:
     def usable_texts(self) -> int | None:
         """Number of real texts that probe sets are drawn from; ``None`` for generated probe sets."""
         return None if self.real is None else len(self.real.texts)
+
+    def _pseudo_labels(self, round_: int) -> list[Any]:
+        """Returns what the last round's student says of its real texts, if the round trains on them."""
+        if self.real is None or not self.plan.pseudo_labels or not round_:
+            return []
+        return [[(row["id"], row.get("probabilities")) for row in self.store(round_ - 1).energies()]]
 
     # The run folder
 

@@ -15,7 +15,7 @@ LAYERS = [set(names.split()) for names in (
     "task_parts label_sets",
     "task generators budget losses scores metrics",
     "prompts likelihoods storage t5",
-    "feedback questions publishing",
+    "feedback questions publishing text_labels",
     "checks planning noise doubtful",
     "judging labelled student unlabelled drafting serving",
     "committing validation real_samples",

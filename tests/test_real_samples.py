@@ -101,6 +101,46 @@ def test_what_was_fed_back_is_a_bounded_share_of_the_next_rounds_training_sample
     assert list(again.accepted("train")) == list(train)
 
 
+def test_all_texts_of_a_probe_set_become_samples_beside_the_quota_under_their_joint_labels(tmp_path):
+    plan = replace(PLAN, unlabelled_as=("pseudo_labels",))
+
+    def go(folder, generator):
+        maker = synthesizer(folder, generator, plan)
+        maker.train(0, FeedbackPool(), 0.0)
+        probes = maker.probe(0)
+        joint = {s.id: dict.fromkeys(NEWS.label_names, 0.1) | {"Sports": 0.7} for s in probes[:5]}
+        kind = {"kind": "probe", "energy": 0.0, "fed_back": False}
+        maker.store(0).write_energies({"id": s.id, "probabilities": joint.get(s.id), **kind} for s in probes)
+        return probes, joint, maker.train(1, FeedbackPool(), 0.0), maker
+
+    probes, joint, train, maker = go(tmp_path / "whole", NewsReader())
+    real = {s.sample.text: s for s in train if s.source == "unlabelled"}
+    assert set(real) == {s.sample.text for s in probes}
+    for probe in probes:
+        sample = real[probe.sample.text]
+        assert sample.sample.target == ("Sports" if probe.id in joint else probe.sample.target)
+        assert sample.probabilities == joint.get(probe.id, probe.probabilities)
+    written = Counter(s.sample.target for s in train if s.source == "generator")
+    assert written == dict.fromkeys(NEWS.label_names, 4)
+    assert list(RoundStore(tmp_path / "whole", 1).accepted("train")) == list(train)
+    assert list(maker.train(1, FeedbackPool(), 0.0)) == list(train)
+    with pytest.raises(KeyboardInterrupt):
+        go(tmp_path / "cut", NewsReader(fail_after=len(maker.generator.requests) - 3))
+    go(tmp_path / "cut", NewsReader())
+    assert contents(tmp_path / "whole") == contents(tmp_path / "cut")
+
+
+def test_samples_are_requested_anew_if_the_student_labels_its_texts_otherwise(tmp_path):
+    maker = synthesizer(tmp_path, plan=replace(PLAN, unlabelled_as=("pseudo_labels",)))
+    maker.train(0, FeedbackPool(), 0.0)
+    probes = maker.probe(0)
+    for label in ("Sports", "World"):
+        rows = [{"id": s.id, "kind": "probe", "energy": 0.0, "probabilities": {label: 1.0}} for s in probes]
+        maker.store(0).write_energies(rows)
+        train = maker.train(1, FeedbackPool(), 0.0)
+        assert {s.sample.target for s in train if s.source == "unlabelled"} == {label}
+
+
 @pytest.mark.parametrize("uses", [("demos",), ("style",), ("data",), ("demos", "style")])
 def test_uses_decide_how_prompts_show_what_was_fed_back(tmp_path, uses):
     maker = synthesizer(tmp_path, plan=replace(PLAN, unlabelled_as=uses, samples_per_round=48, group_size=1))

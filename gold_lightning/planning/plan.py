@@ -13,8 +13,8 @@ from gold_lightning.storage.round_store import Kind
 
 __all__ = ["SynthesisPlan", "UnlabelledUse"]
 
-UnlabelledUse = Literal["demos", "style", "data"]
-"""Uses of the real texts that a round feeds back."""
+UnlabelledUse = Literal["demos", "style", "data", "pseudo_labels"]
+"""Uses of the real texts of a round's probe set."""
 
 
 @dataclass(frozen=True)
@@ -37,10 +37,12 @@ class SynthesisPlan:
             yield, or that of one label, shows that they will not suffice.
         feedback_as: ``demo``: feedback prompts show the samples that were fed back; ``hint``: they show seed demos
             alone, and ask for the topic, perspective and style of the samples that were fed back.
-        unlabelled_as: Uses of the real texts that are fed back (``data.unlabelled``), in place of ``feedback_as``; one
-            or several. ``demos``: feedback prompts show them under the label that the generator's calibrated
-            likelihoods give; ``style``: feedback prompts show one without its label, and ask for a sample in its
-            manner; ``data``: they are among the next round's training samples, with that label.
+        unlabelled_as: Uses of real texts (``data.unlabelled``), one or several. Of those that are fed back, in place of
+            ``feedback_as``: ``demos``: feedback prompts show them under their label (``feedback.label_by``); ``style``:
+            feedback prompts show one without its label, and ask for a sample in its manner; ``data``: they are among
+            the next round's training samples, with that label. ``pseudo_labels``: all texts of the probe set, whatever
+            is fed back, are training samples from the next round on, under that label and beside
+            ``samples_per_round``.
         unlabelled_share: Largest share of a round's training samples of each label that are real texts, in [0, 1].
         hints: Whether prompts ask for topics, perspectives and styles. Without them, prompts of a label differ in
             demos and seed alone.
@@ -103,12 +105,21 @@ class SynthesisPlan:
             raise ConfigError(
                 "data.plan.unlabelled_as", list(self.unlabelled_as), f"one or several of {', '.join(uses)}"
             )
+        if {"data", "pseudo_labels"} <= set(self.unlabelled_as):
+            raise ConfigError(
+                "data.plan.unlabelled_as", list(self.unlabelled_as), "data or pseudo_labels, which has all texts"
+            )
         if not 0 <= self.unlabelled_share <= 1:
             raise ConfigError("data.plan.unlabelled_share", self.unlabelled_share, "a number from 0 to 1")
         if self.semantic_duplicate is not None and not 0 < self.semantic_duplicate <= 1:
             raise ConfigError("data.plan.semantic_duplicate", self.semantic_duplicate, "null, or above 0 and at most 1")
         if not (math.isfinite(self.max_attempts) and self.max_attempts >= 1):
             raise ConfigError("data.plan.max_attempts", self.max_attempts, "a finite number, 1 or more")
+
+    @property
+    def pseudo_labels(self) -> bool:
+        """Whether all texts of a probe set become training samples beside the quota."""
+        return "pseudo_labels" in self.unlabelled_as
 
     def quota(self, kind: Kind) -> int:
         """Returns the number of samples of a kind per round."""

@@ -63,7 +63,7 @@ def plan_warnings(
         if not short:
             lines += _empty_bands(task, plan, feedback)
         lines += _feedback_without_effect(task, plan) if texts is None else _real_texts_without_effect(task, plan)
-        if texts is None or set(plan.unlabelled_as) != {"data"}:
+        if texts is None or set(plan.unlabelled_as) - {"data", "pseudo_labels"}:
             lines += _rounds_without_feedback(task, plan, feedback, max_rounds)
     return lines
 

@@ -31,7 +31,9 @@ class Counts:
 
     Args:
         labelled: Whether the task has labels.
+        real_beside: Whether real texts come beside the quota, so that they are not counted.
         batches: Number of batches.
+        samples: Number of samples that were looked at.
         requested: Requests for samples.
         written: Accepted samples that these requests gave.
         accepted: All accepted samples, including those from the surplus of earlier rounds.
@@ -41,7 +43,9 @@ class Counts:
     """
 
     labelled: bool = True
+    real_beside: bool = False
     batches: int = 0
+    samples: int = 0
     requested: Counter[str | None] = field(default_factory=Counter)
     written: Counter[str | None] = field(default_factory=Counter)
     accepted: Counter[str | None] = field(default_factory=Counter)
@@ -49,9 +53,9 @@ class Counts:
     silent: Counter[str | None] = field(default_factory=Counter)
 
     @classmethod
-    def of(cls, store: RoundStore, kind: Kind, *, labelled: bool) -> Counts:
+    def of(cls, store: RoundStore, kind: Kind, *, labelled: bool, real_beside: bool = False) -> Counts:
         """Counts what earlier runs of the command have committed."""
-        counts = cls(labelled, silent=unanswered(store, kind))
+        counts = cls(labelled, real_beside, silent=unanswered(store, kind))
         counts.update(store, kind)
         return counts
 
@@ -63,11 +67,14 @@ class Counts:
                 self.requested[group["label"]] += group["size"]
                 self.groups[group["label"]] += 1
         accepted = store.accepted(kind)
-        for number in range(self.accepted.total(), len(accepted)):  # one by one: there may be a million
+        for number in range(self.samples, len(accepted)):  # one by one: there may be a million
             stored = accepted[number]
+            if self.real_beside and stored.source == "unlabelled":
+                continue
             label = stored.sample.target if self.labelled else None
             self.accepted[label] += 1
             self.written[label] += stored.surplus_of is None and stored.source == "generator"
+        self.samples = len(accepted)
 
 
 def quotas(quota: int, labels: Sequence[str], round_: int) -> dict[str | None, int]:

@@ -66,6 +66,9 @@ class ContrastSamples:
         return Chosen(self.samples, self._by_target.get(label, ()))
 
 
+_NO_PROMPT = ("data", "pseudo_labels")  # uses of real texts that no prompt shows
+
+
 class RequestPlanner:
     """Plans batches of requests.
 
@@ -81,7 +84,7 @@ class RequestPlanner:
         self.task, self.plan, self.seed = task, plan, seed
         self._uses: list[str] = [plan.feedback_as]
         if real_texts:
-            self._uses = [{"demos": "demo"}.get(use, use) for use in plan.unlabelled_as if use != "data"]
+            self._uses = [{"demos": "demo"}.get(use, use) for use in plan.unlabelled_as if use not in _NO_PROMPT]
         if not plan.feedback_demos and "demo" in self._uses:
             self._uses.remove("demo")
 

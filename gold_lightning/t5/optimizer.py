@@ -39,7 +39,10 @@ def make_optimizer(
 
         adafactor: torch.optim.Optimizer = Adafactor(groups, lr=lr, scale_parameter=False, relative_step=False)
         return adafactor
-    return torch.optim.AdamW(groups, lr=lr)
+    # One pass over each weight in place of a dozen: a third of the time on a processor. On a GPU Lightning would refuse
+    # to clip gradients with it in 16-mixed precision.
+    fused = all(weight.device.type == "cpu" for _, weight in named)
+    return torch.optim.AdamW(groups, lr=lr, fused=fused or None)
 
 
 def weight_names(optimizer: torch.optim.Optimizer, model: nn.Module) -> list[str]:

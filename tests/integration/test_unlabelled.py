@@ -153,6 +153,28 @@ def test_without_feedback_the_probe_set_is_real_and_nothing_of_it_gets_back(tmp_
         )
 
 
+def test_pseudo_labels_are_the_students_and_the_generators_together(tmp_path, tiny_student, texts):
+    uses = ["--data.plan.unlabelled_as=pseudo_labels", "--feedback.strategy=none", "--trainer.max_epochs=2"]
+    assert fit(tmp_path, tiny_student, texts, *uses) == 0
+    first, second = stores(tmp_path)[:2]
+    joint = {row["id"]: row["probabilities"] for row in first.energies() if row["kind"] == "probe"}
+    probes = {s.sample.text: s for s in first.accepted("probe")}
+    real = [s for s in second.accepted("train") if s.source == "unlabelled"]
+    assert len(real) == len(joint) == 16 and len(second.accepted("train")) == 32
+    for s in real:
+        assert s.probabilities == joint[probes[s.sample.text].id]
+        assert s.sample.target == max(s.probabilities, key=s.probabilities.get)
+    assert any(s.probabilities != probes[s.sample.text].probabilities for s in real)
+    again = ["--trainer.max_epochs=3", *uses[:2]]
+    assert fit(tmp_path, tiny_student, texts, *again) == 0
+    assert list(stores(tmp_path)[1].accepted("train")) == list(second.accepted("train"))
+
+
+def test_the_generators_labels_alone_are_a_setting(tmp_path, tiny_student, texts):
+    assert fit(tmp_path, tiny_student, texts, "--feedback.label_by=generator", "--trainer.max_epochs=1") == 0
+    assert not any("probabilities" in row for row in stores(tmp_path)[0].energies())
+
+
 @pytest.mark.parametrize("strategy", ["random", "energy_top", "energy_bottom", "loss_top"])
 def test_every_strategy_chooses_among_real_texts(tmp_path, tiny_student, texts, strategy):
     assert fit(tmp_path, tiny_student, texts, f"--feedback.strategy={strategy}", "--trainer.max_epochs=1") == 0
