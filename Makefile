@@ -21,6 +21,8 @@ INSTALLED := $(VENV)/.installed
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile
 # A processor that multiplies bfloat16 trains the student faster in it; any other would be slower.
 PRECISION ?= $(shell grep -qsw avx512_bf16 /proc/cpuinfo && echo bf16-mixed || echo 32-true)
+# Some machines tell Python to keep no compiled modules: then each process would compile torch and Lightning again.
+export PYTHONDONTWRITEBYTECODE :=
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .PHONY: quickstart test lint types unit bench kill test-install test-server test-vllm test-browser docs clean
