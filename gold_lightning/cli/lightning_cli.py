@@ -327,7 +327,7 @@ class RunConfig(SaveConfigCallback):
             run_dir.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(piped, run_dir / "task.yaml")
             config.data.task = str(run_dir / "task.yaml")
-        write_settings(run_dir, self.parser.dump(config, skip_none=False))
+        write_settings(run_dir, self.parser.dump(config, skip_none=False, skip_validation=True))  # valid when parsed
         self.already_saved = True
 
 

@@ -355,8 +355,11 @@ def _percent_axis(axes: Axes) -> None:
 
 def _svg(figure: Figure) -> str:
     """Returns the figure as an SVG element of the page, in the page's colours and without a fixed size."""
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+
     buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+    # The canvas itself draws once; savefig would draw twice, for layouts that need it.
+    FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     svg = buffer.getvalue()
     prefix = hashlib.sha256(svg.encode()).hexdigest()[:8]  # ids must be unique in a page of several plots
     used = set(re.findall(r'(?:url\(|href=")#([^)"]+)', svg))
