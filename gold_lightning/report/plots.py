@@ -359,7 +359,8 @@ def _svg(figure: Figure) -> str:
 
     buffer = io.StringIO()
     # The canvas itself draws once; savefig would draw twice, for layouts that need it.
-    FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+    canvas: Any = FigureCanvasSVG(figure)  # its methods carry no types
+    canvas.print_svg(buffer, metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     svg = buffer.getvalue()
     prefix = hashlib.sha256(svg.encode()).hexdigest()[:8]  # ids must be unique in a page of several plots
     used = set(re.findall(r'(?:url\(|href=")#([^)"]+)', svg))
