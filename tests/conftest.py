@@ -6,20 +6,21 @@ import gc
 import os
 
 import pytest
-import torch
 
-from tests.fakes import make_tiny_llama, make_tiny_student
 from tests.forks import ForkServer
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a test that reaches for a hub is wrong
 os.environ.setdefault("WANDB_MODE", "offline")
-# Small tensors: threads would only wait for each other. And sums depend on how many there are.
-torch.set_num_threads(1)
+# torch and transformers are imported where they are used: the process that hands out the tests needs neither.
 gc.disable()  # until all tests are collected: imports make little garbage
 
 
 def pytest_collection_modifyitems(items):
     """Sorts the tests into slow, integration and unit: the short ones end, so that no worker ends alone."""
+    import torch
+
+    # Small tensors: threads would only wait for each other. And sums depend on how many there are.
+    torch.set_num_threads(1)
     for item in items:
         if "integration" in item.path.parts:
             item.add_marker("integration")
@@ -37,18 +38,23 @@ def pytest_collection_finish():
 @pytest.fixture(scope="session")
 def tiny_student(tmp_path_factory):
     """A one-layer random T5 with a byte-level tokenizer, as a folder."""
+    from tests.fakes import make_tiny_student
+
     return make_tiny_student(tmp_path_factory.mktemp("tiny_student"))
 
 
 @pytest.fixture(scope="session")
 def tiny_llama(tmp_path_factory):
     """A one-layer Llama of random weights that likes ASCII, with one token a byte, as a folder."""
+    from tests.fakes import make_tiny_llama
+
     return make_tiny_llama(tmp_path_factory.mktemp("llama"))
 
 
 @pytest.fixture(scope="session")
 def bpe_source(tmp_path_factory):
     """A byte-level BPE of 60 merges with random embeddings, small and off centre as a language model's are."""
+    import torch
     from safetensors.torch import save_file
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
@@ -95,6 +101,7 @@ def undrawn_plots():
 @pytest.fixture(scope="module")
 def places(tmp_path_factory):
     """A task file, and a folder with a T5 of width 16 and a tokenizer of bytes."""
+    import torch
     import yaml
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast, T5Config, T5ForConditionalGeneration
