@@ -2,6 +2,7 @@
 # Both make their own environment first, and find it again the next time.
 # make bench: the tables of docs/performance.md, measured on this machine in some minutes, in runs/bench.md.
 # make test-install: wheel and source distribution are built, installed by several Pythons in fresh environments, and run.
+# make test-wheel: the same by one Python, with links to the packages of our environment instead of fresh ones.
 # make test-server: what every engine promises, asked of a real server (transformers serve, in an environment beside).
 # make test-vllm: the embedded model under vLLM, in an environment beside (its versions are not ours).
 # make docs: the documentation site, in site/; built in an environment beside, without a network once that is there.
@@ -25,7 +26,7 @@ PRECISION ?= $(shell grep -qsw avx512_bf16 /proc/cpuinfo && echo bf16-mixed || e
 export PYTHONDONTWRITEBYTECODE :=
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
-.PHONY: quickstart test lint types unit bench kill test-install test-server test-vllm test-browser docs clean
+.PHONY: quickstart test lint types unit bench kill test-install test-wheel test-server test-vllm test-browser docs clean
 
 quickstart: $(INSTALLED)
 	$(BIN)/python -m gold_lightning fit --config quickstart.yaml --run.root $(RUNS) --trainer.precision $(PRECISION)
@@ -56,6 +57,9 @@ kill: $(INSTALLED)
 # Where torch brings CUDA, an environment takes 6 GB while it is there.
 test-install: $(INSTALLED)
 	$(BIN)/python -m tests.install $(PYTHONS)
+
+test-wheel: $(INSTALLED)
+	$(BIN)/python -m tests.install --linked
 
 test-server: $(INSTALLED) $(SERVER_VENV)/.installed
 	$(BIN)/python tests/real_server.py $(SERVER_VENV)/bin/transformers tests/generators/test_conformance.py

@@ -2,8 +2,9 @@
 
 ``python -m tests.install python3.11 python3.12`` builds the source distribution, and the wheel from it, and looks at
 what is in both. Then, with each of these interpreters, it installs the wheel with its extra ``embedded`` into a fresh
-environment and runs the commands of ``RUNS`` there. An interpreter that is not there is told as skipped. A failure ends
-it with status 1.
+environment and runs the commands of ``RUNS`` there. An interpreter that is not there is told as skipped. With
+``--linked`` it does the same with its own interpreter, and links what the wheel asks for from its own environment
+instead of unpacking it once more. A failure ends it with status 1.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from pathlib import Path
 from gold_lightning import __version__
 from gold_lightning.cli.commands import COMMANDS
 
+from tests.linked import NO_INDEX, link_needed
+
 ROOT = Path(__file__).parent.parent
 IN_THE_WHEEL = (
     "py.typed configs/quickstart.yaml configs/overlays/debug.yaml configs/paper/anli.yaml "
@@ -34,17 +37,16 @@ IN_THE_SOURCE = (
     "docs/report.md examples/intents.yaml tests/conftest.py recipes/student/pretrain.py benchmarks/losses.py"
 ).split()
 CPU = ["--trainer.accelerator", "cpu", "--run.live", "false"]
+# The embedded generator writes a sample in seconds: a run of a few goes through the same code.
+DEBUG = ["--config", "overlays/debug.yaml", "--data.plan.samples_per_round", "4", "--data.plan.probe_per_round", "4"]
 RUNS = [
     (["gold-lightning", "--version"], f"gold-lightning {__version__}\n"),
     (["gold-lightning", "--help"], f"  {list(COMMANDS)[-1]} "),
     (["gold-lightning", "tasks"], "news_topics"),
     (["gold-lightning", "tasks", "check", "rte"], "ok: "),
     (["gold-lightning", "preview", "--config", "quickstart.yaml", "--preview.count", "2", *CPU], "the whole run"),
-    (
-        ["gold-lightning", "fit", "--config", "overlays/debug.yaml", *CPU],
-        "best student: runs/news_topics/default/student",
-    ),
-    (["python", "-m", "gold_lightning", "test", "--config", "overlays/debug.yaml", *CPU], "student before training"),
+    (["gold-lightning", "fit", *DEBUG, *CPU], "best student: runs/news_topics/default/student"),
+    (["python", "-m", "gold_lightning", "test", *DEBUG, *CPU], "student before training"),
     (["gold-lightning", "report", "runs/news_topics/default"], "report: runs/news_topics/default/report.html"),
 ]
 """Each command, with what it must print."""
@@ -99,22 +101,45 @@ def interpreter(name: str) -> str | None:
     return None
 
 
-def try_out(wheel: Path, python: str, folder: Path, cache: Path) -> None:
-    """Installs the wheel into a fresh environment of a folder, and runs it there.
+PIP = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--only-binary", ":all:"]
+PIP += ["--no-compile"]  # of all modules a run imports a fifth
+PINS = ROOT / "requirements.txt"
+
+
+def install(wheel: Path, python: str, folder: Path) -> None:
+    """Installs the wheel, and from the index what it asks for, into the environment ``env`` of a folder.
+
+    Raises:
+        RuntimeError: It failed.
+    """
+    run([python, "-m", "venv", "env"], folder, {})
+    pip = [str(folder / "env" / "bin" / "python"), *PIP]
+    torch = next(line for line in PINS.read_text(encoding="utf-8").splitlines() if line.startswith("torch=="))
+    run([*pip, torch], folder, {})
+    run([*pip, "-c", str(PINS), f"{wheel}[embedded]"], folder, {})
+
+
+def install_linked(wheel: Path, folder: Path) -> None:
+    """Does the same with links to the packages of this environment; what is not here is missing there.
+
+    Raises:
+        RuntimeError: It failed.
+    """
+    run([sys.executable, "-m", "venv", "--without-pip", "env"], folder, {})
+    (site,) = (folder / "env").glob("lib/python*/site-packages")
+    link_needed(wheel, ["embedded"], site)
+    pip = [str(folder / "env" / "bin" / "python"), *PIP]
+    run([*pip, "-c", str(PINS), f"{wheel}[embedded]"], folder, NO_INDEX)
+
+
+def try_out(folder: Path, cache: Path) -> None:
+    """Runs what was installed into the environment of a folder.
 
     Raises:
         RuntimeError: Something failed, or printed something else.
     """
-    run([python, "-m", "venv", "env"], folder, {})
-    bin_ = folder / "env" / "bin"
-    pip = [str(bin_ / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--only-binary"]
-    pip += [":all:", "--no-compile"]  # of all modules a run imports a fifth
-    pins = ROOT / "requirements.txt"
-    torch = next(line for line in pins.read_text(encoding="utf-8").splitlines() if line.startswith("torch=="))
-    run([*pip, torch], folder, {})
-    run([*pip, "-c", str(pins), f"{wheel}[embedded]"], folder, {})
-    env = {"PATH": f"{bin_}:{os.environ['PATH']}", "GOLD_LIGHTNING_CACHE": str(cache), "OMP_NUM_THREADS": "1"}
-    env |= {"PYTHONPATH": "", "HF_HUB_OFFLINE": "1"}
+    env = {"PATH": f"{folder / 'env' / 'bin'}:{os.environ['PATH']}", "GOLD_LIGHTNING_CACHE": str(cache)}
+    env |= {"PYTHONPATH": "", "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
     (folder / "work").mkdir()
     for command, told in RUNS:
         printed = run(command, folder / "work", env)
@@ -125,8 +150,11 @@ def try_out(wheel: Path, python: str, folder: Path, cache: Path) -> None:
 def main() -> int:
     """Runs all of it and tells how long it took."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("pythons", nargs="+", help="Interpreters.")
-    names = parser.parse_args().pythons
+    parser.add_argument("pythons", nargs="*", help="Interpreters.")
+    parser.add_argument("--linked", action="store_true", help="Try this one, with the packages that it has.")
+    asked = parser.parse_args()
+    if bool(asked.pythons) == asked.linked:
+        parser.error("either interpreters or --linked")
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)
         (folder / "dist").mkdir()
@@ -136,14 +164,18 @@ def main() -> int:
                 raise RuntimeError("\n".join(wrong))
             sizes = ", ".join(f"{path.name} {path.stat().st_size / 1e6:.0f} MB" for path in (source, wheel))
             print(f"built {sizes}", flush=True)
-            for name in names:
+            for name in asked.pythons or [sys.executable]:
                 python = interpreter(name)
                 if python is None:
                     print(f"skipped: no {name}", flush=True)
                     continue
                 begun = time.monotonic()
                 (folder / "try").mkdir()
-                try_out(wheel, python, folder / "try", folder / "cache")
+                if asked.linked:
+                    install_linked(wheel, folder / "try")
+                else:
+                    install(wheel, python, folder / "try")
+                try_out(folder / "try", folder / "cache")
                 shutil.rmtree(folder / "try")  # of several GB, if torch brings CUDA
                 print(f"{name}: installed and run in {time.monotonic() - begun:.0f} s ({python})", flush=True)
         except RuntimeError as e:
