@@ -16,7 +16,7 @@ __all__ = ["LabelledBy", "joint_probabilities", "with_joint_label"]
 LabelledBy = Literal["both", "generator"]
 """Whose probabilities give a real text its label when it is fed back."""
 
-_GENERATOR_WEIGHT = 0.5
+_STUDENT_SPREAD = 2.0  # of the student's log-probabilities, over that of the generator's
 _LEAST = 1e-9  # a probability of 0 would decide alone
 
 
@@ -25,9 +25,10 @@ def joint_probabilities(
 ) -> list[dict[str, float]]:
     """Returns the labels' probabilities by generator and student together.
 
-    The student has learnt the task and the generator has read more: their mistakes differ. A text's joint
-    log-probability is the student's plus half of the generator's, which is the less calibrated of the two. As in batch
-    calibration (Zhou et al., ICLR 2024), each label's mean over the texts is subtracted.
+    The student has learnt the task and the generator has read more: their mistakes differ. Each label's mean
+    log-probability over the texts is subtracted from either, as in batch calibration (Zhou et al., ICLR 2024). A
+    student that was trained for many passes is far surer than it is right, so its log-probabilities are scaled to twice
+    the spread (standard deviation) of the generator's. The sum of both is the joint log-probability.
 
     Args:
         generator: The generator's calibrated probability of each label, by name, for each text.
@@ -46,13 +47,21 @@ def joint_probabilities(
     """
     if not generator:
         return []
-    of_generator = np.array([[max(row[name], _LEAST) for name in names] for row in generator])
-    of_student = np.maximum(np.array(student, dtype=float), np.log(_LEAST))
-    joint = of_student + _GENERATOR_WEIGHT * np.log(of_generator)
-    joint -= joint.mean(0)
+    of_generator = _calibrated(np.log(np.maximum([[row[name] for name in names] for row in generator], _LEAST)))
+    of_student = _calibrated(np.maximum(np.array(student, dtype=float), np.log(_LEAST)))
+    spread = of_generator.std()
+    scale = _STUDENT_SPREAD * spread / max(of_student.std(), _LEAST) if spread > _LEAST else 1.0
+    joint = of_generator + scale * of_student
     shares = np.exp(joint - joint.max(1, keepdims=True))
     shares /= shares.sum(1, keepdims=True)
     return [{name: float(f"{p:.6g}") for name, p in zip(names, row, strict=True)} for row in shares.tolist()]
+
+
+def _calibrated(log_probs: np.ndarray[Any, np.dtype[np.floating[Any]]]) -> np.ndarray[Any, np.dtype[np.floating[Any]]]:
+    """Subtracts each label's mean over the texts, less of it if they are few, and each text's mean over the labels."""
+    texts, labels = log_probs.shape
+    log_probs = log_probs - log_probs.mean(1, keepdims=True)
+    return log_probs - log_probs.mean(0) * texts / (texts + labels)
 
 
 def with_joint_label(stored: StoredSample, probabilities: Mapping[str, Any] | None) -> StoredSample:

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 from gold_lightning.storage.round_store import StoredSample
 from gold_lightning.task import Sample
@@ -14,30 +15,54 @@ def logs(*rows):
     return [[math.log(p) if p else -math.inf for p in row] for row in rows]
 
 
-@pytest.mark.parametrize(
-    ("generator", "student", "likelier"),
-    [
-        ((0.9, 0.1), (0.45, 0.55), "a"),  # the surer of the two decides
-        ((0.4, 0.6), (0.95, 0.05), "a"),
-        ((0.7, 0.3), (0.3, 0.7), "b"),  # half of the generator's logarithm counts
-        ((0.0, 1.0), (1.0, 0.0), "a"),  # a probability of 0 does not decide alone
-    ],
-)
-def test_the_likelier_label(generator, student, likelier):
-    rows = (generator, generator[::-1])  # with its mirror image, no label is favoured whatever the text
-    joint = joint_probabilities(
-        [dict(zip("ab", row, strict=True)) for row in rows], logs(student, student[::-1]), ("a", "b")
-    )
-    assert [max(row, key=row.get) for row in joint] == ([*"ab"] if likelier == "a" else [*"ba"])
-    assert all(0 < p < 1 for row in joint for p in row.values())
-    assert all(sum(row.values()) == pytest.approx(1, abs=1e-4) for row in joint)
+def joint(generator, student, names=NAMES):
+    rows = joint_probabilities([dict(zip(names, row, strict=True)) for row in generator], logs(*student), names)
+    assert all(sum(row.values()) == pytest.approx(1, abs=1e-4) and min(row.values()) > 0 for row in rows)
+    return [max(row, key=row.get) for row in rows]
+
+
+def mirrored(*rows):
+    return [*rows, *(row[::-1] for row in rows)]  # so that no label is favoured whatever the text
+
+
+def test_the_surer_of_the_two_decides():
+    generator = mirrored((0.5, 0.5), (0.9, 0.1), (0.6, 0.4))
+    student = mirrored((0.2, 0.8), (0.49, 0.51), (0.1, 0.9))
+    assert joint(generator, student, ("a", "b")) == ["b", "a", "b", "a", "b", "a"]
+
+
+def test_a_student_that_is_surer_of_everything_counts_no_more():
+    generator = mirrored((0.6, 0.4), (0.9, 0.1), (0.7, 0.3))
+    student = mirrored((0.3, 0.7), (0.45, 0.55), (0.6, 0.4))
+    log_probs = np.log(student)
+    of_labels = [dict(zip("ab", row, strict=True)) for row in generator]
+    surer = joint_probabilities(of_labels, (7 * (log_probs - log_probs.mean(1, keepdims=True))).tolist(), ("a", "b"))
+    for one, two in zip(joint_probabilities(of_labels, log_probs.tolist(), ("a", "b")), surer, strict=True):
+        assert one == pytest.approx(two, rel=1e-3)
+
+
+def test_a_probability_of_zero_does_not_decide_alone():
+    generator = mirrored((0.0, 1.0), (0.4, 0.6))
+    student = mirrored((1.0, 0.0), (0.3, 0.7))
+    assert joint(generator, student, ("a", "b")) == ["a", "b", "b", "a"]
 
 
 def test_a_label_that_both_favour_whatever_the_text_is_favoured_no_more():
-    generator = [{"a": 0.8, "b": 0.1, "c": 0.1}, {"a": 0.7, "b": 0.2, "c": 0.1}, {"a": 0.7, "b": 0.1, "c": 0.2}]
-    student = logs((0.8, 0.1, 0.1), (0.6, 0.3, 0.1), (0.6, 0.1, 0.3))
-    joint = joint_probabilities(generator, student, NAMES)
-    assert [max(row, key=row.get) for row in joint] == ["a", "b", "c"]
+    generator = [(0.8, 0.1, 0.1), (0.7, 0.2, 0.1), (0.7, 0.1, 0.2)] * 5
+    student = [(0.8, 0.1, 0.1), (0.6, 0.3, 0.1), (0.6, 0.1, 0.3)] * 5
+    assert joint(generator, student) == ["a", "b", "c"] * 5
+
+
+@pytest.mark.parametrize(
+    ("generator", "student", "label"),
+    [
+        ((0.1, 0.7, 0.2), (0.2, 0.5, 0.3), "b"),
+        ((1 / 3,) * 3, (0.1, 0.1, 0.8), "c"),
+        ((0.8, 0.1, 0.1), (1 / 3,) * 3, "a"),
+    ],
+)
+def test_a_single_text_has_the_label_that_it_seems_to_have(generator, student, label):
+    assert joint([generator], [student]) == [label]
 
 
 def test_no_texts_have_no_labels():
