@@ -16,6 +16,8 @@ __all__ = ["LabelledBy", "joint_probabilities", "with_joint_label"]
 LabelledBy = Literal["both", "generator"]
 """Whose probabilities give a real text its label when it is fed back."""
 
+_Floats = np.ndarray[Any, np.dtype[np.floating[Any]]]
+
 _STUDENT_SPREAD = 2.0  # of the student's log-probabilities, over that of the generator's
 _LEAST = 1e-9  # a probability of 0 would decide alone
 
@@ -57,11 +59,12 @@ def joint_probabilities(
     return [{name: float(f"{p:.6g}") for name, p in zip(names, row, strict=True)} for row in shares.tolist()]
 
 
-def _calibrated(log_probs: np.ndarray[Any, np.dtype[np.floating[Any]]]) -> np.ndarray[Any, np.dtype[np.floating[Any]]]:
+def _calibrated(log_probs: _Floats) -> _Floats:
     """Subtracts each label's mean over the texts, less of it if they are few, and each text's mean over the labels."""
     texts, labels = log_probs.shape
-    log_probs = log_probs - log_probs.mean(1, keepdims=True)
-    return log_probs - log_probs.mean(0) * texts / (texts + labels)
+    of_labels: _Floats = log_probs - log_probs.mean(1, keepdims=True)
+    calibrated: _Floats = of_labels - of_labels.mean(0) * texts / (texts + labels)
+    return calibrated
 
 
 def with_joint_label(stored: StoredSample, probabilities: Mapping[str, Any] | None) -> StoredSample:
