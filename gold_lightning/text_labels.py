@@ -27,10 +27,10 @@ def joint_probabilities(
 ) -> list[dict[str, float]]:
     """Returns the labels' probabilities by generator and student together.
 
-    The student has learnt the task and the generator has read more: their mistakes differ. Each label's mean
-    log-probability over the texts is subtracted from either, as in batch calibration (Zhou et al., ICLR 2024). A
-    student that was trained for many passes is far surer than it is right, so its log-probabilities are scaled to twice
-    the spread (standard deviation) of the generator's. The sum of both is the joint log-probability.
+    The student has learnt the task and the generator has read more: their mistakes differ. A student that was trained
+    for many passes is far surer than it is right, so its log-probabilities are scaled to twice the spread (standard
+    deviation) of the generator's calibrated ones. The sum of both is the joint log-probability. The student's are not
+    calibrated: it was trained on as many samples of each label, and real texts need not be as balanced.
 
     Args:
         generator: The generator's calibrated probability of each label, by name, for each text.
@@ -49,8 +49,8 @@ def joint_probabilities(
     """
     if not generator:
         return []
-    of_generator = _calibrated(np.log(np.maximum([[row[name] for name in names] for row in generator], _LEAST)))
-    of_student = _calibrated(np.maximum(np.array(student, dtype=float), np.log(_LEAST)))
+    of_generator = _even(np.log(np.maximum([[row[name] for name in names] for row in generator], _LEAST)))
+    of_student = _even(np.maximum(np.array(student, dtype=float), np.log(_LEAST)))
     spread = of_generator.std()
     scale = _STUDENT_SPREAD * spread / max(of_student.std(), _LEAST) if spread > _LEAST else 1.0
     joint = of_generator + scale * of_student
@@ -59,12 +59,10 @@ def joint_probabilities(
     return [{name: float(f"{p:.6g}") for name, p in zip(names, row, strict=True)} for row in shares.tolist()]
 
 
-def _calibrated(log_probs: _Floats) -> _Floats:
-    """Subtracts each label's mean over the texts, less of it if they are few, and each text's mean over the labels."""
-    texts, labels = log_probs.shape
-    of_labels: _Floats = log_probs - log_probs.mean(1, keepdims=True)
-    calibrated: _Floats = of_labels - of_labels.mean(0) * texts / (texts + labels)
-    return calibrated
+def _even(log_probs: _Floats) -> _Floats:
+    """Subtracts each text's mean over the labels."""
+    differences: _Floats = log_probs - log_probs.mean(1, keepdims=True)
+    return differences
 
 
 def with_joint_label(stored: StoredSample, probabilities: Mapping[str, Any] | None) -> StoredSample:
