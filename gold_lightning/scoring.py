@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
+from torch import Tensor
 
 from gold_lightning.data import GoldDataModule
 from gold_lightning.feedback import ScoredProbe
@@ -124,12 +125,18 @@ def score_round(
         NotFiniteError: A loss or an energy is not finite.
     """
     probe = [data.noise.apply(s) for s in data.store().accepted("probe")]
-    values: dict[int, tuple[float, float, list[float]]] = {}
+    values: dict[int, tuple[float, float, Sequence[float]]] = {}
     joint = label_by == "both" and data.task.one_label and student.scores_labels
+    real = [i for i, s in enumerate(probe) if joint and s.source == "unlabelled" and s.probabilities]
     for batch in _batches(data, student, probe):
         batch = student.encoded(batch)  # for energies and for losses
-        energies = student.score(batch, score, teacher_forcing=teacher_forcing)
-        log_probs = student.label_scores(batch, best_only=False).log_probs.tolist() if joint else [[]] * len(energies)
+        log_probs: Sequence[Sequence[float]] = [()] * len(batch["id"])
+        energies: Tensor | None = None
+        if real:  # one pass for both
+            scores = student.label_scores(batch, None if teacher_forcing else score, best_only=False)
+            log_probs, energies = scores.log_probs.tolist(), scores.energies
+        if energies is None:
+            energies = student.score(batch, score, teacher_forcing=teacher_forcing)
         of_rows = zip(energies.tolist(), student.target_losses(batch).tolist(), log_probs, strict=True)
         values |= zip(batch["id"].tolist(), of_rows, strict=True)
     # All processes use the numbers of one: the pool must not depend on the last digit that a device computes.
@@ -148,7 +155,6 @@ def score_round(
         raise student.not_finite("the energies of samples are not finite", score)
 
     ordered = [values[i] for i in range(len(probe))]
-    real = [i for i, s in enumerate(probe) if joint and s.source == "unlabelled" and s.probabilities]
     probabilities = joint_probabilities(
         [probe[i].probabilities for i in real], [values[i][2] for i in real], data.task.label_names
     )

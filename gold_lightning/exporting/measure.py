@@ -75,6 +75,7 @@ def _load_torch(folder: str, threads: int, task_file: str) -> Callable[[list[Any
 def _load_exported(folder: str, threads: int, task_file: str) -> Callable[[list[Any], int], list[dict[str, Any]]]:
     sys.path.insert(0, folder)
     predict: Callable[[list[Any], int], list[dict[str, Any]]]
+    sys.dont_write_bytecode = True  # the folder is given away as it was written
     predict = importlib.import_module("predict").Student(folder, threads).predict
     return predict
 

@@ -13,6 +13,8 @@ __all__ = ["Float32", "Int8", "WeightFormat"]
 
 Matrix = NDArray[np.float32]
 
+_LARGEST = 64  # 2 x 255 x 64 is less than 2^15
+
 
 class WeightFormat(ABC):
     """Adds products with matrices to a graph, and look-ups of their rows.
@@ -97,6 +99,10 @@ class Int8(WeightFormat):
 
 
 def _quantised(weight: Matrix) -> tuple[NDArray[np.int8], Matrix]:
-    """Returns whole numbers from -127 to 127, and the scale of each row, (rows, 1)."""
-    scale = np.maximum(np.abs(weight).max(-1, keepdims=True), 1e-12) / 127
+    """Returns whole numbers from -64 to 64, and the scale of each row, (rows, 1).
+
+    Processors without VNNI add two products of 8 bits, up to 255 x weight each, in 16 bits: beyond 64 the sum would
+    overflow there, and the graph would give other answers than on the machine that wrote it.
+    """
+    scale = np.maximum(np.abs(weight).max(-1, keepdims=True), 1e-12) / _LARGEST
     return np.rint(weight / scale).astype(np.int8), scale.astype(np.float32)

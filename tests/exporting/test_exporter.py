@@ -169,6 +169,7 @@ def test_the_table_and_the_folder_say_the_same(labels_export):
     assert facts["parity"]["equal"] == len(TEXTS) and facts["precision"] == "float32"
     size = sum(path.stat().st_size for path in labels_export.folder.iterdir()) / 1e6
     assert parity.export.megabytes == pytest.approx(size, rel=0.02)
+    assert all(path.is_file() for path in labels_export.folder.iterdir())  # and no compiled modules
     lines = str(labels_export).splitlines()
     assert lines[-1].endswith(str(labels_export.folder)) and any(line.startswith("rows a second") for line in lines)
 

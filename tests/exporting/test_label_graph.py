@@ -93,7 +93,7 @@ def test_8_bits_take_a_quarter_and_change_little(name):
     differences = np.abs(log_probs - expected.log_probs.numpy())
     spread = expected.log_probs.numpy().std()
     assert 1e-4 < differences.max() and differences.mean() < 0.05 * spread
-    assert energy == pytest.approx(expected.energies.numpy(), rel=0.02)
+    assert energy == pytest.approx(expected.energies.numpy(), rel=0.03)
 
 
 def test_the_numbers_of_rows_and_tokens_are_free():
