@@ -285,8 +285,9 @@ class RoundStore:
         """Replaces the scores of the round's samples as a whole.
 
         Args:
-            rows: One row a sample: ``id``, ``kind``, ``energy``, ``fed_back``; for probe samples also ``loss``;
-                with label noise (``data.label_noise``) also ``flipped``.
+            rows: One row a sample: ``id``, ``kind``, ``energy``, ``fed_back``; for probe samples also ``loss``; for
+                real texts also ``source``, and ``probabilities`` of labels by generator and student together; with
+                label noise (``data.label_noise``) also ``flipped``.
         """
         write_lines(self.folder / ENERGIES, rows)
 
