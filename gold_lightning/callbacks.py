@@ -71,7 +71,8 @@ class OODFeedback(Callback):
             :class:`~gold_lightning.scores.EnergyScore` by default.
         reference_samples: Most training samples of the round that are scored for comparison (AUROC).
         label_by: Whose probabilities give a real text (``data.unlabelled``) its label when it is fed back. ``both``:
-            the generator's and the student's together, for tasks of one label a row; ``generator``: its own.
+            the generator's and the student's together, for tasks of one label a row; ``generator``: the generator's
+            alone.
 
     Raises:
         ConfigError: A value is out of its range.
