@@ -152,7 +152,6 @@ def export(
         if to == "web":  # predict.py was for the comparison, and the task file holds demos, which visitors need not see
             for name in ("predict.py", "calibration_rule.py", TASK_FILE):
                 (folder / name).unlink()
-            shutil.rmtree(folder / "__pycache__", ignore_errors=True)
         facts = json.loads((folder / "export.json").read_text(encoding="utf-8"))
         _write_json(folder / "export.json", facts | {"parity": asdict(parity)})
     return Export(target, parity)

@@ -34,8 +34,11 @@ runpy.run_path(path, run_name="__main__")
 
 
 def predict(folder, *arguments, stdin=""):
-    """Runs predict.py of an export where torch cannot be imported; returns its lines, notices and status."""
-    command = [sys.executable, "-c", WITHOUT_TORCH, str(folder / "predict.py"), *map(str, arguments)]
+    """Runs predict.py of an export where torch cannot be imported; returns its lines, notices and status.
+
+    Nothing compiled is written: the folder may be that of all tests.
+    """
+    command = [sys.executable, "-B", "-c", WITHOUT_TORCH, str(folder / "predict.py"), *map(str, arguments)]
     process = subprocess.run(command, input=stdin, capture_output=True, text=True, encoding="utf-8", check=False)
     return [json.loads(line) for line in process.stdout.splitlines()], process.stderr, process.returncode
 
