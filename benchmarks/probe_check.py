@@ -30,7 +30,7 @@ PAIRS = (("probe", "seen"), ("unseen", "seen"), ("probe", "unseen"))
 @torch.inference_mode()
 def energies(student: T5Student, data: GoldDataModule, samples) -> list[float]:
     """Energy of each sample, of what the student itself writes."""
-    batches = data.loader([s.sample for s in samples], data.eval_batch_size)
+    batches = data.loaders.evaluation([s.sample for s in samples], data.eval_batch_size)
     return [energy for batch in batches for energy in student.score(batch, EnergyScore()).tolist()]
 
 

@@ -65,7 +65,9 @@ class Samples(LightningDataModule):
 
     def train_dataloader(self) -> Any:
         rows, probabilities = self.data.passes_per_round * len(self.samples), [self.by_id[s.id] for s in self.samples]
-        return self.data.training_loader([s.sample for s in self.samples], rows, str(self.seed), probabilities)
+        return self.data.loaders.training(
+            [s.sample for s in self.samples], self.data.batch_size, rows, str(self.seed), probabilities
+        )
 
 
 class Benchmark:

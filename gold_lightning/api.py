@@ -182,7 +182,7 @@ def distill(
             **settings["data"],
             run_dir=str(folder),
             student=student,
-            feedback_rate=feedback.rate,
+            feedback_rate=feedback.settings.rate,
             feedback_capacity=feedback.capacity,
             seed=seed,
         )
@@ -376,7 +376,7 @@ def preview(
         >>> str(gl.preview("news_topics", generator=writer, count=2)).startswith("preview of news_topics")
         True
     """
-    feedback = feedback or OODFeedback()
+    chosen = (feedback or OODFeedback()).settings
     with without_progress_bars(), tempfile.TemporaryDirectory() as folder:
         data = GoldDataModule(
             task=task,
@@ -388,8 +388,7 @@ def preview(
             seed=seed,
             unlabelled=None if unlabelled is None else texts_file(Task.load(task), unlabelled, Path(folder)),
         )
-        notes = plan_warnings(data.task, data.synthesizer.plan, feedback, rounds, data.synthesizer.usable_texts)
-        rate = feedback.rate if feedback.feeds else 0.0
+        notes = plan_warnings(data.task, data.synthesizer.plan, chosen, rounds, data.synthesizer.usable_texts)
         verdict: GeneratorVerdict | None = None
 
         def lines() -> Iterator[str]:
@@ -398,8 +397,8 @@ def preview(
                 data,
                 PreviewSettings(count, rows=rows),
                 rounds=rounds,
-                rate=rate,
-                warmup_rounds=feedback.warmup_rounds,
+                rate=chosen.rate if chosen.feeds else 0.0,
+                warmup_rounds=chosen.warmup_rounds,
                 warnings=notes,
             )
 
@@ -417,7 +416,7 @@ def _write_settings(
         document = yaml.safe_dump(task.to_document(), sort_keys=False, allow_unicode=True)
         (folder / "task.yaml").write_text(document, encoding="utf-8")
     config["data"]["task"] = task.source or str(folder / "task.yaml")
-    config["feedback"] = _arguments(feedback)
+    config["feedback"] = _arguments(feedback.settings) | _arguments(feedback)
     run = {"root": str(folder.parent.parent), "name": folder.name} if folder.parent.name == task.name else {}
     everything = {"seed_everything": seed, **({"run": run} if run else {}), **config}
     runner.write_settings(folder, yaml.safe_dump(everything, sort_keys=False, allow_unicode=True))

@@ -24,20 +24,11 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from gold_lightning.data import GoldDataModule
 from gold_lightning.errors import ConfigError
-from gold_lightning.feedback import (
-    FeedbackStrategy,
-    NoFeedback,
-    PoolEntry,
-    StrategyName,
-    choose_entries,
-    make_strategy,
-    strategy_name,
-    strategy_settings,
-)
+from gold_lightning.feedback import FeedbackSettings, FeedbackStrategy, PoolEntry, StrategyName, make_strategy
 from gold_lightning.noise import count_flipped
 from gold_lightning.planning.plan_warnings import plan_warnings
 from gold_lightning.scores import EnergyScore, OODScore
-from gold_lightning.scoring import RoundScores, score_round, student_of
+from gold_lightning.scoring import RoundScores, data_of, score_round, student_of
 from gold_lightning.text_labels import LabelledBy
 
 __all__ = ["OODFeedback"]
@@ -79,7 +70,7 @@ class OODFeedback(Callback):
 
     Example:
         >>> import gold_lightning as gl
-        >>> gl.OODFeedback(alpha=0.5, beta=0.8, strategy="energy_band").feeds
+        >>> gl.OODFeedback(alpha=0.5, beta=0.8, strategy="energy_band").settings.feeds
         True
     """
 
@@ -97,47 +88,20 @@ class OODFeedback(Callback):
         reference_samples: int = 256,
         label_by: LabelledBy = "both",
     ) -> None:
-        if not 0 <= rate <= 1:
-            raise ConfigError("feedback.rate", rate, "a number from 0 to 1")
-        if not 0 <= alpha < beta <= 1:
-            raise ConfigError("feedback.alpha", [alpha, beta], "0 <= alpha < beta <= 1")
-        if warmup_rounds < 0:
-            raise ConfigError("feedback.warmup_rounds", warmup_rounds, "0 or more")
         if reference_samples < 1:
             raise ConfigError("feedback.reference_samples", reference_samples, "1 or more")
         if label_by not in get_args(LabelledBy):
             raise ConfigError("feedback.label_by", label_by, f"one of {', '.join(get_args(LabelledBy))}")
-        self.rate, self.alpha, self.beta, self.capacity = rate, alpha, beta, capacity
-        self.warmup_rounds, self.teacher_forcing = warmup_rounds, teacher_forcing
+        chosen_by = make_strategy(strategy)
+        self.settings = FeedbackSettings(rate, alpha, beta, chosen_by, label_check, warmup_rounds)
+        self.capacity, self.teacher_forcing, self.label_by = capacity, teacher_forcing, label_by
         self.score, self.reference_samples = score or EnergyScore(), reference_samples
-        self.strategy, self.label_check, self.label_by = make_strategy(strategy), label_check, label_by
         self._chosen: list[PoolEntry] = []
         self._rows: list[dict[str, Any]] = []
 
-    @property
-    def feeds(self) -> bool:
-        """Whether any prompt will show feedback demos."""
-        return self.rate > 0 and not isinstance(self.strategy, NoFeedback)
-
-    def check(self, data: GoldDataModule) -> None:
-        """Checks the settings against the data module's.
-
-        Raises:
-            ConfigError: ``label_check`` needs likelihoods of labels that the plan does not measure.
-        """
-        if self.label_check != "off" and data.synthesizer.plan.label_agreement == "off":
-            raise ConfigError(
-                "feedback.label_check",
-                self.label_check,
-                "off if data.plan.label_agreement is off",
-                "set that to measure (for a task with labels)",
-            )
-
     def state_dict(self) -> dict[str, Any]:
         """Returns the settings of the choice as plain values."""
-        return {"strategy": strategy_settings(self.strategy), "band": [self.alpha, self.beta], "rate": self.rate} | {
-            key: getattr(self, key) for key in ("label_check", "label_by", "teacher_forcing", "warmup_rounds")
-        }
+        return self.settings.state_dict() | {"label_by": self.label_by, "teacher_forcing": self.teacher_forcing}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Warns of settings that have changed; samples that were chosen before stay in the pool."""
@@ -147,22 +111,22 @@ class OODFeedback(Callback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if stage == "fit":
-            data = GoldDataModule.of(trainer)
-            self.check(data)
+            data = data_of(trainer)
+            self.settings.check(data.synthesizer.plan.label_agreement)
             # The command line links them; another trainer may not.
-            data.feedback_rate, data.pool.capacity = self.rate, self.capacity
+            data.feedback_rate, data.pool.capacity = self.settings.rate, self.capacity
 
     @rank_zero_only
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        data = GoldDataModule.of(trainer)
+        data = data_of(trainer)
         if data.replayed is None:  # a replayed run asks the generator for nothing
             rounds = -1 if trainer.max_epochs is None else trainer.max_epochs
             texts = data.synthesizer.usable_texts
-            for line in plan_warnings(data.task, data.synthesizer.plan, self, rounds, texts):
+            for line in plan_warnings(data.task, data.synthesizer.plan, self.settings, rounds, texts):
                 _log.warning("warning: %s", line)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        data, student = GoldDataModule.of(trainer), student_of(pl_module)
+        data, student = data_of(trainer), student_of(pl_module)
         if data.only_reads:
             return
         scores = score_round(
@@ -179,8 +143,7 @@ class OODFeedback(Callback):
         self._rows = scores.rows(fed_back, data.noise)
         data.notes |= {
             **scores.summary(),
-            "strategy": strategy_name(self.strategy),
-            "band": [self.alpha, self.beta],
+            **self.settings.notes(),
             "fed_back": fed_back,
             "not_fed_back": {reason: value for reason, value in left_out.items() if value},
             **({"flipped": count_flipped(self._rows)} if data.noise.share else {}),
@@ -188,7 +151,7 @@ class OODFeedback(Callback):
         pl_module.log_dict(scores.metrics(), rank_zero_only=True)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        data = GoldDataModule.of(trainer)
+        data = data_of(trainer)
         if data.only_reads:
             return
         data.pool.push(self._chosen, by_label=data.task.one_label)
@@ -197,14 +160,11 @@ class OODFeedback(Callback):
 
     def _choose(self, data: GoldDataModule, scores: RoundScores) -> tuple[list[PoolEntry], dict[str, Any]]:
         """Chooses feedback demos, and notes why others are left out."""
-        left_out: dict[str, Any] = {}
-        if not self.feeds:
-            return [], left_out
-        if len(data.pool) and not any(s.feedback or s.source == "unlabelled" for s in data.store().accepted("train")):
-            left_out["unused_pool"] = len(data.pool)
-        if data.round < self.warmup_rounds:
-            return [], left_out | {"warmup_rounds": self.warmup_rounds}
-        probe = scores.probe_set(data, self.alpha, self.beta)
+        if not self.settings.feeds:
+            return [], {}
+        shown = any(s.feedback or s.source == "unlabelled" for s in data.store().accepted("train"))
+        unused = {"unused_pool": len(data.pool)} if len(data.pool) and not shown else {}
+        probe = scores.probe_set(data, self.settings.alpha, self.settings.beta)
         labels = data.task.label_names if data.task.one_label else ()
-        entries, reasons = choose_entries(self.strategy, scores.labelled, probe, labels, self.label_check)
-        return entries, left_out | reasons
+        entries, reasons = self.settings.choose(scores.labelled, probe, labels)
+        return entries, unused | reasons

@@ -7,16 +7,16 @@ synthesised (:mod:`gold_lightning.synthesis`), unless they are in the run folder
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Literal
 
-from lightning.pytorch import Callback, LightningDataModule, Trainer
+from lightning.pytorch import Callback, LightningDataModule
 from torch.utils.data import DataLoader
 
 from gold_lightning.budget import Budget
 from gold_lightning.doubtful import DoubtfulLabels
-from gold_lightning.errors import ConfigError, GoldError
+from gold_lightning.errors import ConfigError
 from gold_lightning.feedback import FeedbackPool
 from gold_lightning.generators import EmbeddedGenerator, Generator
 from gold_lightning.generators.distributed import DistributedGenerator, distribute
@@ -33,14 +33,13 @@ from gold_lightning.storage.replay import Replay
 from gold_lightning.storage.round_store import RoundStore, StoredSample
 from gold_lightning.storage.run_folder import completions_beside
 from gold_lightning.synthesis import Synthesizer
-from gold_lightning.t5.batch_order import training_order
-from gold_lightning.t5.batches import EncodedSamples, make_loader
+from gold_lightning.t5.loaders import Loaders
 from gold_lightning.t5.sentence_vectors import SentenceVectors
 from gold_lightning.t5.weights import load_tokenizer
-from gold_lightning.task import Sample, Task, TaskSource
-from gold_lightning.training_samples import TrainingSamples, check_plan, check_probabilities
+from gold_lightning.task import Task, TaskSource
+from gold_lightning.training_samples import TrainingSamples, check_plan
 from gold_lightning.unlabelled import check_texts_file, usable_texts
-from gold_lightning.validation import ValidationSet, WatchedRows, watched_probes
+from gold_lightning.validation import ValidationSet, WatchedRows
 
 __all__ = ["GoldDataModule"]
 
@@ -89,6 +88,7 @@ class GoldDataModule(LightningDataModule):
         test_set: The labelled test rows.
         validation: The labelled rows that the task names for comparing rounds.
         training: The choice of the samples that a round trains on.
+        loaders: Makes loaders of batches.
 
     Example:
         >>> import gold_lightning as gl
@@ -138,13 +138,11 @@ class GoldDataModule(LightningDataModule):
         self.noise = LabelNoise(label_noise, self.task.label_names if self.task.one_label else (), seed)
         self.run_dir = folder_for("data.run_dir", run_dir)
         self.student, self.batch_size, self.eval_batch_size = student, batch_size, eval_batch_size
-        self.passes_per_round, self.seed = passes_per_round, seed
-        self.feedback_rate, self.group_by_length = feedback_rate, group_by_length
+        self.passes_per_round, self.seed, self.feedback_rate = passes_per_round, seed, feedback_rate
         self.test_set = TestSet(self.task, test_file, seed, str(plan.decontaminate))
         self.validation = ValidationSet(self.task, measured=plan.decontaminate != "off")
         self.generator = EmbeddedGenerator() if generator is None else generator
-        self.pool = FeedbackPool(feedback_capacity)
-        self.round = 0
+        self.pool, self.round = FeedbackPool(feedback_capacity), 0
         self.budget, self.stopping = budget, Stopping()
         self.watch: Callable[[Progress], None] = log_progress
         self.replayed = None if replay_from is None else Replay(replay_from, self.run_dir, self.task)
@@ -166,20 +164,12 @@ class GoldDataModule(LightningDataModule):
             vectors,
         )
         doubtful = DoubtfulLabels(self.task, vectors, seed) if doubtful_labels == "drop" else None
-        self.training = TrainingSamples(replay, self.noise, doubtful)
+        self.training = TrainingSamples(self.store, replay, self.noise, doubtful)
         self.clock, self.generation_seconds = RunClock(self.run_dir), 0.0
         self.notes: dict[str, Any] = {}
         self.tokenizer = load_tokenizer(student)
-        self._encoded: EncodedSamples | None = None
+        self.loaders = Loaders(self.task, self.tokenizer, self._shares, group_by_length=group_by_length)
         self._distributed: DistributedGenerator | None = None
-
-    @staticmethod
-    def of(trainer: Trainer) -> GoldDataModule:
-        """Returns a trainer's data module, for callbacks. Raises TypeError if it is another one."""
-        data = trainer.datamodule  # type: ignore[attr-defined]
-        if not isinstance(data, GoldDataModule):
-            raise TypeError(f"this callback needs a GoldDataModule, got {type(data).__name__}")
-        return data
 
     # Rounds
 
@@ -202,7 +192,7 @@ class GoldDataModule(LightningDataModule):
     def advance(self) -> None:
         """Ends the round and begins the next."""
         self.round += 1
-        self.notes, self.training.left_out = {}, frozenset()
+        self.notes, self.training.left_out = {}, ()
 
     def state_dict(self) -> dict[str, Any]:
         return {"round": self.round, "pool": self.pool.state_dict()}
@@ -217,11 +207,8 @@ class GoldDataModule(LightningDataModule):
         return self.synthesizer.store(self.round if round_ is None else round_)
 
     def train_samples(self) -> list[StoredSample]:
-        """Returns the samples that this round trains on: those of all rounds so far, or its own (``replay``).
-
-        From when the training loader is made on, doubtful ones are left out (``doubtful_labels``).
-        """
-        return self.training.of([self.store(r) for r in self.training.rounds(self.round)])
+        """Returns the samples that this round trains on; doubtful ones are left out once it has its training loader."""
+        return self.training.of(self.round)
 
     @property
     def only_reads(self) -> bool:
@@ -234,46 +221,20 @@ class GoldDataModule(LightningDataModule):
         Raises:
             GoldError: No round is finished, or a probe set is missing.
         """
-        if self.task.validation:
-            return WatchedRows(self.validation.rows, 0)
-        if round_ < 0:
-            raise GoldError(f"{self.run_dir}: no round is over yet, so there is nothing to validate on; run fit first")
-        order = (round_, *range(round_))  # its own first
-        stores = [RoundStore(self.run_dir, r, read_only=True) if self.only_reads else self.store(r) for r in order]
-        return watched_probes(stores, self.noise)
+        read_only = partial(RoundStore, self.run_dir, read_only=True)
+        return self.validation.watched(round_, read_only if self.only_reads else self.store, self.noise)
 
     # Loaders
 
     def train_dataloader(self) -> DataLoader[dict[str, Any]]:
         """Synthesises the round's training samples if they are missing, and loads them in a seeded order."""
         self._synthesise(lambda: self.synthesizer.train(self.round, self.pool, self.feedback_rate))
-        left_out = self.training.leave_out_doubtful(
-            [self.store(r) for r in self.training.rounds(self.round)], self.trainer
-        )
+        stored = self.training.begin(self.round, self.trainer)
         if self.training.doubtful is not None:
-            self.notes["left_out"] = left_out
-        stored = self.train_samples()
-        check_probabilities(stored, self.trainer)
-        rows, seed = self.passes_per_round * len(stored), f"{self.seed}/{self.round}/order"
-        return self.training_loader([s.sample for s in stored], rows, seed, [s.probabilities for s in stored])
-
-    def training_loader(
-        self, samples: Sequence[Sample], rows: int, seed: str, probabilities: Sequence[Mapping[str, float]] = ()
-    ) -> DataLoader[dict[str, Any]]:
-        """Makes a loader of this process's share of training batches.
-
-        Args:
-            samples: The samples.
-            rows: Number of rows of all processes; samples come again after all others have had their turn.
-            seed: Seed of the order.
-            probabilities: Stored probabilities of labels of each sample, for losses that learn them.
-        """
-        self._encoded = EncodedSamples(self.task, self.tokenizer, samples, self._encoded, probabilities)
-        shares = self._shares
-        order = training_order(
-            self._encoded.sizes, shares[0] * self.batch_size, rows, seed, None if self.group_by_length else 1
-        )
-        return make_loader(self.task, self.tokenizer, self._encoded, self.batch_size, order, shares)
+            self.notes["left_out"] = list(self.training.left_out)
+        total, seed = self.passes_per_round * len(stored), f"{self.seed}/{self.round}/order"
+        samples, probabilities = [s.sample for s in stored], [s.probabilities for s in stored]
+        return self.loaders.training(samples, self.batch_size, total, seed, probabilities)
 
     def val_dataloader(self) -> DataLoader[dict[str, Any]]:
         """Synthesises the round's probe set if it is missing, and loads the rows that the student is scored on.
@@ -281,41 +242,21 @@ class GoldDataModule(LightningDataModule):
         In round 0 Lightning asks for it before training. A trainer that only validates gets the rows of the loaded
         student's round; nothing is synthesised and nothing is written.
         """
-        if self.only_reads:
-            return self.loader(self.watched(self.round - 1).samples, self.eval_batch_size)
-        self._synthesise(lambda: self.synthesizer.probe(self.round))
-        return self.loader(self.watched(self.round).samples, self.eval_batch_size)
+        if not self.only_reads:
+            self._synthesise(lambda: self.synthesizer.probe(self.round))
+        return self.loaders.evaluation(self.watched(self.round - self.only_reads).samples, self.eval_batch_size)
 
     def watched_dataloader(self) -> DataLoader[dict[str, Any]]:
         """Loads this process's share of the round's watched rows."""
-        return self.loader(self.watched(self.round).samples, self.eval_batch_size, shard=True)
+        return self.loaders.evaluation(self.watched(self.round).samples, self.eval_batch_size, shard=True)
 
     def test_dataloader(self) -> DataLoader[dict[str, Any]]:
         """Loads the test rows, or the sample of them that :meth:`gold_lightning.labelled.TestSet.draw` took."""
-        return self.loader(self.test_set.rows, self.eval_batch_size, self.test_set.ids)
+        return self.loaders.evaluation(self.test_set.rows, self.eval_batch_size, self.test_set.ids)
 
     def predict_dataloader(self) -> DataLoader[dict[str, Any]]:
         """Loads the rows of :meth:`test_dataloader`, for ``Trainer.predict``."""
         return self.test_dataloader()
-
-    def loader(
-        self, samples: Sequence[Sample], batch_size: int, rows: Sequence[int] | None = None, *, shard: bool = False
-    ) -> DataLoader[dict[str, Any]]:
-        """Makes a loader of batches to evaluate the student on: the longest samples first, each under its own id.
-
-        Args:
-            samples: The samples.
-            batch_size: Samples per batch of each process.
-            rows: Positions in ``samples`` of those to load; all by default.
-            shard: Load this process's share alone.
-        """
-        encoded = EncodedSamples(self.task, self.tokenizer, samples)
-        order, shares = encoded.longest_first(rows), self._shares if shard else (1, 0)
-        return make_loader(self.task, self.tokenizer, encoded, batch_size, order, shares)
-
-    @property
-    def _shares(self) -> tuple[int, int]:
-        return (1, 0) if self.trainer is None else (self.trainer.world_size, self.trainer.global_rank)
 
     # Synthesis
 
@@ -339,6 +280,9 @@ class GoldDataModule(LightningDataModule):
             self.generator.release()
         finally:
             self.generation_seconds += time.perf_counter() - started
+
+    def _shares(self) -> tuple[int, int]:
+        return (1, 0) if self.trainer is None else (self.trainer.world_size, self.trainer.global_rank)
 
     def _progress(self, progress: Progress) -> None:
         self.watch(progress)

@@ -24,6 +24,7 @@ __all__ = [
     "EnergyBottom",
     "EnergyTop",
     "FeedbackPool",
+    "FeedbackSettings",
     "FeedbackStrategy",
     "LossTop",
     "NoFeedback",
@@ -32,7 +33,6 @@ __all__ = [
     "ScoredProbe",
     "StrategyName",
     "choose",
-    "choose_entries",
     "make_strategy",
     "strategy_name",
     "strategy_settings",
@@ -217,44 +217,91 @@ class PoolEntry:
     hint: Mapping[str, str] = field(default_factory=dict)
 
 
-def choose_entries(
-    strategy: FeedbackStrategy,
-    stored: Sequence[StoredSample],
-    probe: ScoredProbe,
-    labels: Sequence[str],
-    label_check: Literal["off", "require", "relabel"] = "off",
-) -> tuple[list[PoolEntry], dict[str, Any]]:
-    """Makes feedback demos of the samples that a strategy chooses.
+@dataclass(frozen=True)
+class FeedbackSettings:
+    """The choice of what is fed back; :class:`gold_lightning.callbacks.OODFeedback` describes each setting.
 
-    Args:
-        strategy: The strategy.
-        stored: The probe set as it is stored, in the order of ``probe``.
-        probe: The probe set with its scores.
-        labels: The task's labels; empty for a task without labels.
-        label_check: Treatment of samples whose label the generator does not prefer, as in
-            :class:`gold_lightning.callbacks.OODFeedback`.
+    Raises:
+        ConfigError: A value is out of its range.
 
-    Returns:
-        The demos, and the reasons why samples are not fed back, as
-        :func:`gold_lightning.planning.plan_warnings.reasons_not_fed_back` takes them.
+    Example:
+        >>> FeedbackSettings(rate=0.0).feeds, FeedbackSettings(alpha=0.2).state_dict()["band"]
+        (False, [0.2, 0.8])
     """
-    left_out: dict[str, Any] = {}
-    if type(strategy) in STRATEGIES.values():
-        sizes = Counter(probe.groups)
-        left_out["empty_bands"] = [x for x in labels or ("",) if not band_ranks(sizes[x], probe.alpha, probe.beta)]
-    entries: list[PoolEntry] = []
-    positions = choose(strategy, probe)
-    for i in positions:
-        sample = stored[i].sample
-        if label_check != "off" and not stored[i].label_agrees:
-            if label_check == "require" or not stored[i].preferred_label:
-                continue
-            sample = Sample(sample.fields, stored[i].preferred_label)
-        entries.append(PoolEntry(stored[i].id, sample, probe.energies[i], probe.round, dict(stored[i].hint)))
-    left_out["label_check"] = len(positions) - len(entries)
-    if not positions and not left_out.get("empty_bands"):
-        left_out["strategy"] = strategy_name(strategy)
-    return entries, left_out
+
+    rate: float = 0.5
+    alpha: float = 0.5
+    beta: float = 0.8
+    strategy: FeedbackStrategy = field(default_factory=EnergyBand)
+    label_check: Literal["off", "require", "relabel"] = "off"
+    warmup_rounds: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.rate <= 1:
+            raise ConfigError("feedback.rate", self.rate, "a number from 0 to 1")
+        if not 0 <= self.alpha < self.beta <= 1:
+            raise ConfigError("feedback.alpha", [self.alpha, self.beta], "0 <= alpha < beta <= 1")
+        if self.warmup_rounds < 0:
+            raise ConfigError("feedback.warmup_rounds", self.warmup_rounds, "0 or more")
+
+    @property
+    def feeds(self) -> bool:
+        """Whether any prompt will show feedback demos."""
+        return self.rate > 0 and not isinstance(self.strategy, NoFeedback)
+
+    def check(self, label_agreement: str | bool) -> None:
+        """Checks the settings against ``data.plan.label_agreement``.
+
+        Raises:
+            ConfigError: ``label_check`` needs likelihoods of labels that the plan does not measure.
+        """
+        if self.label_check != "off" and label_agreement == "off":
+            hint = "set that to measure (for a task with labels)"
+            allowed = "off if data.plan.label_agreement is off"
+            raise ConfigError("feedback.label_check", self.label_check, allowed, hint)
+
+    def notes(self) -> dict[str, Any]:
+        """Returns strategy and band for a round's line in ``rounds.jsonl``."""
+        return {"strategy": strategy_name(self.strategy), "band": [self.alpha, self.beta]}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns the settings as plain values."""
+        named = {"strategy": strategy_settings(self.strategy), "band": [self.alpha, self.beta], "rate": self.rate}
+        return named | {"label_check": self.label_check, "warmup_rounds": self.warmup_rounds}
+
+    def choose(
+        self, stored: Sequence[StoredSample], probe: ScoredProbe, labels: Sequence[str]
+    ) -> tuple[list[PoolEntry], dict[str, Any]]:
+        """Makes feedback demos of the samples that the strategy chooses.
+
+        Args:
+            stored: The probe set as it is stored, in the order of ``probe``.
+            probe: The probe set with its scores.
+            labels: The task's labels; empty for a task without labels.
+
+        Returns:
+            The demos, and the reasons why samples are not fed back, as
+            :func:`gold_lightning.planning.plan_warnings.reasons_not_fed_back` takes them.
+        """
+        left_out: dict[str, Any] = {}
+        if probe.round < self.warmup_rounds:
+            return [], {"warmup_rounds": self.warmup_rounds}
+        if type(self.strategy) in STRATEGIES.values():
+            sizes = Counter(probe.groups)
+            left_out["empty_bands"] = [x for x in labels or ("",) if not band_ranks(sizes[x], self.alpha, self.beta)]
+        entries: list[PoolEntry] = []
+        positions = choose(self.strategy, probe)
+        for i in positions:
+            sample = stored[i].sample
+            if self.label_check != "off" and not stored[i].label_agrees:
+                if self.label_check == "require" or not stored[i].preferred_label:
+                    continue
+                sample = Sample(sample.fields, stored[i].preferred_label)
+            entries.append(PoolEntry(stored[i].id, sample, probe.energies[i], probe.round, dict(stored[i].hint)))
+        left_out["label_check"] = len(positions) - len(entries)
+        if not positions and not left_out.get("empty_bands"):
+            left_out["strategy"] = strategy_name(self.strategy)
+        return entries, left_out
 
 
 class FeedbackPool:

@@ -9,14 +9,19 @@ from dataclasses import dataclass
 from typing import Any
 
 from gold_lightning.checks.checker import CheckedText, Checker
-from gold_lightning.checks.contamination import Decontaminator
+from gold_lightning.checks.contamination import OVERLAP_WORDS, Decontaminator
 from gold_lightning.checks.label_agreement import LabelCheck
 from gold_lightning.checks.semantic import SemanticIndex
-from gold_lightning.generators.base import Completion
+from gold_lightning.checks.set_agreement import SetCheck
+from gold_lightning.errors import ConfigError
+from gold_lightning.generators.base import Completion, Request
 from gold_lightning.likelihoods import LabelLikelihoods, read_log_probs, stored_log_probs, stored_probabilities
+from gold_lightning.planning.plan import SynthesisPlan
 from gold_lightning.planning.requests import PlannedRequest
+from gold_lightning.storage.json_lines import digest
 from gold_lightning.storage.number_index import NumberIndex, number_of
-from gold_lightning.storage.round_store import Kind, RoundStore, StoredSample
+from gold_lightning.storage.round_store import Kind, RoundStore
+from gold_lightning.t5.sentence_vectors import SentenceVectors
 from gold_lightning.task import Sample, Task
 
 __all__ = ["Judge", "JudgedBatch", "JudgedCompletion", "Verdict"]
@@ -120,43 +125,80 @@ class Judge:
 
     Args:
         task: The task.
+        plan: Checks of labels, of the overlap with the test set, and of meanings.
+        seed: Seed of the choice of demos in prompts that check labels.
+        answer: Function that completes requests, given the requests and the round that pays for them.
+        tokens_over_limit: Function that returns the number of tokens by which each request exceeds the context of the
+            generator's model.
+        decontaminator: Returns the index of the test set. It is called only if the plan drops samples with its text.
+        vectors: Embeds texts if the plan compares their meanings.
+
+    Attributes:
         label_check: The check of labels by the generator's own likelihoods; ``None`` if labels are not checked.
-        labels_required: Whether a sample is rejected if its label is not the preferred one.
-        decontaminator: Returns the index of the test set; ``None`` if samples with its text are kept.
-        meanings: Finds samples with the meaning of an accepted one; ``None`` if only words are compared.
+
+    Raises:
+        ConfigError: The plan checks labels of a task without labels, drops the overlap with a missing test set, or
+            compares meanings without vectors.
     """
 
     def __init__(
         self,
         task: Task,
-        label_check: LabelCheck | None,
-        labels_required: bool,
-        decontaminator: Callable[[], Decontaminator] | None,
-        meanings: SemanticIndex | None = None,
+        plan: SynthesisPlan,
+        seed: int,
+        answer: Callable[[Sequence[Request], int], list[Completion]],
+        tokens_over_limit: Callable[[Sequence[Request]], list[int]],
+        decontaminator: Callable[[], Decontaminator] | None = None,
+        vectors: SentenceVectors | None = None,
     ) -> None:
-        self.task, self._label_check, self._labels_required = task, label_check, labels_required
-        self._decontaminator = decontaminator
+        if plan.label_agreement != "off" and not task.labels:
+            raise ConfigError("data.plan.label_agreement", plan.label_agreement, "off for a task without labels")
+        if plan.decontaminate == "drop" and decontaminator is None:
+            raise ConfigError("data.plan.decontaminate", plan.decontaminate, "off or measure without a test set")
+        if plan.semantic_duplicate is not None and vectors is None:
+            raise ConfigError("data.plan.semantic_duplicate", plan.semantic_duplicate, "null without vectors of texts")
+        self.task, self._labels_required = task, plan.label_agreement == "require"
+        self.label_check: LabelCheck | None = None
+        if plan.label_agreement != "off":
+            check = SetCheck if task.many else LabelCheck
+            self.label_check = check(
+                task, seed, self._labels_required, answer, tokens_over_limit, plan.label_calibration
+            )
+        self._decontaminator = decontaminator if plan.decontaminate == "drop" else None
+        self._vectors, meanings = None, None
+        if plan.semantic_duplicate is not None and vectors is not None:
+            self._vectors = vectors
+            meanings = SemanticIndex(vectors, plan.semantic_duplicate, labelled=bool(task.labels))
         self._checker = Checker(task, meanings)
         self._ids = NumberIndex()  # their hashes: of a million ids, two are alike once in forty million runs
         self._remembered: set[tuple[int, Kind]] = set()  # rounds whose label checks are
+
+    def fingerprint(self) -> dict[str, str]:
+        """Returns hashes of what samples depend on beside task, generator, plan and seed."""
+        parts: dict[str, str] = {}
+        if self._decontaminator:
+            parts["decontamination"] = digest([OVERLAP_WORDS, self._decontaminator().fingerprint()])
+        if self._vectors:
+            parts["sentence vectors"] = self._vectors.fingerprint()
+        return parts
 
     def __contains__(self, id_: str) -> bool:
         """Whether the sample of that id is remembered."""
         return bool(self._ids.values(number_of(id_)))
 
-    def remember(self, samples: Sequence[StoredSample]) -> None:
-        """Registers accepted samples of earlier rounds or sittings."""
-        for stored in samples:
+    def remember(self, store: RoundStore, kind: Kind) -> None:
+        """Registers the accepted samples of an earlier round or sitting, and its label checks.
+
+        Later samples that are like them are duplicates, and later label checks are calibrated over them too.
+        """
+        for stored in store.accepted(kind):
             if stored.id not in self:
                 self._ids.add(number_of(stored.id), 0)
                 self._checker.keep(stored.sample)
-
-    def remember_label_checks(self, store: RoundStore, kind: Kind) -> None:
-        """Registers the label checks of earlier sittings, once, so that later ones are calibrated over them too."""
-        if self._label_check and (store.round, kind) not in self._remembered:
+        if self.label_check and (store.round, kind) not in self._remembered:
             self._remembered.add((store.round, kind))
             for fields, label, log_probs in store.label_checks(kind):
-                self._label_check.remember(fields, read_log_probs(self.task.label_names, log_probs), label)
+                self.label_check.remember(fields, read_log_probs(self.task.label_names, log_probs), label)
 
     def batch(
         self,
@@ -227,8 +269,8 @@ class Judge:
             if not candidates:
                 break
             waiting, scored = later, list[LabelLikelihoods | None]([None] * len(candidates))
-            if self._label_check:
-                scored, completions = self._label_check.check([valid[i][1] for i in candidates], round_)
+            if self.label_check:
+                scored, completions = self.label_check.check([valid[i][1] for i in candidates], round_)
                 label_checks += completions
             for i, likelihoods in zip(candidates, scored, strict=True):
                 id_, sample, label = valid[i]

@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from gold_lightning.checks.label_agreement import LabelCheck
 from gold_lightning.errors import ConfigError, GoldError, NoLikelihoodsError
@@ -23,7 +24,7 @@ from gold_lightning.feedback import FeedbackPool
 from gold_lightning.generators.base import Completion, Request
 from gold_lightning.likelihoods import LabelLikelihoods, read_log_probs, stored_log_probs, stored_probabilities
 from gold_lightning.planning.plan import SynthesisPlan
-from gold_lightning.planning.progress import Progress
+from gold_lightning.planning.progress import Progress, ProgressMeter
 from gold_lightning.planning.quotas import task_quotas
 from gold_lightning.planning.requests import PlannedRequest
 from gold_lightning.prompts import Hint, fields_block
@@ -206,6 +207,16 @@ class RealSamples:
         uses = [sorted(self.plan.unlabelled_as), self.plan.unlabelled_share] if kind == "train" else []
         return {"unlabelled": digest([self.texts.digest, *uses])}
 
+    def pseudo_labels(self, last: RoundStore | None) -> list[Any]:
+        """Returns what the last round's student said of its real texts, if this round trains on all of them.
+
+        Args:
+            last: The store of the last round; ``None`` in the first one.
+        """
+        if last is None or not self.plan.pseudo_labels:
+            return []
+        return [[(row["id"], row.get("probabilities")) for row in last.energies()]]
+
     def size(self, earlier: Sequence[RoundStore]) -> int:
         """Returns the size of the next round's probe set.
 
@@ -240,17 +251,14 @@ class RealSamples:
             return
         for other in (*earlier, store):
             self._labeller.recall(other)
-        tokens, seconds = 0, 0.0
-        report(Progress(store.round, "probe", first, size, _requested(store), 0, 0, 0.0))
+        meter = ProgressMeter(report, store.round, "probe", size, first)
+        meter.show(first, _requested(store))
         while missing := size - len(store.accepted("probe")):
             numbers = self.texts.draw(missing, used | _numbers([store]))
             if not numbers:
                 return
             record = self._commit(store, numbers)
-            tokens += record.prompt_tokens + record.completion_tokens
-            seconds += record.seconds
-            accepted = len(store.accepted("probe"))
-            report(Progress(store.round, "probe", accepted, size, _requested(store), accepted - first, tokens, seconds))
+            meter.show(len(store.accepted("probe")), _requested(store), record)
 
     def commit_chosen(self, store: RoundStore, earlier: Sequence[RoundStore], pool: FeedbackPool) -> None:
         """Commits the real texts that the last round fed back, or all of its probe set, if that is one of their uses.

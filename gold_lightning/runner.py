@@ -273,7 +273,7 @@ class GoldTrainer(Trainer):
             self.fit_loop.max_epochs = rounds
         for callback in self.callbacks:
             if isinstance(callback, OODFeedback):
-                callback.check(datamodule)
+                callback.settings.check(datamodule.synthesizer.plan.label_agreement)
         self.ended_by, self.report_due = "", False
         if self.max_epochs == 0:
             _log.warning("trainer.max_epochs is 0: there is no round, so nothing is asked for and nothing is trained")
@@ -383,18 +383,16 @@ class GoldTrainer(Trainer):
             datamodule: Data module of the run, whose folder stays unchanged.
             settings: Settings of the preview.
         """
-        feedback = next(c for c in self.callbacks if isinstance(c, OODFeedback))
+        callback = next(c for c in self.callbacks if isinstance(c, OODFeedback))
         rounds = -1 if self.max_epochs is None else self.max_epochs
-        rate = feedback.rate if feedback.feeds else 0.0
+        feedback, plan = callback.settings, datamodule.synthesizer.plan
         warnings = check_student(datamodule.task, datamodule.student, datamodule.tokenizer)
-        warnings += plan_warnings(
-            datamodule.task, datamodule.synthesizer.plan, feedback, rounds, datamodule.synthesizer.usable_texts
-        )
+        warnings += plan_warnings(datamodule.task, plan, feedback, rounds, datamodule.synthesizer.usable_texts)
         lines = preview(
             datamodule,
             settings,
             rounds=rounds,
-            rate=rate,
+            rate=feedback.rate if feedback.feeds else 0.0,
             warmup_rounds=feedback.warmup_rounds,
             warnings=warnings,
         )

@@ -19,7 +19,7 @@ from gold_lightning.storage.round_store import StoredSample
 from gold_lightning.student import T5Student
 from gold_lightning.text_labels import LabelledBy, joint_probabilities, with_joint_label
 
-__all__ = ["RoundScores", "logged_names", "score_round", "student_of"]
+__all__ = ["RoundScores", "data_of", "logged_names", "score_round", "student_of"]
 
 
 def logged_names(metrics: Sequence[str]) -> list[str]:
@@ -167,6 +167,14 @@ def score_round(
     )
 
 
+def data_of(trainer: Trainer) -> GoldDataModule:
+    """Returns a trainer's data module, for callbacks. Raises TypeError if it is another one."""
+    data = trainer.datamodule  # type: ignore[attr-defined]
+    if not isinstance(data, GoldDataModule):
+        raise TypeError(f"this callback needs a GoldDataModule, got {type(data).__name__}")
+    return data
+
+
 def student_of(module: LightningModule) -> T5Student:
     """Returns a module as the student it is, for callbacks. Raises TypeError if it is another one."""
     if not isinstance(module, T5Student):
@@ -175,5 +183,5 @@ def student_of(module: LightningModule) -> T5Student:
 
 
 def _batches(data: GoldDataModule, student: T5Student, samples: Sequence[StoredSample]) -> Iterator[dict[str, Any]]:
-    for batch in data.loader([s.sample for s in samples], data.eval_batch_size):
+    for batch in data.loaders.evaluation([s.sample for s in samples], data.eval_batch_size):
         yield student.transfer_batch_to_device(batch, student.device, 0)

@@ -10,22 +10,19 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from itertools import product
 from pathlib import Path
-from typing import Any
 
 from gold_lightning.budget import Budget
-from gold_lightning.checks.contamination import OVERLAP_WORDS, Decontaminator
-from gold_lightning.checks.label_agreement import LabelCheck
-from gold_lightning.checks.semantic import SemanticIndex
-from gold_lightning.checks.set_agreement import SetCheck
+from gold_lightning.checks.contamination import Decontaminator
 from gold_lightning.committing import commit_batch, commit_surplus
-from gold_lightning.errors import ConfigError, QuotaError
+from gold_lightning.errors import QuotaError
 from gold_lightning.feedback import FeedbackPool
 from gold_lightning.generators.base import Generator
 from gold_lightning.judging import Judge, JudgedBatch
 from gold_lightning.planning.fingerprint import plan_of_folder, synthesis_fingerprint
 from gold_lightning.planning.plan import SynthesisPlan
-from gold_lightning.planning.progress import Progress
+from gold_lightning.planning.progress import Progress, ProgressMeter
 from gold_lightning.planning.quotas import Counts, give_up, task_quotas, yield_table
 from gold_lightning.planning.requests import ContrastSamples, PlannedRequest, RequestPlanner
 from gold_lightning.real_samples import RealSamples
@@ -52,8 +49,7 @@ class Synthesizer:
         plan: Number of samples, and how prompts are made up.
         seed: Seed of all that is drawn. Draws depend on it and on indices alone, never on what ran before.
         report: Called before the first batch and after each.
-        decontaminator: Returns the index of the test set. It is called only if the plan drops samples with text of
-            the test set; no prompt ever shows a test row.
+        decontaminator: Returns the index of the test set, for a plan that drops samples with its text.
         budget: Limits of the run.
         seconds: Returns the seconds that the run has taken, for the budget.
         stopping: Returns whether the run should stop as soon as nothing is in flight.
@@ -68,7 +64,7 @@ class Synthesizer:
         real: Makes samples of real texts; ``None`` without them.
 
     Raises:
-        ConfigError: The plan checks labels of a task without labels, or drops the overlap with a missing test set.
+        ConfigError: As :class:`~gold_lightning.judging.Judge`.
     """
 
     def __init__(
@@ -87,35 +83,22 @@ class Synthesizer:
         texts: Callable[[], UnlabelledTexts] | None = None,
         vectors: SentenceVectors | None = None,
     ) -> None:
-        if plan.label_agreement != "off" and not task.labels:
-            raise ConfigError("data.plan.label_agreement", plan.label_agreement, "off for a task without labels")
-        if plan.decontaminate == "drop" and decontaminator is None:
-            raise ConfigError("data.plan.decontaminate", plan.decontaminate, "off or measure without a test set")
         self.task, self.generator, self.plan, self.seed = task, generator, plan, seed
-        self.run_dir, self.report, self.budget = Path(run_dir), report, budget
-        self._seconds, self._stopping, self._others = seconds, stopping, others
+        self.run_dir, self.report, self._others = Path(run_dir), report, others
         self.writes = True
-        self.completions = Completions(generator, CompletionLog())  # in memory until a round begins, as for a preview
+        log = CompletionLog()  # in memory until a round begins, as for a preview
+        self.completions = Completions(generator, log, budget, seconds, stopping)
         self._stores: dict[int, RoundStore] = {}
-        required = plan.label_agreement == "require"
-        self.label_check: LabelCheck | None = None
-        if plan.label_agreement != "off":
-            self.label_check = (SetCheck if task.many else LabelCheck)(
-                task,
-                seed,
-                required,
-                lambda requests, round_: self.completions.answer_in_batches(requests, round_),
-                lambda requests: self.generator.tokens_over_limit(requests),
-                plan.label_calibration,
-            )
-        self._decontaminator = decontaminator if plan.decontaminate == "drop" else None
-        if plan.semantic_duplicate is not None and vectors is None:
-            raise ConfigError("data.plan.semantic_duplicate", plan.semantic_duplicate, "null without vectors of texts")
-        self._vectors = None if plan.semantic_duplicate is None else vectors
-        meanings = None
-        if plan.semantic_duplicate is not None and vectors is not None:
-            meanings = SemanticIndex(vectors, plan.semantic_duplicate, labelled=bool(task.labels))
-        self._judge = Judge(task, self.label_check, required, self._decontaminator, meanings)
+        self._judge = Judge(
+            task,
+            plan,
+            seed,
+            lambda requests, round_: self.completions.answer_in_batches(requests, round_),
+            lambda requests: self.generator.tokens_over_limit(requests),
+            decontaminator,
+            vectors,
+        )
+        self.label_check = self._judge.label_check
         self.planner = RequestPlanner(task, plan, seed, real_texts=texts is not None)
         self.real = None if texts is None else RealSamples(task, plan, seed, texts, lambda: self.completions)
 
@@ -133,16 +116,14 @@ class Synthesizer:
             QuotaError: The quota was not met within ``plan.max_attempts``.
             BudgetSpentError: The budget is spent. All completions are stored.
         """
-        feedback = {"feedback": digest([pool.state_dict(), rate, *self._pseudo_labels(round_)])}
+        fed_back, depends = [pool.state_dict(), rate], dict[str, str]()
         if self.real is not None:
-            feedback |= self.real.fingerprint("train")
-        return self._fill(round_, "train", pool, rate, feedback)
+            fed_back += self.real.pseudo_labels(self.store(round_ - 1) if round_ else None)
+            depends = self.real.fingerprint("train")
+        return self._fill(round_, "train", pool, rate, {"feedback": digest(fed_back)} | depends)
 
     def probe(self, round_: int) -> Sequence[StoredSample]:
-        """Returns the probe set of a round: real texts, or samples that depart from its training samples.
-
-        Raises as :meth:`train`.
-        """
+        """Returns the probe set of a round: real texts, or samples unlike those it trains on. Raises as ``train``."""
         earlier = [self.store(r) for r in range(round_)]
         if self.real is not None and self.real.size(earlier):
             self._begin()
@@ -159,8 +140,9 @@ class Synthesizer:
         self._begin()
         store, quota = self.store(round_), self.plan.quota(kind)
         self._require_fingerprint(store, kind, depends)
-        self._remember(round_, kind)
-
+        for r, k in product(range(round_ + 1), _KINDS):  # later samples reject duplicates of earlier ones
+            if (r, k == "probe") <= (round_, kind == "probe"):
+                self._judge.remember(self.store(r), k)
         beside = kind == "train" and self.plan.pseudo_labels
         counts = Counts.of(store, kind, labelled=bool(self.task.labels), real_beside=beside)
         missing = self.missing(round_, kind, counts)
@@ -178,15 +160,10 @@ class Synthesizer:
             missing = self.missing(round_, kind, counts)
 
         train = ContrastSamples(store.accepted("train").with_ids if kind == "probe" else ())
-        first, tokens, seconds = counts.accepted.total(), 0, 0.0
         cut = sum(b.cut for b in store.batches(kind))
-
-        def report() -> None:
-            accepted, requested = counts.accepted.total(), counts.requested.total()
-            self.report(Progress(round_, kind, accepted, quota, requested, accepted - first, tokens, seconds, cut))
-
+        meter = ProgressMeter(self.report, round_, kind, quota, counts.accepted.total(), cut)
         if missing:
-            report()
+            meter.show(counts.accepted.total(), counts.requested.total())
         while missing:
             wanted = task_quotas(quota, self.task, round_, self.seed)
             if why := give_up(counts, missing, wanted, self.plan):
@@ -198,10 +175,7 @@ class Synthesizer:
             record = commit_batch(store, kind, batch, groups, self.generator.fingerprint())
             counts.update(store, kind)
             missing = self.missing(round_, kind, counts)
-            tokens += record.prompt_tokens + record.completion_tokens
-            seconds += record.seconds
-            cut += record.cut
-            report()
+            meter.show(counts.accepted.total(), counts.requested.total(), record)
         return store.accepted(kind)
 
     def missing(self, round_: int, kind: Kind, counts: Counts | None = None) -> Counter[str | None]:
@@ -232,12 +206,6 @@ class Synthesizer:
         """Number of real texts that probe sets are drawn from; ``None`` for generated probe sets."""
         return None if self.real is None else len(self.real.texts)
 
-    def _pseudo_labels(self, round_: int) -> list[Any]:
-        """Returns what the last round's student says of its real texts, if the round trains on them."""
-        if self.real is None or not self.plan.pseudo_labels or not round_:
-            return []
-        return [[(row["id"], row.get("probabilities")) for row in self.store(round_ - 1).energies()]]
-
     # The run folder
 
     def store(self, round_: int) -> RoundStore:
@@ -253,8 +221,7 @@ class Synthesizer:
     def log(self) -> CompletionLog:
         """Returns the run's completions, opened once."""
         if self.completions.log.path is None:
-            log = CompletionLog(RunFolder(self.run_dir).completions, self._others)
-            self.completions = Completions(self.generator, log, self.budget, self._seconds, self._stopping)
+            self.completions.log = CompletionLog(RunFolder(self.run_dir).completions, self._others)
         return self.completions.log
 
     def _begin(self) -> None:
@@ -268,17 +235,5 @@ class Synthesizer:
     def _require_fingerprint(self, store: RoundStore, kind: Kind, depends: Mapping[str, str]) -> None:
         """Refuses or sets aside samples that were requested with other settings."""
         parts, same = synthesis_fingerprint(self.task, self.generator, self.plan, self.seed)
-        parts |= depends
-        if self._decontaminator:  # not in the plan's fingerprint
-            parts["decontamination"] = digest([OVERLAP_WORDS, self._decontaminator().fingerprint()])
-        if self._vectors:
-            parts["sentence vectors"] = self._vectors.fingerprint()
+        parts |= {**depends, **self._judge.fingerprint()}
         store.require_fingerprint(kind, parts, same)
-
-    def _remember(self, round_: int, kind: Kind) -> None:
-        """Registers all samples and label checks so far: this round rejects duplicates, and goes on calibrating."""
-        for r in range(round_ + 1):
-            for k in _KINDS:
-                if (r, k == "probe") <= (round_, kind == "probe"):
-                    self._judge.remember(self.store(r).accepted(k))
-                    self._judge.remember_label_checks(self.store(r), k)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 from lightning.pytorch import LightningModule, Trainer
@@ -14,7 +14,7 @@ from gold_lightning.noise import LabelNoise
 from gold_lightning.planning.plan import SynthesisPlan
 from gold_lightning.storage.round_store import RoundStore, StoredSample
 
-__all__ = ["TrainingSamples", "check_plan", "check_probabilities"]
+__all__ = ["TrainingSamples", "check_plan"]
 
 _log = logging.getLogger("gold_lightning")
 
@@ -23,49 +23,56 @@ class TrainingSamples:
     """Chooses the samples that a round trains on.
 
     Args:
+        store: Returns the store of a round.
         replay: Train on the samples of all rounds so far, or of the last one.
         noise: The label noise that the run trains with.
         doubtful: Finds samples to leave out; ``None`` to train on all.
 
     Attributes:
-        left_out: Ids of the samples that this round leaves out.
+        left_out: Ids of the samples that the current round leaves out, in order.
     """
 
-    def __init__(self, replay: Literal["all", "last"], noise: LabelNoise, doubtful: DoubtfulLabels | None) -> None:
-        self.replay, self.noise, self.doubtful = replay, noise, doubtful
-        self.left_out: frozenset[str] = frozenset()
+    def __init__(
+        self,
+        store: Callable[[int], RoundStore],
+        replay: Literal["all", "last"],
+        noise: LabelNoise,
+        doubtful: DoubtfulLabels | None,
+    ) -> None:
+        self._store, self.replay, self.noise, self.doubtful = store, replay, noise, doubtful
+        self.left_out: tuple[str, ...] = ()
 
     def rounds(self, round_: int) -> range:
         """Returns the rounds whose samples a round trains on."""
         return range(0 if self.replay == "all" else round_, round_ + 1)
 
-    def of(self, stores: Sequence[RoundStore]) -> list[StoredSample]:
-        """Returns the accepted training samples of several rounds, without those that are left out.
+    def of(self, round_: int) -> list[StoredSample]:
+        """Returns the samples that a round trains on, without those that are left out."""
+        stored = (s for r in self.rounds(round_) for s in self._store(r).accepted("train"))
+        left_out = frozenset(self.left_out)
+        return [self.noise.apply(s) for s in stored if s.id not in left_out]
+
+    def begin(self, round_: int, trainer: Trainer | None) -> list[StoredSample]:
+        """Returns the samples that a round trains on, after it was chosen which are left out.
+
+        One process chooses for all, whose numbers may round apart.
 
         Args:
-            stores: The stores of :meth:`rounds`.
-        """
-        stored = (s for store in stores for s in store.accepted("train"))
-        return [self.noise.apply(s) for s in stored if s.id not in self.left_out]
-
-    def leave_out_doubtful(self, stores: Sequence[RoundStore], trainer: Trainer | None) -> list[str]:
-        """Chooses what the round leaves out. One process does so for all, whose numbers may round apart.
-
-        Args:
-            stores: The stores of :meth:`rounds`.
+            round_: Number of the round.
             trainer: The trainer whose processes agree; ``None`` for one process.
 
-        Returns:
-            The ids, in order.
+        Raises:
+            GoldError: The student learns probabilities of labels, and no sample has any.
         """
-        self.left_out = frozenset()
-        if self.doubtful is None:
-            return []
-        ids = self.doubtful(self.of(stores)) if trainer is None or trainer.is_global_zero else []
-        if trainer is not None and trainer.world_size > 1:
-            ids = trainer.strategy.broadcast(ids)
-        self.left_out = frozenset(ids)
-        return ids
+        self.left_out = ()
+        if self.doubtful is not None:
+            ids = self.doubtful(self.of(round_)) if trainer is None or trainer.is_global_zero else []
+            if trainer is not None and trainer.world_size > 1:
+                ids = trainer.strategy.broadcast(ids)
+            self.left_out = tuple(ids)
+        stored = self.of(round_)
+        _check_probabilities(stored, trainer)
+        return stored
 
 
 def check_plan(plan: SynthesisPlan, trainer: Trainer) -> None:
@@ -83,7 +90,7 @@ def check_plan(plan: SynthesisPlan, trainer: Trainer) -> None:
         )
 
 
-def check_probabilities(stored: Sequence[StoredSample], trainer: Trainer | None) -> None:
+def _check_probabilities(stored: Sequence[StoredSample], trainer: Trainer | None) -> None:
     """Warns of training samples without probabilities of labels if the student learns them.
 
     Raises:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -16,7 +16,7 @@ from gold_lightning.storage.round_store import RoundStore
 from gold_lightning.task import Sample, Task, TestRow
 from gold_lightning.unlabelled import real_texts
 
-__all__ = ["ValidationSet", "WatchedRows", "described", "watched_probes"]
+__all__ = ["ValidationSet", "WatchedRows", "described"]
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def described(row: dict[str, Any]) -> str:
     return f"{row['rows']:,} {name}" + (f" of {row['probe_sets']} rounds" if row["probe_sets"] > 1 else "")
 
 
-def watched_probes(stores: Sequence[RoundStore], noise: LabelNoise) -> WatchedRows:
+def _watched_probes(stores: Sequence[RoundStore], noise: LabelNoise) -> WatchedRows:
     """Returns the probe sets of several rounds as the rows to compare their students by.
 
     Real texts that were fed back as training samples are left out.
@@ -112,6 +112,23 @@ class ValidationSet:
     def index(self) -> Decontaminator:
         """The words of all rows."""
         return Decontaminator(self.rows)
+
+    def watched(self, round_: int, store: Callable[[int], RoundStore], noise: LabelNoise) -> WatchedRows:
+        """Returns the rows by which a round's student is compared with others: these, or the probe sets so far.
+
+        Args:
+            round_: Number of the round.
+            store: Returns the store of a round.
+            noise: The label noise that the run trains with.
+
+        Raises:
+            GoldError: No round is finished, or a probe set is missing.
+        """
+        if self.task.validation:
+            return WatchedRows(self.rows, 0)
+        if round_ < 0:
+            raise GoldError("no round of this run is over yet, so there is nothing to validate on; run fit first")
+        return _watched_probes([store(r) for r in (round_, *range(round_))], noise)  # its own first
 
     def overlaps(self, samples: Mapping[str, Iterable[Sample]]) -> dict[str, dict[str, int]]:
         """Counts the overlap of several kinds of samples, such as ``train`` and ``demos``, with the rows.

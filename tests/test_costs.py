@@ -91,7 +91,7 @@ def fitted(tmp_path_factory, tiny_student, labels_at_once):
     """A run of three rounds without junk, with what it asked, tokenized and computed."""
     folder, writer = tmp_path_factory.mktemp("run"), NewsWriter(junk=0.0, batch_size=8)
     data = GoldDataModule("news_topics", writer, PLAN, str(folder), tiny_student, passes_per_round=2)
-    data.tokenizer = CountingTokenizer(data.tokenizer)
+    data.tokenizer = data.loaders.tokenizer = CountingTokenizer(data.tokenizer)
     student = T5Student("news_topics", tiny_student)
     passes = Passes(student)
     trainer = Trainer(
@@ -120,7 +120,7 @@ def test_a_row_is_encoded_once_whatever_is_done_with_it(task, score, tiny_studen
     student = T5Student(task, tiny_student).eval()
     student.test_score, target = score, task.demos[0].target
     samples = [Sample({task.fields[0].name: f"A text about {i} things."}, target) for i in range(4)]
-    (batch,) = GoldDataModule(task, student=tiny_student).loader(samples, 4)
+    (batch,) = GoldDataModule(task, student=tiny_student).loaders.evaluation(samples, 4)
     passes = Passes(student)
     steps = {
         "validate": lambda: student.validation_step(batch, 0),

@@ -56,11 +56,10 @@ def test_several_processes_train_on_what_one_trains_on(tiny_student):
     data = GoldDataModule(student=tiny_student, group_by_length=True)
 
     def training(rows, size, _):
-        data.batch_size = size
-        return data.training_loader(samples[:rows], 2 * rows, "1/0/order")
+        return data.loaders.training(samples[:rows], size, 2 * rows, "1/0/order")
 
     def evaluation(rows, size, shard):
-        return data.loader(samples, size, range(rows), shard=shard)
+        return data.loaders.evaluation(samples, size, range(rows), shard=shard)
 
     cases = itertools.product((training, evaluation), (1, 2, 5, 12, 23), (2, 3, 4), (1, 3, 8))
     for make, rows, processes, size in cases:

@@ -148,6 +148,7 @@ def test_all_processes_leave_out_what_the_first_one_names(tiny_student, tmp_path
     for data, rank in ((first, 0), (second, 1)):
         strategy = SimpleNamespace(broadcast=lambda ids: sent.append(ids) or sent[0])
         data.trainer = SimpleNamespace(world_size=2, global_rank=rank, is_global_zero=not rank, strategy=strategy)
-        data.notes["left_out"] = data.training.leave_out_doubtful([data.store()], data.trainer)
-    assert sent[0] and sent[1] == [] and first.notes == second.notes == {"left_out": sent[0]}
+        data.trainer.lightning_module = None
+        data.training.begin(0, data.trainer)
+    assert sent[0] and sent[1] == [] and first.training.left_out == second.training.left_out == tuple(sent[0])
     assert [s.id for s in first.train_samples()] == [s.id for s in second.train_samples()]

@@ -10,10 +10,9 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from gold_lightning.callbacks import OODFeedback
-from gold_lightning.data import GoldDataModule
 from gold_lightning.evaluation.intervals import prediction_row
 from gold_lightning.scores import EnergyScore, OODScore
-from gold_lightning.scoring import student_of
+from gold_lightning.scoring import data_of, student_of
 from gold_lightning.t5.prediction import Prediction
 
 __all__ = ["TestPredictions", "collect_predictions"]
@@ -68,7 +67,7 @@ class TestPredictions(Callback):
         predictions = {row: (energy, text) for part in parts for row, energy, text in part}
         if any(energy is not None and not math.isfinite(energy) for energy, _ in predictions.values()):
             raise student_of(pl_module).not_finite("energies of test rows are not finite", self._score)
-        tested = GoldDataModule.of(trainer).test_set.rows
+        tested = data_of(trainer).test_set.rows
         self.rows = [
             prediction_row(row, text, tested[row].targets, **({} if energy is None else {"energy": round(energy, 4)}))
             for row, (energy, text) in sorted(predictions.items())

@@ -41,7 +41,9 @@ class LabelledRounds(LightningDataModule):
     def train_dataloader(self) -> DataLoader[dict[str, Any]]:
         """Returns the rows of the trainer's current epoch in batches."""
         round_ = self.trainer.current_epoch if self.trainer else 0
-        return self.data.training_loader(self.rows, self._size(round_), f"{self.data.seed}/{round_}/labelled")
+        return self.data.loaders.training(
+            self.rows, self.data.batch_size, self._size(round_), f"{self.data.seed}/{round_}/labelled"
+        )
 
     def _size(self, round_: int) -> int:
         rounds = len(self.data.training.rounds(round_))

@@ -5,15 +5,14 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
-from gold_lightning.feedback import STRATEGIES, FeedbackStrategy, NoFeedback
+from gold_lightning.feedback import STRATEGIES, FeedbackSettings
 from gold_lightning.planning.plan import SynthesisPlan
 from gold_lightning.scores import band_ranks
 from gold_lightning.task import Task
 
 __all__ = [
-    "FeedbackSettings",
     "labels_without_hints",
     "lines_in_demos",
     "lines_in_rows",
@@ -24,16 +23,6 @@ __all__ = [
 _EMPTY_LINE = re.compile(r"\n[ \t\r]*\n")
 _PRIOR_YIELD = 0.7  # assumed by the first batch of a round
 _MAX_LISTED_LABELS = 5
-
-
-class FeedbackSettings(Protocol):
-    """The attributes of :class:`gold_lightning.callbacks.OODFeedback` that warnings depend on."""
-
-    rate: float
-    alpha: float
-    beta: float
-    warmup_rounds: int
-    strategy: FeedbackStrategy
 
 
 def plan_warnings(
@@ -59,7 +48,7 @@ def plan_warnings(
     short = texts is not None and texts < plan.probe_per_round * max(1, max_rounds)
     if texts is not None and short:
         lines += [_texts_run_out(plan, max_rounds, texts)]
-    if feedback.rate > 0 and not isinstance(feedback.strategy, NoFeedback):
+    if feedback.feeds:
         if not short:
             lines += _empty_bands(task, plan, feedback)
         lines += _feedback_without_effect(task, plan) if texts is None else _real_texts_without_effect(task, plan)

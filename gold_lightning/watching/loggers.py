@@ -20,8 +20,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
-from gold_lightning.data import GoldDataModule
 from gold_lightning.errors import ConfigError
+from gold_lightning.scoring import data_of
 from gold_lightning.storage.json_lines import digest, read_lines, whole_rows, write_lines
 from gold_lightning.storage.round_store import Kind, RoundStore
 from gold_lightning.storage.run_folder import RunFolder
@@ -194,7 +194,7 @@ class RoundLogger(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not trainer.is_global_zero:
             return
-        data = GoldDataModule.of(trainer)
+        data = data_of(trainer)
         marks = _read_marks(data.run_dir)
         for logger in trainer.loggers:
             if isinstance(logger, WandbLogger):
@@ -208,11 +208,11 @@ class RoundLogger(Callback):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.is_global_zero:
-            self._send_missing(trainer, _read_marks(GoldDataModule.of(trainer).run_dir), missed=False)
+            self._send_missing(trainer, _read_marks(data_of(trainer).run_dir), missed=False)
 
     def _send_missing(self, trainer: Trainer, marks: dict[str, dict[str, str]], *, missed: bool) -> None:
         """Sends each logger the finished rounds that it lacks, and records them in ``marks`` and ``logged.json``."""
-        data, rejects = GoldDataModule.of(trainer), set[tuple[Kind, str]]()
+        data, rejects = data_of(trainer), set[tuple[Kind, str]]()
         labels = (data.task.label_names, data.task.labels_of)
         rows = [row for row in read_lines(RunFolder(data.run_dir).rounds) if row["round"] < data.round]
         for row in rows:

@@ -30,7 +30,7 @@ def task(labels=4, hints=DEFAULT, label_hints=()):
 
 def warned(labels=4, plan=None, rounds=3, hints=DEFAULT, label_hints=(), **feedback):
     made = SynthesisPlan(**{"samples_per_round": 80, "probe_per_round": 20, "group_size": 4} | (plan or {}))
-    return plan_warnings(task(labels, hints, label_hints), made, OODFeedback(**feedback), rounds)
+    return plan_warnings(task(labels, hints, label_hints), made, OODFeedback(**feedback).settings, rounds)
 
 
 @pytest.mark.parametrize(
@@ -151,7 +151,7 @@ def test_a_rate_below_a_group_of_prompts_is_told():
 )
 def test_uses_of_real_texts_without_effect_are_told(texts, plan, rounds, words):
     made = SynthesisPlan(**{"samples_per_round": 80, "probe_per_round": 20, "group_size": 4} | plan)
-    lines = plan_warnings(task(), made, OODFeedback(), rounds, texts)
+    lines = plan_warnings(task(), made, OODFeedback().settings, rounds, texts)
     assert len(lines) == bool(words)
     assert all(word in lines[0] for word in words)
 

@@ -43,14 +43,14 @@ def news(rows, seed=0):
 @pytest.fixture
 def data(tiny_student):
     data = GoldDataModule(student=tiny_student)
-    data.tokenizer = CountingTokenizer(data.tokenizer)
+    data.tokenizer = data.loaders.tokenizer = CountingTokenizer(data.tokenizer)
     return data
 
 
 def test_each_sample_is_tokenized_once_in_all_passes_and_rounds(data):
     first, second = news(40), news(40, seed=1)
     for samples in (first, first + second):
-        ids = [i for batch in data.training_loader(samples, 3 * len(samples), "s") for i in batch["id"].tolist()]
+        ids = [i for batch in data.loaders.training(samples, 16, 3 * len(samples), "s") for i in batch["id"].tolist()]
         assert Counter(ids) == {i: 3 for i in range(len(samples))}
     assert len(data.tokenizer.inputs()) == 80 and set(data.tokenizer.inputs().values()) == {1}
 
@@ -79,10 +79,10 @@ def test_under_a_twentieth_of_the_tokens_of_batches_is_padding(data):
         return 1 - sum(int(b["attention_mask"].sum()) for b in batches) / sum(b["input_ids"].numel() for b in batches)
 
     samples = news(2_000)
-    assert padding(data.training_loader(samples, 4_000, "s")) > 0.25  # at random
-    data.group_by_length = True
-    assert padding(data.training_loader(samples, 4_000, "s")) < 0.05
-    assert padding(data.loader(samples, 16)) < 0.05
+    assert padding(data.loaders.training(samples, 16, 4_000, "s")) > 0.25  # at random
+    data.loaders.group_by_length = True
+    assert padding(data.loaders.training(samples, 16, 4_000, "s")) < 0.05
+    assert padding(data.loaders.evaluation(samples, 16)) < 0.05
     assert padding(make_loader(data.task, data.tokenizer, samples, 16)) > 0.25  # as they come
 
 
@@ -104,7 +104,7 @@ def test_rows_are_those_that_the_tokenizer_pads_itself():
 
 def test_evaluation_begins_with_the_longest_rows_under_their_own_ids(data):
     samples = news(30)
-    batches = [*data.loader(samples, 8, range(10, 30))]
+    batches = [*data.loaders.evaluation(samples, 8, range(10, 30))]
     lengths = torch.cat([batch["attention_mask"].sum(1) for batch in batches]).tolist()
     assert sorted(torch.cat([batch["id"] for batch in batches]).tolist()) == list(range(10, 30))
     assert lengths == sorted(lengths, reverse=True) and lengths[0] > lengths[-1]
