@@ -32,6 +32,7 @@ from gold_lightning.planning.plan import SynthesisPlan
 from gold_lightning.planning.requests import RequestPlanner
 from gold_lightning.report import write_report
 from gold_lightning.storage.completions import CompletionLog
+from gold_lightning.storage.lazy import Mapped
 from gold_lightning.synthesis import Synthesizer
 from gold_lightning.t5.batch_order import training_order
 from gold_lightning.t5.batches import EncodedSamples, make_loader
@@ -133,7 +134,7 @@ def measure(samples: int) -> dict[str, dict[str, float]]:
             again = Synthesizer(task, Writer(), run, plan)
             stored = again.train(0, FeedbackPool(), 0.0)
         with meter.phase("feed"):
-            encoded = EncodedSamples(task, tokenizer, [s.sample for s in stored])
+            encoded = EncodedSamples(task, tokenizer, Mapped(stored, lambda s: s.sample))
             order = training_order(encoded.sizes, 16, len(encoded), "scale")
             tokens = padded = 0
             for batch in make_loader(task, tokenizer, encoded, 16, order):

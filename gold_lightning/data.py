@@ -29,6 +29,7 @@ from gold_lightning.planning.progress import Progress, log_progress
 from gold_lightning.plugins import load_plugins
 from gold_lightning.rounds import RoundEnd
 from gold_lightning.storage.clock import RunClock
+from gold_lightning.storage.lazy import Mapped
 from gold_lightning.storage.replay import Replay
 from gold_lightning.storage.round_store import RoundStore, StoredSample
 from gold_lightning.storage.run_folder import completions_beside
@@ -206,7 +207,7 @@ class GoldDataModule(LightningDataModule):
         self.synthesizer.writes = self.trainer is None or self.trainer.is_global_zero
         return self.synthesizer.store(self.round if round_ is None else round_)
 
-    def train_samples(self) -> list[StoredSample]:
+    def train_samples(self) -> Sequence[StoredSample]:
         """Returns the samples that this round trains on; doubtful ones are left out once it has its training loader."""
         return self.training.of(self.round)
 
@@ -233,7 +234,7 @@ class GoldDataModule(LightningDataModule):
         if self.training.doubtful is not None:
             self.notes["left_out"] = list(self.training.left_out)
         total, seed = self.passes_per_round * len(stored), f"{self.seed}/{self.round}/order"
-        samples, probabilities = [s.sample for s in stored], [s.probabilities for s in stored]
+        samples, probabilities = Mapped(stored, lambda s: s.sample), Mapped(stored, lambda s: s.probabilities)
         return self.loaders.training(samples, self.batch_size, total, seed, probabilities)
 
     def val_dataloader(self) -> DataLoader[dict[str, Any]]:

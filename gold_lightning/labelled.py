@@ -11,7 +11,7 @@ import logging
 import random
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -135,8 +135,8 @@ class TestSet:
         >>> len(rows), rows.ids[:3]
         (240, [0, 1, 2])
         >>> rows.draw(2)
-        >>> len(rows.ids), rows.overlap({"copy": rows.rows[7]})["copy"].full_row
-        (2, frozenset({7}))
+        >>> len(rows.ids), [overlap.full_row for _, overlap in rows.overlap([("copy", rows.rows[7])])]
+        (2, [frozenset({7})])
     """
 
     __test__ = False  # not for pytest
@@ -183,15 +183,15 @@ class TestSet:
                 raise
             raise GoldError(f"data.plan.decontaminate: drop needs the test set; {e}") from None
 
-    def overlap(self, samples: Mapping[str, Sample]) -> dict[str, Overlap] | None:
+    def overlap(self, samples: Iterable[tuple[str, Sample]]) -> Iterator[tuple[str, Overlap]] | None:
         """Finds the rows that share text with samples.
 
         Args:
-            samples: The samples by id.
+            samples: The samples, each with its id.
 
         Returns:
-            The overlap of each sample; ``None`` if it is not measured. Unavailable rows are reported once, in the log,
-            since training does not need them.
+            The id and the overlap of each sample; ``None`` if it is not measured. Unavailable rows are reported once,
+            in the log, since training does not need them.
 
         Raises:
             GoldError: ``decontaminate`` is ``drop``, and the rows are not available.
@@ -206,7 +206,7 @@ class TestSet:
             self._unavailable = True
             _log.warning("overlap with the test set is not measured: %s", e)
             return None
-        return {id_: index.overlap(sample) for id_, sample in samples.items()}
+        return ((id_, index.overlap(sample)) for id_, sample in samples)
 
     def overlaps(
         self, samples: Mapping[str, Mapping[str, Sample]]
@@ -224,9 +224,10 @@ class TestSet:
         counts: dict[str, dict[str, int]] = {}
         rows: list[dict[str, Any]] = []
         for kind, of_kind in samples.items():
-            overlaps = self.overlap(of_kind)
-            if overlaps is None:
+            found = self.overlap(of_kind.items())
+            if found is None:
                 return {}, []
+            overlaps = dict(found)
             counts[kind] = count_overlaps(overlaps.values())
             rows += [
                 {"id": id_} | {name: sorted(ids) for name, ids in vars(overlap).items()}

@@ -22,6 +22,7 @@ from gold_lightning.labelled import TestSet
 from gold_lightning.planning.plan_warnings import reasons_not_fed_back
 from gold_lightning.storage.clock import RunClock
 from gold_lightning.storage.json_lines import read_lines, write_lines
+from gold_lightning.storage.lazy import Mapped
 from gold_lightning.storage.round_store import BatchRecord, Kind, RoundStore, StoredSample
 from gold_lightning.storage.run_folder import RunFolder
 from gold_lightning.synthesis import Synthesizer
@@ -69,7 +70,7 @@ class RoundData(Protocol):
     def store(self) -> RoundStore:
         """Returns the round's store."""
 
-    def train_samples(self) -> list[StoredSample]:
+    def train_samples(self) -> Sequence[StoredSample]:
         """Returns the samples that the round trains on."""
 
     def watched(self, round_: int) -> WatchedRows:
@@ -157,8 +158,8 @@ class RoundEnd(_AfterBatch):
         kinds: tuple[Kind, ...] = ("train", "probe")
         by_kind = {kind: store.batches(kind) for kind in kinds}
         batches = [b for of_kind in by_kind.values() for b in of_kind]
-        samples = {kind: [s.sample for s in store.accepted(kind)] for kind in kinds}
-        overlaps = {kind: data.test_set.overlap({s.id: s.sample for s in store.accepted(kind)}) for kind in kinds}
+        samples = {kind: Mapped(store.accepted(kind), lambda s: s.sample) for kind in kinds}
+        overlaps = {kind: data.test_set.overlap(store.accepted(kind).with_ids) for kind in kinds}
         metrics = {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith(("train/loss", "val/"))}
         lost, data.clock.lost = data.clock.lost, 0.0
         usage = data.synthesizer.log().usage
@@ -181,7 +182,7 @@ class RoundEnd(_AfterBatch):
                 for kind, of_kind in by_kind.items()
             },
             "trained_on": len(data.train_samples()),
-            "overlap": {k: count_overlaps(by_id.values()) for k, by_id in overlaps.items() if by_id is not None},
+            "overlap": {k: count_overlaps(o for _, o in pairs) for k, pairs in overlaps.items() if pairs is not None},
             "cut": {kind: vars(count_cut(data.task, data.tokenizer, of_kind)) for kind, of_kind in samples.items()},
             "feedback_prompts": sum(s.feedback for s in store.accepted("train")),
             "tokens": data.budget.as_row(usage(data.round, data.round)),

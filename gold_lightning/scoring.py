@@ -144,9 +144,11 @@ def score_round(
     if not all(math.isfinite(loss) for _, loss, _ in values.values()):
         raise student.not_finite("the losses of probe samples are not finite")
 
-    train = [data.noise.apply(s) for s in data.store().accepted("train")]
+    train = data.store().accepted("train")
     rng = random.Random(f"{data.seed}/{data.round}/reference")
-    drawn = [train[i] for i in sorted(rng.sample(range(len(train)), min(reference_samples, len(train))))]
+    drawn = [
+        data.noise.apply(train[i]) for i in sorted(rng.sample(range(len(train)), min(reference_samples, len(train))))
+    ]
     reference: dict[str, float] = {}
     for batch in _batches(data, student, drawn):
         ids = [drawn[i].id for i in batch["id"].tolist()]

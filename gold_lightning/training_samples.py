@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from array import array
 from collections.abc import Callable, Sequence
 from typing import Literal
 
@@ -12,6 +13,7 @@ from gold_lightning.doubtful import DoubtfulLabels
 from gold_lightning.errors import ConfigError, GoldError
 from gold_lightning.noise import LabelNoise
 from gold_lightning.planning.plan import SynthesisPlan
+from gold_lightning.storage.lazy import Chained, Chosen, Mapped
 from gold_lightning.storage.round_store import RoundStore, StoredSample
 
 __all__ = ["TrainingSamples", "check_plan"]
@@ -46,13 +48,14 @@ class TrainingSamples:
         """Returns the rounds whose samples a round trains on."""
         return range(0 if self.replay == "all" else round_, round_ + 1)
 
-    def of(self, round_: int) -> list[StoredSample]:
-        """Returns the samples that a round trains on, without those that are left out."""
-        stored = (s for r in self.rounds(round_) for s in self._store(r).accepted("train"))
-        left_out = frozenset(self.left_out)
-        return [self.noise.apply(s) for s in stored if s.id not in left_out]
+    def of(self, round_: int) -> Sequence[StoredSample]:
+        """Returns the samples that a round trains on, without those that are left out. They are read when needed."""
+        stored: Sequence[StoredSample] = Chained([self._store(r).accepted("train") for r in self.rounds(round_)])
+        if left_out := frozenset(self.left_out):
+            stored = Chosen(stored, array("Q", (i for i, s in enumerate(stored) if s.id not in left_out)))
+        return Mapped(stored, self.noise.apply) if self.noise.share else stored
 
-    def begin(self, round_: int, trainer: Trainer | None) -> list[StoredSample]:
+    def begin(self, round_: int, trainer: Trainer | None) -> Sequence[StoredSample]:
         """Returns the samples that a round trains on, after it was chosen which are left out.
 
         One process chooses for all, whose numbers may round apart.
@@ -96,8 +99,10 @@ def _check_probabilities(stored: Sequence[StoredSample], trainer: Trainer | None
     Raises:
         GoldError: No sample has any.
     """
+    if trainer is None or not _learns_probabilities(trainer.lightning_module):
+        return
     without = sum(not s.probabilities for s in stored)
-    if trainer is None or not without or not _learns_probabilities(trainer.lightning_module):
+    if not without:
         return
     if without == len(stored):
         raise GoldError(

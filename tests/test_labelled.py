@@ -654,17 +654,17 @@ def test_overlap_with_the_test_set_is_counted_by_kind():
 def test_unavailable_rows_are_told_once_and_overlap_is_not_measured(caplog):
     task = replace(NEWS, test=TestData())
     rows = TestSet(task)
-    assert rows.overlap({"a": NEWS.demos[0]}) is None
+    assert rows.overlap([("a", NEWS.demos[0])]) is None
     assert rows.overlaps({"train": {"a": NEWS.demos[0]}}) == ({}, [])
     assert [m for m in caplog.messages if "overlap with the test set is not measured" in m] == caplog.messages
     assert len(caplog.messages) == 1
-    assert TestSet(NEWS, decontaminate="off").overlap({"a": NEWS.demos[0]}) is None
+    assert TestSet(NEWS, decontaminate="off").overlap([("a", NEWS.demos[0])]) is None
 
 
 def test_dropping_needs_the_rows():
     rows = TestSet(replace(NEWS, test=TestData()), decontaminate="drop")
     with pytest.raises(GoldError, match=r"^data\.plan\.decontaminate: drop needs the test set; "):
-        rows.overlap({"a": NEWS.demos[0]})
+        rows.overlap([("a", NEWS.demos[0])])
 
 
 def test_a_file_takes_the_place_of_the_tasks_rows(tmp_path):

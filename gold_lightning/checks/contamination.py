@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -95,14 +96,14 @@ def count_overlaps(overlaps: Iterable[Overlap]) -> dict[str, int]:
         :class:`Overlap`; ``any``: samples with at least one kind; ``test_rows``: distinct test rows that share text
         with a sample.
     """
-    overlaps = list(overlaps)
-    return {
-        "samples": len(overlaps),
-        "words": sum(bool(o.words) for o in overlaps),
-        "full_field": sum(bool(o.full_field) for o in overlaps),
-        "full_row": sum(bool(o.full_row) for o in overlaps),
-        "any": sum(map(bool, overlaps)),
-        "test_rows": len(frozenset[int]().union(*(o.words | o.full_row for o in overlaps))),
+    counts, test_rows = Counter[str](), set[int]()
+    for overlap in overlaps:
+        counts["samples"] += 1
+        counts.update(kind for kind, rows in vars(overlap).items() if rows)
+        counts["any"] += bool(overlap)
+        test_rows |= overlap.words | overlap.full_row
+    return {kind: counts[kind] for kind in ("samples", "words", "full_field", "full_row", "any")} | {
+        "test_rows": len(test_rows)
     }
 
 

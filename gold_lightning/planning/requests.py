@@ -16,8 +16,8 @@ from gold_lightning.label_sets import overlap
 from gold_lightning.planning.plan import SynthesisPlan
 from gold_lightning.planning.quotas import Counts, requests_wanted
 from gold_lightning.prompts import Hint, probe_request, training_request
+from gold_lightning.storage.lazy import Chosen
 from gold_lightning.storage.round_store import Kind
-from gold_lightning.storage.sample_rows import Chosen
 from gold_lightning.task import Sample, Task
 
 __all__ = ["ContrastSamples", "PlannedRequest", "RequestPlanner"]

@@ -6,25 +6,24 @@ it is needed.
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from array import array
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeVar, overload
+from typing import Any, Literal
 
 from gold_lightning.errors import GoldError
 from gold_lightning.storage.json_lines import rows_at
+from gold_lightning.storage.lazy import LazySequence, Mapped
 from gold_lightning.task import Sample
 
-__all__ = ["Chosen", "Kind", "SampleRows", "Source", "StoredSample", "sample_row", "stored_sample"]
+__all__ = ["Kind", "SampleRows", "Source", "StoredSample", "sample_row", "stored_sample"]
 
 Kind = Literal["train", "probe"]
 """Training samples or the probe set."""
 Source = Literal["generator", "unlabelled"]
 """Origin of a sample's text: written by the generator, or a real text of ``data.unlabelled``."""
 
-_T = TypeVar("_T")
 _BLOCK = 16  # samples that are read together
 _BLOCKS = 32  # that are kept
 
@@ -72,36 +71,7 @@ class StoredSample:
     cut: bool = False
 
 
-class _Lazy(Sequence[_T]):
-    """A sequence whose items are made when they are needed; equal to any sequence with equal items."""
-
-    @abstractmethod
-    def _item(self, number: int) -> _T:
-        """Returns the item of a number from 0 on."""
-
-    def __iter__(self) -> Iterator[_T]:
-        at = 0
-        while at < len(self):  # which may grow meanwhile
-            yield self._item(at)
-            at += 1
-
-    @overload
-    def __getitem__(self, at: int) -> _T: ...
-    @overload
-    def __getitem__(self, at: slice) -> list[_T]: ...
-    def __getitem__(self, at: int | slice) -> _T | list[_T]:
-        numbers = range(len(self))[at]
-        return self._item(numbers) if isinstance(numbers, int) else [self._item(number) for number in numbers]
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Sequence) or len(self) != len(other):
-            return False
-        return all(a == b for a, b in zip(self, other, strict=True))
-
-    __hash__ = None  # type: ignore[assignment]  # it grows, as a list does
-
-
-class SampleRows(_Lazy[StoredSample]):
+class SampleRows(LazySequence[StoredSample]):
     """The samples of a file in order, read in blocks when they are needed; the last blocks are kept.
 
     Args:
@@ -126,7 +96,7 @@ class SampleRows(_Lazy[StoredSample]):
     @property
     def with_ids(self) -> Sequence[tuple[str, Sample]]:
         """The samples without their provenance, each with its id."""
-        return _WithIds(self)
+        return Mapped(self, lambda stored: (stored.id, stored.sample))
 
     def __len__(self) -> int:
         return len(self._positions)
@@ -152,36 +122,6 @@ class SampleRows(_Lazy[StoredSample]):
             raise GoldError(
                 f"{self.path}: another program changed this file while it was read ({type(e).__name__}); run again"
             ) from None
-
-
-class _WithIds(_Lazy[tuple[str, Sample]]):
-    def __init__(self, rows: SampleRows) -> None:
-        self._rows = rows
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    def _item(self, number: int) -> tuple[str, Sample]:
-        stored = self._rows[number]
-        return stored.id, stored.sample
-
-
-class Chosen(_Lazy[_T]):
-    """Some items of a sequence.
-
-    Args:
-        items: The sequence.
-        numbers: Numbers of the items in it.
-    """
-
-    def __init__(self, items: Sequence[_T], numbers: Sequence[int]) -> None:
-        self._items, self._numbers = items, numbers
-
-    def __len__(self) -> int:
-        return len(self._numbers)
-
-    def _item(self, number: int) -> _T:
-        return self._items[self._numbers[number]]
 
 
 def sample_row(kind: Kind, stored: StoredSample, provenance: Mapping[str, Any]) -> dict[str, Any]:

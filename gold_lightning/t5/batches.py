@@ -13,10 +13,11 @@ A batch is the contract between data and student. It contains
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import chain, islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -89,13 +90,12 @@ class EncodedSamples:
     Args:
         task: The task, with the templates and length limits.
         tokenizer: The student's tokenizer.
-        samples: The samples.
+        samples: The samples. They are read several times, in order, and not kept.
         earlier: Samples that were encoded before with the same task and tokenizer. If ``samples`` begin with them, as
             those of a round begin with those of earlier rounds, only the others are tokenized.
         probabilities: Stored probabilities of labels of each sample; an empty mapping for a sample without.
 
     Attributes:
-        samples: The samples.
         pad_token: Token that fills up inputs.
 
     Example:
@@ -115,28 +115,32 @@ class EncodedSamples:
         earlier: EncodedSamples | None = None,
         probabilities: Sequence[Mapping[str, float]] = (),
     ) -> None:
-        self.samples = list(samples)
-        self._probabilities = _as_array(task, self.samples, probabilities)
-        known = 0 if earlier is None else len(earlier)
-        if self.samples[:known] != (earlier.samples if earlier else []):
-            earlier, known = None, 0
-        form, added = task.student, self.samples[known:]
-        targets = (target_text(tokenizer, task.student_target(sample.target)) for sample in added)
-        self._inputs = _TokenRows.encode(tokenizer, map(task.student_input, added), form.max_input_tokens)
-        self._targets = _TokenRows.encode(tokenizer, targets, form.max_target_tokens)
-        if earlier is not None:
-            self._inputs, self._targets = earlier._inputs + self._inputs, earlier._targets + self._targets
-        pad: Any = tokenizer.pad_token_id
+        form, pad = task.student, cast(int, tokenizer.pad_token_id)
         self.pad_token = int(pad)
+        self._hashes, self._targets = array("q"), list[tuple[str, ...]]()
+        same: dict[tuple[str, ...], tuple[str, ...]] = {}  # a million rows with four labels hold four tuples
+        for sample in samples:
+            self._hashes.append(hash((*sample.fields.items(), sample.targets)))
+            self._targets.append(same.setdefault(sample.targets, sample.targets))
+        known = 0 if earlier is None else len(earlier)
+        if earlier is None or self._hashes[:known] != earlier._hashes:
+            earlier, known = None, 0
+        inputs = (task.student_input(sample) for sample in islice(samples, known, None))
+        outputs = (target_text(tokenizer, task.student_target(targets[0])) for targets in self._targets[known:])
+        self._inputs = _TokenRows.encode(tokenizer, inputs, form.max_input_tokens)
+        self._outputs = _TokenRows.encode(tokenizer, outputs, form.max_target_tokens)
+        if earlier is not None:
+            self._inputs, self._outputs = earlier._inputs + self._inputs, earlier._outputs + self._outputs
+        self._probabilities = _as_array(task, self._targets, probabilities)
 
     def __len__(self) -> int:
-        return len(self.samples)
+        return len(self._targets)
 
     @property
     def sizes(self) -> Integers:
         """(rows,) int64, numbers to sort rows by: the length of the input, then that of the target."""
-        longest = int(self._targets.lengths.max(initial=0))
-        sizes: Integers = self._inputs.lengths * (longest + 1) + self._targets.lengths
+        longest = int(self._outputs.lengths.max(initial=0))
+        sizes: Integers = self._inputs.lengths * (longest + 1) + self._outputs.lengths
         return sizes
 
     def row(self, position: int) -> dict[str, Any]:
@@ -144,8 +148,8 @@ class EncodedSamples:
         row = {
             "id": position,
             "input_ids": self._inputs[position],
-            "labels": self._targets[position],
-            "targets": self.samples[position].targets,
+            "labels": self._outputs[position],
+            "targets": self._targets[position],
         }
         return row if self._probabilities is None else row | {"probabilities": self._probabilities[position]}
 
@@ -160,17 +164,18 @@ class EncodedSamples:
 
 
 def _as_array(
-    task: Task, samples: Sequence[Sample], probabilities: Sequence[Mapping[str, float]]
+    task: Task, targets: Sequence[tuple[str, ...]], probabilities: Sequence[Mapping[str, float]]
 ) -> np.ndarray[Any, np.dtype[np.float32]] | None:
     """Returns probabilities, (samples, labels); ``None`` if no sample has any, or the task is not of one label."""
     if not task.one_label or not any(probabilities):
         return None
     names = task.label_names
-    array = np.array([[stored.get(name, 0.0) for name in names] for stored in probabilities])
-    own = np.array([[name == sample.target for name in names] for sample in samples], float)
-    array = np.where(array.any(-1, keepdims=True), array, own)
-    scaled: np.ndarray[Any, np.dtype[np.float32]] = (array / array.sum(-1, keepdims=True)).astype(np.float32)
-    return scaled  # stored ones are rounded
+    array = np.fromiter((stored.get(n, 0.0) for stored in probabilities for n in names), np.float32)
+    array = array.reshape(-1, len(names))
+    for row in np.flatnonzero(~array.any(-1)).tolist():
+        array[row] = [name == targets[row][0] for name in names]
+    array /= array.sum(-1, keepdims=True)  # stored ones are rounded
+    return array
 
 
 class _Rows(Dataset[dict[str, Any]]):

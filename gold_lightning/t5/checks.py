@@ -10,6 +10,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from gold_lightning.errors import GoldError
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 __all__ = ["Cut", "check_student", "count_cut"]
+
+_TOGETHER = 1024  # samples that are tokenized together
 
 _REFUSED_SHARE, _WARNED_SHARE = 0.5, 0.05  # of the characters in the demos that the tokenizer lacks
 _OTHER = "or take another student"
@@ -72,19 +75,18 @@ def count_cut(task: Task, tokenizer: PreTrainedTokenizerBase, samples: Sequence[
         tokenizer: The student's tokenizer.
         samples: The samples. A test row counts in ``targets`` if each of its targets is too long.
     """
-    if not samples:
-        return Cut(0, 0, 0)
-    form = task.student
-    inputs = tokenizer([task.student_input(s) for s in samples]).input_ids
-    targets = [target for s in samples for target in s.targets]
-    length = {t: 0 for t in targets}
-    every = tokenizer([target_text(tokenizer, task.student_target(t)) for t in length]).input_ids
-    length = {t: len(ids) for t, ids in zip(length, every, strict=True)}
-    return Cut(
-        inputs=sum(len(ids) > form.max_input_tokens for ids in inputs),
-        targets=sum(min(length[t] for t in s.targets) > form.max_target_tokens for s in samples),
-        of=len(samples),
-    )
+    form, cut, remaining = task.student, Cut(0, 0, 0), iter(samples)
+    while some := list(islice(remaining, _TOGETHER)):
+        inputs = tokenizer([task.student_input(s) for s in some]).input_ids
+        targets = list(dict.fromkeys(target for s in some for target in s.targets))
+        every = tokenizer([target_text(tokenizer, task.student_target(t)) for t in targets]).input_ids
+        length = {t: len(ids) for t, ids in zip(targets, every, strict=True)}
+        cut = Cut(
+            inputs=cut.inputs + sum(len(ids) > form.max_input_tokens for ids in inputs),
+            targets=cut.targets + sum(min(length[t] for t in s.targets) > form.max_target_tokens for s in some),
+            of=cut.of + len(some),
+        )
+    return cut
 
 
 def check_student(

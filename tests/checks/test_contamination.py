@@ -296,9 +296,9 @@ def test_a_data_module_measures_with_its_own_test_rows(tmp_path, tiny_student):
     path.write_text(json.dumps({"text": text(14), "topic": "World"}) + "\n")
     samples = {"a": one(text(13)), "b": one("Something else.")}
     for setting in ("measure", "drop"):
-        found = module(tmp_path, tiny_student, setting, str(path)).test_set.overlap(samples)
-        assert found == {"a": Overlap(words=frozenset({0})), "b": Overlap()}
-    assert module(tmp_path, tiny_student, "off", str(path)).test_set.overlap(samples) is None
+        found = module(tmp_path, tiny_student, setting, str(path)).test_set.overlap(samples.items())
+        assert dict(found) == {"a": Overlap(words=frozenset({0})), "b": Overlap()}
+    assert module(tmp_path, tiny_student, "off", str(path)).test_set.overlap(samples.items()) is None
 
 
 def test_without_a_test_set_in_reach_measuring_says_so_once_and_dropping_stops(tmp_path, tiny_student, caplog):
@@ -307,7 +307,7 @@ def test_without_a_test_set_in_reach_measuring_says_so_once_and_dropping_stops(t
         task.write_text(shipped.read().replace("file: news_topics.test.jsonl", "hub: no-such-person/no-such-set"))
     data = module(tmp_path, tiny_student, "measure", task=str(task))
     with caplog.at_level(logging.WARNING, logger="gold_lightning"):
-        assert [data.test_set.overlap({"a": one(text(13))}) for _ in range(3)] == [None] * 3
+        assert [data.test_set.overlap([("a", one(text(13)))]) for _ in range(3)] == [None] * 3
     assert len(caplog.records) == 1
     assert "overlap with the test set is not measured: test data no-such-person" in caplog.text
     data = module(tmp_path, tiny_student, "drop", task=str(task))
