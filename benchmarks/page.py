@@ -22,6 +22,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 COMMANDS = {
     "scale": ["benchmarks/scale.py", "--samples", "1000", "8000"],
+    "stores": ["benchmarks/stores.py", "--samples", "8000"],
     "training": ["benchmarks/training.py", "--samples", "256", "--ways", "gold", "hf"],
     "labels": ["benchmarks/label_scoring.py", "--labels", "4", "77"],
     "losses": ["benchmarks/losses.py"],
