@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+from argparse import SUPPRESS
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -64,6 +65,8 @@ from gold_lightning.watching.loggers import RunCSVLogger, set_up_wandb
 __all__ = ["GoldCLI"]
 
 
+# Keys in the config of a run that a command does not use: it takes the config all the same.
+_UNUSED = {"preview": ("ckpt_path", "weights_only"), "baselines": ("weights_only",)}
 _SECTIONS_HELP = (
     "Settings by section: run (folder), data (task, generator, plan, budget), model (student, loss, optimizer), "
     "feedback, calibration, trainer, early_stopping, checkpoint. --print_config shows all values; "
@@ -189,6 +192,8 @@ class GoldCLI(LightningCLI):
         parser.add_class_arguments(PreviewSettings, "preview", as_group=False)
         parser.add_class_arguments(BaselineSettings, "baselines", as_group=False)
         parser.add_class_arguments(CalibrationSettings, "calibration")
+        for key in _UNUSED.get(self._command, ()):
+            parser.add_argument(f"--{key}", default=None, help=SUPPRESS)
         parser.add_lightning_class_args(OODFeedback, "feedback")
         parser.add_lightning_class_args(EarlyStopping, "early_stopping")
         parser.add_lightning_class_args(BestCheckpoint, "checkpoint")
@@ -226,7 +231,7 @@ class GoldCLI(LightningCLI):
             set_up_wandb(config.trainer.get("logger"), Path(config.data.run_dir))
         if self.subcommand == "baselines" and config.trainer.devices == "auto":
             config.trainer.devices = 1
-        if "ckpt_path" not in config:
+        if "ckpt_path" not in config or self.subcommand == "preview":
             return
         if config.ckpt_path in (None, "last", "best"):
             path = folder / f"{config.ckpt_path or 'best'}.ckpt"
