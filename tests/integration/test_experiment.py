@@ -151,5 +151,5 @@ def test_each_shipped_experiment_is_whole(path):
 
 
 def test_experiments_are_shipped():
-    wanted = {"feedback", "strategies", "band", "loss", "student", "temperature", "prompts", "noise"}
+    wanted = {"feedback", "strategies", "band", "loss", "student", "temperature", "prompts", "noise", "real_texts"}
     assert {path.stem for path in SHIPPED} == wanted

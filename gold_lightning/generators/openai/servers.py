@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import math
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -33,6 +34,9 @@ _KEY = "data.generator.init_args."
 _MAX_BACKOFF = 30.0  # seconds
 _GREETING = "Hello."
 _MOST_REFUSED = 3  # prompts that are refused, and the greeting too, before the settings are to blame
+_NEWEST = 0.2  # weight of the newest call in a server's average latency
+_BUSY = 0.9  # exponent of the calls in flight: 0 for servers with room, 1 for busy ones
+_REMEMBERED = 120.0  # seconds for which a server's latency counts
 _POLL_SECONDS = 0.02  # between two looks at whether another call was answered
 
 
@@ -45,10 +49,46 @@ class _Server:
     in_flight: int = 0
     not_before: float = 0.0  # the server asked for this (Retry-After): no call is made earlier
     avoid_until: float = 0.0  # a call failed: until then other servers are preferred
+    latency: float = 0.0  # seconds of a call, averaged over recent ones
+    crowd: float = 1.0  # calls in flight when one began, itself among them, averaged likewise
+    answered: float = -math.inf  # when the last call was
 
     @property
     def url(self) -> str:
         return self.address.base
+
+    def note_answer(self, began: float, crowd: int) -> None:
+        """Notes that a call is answered, by the time at which it began and the calls in flight then."""
+        now = time.monotonic()
+        weight = _NEWEST if self.is_known(now) else 1.0
+        self.latency += weight * (now - began - self.latency)
+        self.crowd += weight * (crowd - self.crowd)
+        self.answered = now
+
+    def wait(self, usual: float) -> float:
+        """Estimates when a further call would be answered, in a unit that all servers share.
+
+        Latency over calls in flight is the time that a busy server takes for each (Little's law). A server with room
+        takes the latency however many there are, and would look the faster the more it has: the exponent below 1 has
+        calls spread evenly over such servers.
+
+        Args:
+            usual: The estimate for a call in flight of a server about which nothing is known.
+        """
+        each = self.latency / self.crowd**_BUSY if self.is_known(time.monotonic()) else usual
+        return (self.in_flight + 1) * each
+
+    def is_known(self, now: float) -> bool:
+        """Whether its latency is known: what it was minutes ago does not count."""
+        return now - self.answered < _REMEMBERED
+
+
+def _soonest(servers: Sequence[_Server]) -> _Server:
+    """Returns the server that should answer a further call first."""
+    now = time.monotonic()
+    # A server about which nothing is known counts as the fastest, so that it is tried.
+    usual = min((s.wait(0.0) / (s.in_flight + 1) for s in servers if s.is_known(now)), default=1.0)
+    return min(servers, key=lambda s: (s.wait(usual), s.started))
 
 
 @dataclass
@@ -151,11 +191,13 @@ class Servers:
                     answered_before = self._answered[scoring]
                 server.started += 1
                 server.in_flight += 1
+                began, crowd = time.monotonic(), server.in_flight
                 tokens = 0
                 try:
                     result, counts = read(await run.http.post(server.address, path, content, scoring), server.url)
                     tokens = sum(counts)
                     server.avoid_until = 0.0
+                    server.note_answer(began, crowd)
                     self._answered[scoring] += 1
                     return result, _add(used, counts)
                 except FailedError as e:
@@ -245,7 +287,7 @@ class Servers:
         return min(_MAX_BACKOFF, self.settings.backoff * 2.0 ** min(tries - 1, 16))
 
     async def _next_server(self, run: Run, tokens: int, tries: int) -> _Server:
-        """Waits until a call may be made; prefers servers without recent failures, then the fewest calls in flight."""
+        """Waits until a call may be made; prefers servers without recent failures, then the soonest to answer."""
         while True:
             time_now = time.monotonic()
             wait = min(s.not_before for s in self._servers) - time_now
@@ -267,7 +309,7 @@ class Servers:
             if ready:
                 healthy = [s for s in ready if s.avoid_until <= time_now]
                 if healthy:
-                    return min(healthy, key=lambda s: (s.in_flight, s.started))
+                    return _soonest(healthy)
                 return min(ready, key=lambda s: s.avoid_until)
 
 

@@ -391,6 +391,19 @@ def test_load_is_spread_over_servers(server):
         assert max(server.most_busy, other.most_busy) <= 4
 
 
+def test_a_slow_server_gets_fewer_calls_than_a_fast_one(server):
+    with FakeServer(delay=0.1) as slow:
+        server.delay = 0.01
+        generator = engine(server, slow, concurrency=8)
+        wanted = engine(server, concurrency=8).generate(many(80))
+        server.calls.clear()
+        assert generator.generate(many(80)) == wanted
+        assert 1 <= len(slow.calls) < 20 and len(server.calls) + len(slow.calls) == 80
+        before = len(slow.calls)
+        generator.generate(many(8))  # all at once, and what is known counts
+        assert len(slow.calls) - before <= 2
+
+
 def test_others_take_over_from_a_server_that_fails_and_it_rests(server):
     with FakeServer(faults=lambda call: Fault("reset")) as bad:
         generator = engine(bad, server, cooldown=30, concurrency=4, retries=1)
