@@ -250,7 +250,8 @@ def decide(task: Task, evidence: Sequence[Evidence]) -> GeneratorVerdict:
         decision, sentence = "take another generator", f"Take another generator: {right}."
     elif confused and of_errors >= _CONCENTRATED:
         decision = "mend the labels"
-        sentence = f"Mend the labels {pair}: {right}, and {of_errors:.0%} of the errors are between these two."
+        between = f", and {of_errors:.0%} of the errors are between these two" if len(task.labels) > 2 else ""
+        sentence = f"Mend the labels {pair}: {right}{between}."
     else:
         decision = "not clear"
         sentence = f"Not clear: {right}. Clearer meanings and demos of the labels, or another generator, may help."

@@ -171,3 +171,13 @@ def test_a_preview_has_the_verdict_that_it_shows(count):
     preview = api.preview(colours(), generator=Teacher(), count=count)
     assert preview.verdict.decision == "go ahead"
     assert preview.verdict.sentence in " ".join(str(preview).split())
+
+
+def test_of_two_labels_it_is_not_said_that_all_errors_are_between_them():
+    labels = ["red", "green"]
+    demos = [{"text": label, "colour": label} for label in labels]
+    task = Task("two", "Texts.", ["text"], labels=labels, target="colour", demos=demos)
+    answers = tuple((labels[i % 2], labels[(i + (i % 10 < 3)) % 2]) for i in range(100))
+    verdict = decide(task, [Evidence("labelled rows (test)", answers, tuple(float(a == b) for a, b in answers))])
+    assert verdict.decision == "mend the labels" and set(verdict.confused) == set(labels)
+    assert "70%" in verdict.sentence and "errors" not in verdict.sentence
