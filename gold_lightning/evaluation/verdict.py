@@ -220,8 +220,8 @@ def decide(task: Task, evidence: Sequence[Evidence]) -> GeneratorVerdict:
 
     The share of right answers is rescaled so that guessing is 0 and no error is 1. Labelled rows decide if there are 30
     or more, all evidence together otherwise. From 0.5 the verdict is to go ahead, unless the lower end of the interval
-    is below 0.25; below 0.25, or if the upper end is below 0.5, it is to use another generator. In between, it names
-    two labels to clarify if confusing them makes half of the errors or more.
+    is below 0.25; below 0.25 it is to use another generator. In between, it names two labels to clarify if confusing
+    them makes half of the errors or more.
 
     Args:
         task: The task.
@@ -234,8 +234,8 @@ def decide(task: Task, evidence: Sequence[Evidence]) -> GeneratorVerdict:
         sentence = f"Not clear: {len(scores)} answers say too little; a larger --preview.count says more."
         return GeneratorVerdict(tuple(evidence), "not clear", None, sentence)
     chance = _chance(task, answers)
-    low, high = wilson_interval(round(sum(scores)), len(scores))
-    skill, lowest, highest = ((x - chance) / (1 - chance) for x in (sum(scores) / len(scores), low, high))
+    low, _ = wilson_interval(round(sum(scores)), len(scores))
+    skill, lowest = ((x - chance) / (1 - chance) for x in (sum(scores) / len(scores), low))
     right = f"{sum(scores) / len(scores):.0%} of {len(scores)} answers are right"
     if task.labels:
         right += f", {'guessing' if task.one_label else 'the most frequent one'} would give {chance:.0%}"
@@ -246,7 +246,7 @@ def decide(task: Task, evidence: Sequence[Evidence]) -> GeneratorVerdict:
         decision, sentence = "go ahead", f"Go ahead: {right}."
         if confused and len(task.labels) > 2 and of_errors >= _CONCENTRATED:
             sentence += f" Most errors are between {pair}: meanings and demos further apart may still help."
-    elif skill < _POOR or highest < _GOOD:
+    elif skill < _POOR:
         decision, sentence = "take another generator", f"Take another generator: {right}."
     elif confused and of_errors >= _CONCENTRATED:
         decision = "mend the labels"
