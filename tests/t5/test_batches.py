@@ -1,11 +1,14 @@
 """Batches: tokens of samples, tokenized once."""
 
+import gc
 import random
+import tracemalloc
 from collections import Counter
 
 import pytest
 import torch
 from gold_lightning.data import GoldDataModule
+from gold_lightning.storage.lazy import Mapped
 from gold_lightning.t5.batches import IGNORE_INDEX, EncodedSamples, make_loader
 from gold_lightning.t5.weights import load_tokenizer
 from gold_lightning.task import Sample, Task
@@ -71,6 +74,18 @@ def test_samples_that_do_not_begin_with_the_earlier_ones_are_encoded_anew(data):
                 alone.row(i)[k].tolist() for k in ("input_ids", "labels")
             ]
             assert again.row(i)["targets"] == others[i].targets
+
+
+def test_of_samples_that_are_read_when_needed_token_ids_alone_are_held():
+    task, tokenizer = Task.load("news_topics"), load_tokenizer("embedded")
+    samples = Mapped(range(2_000), lambda i: Sample({"text": f"{i} " + "long " * 600}, task.label_names[i % 4]))
+    EncodedSamples(task, tokenizer, samples[:64])  # what is made once
+    tracemalloc.start()
+    encoded = EncodedSamples(task, tokenizer, samples)
+    gc.collect()
+    held, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(encoded) == 2_000 and held / 2_000 < 8 * task.student.max_input_tokens  # a text has 3 KB
 
 
 def test_under_a_twentieth_of_the_tokens_of_batches_is_padding(data):
