@@ -24,13 +24,12 @@ def label_panel(run: Run) -> Panel:
     Args:
         run: The run, of a task with labels.
     """
-    samples = [s for r in run.rounds for s in r.samples["train"]]
-    accepted = _counts(run, (s.sample.target for s in samples))
+    brief = [(s.sample.target, s.label_agrees) for s in run.samples("train")]
+    accepted = _counts(run, (target for target, _ in brief))
     rejected = _counts(run, (str(x.get("label")) for r in run.rounds for x in r.rejects if x["kind"] == "train"))
-    checked = [s for s in samples if s.label_agrees is not None]
-    checks = _counts(run, (s.sample.target for s in checked))
-    agreed = _counts(run, (s.sample.target for s in checked if s.label_agrees))
-    total = len(samples) or 1
+    checks = _counts(run, (target for target, agrees in brief if agrees is not None))
+    agreed = _counts(run, (target for target, agrees in brief if agrees))
+    checked, total = checks.total() > 0, len(brief) or 1
     names = sorted(run.labels, key=lambda name: -accepted[name]) if len(run.labels) > _MOST_BARS else list(run.labels)
     values = [(name, accepted[name], f"{accepted[name]:,}") for name in names[:_MOST_BARS]]
     notes = ["The plan asks for each label equally often and asks again for rejected samples."]
@@ -57,7 +56,7 @@ def label_panel(run: Run) -> Panel:
     plots = [Markup(bars(values, unit="training samples"))]
     tables = [Table("Training samples by label", head, rows)]
     if run.many:
-        sizes = Counter(len(run.sets.get(s.sample.target, (s.sample.target,))) for s in samples)
+        sizes = Counter(len(run.sets.get(target, (target,))) for target, _ in brief)
         by_size = [[f"{size}", f"{n:,}", percent(n / total)] for size, n in sorted(sizes.items())]
         tables.append(Table("Training samples by number of labels", ["labels", "samples", "share"], by_size))
     return Panel("Label balance", notes, plots, tables)

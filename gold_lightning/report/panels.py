@@ -17,6 +17,7 @@ from gold_lightning.report.numbers import counted, decimal, evenly_spaced, perce
 from gold_lightning.report.parts import Panel, Table
 from gold_lightning.report.plots import Energies, Lines, histogram, lines, ridge, stacked
 from gold_lightning.report.run import KINDS, PHASES, Round, Run
+from gold_lightning.storage.lazy import Chained, Mapped
 from gold_lightning.watching.diversity import diversity
 
 __all__ = ["cost_panels", "data_panels", "loop_panels"]
@@ -222,7 +223,7 @@ def data_panels(run: Run) -> list[Panel]:
 
 
 def _lengths(run: Run) -> Panel:
-    samples = {kind: [s.sample for r in run.rounds for s in r.samples[kind]] for kind in KINDS}
+    samples = {kind: Mapped(run.samples(kind), lambda s: s.sample) for kind in KINDS}
     inputs: dict[str, list[float]] = {kind: [len(words(s.text)) for s in samples[kind]] for kind in KINDS}
     plots = [histogram(inputs, unit="words of an input" if run.labels else "words of an input (all fields)")]
     columns: dict[str, list[float]] = {
@@ -250,7 +251,7 @@ def _target_words(target: str) -> int:
 
 
 def _diversity(run: Run) -> Panel:
-    texts = {r.number: [s.sample.text for s in r.samples["train"]] for r in run.rounds if r.samples["train"]}
+    texts = {r.number: Mapped(r.samples["train"], lambda s: s.sample.text) for r in run.rounds if r.samples["train"]}
     size = min([_MOST_TEXTS, *map(len, texts.values())], default=0)
     names = {
         "distinct_1": "distinct-1",
@@ -259,7 +260,7 @@ def _diversity(run: Run) -> Panel:
         "self_bleu": "self-BLEU",
     }
     by_round = {number: diversity(texts[number], at_most=max(1, size)) for number in texts}
-    every = diversity([text for of_round in texts.values() for text in of_round], at_most=_MOST_TEXTS)
+    every = diversity(Chained([*texts.values()]), at_most=_MOST_TEXTS)
     table = Table(
         f"Diversity of {counted(size, 'training sample')} of each round",
         ["round", *names.values()],
@@ -294,7 +295,7 @@ def _copies(run: Run) -> Panel:
             ["all", *total],
         )
     ]
-    accepted = Counter(" ".join(words(s.sample.text)) for r in run.rounds for kind in KINDS for s in r.samples[kind])
+    accepted = Counter(hash(" ".join(words(s.sample.text))) for kind in KINDS for s in run.samples(kind))
     repeated = accepted.total() - len(accepted)
     notes = [
         f"Of {accepted.total():,} accepted samples, training and probe set, "

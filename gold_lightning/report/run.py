@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+from array import array
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,7 +18,8 @@ from gold_lightning.budget import Budget, Usage
 from gold_lightning.errors import GoldError
 from gold_lightning.inputs.yaml_files import parse_own_yaml
 from gold_lightning.storage.completions import usage_in
-from gold_lightning.storage.json_lines import read_lines
+from gold_lightning.storage.json_lines import read_lines, rows_at, whole_rows
+from gold_lightning.storage.lazy import Chained, Mapped
 from gold_lightning.storage.round_store import BatchRecord, Kind, RoundStore, StoredSample
 from gold_lightning.storage.run_folder import RunFolder, rounds_in
 from gold_lightning.t5.folder import load_calibration
@@ -123,6 +125,10 @@ class Run:
     spent: Usage = field(default_factory=Usage)
     versions: Mapping[str, Any] = field(default_factory=dict)
     calibration: Mapping[str, Any] = field(default_factory=dict)
+
+    def samples(self, kind: Kind) -> Sequence[StoredSample]:
+        """Returns the accepted samples of all rounds, which are read when they are needed."""
+        return Chained([r.samples[kind] for r in self.rounds])
 
     @property
     def task(self) -> str:
@@ -256,7 +262,9 @@ def _calibration(student: Path) -> Mapping[str, Any]:
 
 def _read_round(folder: Path, number: int, row: Mapping[str, Any]) -> Round:
     store = RoundStore(folder, number, read_only=True)
-    rejects = [r for r in read_lines(store.folder / "rejects.jsonl") if {"kind", "reason", "raw"} <= r.keys()]
+    path = store.folder / "rejects.jsonl"
+    positions = array("Q", (at for at, r in whole_rows(path) if {"kind", "reason", "raw"} <= r.keys()))
+    rejects = Mapped(positions, lambda at: next(rows_at(path, [at])))
     energies: dict[Kind, dict[str, float]] = {kind: {} for kind in KINDS}
     fed = {i for i in row.get("fed_back", ()) if isinstance(i, str)}
     # A round that is generated again holds its earlier energies until it is scored.

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import random
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from gold_lightning.report.numbers import decimal, evenly_spaced, percent, ratio
 from gold_lightning.report.run import KINDS, Round, Run
 from gold_lightning.report.text import LABEL_CHARS, cut, visible
+from gold_lightning.storage.lazy import Chained
 from gold_lightning.storage.round_store import Kind, StoredSample
 
 __all__ = ["PageReason", "PageRound", "PageSample", "PageText", "max_chars", "reasons_of", "samples_of"]
@@ -142,11 +143,14 @@ def reasons_of(run: Run) -> list[PageReason]:
     """
     total: Counter[str] = sum((r.reasons(*KINDS) for r in run.rounds), Counter())
     requested = sum(r.requested(*KINDS) for r in run.rounds)
-    rows = [row for r in run.rounds for row in r.rejects if isinstance(row["raw"], str)]
-    reasons = []
+    every, reasons = Chained([r.rejects for r in run.rounds]), []
+    by_reason = defaultdict[str, list[int]](list)
+    for number, row in enumerate(every):
+        if isinstance(row["raw"], str):
+            by_reason[row["reason"]].append(number)
     for name, count in total.most_common(_MAX_REASONS):
-        rejects = [row for row in rows if row["reason"] == name]
-        drawn = random.Random(f"rejects {name}").sample(rejects, min(2, len(rejects)))
+        numbers = by_reason.get(name, [])
+        drawn = [every[i] for i in random.Random(f"rejects {name}").sample(numbers, min(2, len(numbers)))]
         examples = [_text(row["raw"], _MAX_CHARS, cut(str(row.get("label") or ""), LABEL_CHARS)) for row in drawn]
         reasons.append(PageReason(name, count, percent(ratio(count, requested)), examples))
     return reasons
