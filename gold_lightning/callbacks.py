@@ -162,8 +162,8 @@ class OODFeedback(Callback):
         """Chooses feedback demos, and notes why others are left out."""
         if not self.settings.feeds:
             return [], {}
-        shown = any(s.feedback or s.source == "unlabelled" for s in data.store().accepted("train"))
-        unused = {"unused_pool": len(data.pool)} if len(data.pool) and not shown else {}
+        pool_was_used = any(s.feedback or s.source == "unlabelled" for s in data.store().accepted("train"))
+        unused = {"unused_pool": len(data.pool)} if len(data.pool) and not pool_was_used else {}
         probe = scores.probe_set(data, self.settings.alpha, self.settings.beta)
         labels = data.task.label_names if data.task.one_label else ()
         entries, reasons = self.settings.choose(scores.labelled, probe, labels)

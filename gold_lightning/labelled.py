@@ -224,10 +224,10 @@ class TestSet:
         counts: dict[str, dict[str, int]] = {}
         rows: list[dict[str, Any]] = []
         for kind, of_kind in samples.items():
-            found = self.overlap(of_kind.items())
-            if found is None:
+            pairs = self.overlap(of_kind.items())
+            if pairs is None:
                 return {}, []
-            overlaps = dict(found)
+            overlaps = dict(pairs)
             counts[kind] = count_overlaps(overlaps.values())
             rows += [
                 {"id": id_} | {name: sorted(ids) for name, ids in vars(overlap).items()}

@@ -56,7 +56,7 @@ class TrainingSamples:
         return Mapped(stored, self.noise.apply) if self.noise.share else stored
 
     def begin(self, round_: int, trainer: Trainer | None) -> Sequence[StoredSample]:
-        """Returns the samples that a round trains on, after it was chosen which are left out.
+        """Chooses the samples that a round leaves out, and returns those that it trains on.
 
         One process chooses for all, whose numbers may round apart.
 

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 __all__ = [
     "IGNORE_INDEX",
     "PADDING",
+    "TOKENIZED_TOGETHER",
     "EncodedSamples",
     "Text",
     "collate",
@@ -51,7 +52,8 @@ Text = str | Mapping[str, str]
 PADDING = -1
 """Id of a padding row; the loss ignores all its tokens."""
 
-_TOGETHER = 1024  # texts that are tokenized together, so that lists of Python integers never hold many
+TOKENIZED_TOGETHER = 1024
+"""Number of texts that are tokenized at once, so that lists of Python integers never hold many."""
 
 
 class _TokenRows:
@@ -70,7 +72,7 @@ class _TokenRows:
         ids: list[np.ndarray[Any, np.dtype[np.int32]]] = [np.empty(0, np.int32)]
         lengths: list[int] = []
         remaining = iter(texts)
-        while some := list(islice(remaining, _TOGETHER)):
+        while some := list(islice(remaining, TOKENIZED_TOGETHER)):
             rows = tokenizer(some, max_length=max_length, truncation=True).input_ids
             lengths += map(len, rows)
             ids.append(np.fromiter(chain.from_iterable(rows), np.int32))

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from gold_lightning.errors import GoldError
 from gold_lightning.metrics import make_metric
+from gold_lightning.t5.batches import TOKENIZED_TOGETHER
 from gold_lightning.t5.folder import refusal
 from gold_lightning.t5.inference import answer_of
 from gold_lightning.t5.set_tokens import SetTokens
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 __all__ = ["Cut", "check_student", "count_cut"]
-
-_TOGETHER = 1024  # samples that are tokenized together
 
 _REFUSED_SHARE, _WARNED_SHARE = 0.5, 0.05  # of the characters in the demos that the tokenizer lacks
 _OTHER = "or take another student"
@@ -76,7 +75,7 @@ def count_cut(task: Task, tokenizer: PreTrainedTokenizerBase, samples: Sequence[
         samples: The samples. A test row counts in ``targets`` if each of its targets is too long.
     """
     form, cut, remaining = task.student, Cut(0, 0, 0), iter(samples)
-    while some := list(islice(remaining, _TOGETHER)):
+    while some := list(islice(remaining, TOKENIZED_TOGETHER)):
         inputs = tokenizer([task.student_input(s) for s in some]).input_ids
         targets = list(dict.fromkeys(target for s in some for target in s.targets))
         every = tokenizer([target_text(tokenizer, task.student_target(t)) for t in targets]).input_ids
