@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
 from gold_lightning.generators.base import Completion
@@ -48,7 +48,7 @@ def commit_batch(
             prompt_hash=prompt_hash,
             demo_ids=tuple(id_ for id_, _ in planned.demos),
             feedback=planned.feedback,
-            hint={k: v for k, v in asdict(planned.hint).items() if v},
+            hint={k: v for k, v in vars(planned.hint).items() if v},
             seed=planned.request.seed,
             raw=j.completion.text,
             label_agrees=j.label_agrees,

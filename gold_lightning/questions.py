@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from gold_lightning.generators.base import Request
-from gold_lightning.prompts import escape, fields_block, label_line, read_target, unescape
+from gold_lightning.prompts import label_line
 from gold_lightning.task import Sample, Task
+from gold_lightning.wire import escape, fields_block, read_target, unescape
 
 __all__ = ["agreement_request", "answer_request", "label_question", "read_answer"]
 

@@ -27,7 +27,7 @@ from gold_lightning.planning.plan import SynthesisPlan
 from gold_lightning.planning.progress import Progress, ProgressMeter
 from gold_lightning.planning.quotas import task_quotas
 from gold_lightning.planning.requests import PlannedRequest
-from gold_lightning.prompts import Hint, fields_block
+from gold_lightning.prompts import Hint
 from gold_lightning.questions import answer_request, read_answer
 from gold_lightning.storage.completions import Completions
 from gold_lightning.storage.json_lines import digest, read_json, read_lines, replace_text
@@ -36,6 +36,7 @@ from gold_lightning.storage.run_folder import RunFolder
 from gold_lightning.task import Sample, Task
 from gold_lightning.text_labels import with_joint_label
 from gold_lightning.unlabelled import UnlabelledTexts, real_texts, sample_id, text_number
+from gold_lightning.wire import fields_block
 
 __all__ = ["RealSamples", "TextLabel", "TextLabeller"]
 

@@ -15,8 +15,9 @@ from gold_lightning.checks.checker import CheckedText, Checker
 from gold_lightning.errors import GoldError
 from gold_lightning.feedback import FeedbackStrategy
 from gold_lightning.generators import Completion, Request, ScriptedGenerator
-from gold_lightning.prompts import Hint, parse, render, training_request
+from gold_lightning.prompts import Hint, training_request
 from gold_lightning.task import Field, Hints, Label, Sample, StudentFormat, Task
+from gold_lightning.wire import SampleReader, render
 
 LLAMA_TOKENS = 320  # that the tiny Llama takes
 _WORDS = {
@@ -26,6 +27,40 @@ _WORDS = {
     "Sci/Tech": "software telescope chip browser satellite genome robot laboratory virus network orbit".split(),
 }
 _FILL = [f"{a}{b}" for a in "bcdfglmnprst" for b in ("alo", "erin", "ostu", "ivad", "umek")]
+
+LABELLED = Task(
+    name="pairs",
+    description="Pairs of sentences.",
+    fields=(Field("premise", "a sentence"), Field("claim", "another")),
+    target=Field("verdict", "whether it follows"),
+    demos=(
+        Sample({"premise": "It rains.", "claim": "It is wet."}, "yes"),
+        Sample({"premise": "It rains.", "claim": "It is dry."}, "no"),
+    ),
+    student=StudentFormat("{premise} {claim}", "{verdict}"),
+    labels=(Label("yes", "it follows"), Label("no", "it does not")),
+)
+FREE = Task(
+    name="summaries",
+    description="Texts with summaries.",
+    fields=(Field("text", "a text"), Field("text_2", "its rest")),
+    target=Field("summary", "a short one"),
+    demos=(Sample({"text": "A long story.", "text_2": "The end."}, "A story."),),
+    student=StudentFormat("{text} {text_2}", "{summary}"),
+)
+ONE_FIELD = Task(
+    name="topics",
+    description="News.",
+    fields=(Field("text", "an item"),),
+    target=Field("topic", "its section"),
+    demos=(Sample({"text": "Goal!"}, "Sports"), Sample({"text": "Shares fell."}, "Business")),
+    student=StudentFormat("{text}", "{topic}"),
+    labels=(Label("Sports", "games"), Label("Business", "money")),
+)
+
+
+def parse(text, task, answer=""):
+    return SampleReader(task).parse(text, answer)
 
 
 class NewsWriter(ScriptedGenerator):

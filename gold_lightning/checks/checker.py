@@ -16,8 +16,8 @@ from gold_lightning.parsing import clean_characters
 from gold_lightning.parsing.line_breaks import breaks_off
 from gold_lightning.parsing.sentences import count_sentences, cut_to_sentences
 from gold_lightning.plugins import find
-from gold_lightning.prompts import read_sample
 from gold_lightning.task import Field, Sample, Task, prefix_errors_with
+from gold_lightning.wire import SampleReader
 
 __all__ = ["CheckedText", "Checker"]
 
@@ -58,7 +58,7 @@ class Checker:
 
     def __init__(self, task: Task, meanings: SemanticIndex | None = None) -> None:
         self.task, self._meanings = task, meanings
-        self._duplicates = DuplicateIndex()
+        self._reader, self._duplicates = SampleReader(task), DuplicateIndex()
         with prefix_errors_with(task.source):
             self._rules = [_rule(task, i) for i in range(len(task.checks))]
 
@@ -99,7 +99,7 @@ class Checker:
         task = self.task
         if completion.finish in ("filtered", "failed"):
             return {}, completion.finish
-        values, read_reason = read_sample(completion.text, task, answer)
+        values, read_reason = self._reader.read(completion.text, answer)
         reply_reason = completion.reason if completion.reason != "refusal" or not task.allow_refusals else ""
         if reply_reason or read_reason in ("only_thinking", "talk"):
             return {}, reply_reason or read_reason

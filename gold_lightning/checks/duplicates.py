@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -165,7 +166,8 @@ def _hashed(text: str) -> tuple[int, _Hashes]:
     """Returns a hash of a text's words, and the MinHash of their 3-grams."""
     # A text of symbols alone has no words, so it is compared unchanged.
     compared = " ".join(_words(text)) or text
-    minhash = _empty().copy()
+    minhash = copy.copy(_empty())
+    minhash.clear()
     shingles = _shingles(text, 3) or {(text,)}
     minhash.update_batch([" ".join(s).encode("utf-8", "surrogatepass") for s in shingles])
     return number_of(compared), minhash.hashvalues.astype(np.uint32)

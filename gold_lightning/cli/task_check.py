@@ -11,10 +11,10 @@ from gold_lightning.errors import GoldError
 from gold_lightning.labelled import load_test_rows, load_validation_rows
 from gold_lightning.metrics import make_metric
 from gold_lightning.planning.plan_warnings import lines_in_demos, lines_in_rows
-from gold_lightning.prompts import render
 from gold_lightning.t5.checks import check_student, count_cut
 from gold_lightning.t5.weights import load_tokenizer, target_text
 from gold_lightning.task import Task
+from gold_lightning.wire import render
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

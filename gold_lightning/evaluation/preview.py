@@ -22,11 +22,11 @@ from gold_lightning.generators import Completion
 from gold_lightning.judging import JudgedBatch, JudgedCompletion
 from gold_lightning.label_sets import overlap
 from gold_lightning.planning.requests import ContrastSamples, PlannedRequest
-from gold_lightning.prompts import fields_block, render
 from gold_lightning.storage.round_store import Kind
 from gold_lightning.synthesis import Synthesizer
 from gold_lightning.t5.checks import count_cut
 from gold_lightning.task import Sample, Task
+from gold_lightning.wire import fields_block, render
 
 __all__ = ["PreviewSettings", "Requests", "plan_requests", "preview"]
 

@@ -7,7 +7,7 @@ import math
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Literal, TypeVar
 
 from gold_lightning.parsing import Reply, read_reply
@@ -379,6 +379,5 @@ _STORED_NAMES = {"prefix": "shared", "suffix": "own", "answer_prefix": "answer",
 
 def request_dict(request: Request) -> dict[str, Any]:
     """Plain values of a request as text, without ``messages``."""
-    values = asdict(request)
-    del values["messages"]
-    return {_STORED_NAMES.get(name, name): value for name, value in values.items()}
+    names = (field.name for field in fields(request) if field.name != "messages")
+    return {_STORED_NAMES.get(name, name): getattr(request, name) for name in names}

@@ -23,7 +23,7 @@ from gold_lightning.parsing.talk import is_plan, is_talk
 from gold_lightning.parsing.task_talk import speaks_of_task
 from gold_lightning.parsing.wrappers import as_json, unwrapped, without_prefix
 
-__all__ = ["LocatedSample", "find_sample", "head", "heads", "is_object", "member", "without_beginning"]
+__all__ = ["LocatedSample", "answer_lines", "find_sample", "head", "heads", "is_object", "member", "without_beginning"]
 
 _COLON = "[:：﹕︰]"
 _HAS_COLON = re.compile(_COLON).search
@@ -139,8 +139,9 @@ def _line_form(line: str) -> str:
     return r"[\s*`\"“”#]*".join(forms)
 
 
+@functools.lru_cache(maxsize=4)  # a reply that needs no reading is located twice: as a reply, and as a sample
 def find_sample(
-    text: str, names: Sequence[str], answer: str = "", *, fresh: bool = False, prompt: str = ""
+    text: str, names: tuple[str, ...], answer: str = "", *, fresh: bool = False, prompt: str = ""
 ) -> LocatedSample:
     """Locates the sample in a reply.
 
@@ -152,15 +153,14 @@ def find_sample(
             Otherwise these lines may start the next sample, so only announcements before them are dropped.
         prompt: The prompt. Its fences and list markers are regular text of the task.
     """
-    names = tuple(names)
     fresh = fresh or not answer
-    answer_names = [*heads(answer, names).values()]
-    answer_values, demo_values = tuple(_answer_values(answer, names)), _demo_values(prompt, names)
+    answer_names, answer_values = answer_lines(answer, names)
+    demo_values = _demo_values(prompt, names)
     if not demo_values or not any(demo.startswith(("{", "[")) for demo in demo_values):
         text = as_json(text)
         if not is_object(text) or _sample_mapping(json.loads(text), names) is None:
             text = unwrapped(text, names, answer_values, demos=demo_values)
-    text = _unboxed(as_lines(text, names, (answer_names or [""])[-1], prompt), prompt)
+    text = _unboxed(as_lines(text, names, (answer_names or ("",))[-1], prompt), prompt)
     text = _with_label_line(text, names, answer)
 
     def is_named(line: str) -> bool:
@@ -223,10 +223,11 @@ def _with_label_line(text: str, names: Sequence[str], answer: str) -> str:
     return f"{label}\n{text[match.end() :]}" if match else text
 
 
-def _answer_values(answer: str, names: Sequence[str]) -> list[str]:
-    """Returns the values in the lines of the answer's beginning: the label."""
+@functools.lru_cache(maxsize=256)
+def answer_lines(answer: str, names: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Returns the names in the lines of the answer's beginning, and the values: the label."""
     lines = (head(line, names) for line in answer.split("\n"))
-    return [line[1].strip() for line in lines if line and line[1].strip()]
+    return tuple(heads(answer, names).values()), tuple(line[1].strip() for line in lines if line and line[1].strip())
 
 
 @functools.lru_cache(maxsize=64)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from gold_lightning.parsing.blocks import find_sample, head, heads, without_beginning
+from gold_lightning.parsing.blocks import answer_lines, find_sample, head, heads, without_beginning
 from gold_lightning.parsing.line_breaks import is_laid_out, with_next_lines
 from gold_lightning.parsing.special import until_special
 from gold_lightning.parsing.thinking import without_thinking
@@ -75,12 +75,13 @@ def read_reply(
         text, fresh_text = text.lstrip(), True
     else:
         fresh_text = fresh
+    names = tuple(names)
     located = find_sample(text, names, answer, fresh=fresh, prompt=prompt)
     text, ended = located.text, ended or located.ended
     if located.form in ("rest", "block"):
         if fresh and located.form == "rest":
             text = without_beginning(text, answer)
-        seen = set(heads(answer, names).values()) if located.form == "rest" else set()
+        seen = set(answer_lines(answer, names)[0]) if located.form == "rest" else set()
         end = _stop_position(text, stop, names, seen, skip=fresh_text or located.form == "block")
         until_stop = (text[:end], True) if end >= 0 else (text, False)
         whole = _whole_value(text, end, answer, names, prompt, fresh=fresh) if sample else until_stop
@@ -119,17 +120,17 @@ def _content(content: Any) -> tuple[str, str, bool]:
     return "".join(texts), refusal, thought
 
 
-def _continued(text: str, answer: str, names: Sequence[str]) -> str:
+def _continued(text: str, answer: str, names: tuple[str, ...]) -> str:
     """A block as what follows the answer's beginning, if it has each of the answer's lines there and nowhere else."""
     if text.lstrip().startswith('"'):  # members of an object that lost its braces
         return text
     rest = without_beginning(text, answer)
-    again = set(heads(rest, names).values()) & set(heads(answer, names).values())
+    again = set(heads(rest, names).values()) & set(answer_lines(answer, names)[0])
     return text if again else rest
 
 
 def _whole_value(
-    text: str, end: int, answer: str, names: Sequence[str], prompt: str, *, fresh: bool
+    text: str, end: int, answer: str, names: tuple[str, ...], prompt: str, *, fresh: bool
 ) -> tuple[str, bool] | None:
     """Returns a reply up to the end of the sample's last value, and whether something else follows.
 
@@ -148,7 +149,8 @@ def _whole_value(
         ``None`` if it is not clear whether the lines below belong to the text.
     """
     stopped, rest = ((text[:end], True), text[end:]) if end >= 0 else ((text, False), "")
-    places = {0: next(reversed(heads(answer, names).values()), ""), **heads(stopped[0], names)}
+    answer_names, labels = answer_lines(answer, names)
+    places = {0: answer_names[-1] if answer_names else "", **heads(stopped[0], names)}
     start, name = max(places.items())
     line = head(stopped[0][start:], names)
     value = (line[1] if line else stopped[0][start:]).strip()
@@ -166,7 +168,6 @@ def _whole_value(
         return None
     if "\n" in value or not ends_line:
         return stopped
-    labels = [label[1].strip() for part in answer.split("\n") if (label := head(part, names)) and label[1].strip()]
     joined = with_next_lines(value, rest, names, labels, demos)
     return joined and (stopped[0].rstrip().removesuffix(value) + joined[0], joined[1])
 

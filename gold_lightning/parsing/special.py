@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 
 from gold_lightning.parsing.thinking import is_thinking_tag
@@ -34,6 +35,7 @@ _TURN = re.compile(
 )
 
 
+_COLON_OR_LINE = re.compile(r"[:：\n]")
 _TURN_INSIDE = re.compile(rf"(?<=[.!?…。！？])[ \t]+{_CHAT}: ")
 
 
@@ -48,7 +50,7 @@ def looks_special(token: str) -> bool:
 
 def has_next_turn(text: str) -> bool:
     """Returns whether another speaker of a chat answers within a text: ``It never came. User: More``."""
-    return _TURN_INSIDE.search(text) is not None
+    return ": " in text and _TURN_INSIDE.search(text) is not None
 
 
 def until_special(text: str, prompt: str = "") -> tuple[str, bool]:
@@ -64,7 +66,7 @@ def until_special(text: str, prompt: str = "") -> tuple[str, bool]:
     if "<0x0A>" not in prompt:
         text = text.replace("<0x0A>", "\n")  # a line break of tokenizers that fall back to bytes
     at = 0
-    for token in _SPECIAL.finditer(text):
+    for token in _SPECIAL.finditer(text) if any(mark in text for mark in "<[]") else ():
         if token[0] in prompt or is_thinking_tag(token[0]) or _struck_out(text, at, token):
             continue
         if text[at : token.start()].strip():
@@ -73,20 +75,24 @@ def until_special(text: str, prompt: str = "") -> tuple[str, bool]:
         if role := _ROLE.match(text, at):
             at = role.end()
     text = text[at:]
-    if turn := _NEXT_TURN.search(text):
+    if "assistant" in text and (turn := _NEXT_TURN.search(text)):
         return text[: turn.start()], True
     return _until_turn(text, prompt)
 
 
 def _until_turn(text: str, prompt: str) -> tuple[str, bool]:
     """Returns a text up to the next turn of a conversation, or up to repeated words of the prompt."""
-    if _TURN.search(prompt):
-        return text, False
     begun = len(text) - len(text.lstrip())
-    if _TURN.match(text[begun:]):  # a dialogue
+    # A turn has a colon, or stands at the beginning of a line: most texts need no search, which takes long.
+    if not _COLON_OR_LINE.search(text, begun) or _has_turn(prompt) or _TURN.match(text[begun:]):  # a dialogue
         return text, False
     turn = next((t for t in _TURN.finditer(text, begun + 1) if text[: t.start()].strip()), None)
     return (text[: turn.start()].rstrip(), True) if turn else (text, False)
+
+
+@functools.lru_cache(maxsize=64)  # the demos of a task, with every reply
+def _has_turn(prompt: str) -> bool:
+    return _TURN.search(prompt) is not None
 
 
 def _struck_out(text: str, at: int, token: re.Match[str]) -> bool:

@@ -19,7 +19,7 @@ import time
 from array import array
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -304,7 +304,7 @@ def _lacks_label_scores(completion: Completion) -> bool:
 
 
 def _as_row(completion: Completion) -> dict[str, Any]:
-    row = asdict(completion)
+    row = {field.name: getattr(completion, field.name) for field in fields(completion)}
     for name in ("thought", "thinking_tokens"):  # most models do not think
         if not row[name]:
             del row[name]

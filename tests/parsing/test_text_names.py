@@ -2,8 +2,9 @@
 """Prefixes that name a text in several languages, forms above one, and texts that look alike."""
 
 import pytest
-from gold_lightning.prompts import Hint, read_sample, training_request
+from gold_lightning.prompts import Hint, training_request
 from gold_lightning.task import Field, Label, Sample, StudentFormat, Task
+from gold_lightning.wire import SampleReader
 
 MESSAGE = "I was charged twice for one lamp."
 
@@ -22,7 +23,7 @@ def read(reply, *, fresh=True, field="message", demos=("My parcel is late.", "Wr
     )
     request = training_request(task, "billing", task.demos, Hint(), 1)
     reply = request.read(reply if fresh else f" {reply}", fresh=fresh)
-    values, reason = read_sample(reply.text, task, request.answer_prefix)
+    values, reason = SampleReader(task).read(reply.text, request.answer_prefix)
     return reply.reason or reason or values.get(field, "")
 
 

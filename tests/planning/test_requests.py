@@ -6,9 +6,9 @@ from dataclasses import replace
 import pytest
 from gold_lightning.feedback import FeedbackPool, PoolEntry
 from gold_lightning.planning.requests import RequestPlanner
-from gold_lightning.prompts import render
 from gold_lightning.storage.json_lines import read_lines
 from gold_lightning.task import Sample
+from gold_lightning.wire import render
 
 from tests.fakes import NewsWriter
 from tests.synthesizers import LABELS, PLAN, TASK, filled_pool, groups, make, prompt_of
