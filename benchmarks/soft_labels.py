@@ -1,6 +1,6 @@
 """What soft targets and the removal of doubtful labels change: the stored samples of a run, trained on anew.
 
-    python benchmarks/soft_labels.py runs/news_topics/quickstart test.jsonl --out soft_labels.jsonl --seeds 1 2 3 4 5
+    python -m benchmarks.soft_labels runs/news_topics/quickstart test.jsonl --out soft_labels.jsonl --seeds 1 2 3 4 5
 
 Each arm trains a student of the run's own settings on the training samples of all its rounds, once per seed, as the
 last round of a run with ``model.restart`` does, and counts right answers on the test rows. The seed decides about the
@@ -23,7 +23,6 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import tempfile
 import time
 import warnings
 from collections.abc import Mapping, Sequence
@@ -33,96 +32,39 @@ from typing import Any
 import numpy as np
 import torch
 import yaml
-from gold_lightning import losses
+from benchmarks.retraining import Probabilities, Retraining, labelled_rows
 from gold_lightning.checks.label_agreement import LabelCheck
-from gold_lightning.data import GoldDataModule
 from gold_lightning.doubtful import DoubtfulLabels, is_doubtful
 from gold_lightning.evaluation.comparison import mean_interval
 from gold_lightning.generators import EmbeddedGenerator
 from gold_lightning.likelihoods import LabelCalibrator, read_log_probs, stored_probabilities
-from gold_lightning.losses import RobustLoss, SoftTargets
+from gold_lightning.losses import SoftTargets
 from gold_lightning.notices import without_progress_bars
 from gold_lightning.storage.completions import CompletionLog, Completions
 from gold_lightning.storage.json_lines import append_line, read_lines
-from gold_lightning.storage.round_store import RoundStore, StoredSample
-from gold_lightning.storage.run_folder import rounds_in
-from gold_lightning.student import T5Student
+from gold_lightning.storage.round_store import StoredSample
 from gold_lightning.t5.sentence_vectors import SentenceVectors
 from gold_lightning.task import Sample, Task
-from lightning.pytorch import LightningDataModule, Trainer, seed_everything
 
 ARMS = ("plain", "soft:0.5:1", "soft:0.5:2", "drop")
-MODEL = ("optimizer", "lr", "encoder_lr", "embedding_lr", "weight_decay", "warmup", "decay")
-Probabilities = Mapping[str, Mapping[str, float]]
 
 
-class Samples(LightningDataModule):
-    """Training batches of one round."""
-
-    def __init__(self, data: GoldDataModule, samples: Sequence[StoredSample], by_id: Probabilities, seed: int) -> None:
-        super().__init__()
-        self.data, self.samples, self.by_id, self.seed = data, samples, by_id, seed
-
-    def train_dataloader(self) -> Any:
-        rows, probabilities = self.data.passes_per_round * len(self.samples), [self.by_id[s.id] for s in self.samples]
-        return self.data.loaders.training(
-            [s.sample for s in self.samples], self.data.batch_size, rows, str(self.seed), probabilities
-        )
-
-
-class Benchmark:
+class Benchmark(Retraining):
     """Trains and tests students on the samples of a run.
 
     Args:
         run: The run folder.
         test: Labelled rows.
         passes: Passes over the samples; the run's own by default.
-        task: Task file; the run's own by default.
+        task: Its task.
+        config: Its resolved config.
     """
 
     def __init__(
         self, run: Path, test: Sequence[Sample], passes: int | None, task: Task, config: Mapping[str, Any]
     ) -> None:
-        self.run, self.test, self.task, self.config = run, test, task, config
-        self.stored = [s for r in rounds_in(run) for s in RoundStore(run, r, read_only=True).accepted("train")]
-        self.student, trained = config["model"]["student"], config["data"]
-        with tempfile.TemporaryDirectory() as folder:
-            self.data = GoldDataModule(
-                task,
-                run_dir=folder,
-                student=self.student,
-                batch_size=trained["batch_size"],
-                passes_per_round=passes or trained["passes_per_round"],
-            )
-        self.vectors = SentenceVectors(self.student, task.student.max_input_tokens)
-
-    def hard(self) -> RobustLoss:
-        """The run's own loss, without soft targets."""
-        named = self.config["model"]["loss"]
-        if named["class_path"].endswith("SoftTargets"):
-            named = (named.get("init_args") or {}).get("hard") or {"class_path": "SymmetricCrossEntropy"}
-        kind = getattr(losses, named["class_path"].rsplit(".", 1)[-1])
-        loss: RobustLoss = kind(**(named.get("init_args") or {}))
-        return loss
-
-    def fit(self, loss: RobustLoss, samples: Sequence[StoredSample], by_id: Probabilities, seed: int) -> T5Student:
-        """Trains a student."""
-        seed_everything(seed, verbose=False)
-        settings = {key: self.config["model"][key] for key in MODEL if key in self.config["model"]}
-        student = T5Student(self.task, self.student, loss, **settings)
-        trainer = Trainer(
-            max_epochs=1,
-            accelerator="auto",
-            devices=1,
-            precision=self.config["trainer"].get("precision"),
-            gradient_clip_val=self.config["trainer"].get("gradient_clip_val"),
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-        )
-        trainer.fit(student, datamodule=Samples(self.data, samples, by_id, seed))
-        return student.train(False)
+        super().__init__(run, task, config, passes)
+        self.test, self.vectors = test, SentenceVectors(self.student, task.student.max_input_tokens)
 
     def doubtful_by_students(self, by_id: Probabilities, seed: int) -> set[str]:
         """Ids of samples about whose label a student that was trained on the other half is confident otherwise."""
@@ -131,7 +73,7 @@ class Benchmark:
         halves = [[self.stored[i] for i in order[start::2]] for start in (0, 1)]
         names, probabilities, labels, ids = self.task.label_names, [], [], []
         for train, held_out in (halves, halves[::-1]):
-            student = self.fit(self.hard(), train, by_id, seed)
+            student = self.fit(train, seed, self.hard(), by_id)
             scores = student.scores([dict(s.sample.fields) for s in held_out])
             probabilities += [np.exp(row.log_probs) for row in scores]
             labels += [names.index(s.sample.target) for s in held_out]
@@ -150,7 +92,7 @@ class Benchmark:
                 left_out = set(DoubtfulLabels(self.task, self.vectors, seed)(self.stored))
             elif part == "students":
                 left_out = self.doubtful_by_students(by_id, seed)
-        student = self.fit(loss, [s for s in self.stored if s.id not in left_out], by_id, seed)
+        student = self.fit([s for s in self.stored if s.id not in left_out], seed, loss, by_id)
         predictions = student.predict([dict(row.fields) for row in self.test], batch_size=64)
         right = sum(p == row.target for p, row in zip(predictions, self.test, strict=True))
         return {
@@ -181,12 +123,6 @@ def probabilities_of(
         cached[run] = {s.id: stored_probabilities(row) for s, row in zip(stored, scored, strict=True)}
         cache.write_text(json.dumps(cached, ensure_ascii=False), encoding="utf-8")
     return "asked", cached[run]
-
-
-def test_rows(path: Path, task: Task, target: str) -> list[Sample]:
-    """Reads JSON Lines of labelled rows."""
-    names = [f.name for f in task.fields]
-    return [Sample({n: row[n] for n in names}, row[target]) for row in read_lines(path)]
 
 
 def table(rows: Sequence[Mapping[str, Any]], arms: Sequence[str]) -> list[str]:
@@ -229,7 +165,7 @@ def run(args: argparse.Namespace) -> None:
     """Runs the arms and prints the table."""
     config = yaml.safe_load((args.run / "config.yaml").read_text(encoding="utf-8"))
     task = Task.load(args.task or config["data"]["task"])
-    rows = test_rows(args.test, task, args.target or task.target.name)[: args.rows]
+    rows = labelled_rows(args.test, task, args.target or task.target.name)[: args.rows]
     benchmark = Benchmark(args.run, rows, args.passes, task, config)
     cache = args.out.with_name(args.out.name + ".probabilities.json")
     origin, by_id = probabilities_of(task, benchmark.stored, cache, str(args.run), ask=args.ask)

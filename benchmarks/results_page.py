@@ -1,0 +1,252 @@
+"""Writes the tables of docs/results.md from docs/results.jsonl, which ``benchmarks.proof`` measures.
+
+    python -m benchmarks.results_page           # rewrites what stands between <!-- table: NAME --> and <!-- end -->
+    python -m benchmarks.results_page --check   # exit status 1 if that would change anything
+
+Means are over seeds, with 95 % intervals by Student's t. A difference is paired: of the same seed, hence of the same
+samples. Its p-value (paired t-test) is corrected for the comparisons of its table (Holm), and ``*`` marks those below
+0.05.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.proof import CALLS, COVERAGES, STRATEGIES
+from gold_lightning.evaluation.comparison import ALPHA, holm, mean_interval, paired_p
+from gold_lightning.storage.json_lines import read_lines
+
+DOCS = Path(__file__).parents[1] / "docs"
+NAMES = {"news": "news topics", "film": "film reviews", "questions": "kinds of questions"}
+_REGION = re.compile(r"(<!-- table: ([\w ]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+class Results:
+    """The stored measurements.
+
+    Args:
+        rows: Lines of ``results.jsonl``.
+    """
+
+    def __init__(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        self._by_arm: dict[tuple[str, str], dict[int, Mapping[str, Any]]] = {}
+        for row in rows:
+            self._by_arm.setdefault((row["task"], row["arm"]), {})[row["seed"]] = row
+
+    def tasks(self, arm: str) -> list[str]:
+        """Returns the tasks that have the arm."""
+        return [task for task in NAMES if (task, arm) in self._by_arm]
+
+    def of(self, task: str, arm: str, key: str = "accuracy", at: int | None = None) -> dict[int, float]:
+        """Returns a number by seed, in percent.
+
+        Args:
+            task: The task.
+            arm: The arm.
+            key: Name of the number.
+            at: Position in a list of numbers.
+        """
+        rows = self._by_arm.get((task, arm), {})
+        return {seed: 100 * (row[key] if at is None else row[key][at]) for seed, row in sorted(rows.items())}
+
+    def difference(self, task: str, arm: str, to: str) -> list[float]:
+        """Returns the differences of two arms in accuracy by seed, in points."""
+        first, second = self.of(task, to), self.of(task, arm)
+        return [second[seed] - first[seed] for seed in first.keys() & second.keys()]
+
+
+def mean(values: Mapping[int, float]) -> str:
+    """Returns a mean without its interval."""
+    return f"{sum(values.values()) / len(values):.1f} %" if values else "-"
+
+
+def area(values: Mapping[int, float]) -> str:
+    """Returns the mean of areas under a curve, which :meth:`Results.of` gives in percent."""
+    return f"{sum(values.values()) / len(values) / 100:.2f}"
+
+
+def cell(values: Mapping[int, float]) -> str:
+    """Returns a mean with its interval."""
+    middle, low, high = mean_interval([*values.values()])
+    return "-" if not values else f"{middle:.1f} %" if len(values) < 2 else f"{middle:.1f} % ({low:.1f} to {high:.1f})"
+
+
+def differences(columns: Sequence[Sequence[float]]) -> list[str]:
+    """Returns the mean difference of each comparison of a table; ``*`` if it holds after correction."""
+    corrected = holm([paired_p(values) for values in columns])
+    cells = []
+    for values, p in zip(columns, corrected, strict=True):
+        middle, low, high = mean_interval(values)
+        interval = "" if len(values) < 2 else f" ({low:+.1f} to {high:+.1f}){' *' if p < ALPHA else ''}"
+        cells.append(f"{middle:+.1f}{interval}" if values else "-")
+    return cells
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """Returns a Markdown table, or a sentence instead of one without rows."""
+    marks, rows = ["---", *["---:"] * (len(head) - 1)], [*rows]
+    if not rows:
+        return ["Not measured yet."]
+    return [f"| {' | '.join(row)} |" for row in (head, marks, *rows)]
+
+
+def students(results: Results) -> list[str]:
+    tasks = results.tasks("plain")
+    arms = ("regression/plain", "own/plain")
+    behind = differences([results.difference(task, "plain", arms[0]) for task in tasks])
+    rows = [
+        (
+            *(NAMES[task], str(len(results.of(task, "plain"))), cell(results.of(task, "plain"))),
+            *(cell(results.of(task, arm)) for arm in arms),
+            difference,
+        )
+        for task, difference in zip(tasks, behind, strict=True)
+    ]
+    head = ("task", "seeds", "student", "regression, MiniLM", "regression, own vectors", "student over MiniLM, points")
+    return table(head, rows)
+
+
+def generators(results: Results) -> list[str]:
+    tasks = results.tasks("few_shot")
+    kinds = ("zero_shot", "few_shot")
+    rows = [
+        (
+            *(NAMES[task], mean(results.of(task, "plain"))),
+            *(mean(results.of(task, kind, key)) for kind in kinds for key in ("raw", "accuracy")),
+        )
+        for task in tasks
+    ]
+    head = ("task", "student", "no demos", "no demos, calibrated", "all demos", "all demos, calibrated")
+    return table(head, rows)
+
+
+def abstention(results: Results) -> list[str]:
+    rows = [
+        (
+            NAMES[task],
+            kind,
+            *(mean(results.of(task, "plain", f"by_{kind}", i)) for i in range(len(COVERAGES))),
+            area(results.of(task, "plain", f"auroc_{kind}")),
+        )
+        for task in results.tasks("plain")
+        for kind in ("energy", "probability")
+    ]
+    head = ("task", "sureness by", *(f"{share:.0%} answered" for share in COVERAGES), "AUROC for errors")
+    return table([cell.replace("%", " %") for cell in head], rows)
+
+
+def cascade(results: Results) -> list[str]:
+    rows = [
+        (NAMES[task], *(mean(results.of(task, "cascade", "by_calls", i)) for i in range(len(CALLS))))
+        for task in results.tasks("cascade")
+    ]
+    return table(("task", *(f"{share:.0%} asked".replace("%", " %") for share in CALLS)), rows)
+
+
+def labels(results: Results) -> list[str]:
+    rows = [
+        (
+            *(NAMES[task], mean(results.of(task, "labels", "generator")), mean(results.of(task, "labels", "joint"))),
+            *(mean(results.of(task, "energy", "labels_right_by_fifth", i)) for i in range(5)),
+            area(results.of(task, "energy", "auroc")),
+        )
+        for task in results.tasks("energy")
+    ]
+    fifths = ("lowest fifth of energy", "2nd", "3rd", "4th", "highest")
+    return table(("task", "labels right: generator", "with the student", *fifths, "AUROC"), rows)
+
+
+def texts(results: Results) -> list[str]:
+    return [*_texts(results, ""), "", *_texts(results, ", true")]
+
+
+def _texts(results: Results, suffix: str) -> list[str]:
+    learners = {"": "student", "regression/": "regression, MiniLM", "own/": "regression, own vectors"}
+    lines = [(task, learner) for task in results.tasks(f"random{suffix}") or NAMES for learner in learners]
+    lines = [(task, x) for task, x in lines if results.of(task, f"{x}random{suffix}") and results.of(task, f"{x}plain")]
+    others = [name for name in STRATEGIES if name != "random"]
+    compared = [
+        *(results.difference(task, f"{x}random{suffix}", f"{x}plain") for task, x in lines),
+        *(results.difference(task, f"{x}{o}{suffix}", f"{x}random{suffix}") for o in others for task, x in lines),
+    ]
+    cells = differences(compared)
+    rows = [
+        (
+            *(
+                NAMES[task],
+                learners[x],
+                str(len(results.of(task, f"{x}random{suffix}"))),
+                mean(results.of(task, f"{x}plain")),
+            ),
+            *(cells[i + column * len(lines)] for column in range(1 + len(others))),
+        )
+        for i, (task, x) in enumerate(lines)
+    ]
+    kind = "true labels" if suffix else "labels that a run gives"
+    head = (
+        "task",
+        f"learner, {kind}",
+        "seeds",
+        "no real texts",
+        "random over none",
+        *(f"{o} over random" for o in others),
+    )
+    return table(head, rows)
+
+
+def label_shares(results: Results) -> list[str]:
+    rows = [
+        (NAMES[task], *(mean(results.of(task, f"regression/{name}", "labels_right")) for name in STRATEGIES))
+        for task in results.tasks("regression/random")
+    ]
+    return table(("task", *(f"labels right, {name}" for name in STRATEGIES)), rows)
+
+
+def settings(results: Results) -> list[str]:
+    arms = [a for a in ("by length", "soft", "drop", "40", "80", "160") if results.tasks(a)]
+    pairs = [(task, arm) for arm in arms for task in results.tasks(arm)]
+    cells = differences([results.difference(task, arm, "plain") for task, arm in pairs])
+    rows = [
+        (arm, NAMES[task], str(len(results.of(task, arm))), cell(results.of(task, arm)), difference)
+        for (task, arm), difference in zip(pairs, cells, strict=True)
+    ]
+    return table(("arm", "task", "seeds", "accuracy", "over plain, points"), rows)
+
+
+TABLES: Mapping[str, Callable[[Results], list[str]]] = {
+    **{"students": students, "generators": generators, "abstention": abstention, "cascade": cascade},
+    **{"labels": labels, "label shares": label_shares, "texts": texts, "settings": settings},
+}
+
+
+def page(text: str, results: Results) -> str:
+    """Returns the page with its tables made anew.
+
+    Args:
+        text: The page.
+        results: The measurements.
+    """
+    return _REGION.sub(lambda m: m[1] + "\n" + "\n".join(TABLES[m[2]](results)) + "\n\n" + m[3], text)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--results", type=Path, default=DOCS / "results.jsonl")
+    parser.add_argument("--page", type=Path, default=DOCS / "results.md")
+    parser.add_argument("--out", type=Path, help="file of the page; the page itself by default")
+    parser.add_argument("--check", action="store_true", help="change nothing")
+    given = parser.parse_args()
+    text = given.page.read_text(encoding="utf-8")
+    made = page(text, Results(read_lines(given.results)))
+    if given.check:
+        sys.exit(made != text)
+    (given.out or given.page).write_text(made, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,125 @@
+"""The measurements of docs/results.md, and the tables made of them."""
+
+import math
+import re
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from benchmarks.proof import ARMS, Proof, alternating, by_coverage, errors_found, needs_texts
+from benchmarks.results_page import TABLES, Results, differences, page
+from gold_lightning.storage.json_lines import read_lines, write_lines
+from gold_lightning.storage.round_store import BatchRecord, RoundStore, StoredSample
+from gold_lightning.task import Sample, Task
+
+NEWS = Task.load("news_topics")
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+def stored(*targets):
+    return [StoredSample(f"r000-train-{i:05d}", Sample({"text": str(i)}, t), 0, "") for i, t in enumerate(targets)]
+
+
+def test_labels_take_turns_until_one_has_no_more_samples():
+    samples = stored("a", "a", "a", "b", "b")
+    assert [s.sample.fields["text"] for s in alternating(samples, 3)] == ["0", "3", "1"]
+    assert [s.sample.fields["text"] for s in alternating(samples, 9)] == ["0", "3", "1", "4", "2"]
+
+
+def test_the_surest_answers_are_kept():
+    right, doubt = [True, False, True, True, False], [0.1, 0.9, 0.2, 0.3, 0.8]
+    assert by_coverage(right, doubt) == [0.6, 0.75, 1.0]
+    assert errors_found(right, doubt) == 1.0
+    assert math.isnan(errors_found([True, True], [0.1, 0.2]))
+
+
+def test_arms_that_need_real_texts():
+    assert [arm for arm in ARMS if not needs_texts(arm)] == [
+        *("plain", "few_shot", "zero_shot", "cascade", "regression/plain", "own/plain"),
+        *("by length", "40", "80", "160", "soft", "drop"),
+    ]
+
+
+def test_differences_are_paired_and_corrected_for_the_comparisons_of_their_table():
+    first, second = [1.0, 1.1, 0.9, 1.0], [1.0, -2.0, 3.0, 0.5]
+    alone, with_another = differences([first])[0], differences([first, second])
+    assert alone == "+1.0 (+0.9 to +1.1) *"
+    assert with_another[0] == alone and with_another[1].endswith(")")
+    assert differences([[2.0, 2.5], []]) == ["+2.2 (-0.9 to +5.4)", "-"]
+
+
+def test_pairs_are_those_of_seeds_that_both_arms_have():
+    rows = [
+        {"task": "news", "seed": seed, "arm": arm, "accuracy": value}
+        for arm, seed, value in [("plain", 1, 0.8), ("plain", 2, 0.7), ("soft", 2, 0.75), ("soft", 3, 0.9)]
+    ]
+    assert Results(rows).difference("news", "soft", "plain") == [pytest.approx(5.0)]
+
+
+def test_the_page_has_the_tables_that_its_command_makes():
+    text = (DOCS / "results.md").read_text(encoding="utf-8")
+    assert page(text, Results(read_lines(DOCS / "results.jsonl"))) == text
+    assert set(re.findall(r"<!-- table: ([\w ]+) -->", text)) <= set(TABLES)
+
+
+def test_no_number_of_the_page_is_written_by_hand():
+    text = (DOCS / "results.md").read_text(encoding="utf-8")
+    prose = re.sub(r"<!-- table: .*?<!-- end -->|```.*?```", "", text, flags=re.DOTALL)
+    assert "<!-- table: students -->" in text
+    assert [n for n in re.findall(r"\d+(?:\.\d+)? (?:%|points)", prose) if n != "95 %"] == []
+
+
+@pytest.fixture
+def proof(tmp_path):
+    """A run of three rounds with eight samples each, and twelve real texts a round, a third of them mislabelled."""
+    (tmp_path / "rows").mkdir()
+    names, texts = NEWS.label_names, {}
+    run = tmp_path / "runs" / "news_topics" / "seed-1"
+    for number in range(3):
+        store = RoundStore(run, number)
+        samples = [
+            StoredSample(f"r{number:03d}-train-{i:05d}", Sample({"text": f"made {number} {i}"}, names[i % 4]), 0, "")
+            for i in range(8)
+        ]
+        store.commit(BatchRecord("train", 0, 8, 8, {}, 0, 0, 0.0), samples, [], {"": ""}, {})
+        probes = [
+            StoredSample(
+                f"r{number:03d}-probe-u{i:05d}",
+                Sample({"text": f"real {number} {i}"}, names[i % 4]),
+                *(0, ""),
+                source="unlabelled",
+            )
+            for i in range(12)
+        ]
+        store.commit(BatchRecord("probe", 0, 12, 12, {}, 0, 0, 0.0, from_unlabelled=12), probes, [], {"": ""}, {})
+        rows = [{"id": s.id, "kind": "probe", "energy": float(i), "loss": 0.0} for i, s in enumerate(probes)]
+        store.write_energies([row | {"probabilities": {names[i % 4]: 1.0}} for i, row in enumerate(rows)])
+        texts |= {s.sample.fields["text"]: names[(i + (i % 3 == 0)) % 4] for i, s in enumerate(probes)}
+    texts["real 0 1"] = "?"  # nobody knows
+    for kind, values in (("texts", texts), ("test", {"talks": names[0]})):
+        write_lines(tmp_path / "rows" / f"news.{kind}.jsonl", [{"text": t, "topic": y} for t, y in values.items()])
+    made = Proof("news", 1, tmp_path / "rows", tmp_path / "runs", None)
+    stores = [RoundStore(run, number, read_only=True) for number in range(3)]
+    stored = [s for store in stores for s in store.accepted("train")]
+    made._cache["retraining"] = SimpleNamespace(stored=stored)
+    return made
+
+
+def test_real_texts_take_the_place_of_samples_under_given_or_true_labels(proof, monkeypatch):
+    monkeypatch.setattr("benchmarks.proof.SAMPLES", 24)
+    monkeypatch.setattr("benchmarks.proof.REAL", 8)
+    given, about = proof.samples("top")
+    true, about_true = proof.samples("top, true")
+    texts = [s for s in given if s.source == "unlabelled"]
+    assert (len(given), len(texts)) == (24, about["real_texts"])
+    assert {s.id[:4] for s in texts} == {"r000", "r001"}, "the last round's texts come too late to be trained on"
+    assert all(s.id != "r000-probe-u00001" for s in texts)
+    assert [s.sample.fields for s in given] == [s.sample.fields for s in true] and about == about_true
+    right = [a.sample.target == b.sample.target for a, b in zip(given, true, strict=True) if a.source == "unlabelled"]
+    assert about["labels_right"] == pytest.approx(sum(right) / len(right), abs=1e-4) and not all(right)
+
+
+def test_labels_and_energies_of_real_texts_are_compared_with_the_truth(proof):
+    labels, energy = proof.measure("labels"), proof.measure("energy")
+    assert labels == {"rows": 35, "generator": round(23 / 35, 4), "joint": round(23 / 35, 4)}
+    assert energy["rows"] == 35 and len(energy["labels_right_by_fifth"]) == 5 and 0.3 < energy["auroc"] < 0.6
