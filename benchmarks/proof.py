@@ -12,8 +12,8 @@ A task and a seed have one run: three rounds without feedback, 240 samples by th
 are the real texts. Without ``--rows`` news is measured alone, on the task's own test rows and without real texts. Each
 arm trains a student anew on samples of that run, as its last round does:
 
-    plain              all samples
-    by length          the same in batches of about one length (``data.group_by_length``)
+    plain              all samples, four passes in batches of about one length (``data.group_by_length``)
+    7 passes           seven passes; and ``7 passes, random order``, in batches in random order
     80                 the first 80 samples; and other numbers
     random, band, top  three quarters of the samples, and a quarter real texts that the strategy chose from the probe
                        sets of the first two rounds, under the labels that the run gives them (``feedback.label_by``)
@@ -67,7 +67,7 @@ TASKS = {
     "questions": str(HERE / "tasks" / "questions.yaml"),
 }
 STRATEGIES = {"random": "random", "band": "energy_band", "top": "energy_top"}
-ROUNDS, SAMPLES = 3, 240
+ROUNDS, SAMPLES, PASSES = 3, 240, 4
 REAL = SAMPLES // 4
 COVERAGES = (1.0, 0.8, 0.6)
 CALLS = (0.0, 0.1, 0.2, 0.3, 0.5, 1.0)
@@ -75,7 +75,7 @@ CHOSEN = tuple(name + true for true in ("", ", true") for name in STRATEGIES)
 ARMS = (
     *("energy", "labels", "plain", "few_shot", "zero_shot", "cascade"),
     *(f"{encoder}/{arm}" for encoder in ("regression", "own") for arm in ("plain", *CHOSEN)),
-    *(*CHOSEN, "by length", "40", "80", "160", "soft", "drop"),
+    *(*CHOSEN, "7 passes", "7 passes, random order", "40", "80", "160", "soft", "drop"),
 )
 _STRENGTH = 1.0  # of the penalty of a logistic regression, scikit-learn's default
 
@@ -230,7 +230,8 @@ class Proof:
         samples, about = self.samples(arm)
         loss = SoftTargets(0.5, 1.0, self.retraining.hard()) if arm == "soft" else None
         by_id = {s.id: s.probabilities for s in samples} if loss else None
-        self.retraining.data.loaders.group_by_length = arm == "by length"
+        self.retraining.data.passes_per_round = 7 if arm.startswith("7 passes") else PASSES
+        self.retraining.data.loaders.group_by_length = arm != "7 passes, random order"
         student = self.retraining.fit(samples, self.seed, loss, by_id)
         trained = time.process_time() - started
         scores = list(student.scores([dict(row.fields) for row in self.test]))

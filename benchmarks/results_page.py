@@ -3,9 +3,9 @@
     python -m benchmarks.results_page           # rewrites what stands between <!-- table: NAME --> and <!-- end -->
     python -m benchmarks.results_page --check   # exit status 1 if that would change anything
 
-Means are over seeds, with 95 % intervals by Student's t. A difference is paired: of the same seed, hence of the same
-samples. Its p-value (paired t-test) is corrected for the comparisons of its table (Holm), and ``*`` marks those below
-0.05.
+Means are over seeds, with 95 % intervals by Student's t from three seeds on. A difference is paired: of the same seed,
+hence of the same samples. Its p-value (paired t-test) is corrected for the comparisons of its table (Holm), and ``*``
+marks those below 0.05.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from gold_lightning.storage.json_lines import read_lines
 
 DOCS = Path(__file__).parents[1] / "docs"
 NAMES = {"news": "news topics", "film": "film reviews", "questions": "kinds of questions"}
+_LEAST = 3  # seeds that an interval needs
 _REGION = re.compile(r"(<!-- table: ([\w ]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -73,7 +74,13 @@ def area(values: Mapping[int, float]) -> str:
 def cell(values: Mapping[int, float]) -> str:
     """Returns a mean with its interval."""
     middle, low, high = mean_interval([*values.values()])
-    return "-" if not values else f"{middle:.1f} %" if len(values) < 2 else f"{middle:.1f} % ({low:.1f} to {high:.1f})"
+    return (
+        "-"
+        if not values
+        else f"{middle:.1f} %"
+        if len(values) < _LEAST
+        else f"{middle:.1f} % ({low:.1f} to {high:.1f})"
+    )
 
 
 def differences(columns: Sequence[Sequence[float]]) -> list[str]:
@@ -82,7 +89,7 @@ def differences(columns: Sequence[Sequence[float]]) -> list[str]:
     cells = []
     for values, p in zip(columns, corrected, strict=True):
         middle, low, high = mean_interval(values)
-        interval = "" if len(values) < 2 else f" ({low:+.1f} to {high:+.1f}){' *' if p < ALPHA else ''}"
+        interval = "" if len(values) < _LEAST else f" ({low:+.1f} to {high:+.1f}){' *' if p < ALPHA else ''}"
         cells.append(f"{middle:+.1f}{interval}" if values else "-")
     return cells
 
@@ -167,8 +174,11 @@ def texts(results: Results) -> list[str]:
 
 def _texts(results: Results, suffix: str) -> list[str]:
     learners = {"": "student", "regression/": "regression, MiniLM", "own/": "regression, own vectors"}
-    lines = [(task, learner) for task in results.tasks(f"random{suffix}") or NAMES for learner in learners]
-    lines = [(task, x) for task, x in lines if results.of(task, f"{x}random{suffix}") and results.of(task, f"{x}plain")]
+    lines = [
+        (task, x) for task in NAMES for x in learners if results.difference(task, f"{x}random{suffix}", f"{x}plain")
+    ]
+    without = [results.of(task, f"{x}plain") for task, x in lines]
+    with_random = [results.of(task, f"{x}random{suffix}") for task, x in lines]
     others = [name for name in STRATEGIES if name != "random"]
     compared = [
         *(results.difference(task, f"{x}random{suffix}", f"{x}plain") for task, x in lines),
@@ -180,8 +190,8 @@ def _texts(results: Results, suffix: str) -> list[str]:
             *(
                 NAMES[task],
                 learners[x],
-                str(len(results.of(task, f"{x}random{suffix}"))),
-                mean(results.of(task, f"{x}plain")),
+                str(len(without[i].keys() & with_random[i].keys())),
+                mean({seed: value for seed, value in without[i].items() if seed in with_random[i]}),
             ),
             *(cells[i + column * len(lines)] for column in range(1 + len(others))),
         )
@@ -208,7 +218,7 @@ def label_shares(results: Results) -> list[str]:
 
 
 def settings(results: Results) -> list[str]:
-    arms = [a for a in ("by length", "soft", "drop", "40", "80", "160") if results.tasks(a)]
+    arms = [a for a in ("7 passes", "7 passes, random order", "soft", "drop", "40", "80", "160") if results.tasks(a)]
     pairs = [(task, arm) for arm in arms for task in results.tasks(arm)]
     cells = differences([results.difference(task, arm, "plain") for task, arm in pairs])
     rows = [

@@ -36,7 +36,7 @@ def test_the_surest_answers_are_kept():
 def test_arms_that_need_real_texts():
     assert [arm for arm in ARMS if not needs_texts(arm)] == [
         *("plain", "few_shot", "zero_shot", "cascade", "regression/plain", "own/plain"),
-        *("by length", "40", "80", "160", "soft", "drop"),
+        *("7 passes", "7 passes, random order", "40", "80", "160", "soft", "drop"),
     ]
 
 
@@ -45,7 +45,7 @@ def test_differences_are_paired_and_corrected_for_the_comparisons_of_their_table
     alone, with_another = differences([first])[0], differences([first, second])
     assert alone == "+1.0 (+0.9 to +1.1) *"
     assert with_another[0] == alone and with_another[1].endswith(")")
-    assert differences([[2.0, 2.5], []]) == ["+2.2 (-0.9 to +5.4)", "-"]
+    assert differences([[2.0, 2.5], []]) == ["+2.2", "-"], "two seeds are too few for an interval"
 
 
 def test_pairs_are_those_of_seeds_that_both_arms_have():
