@@ -63,7 +63,8 @@ class GoldDataModule(LightningDataModule):
         doubtful_labels: ``drop`` leaves samples with a doubtful label out of training: in each round, those about whose
             label a classifier that was not fitted to them is confident otherwise. They stay in the store.
         group_by_length: Make training batches of samples of about one length, so that few tokens are padding: under
-            2 % in large sets, where a random order has a third or more. Batches still come in a random order.
+            2 % in large sets, where a random order has a third or more. Batches still come in a random order. Not with
+            ``unlabelled``: real texts of another length than the samples would share no batch with them.
         replay: Train on the samples of all rounds so far, or of the last one.
         feedback_rate: Share of the prompts that show feedback demos, in [0, 1]; linked to ``--feedback.rate``.
         feedback_capacity: Most feedback demos of each label in the pool; linked to ``--feedback.capacity``.
@@ -169,7 +170,8 @@ class GoldDataModule(LightningDataModule):
         self.clock, self.generation_seconds = RunClock(self.run_dir), 0.0
         self.notes: dict[str, Any] = {}
         self.tokenizer = load_tokenizer(student)
-        self.loaders = Loaders(self.task, self.tokenizer, self._shares, group_by_length=group_by_length)
+        by_length = group_by_length and unlabelled is None
+        self.loaders = Loaders(self.task, self.tokenizer, self._shares, group_by_length=by_length)
         self._distributed: DistributedGenerator | None = None
 
     # Rounds
