@@ -139,7 +139,7 @@ class Proof:
             self.test = labelled_rows(rows / f"{name}.test.jsonl", self.task, self.target)
             texts = labelled_rows(rows / f"{name}.texts.jsonl", self.task, self.target)
         else:
-            self.test = [row.sample for row in load_test_rows(self.task)]
+            self.test = list(load_test_rows(self.task))
         self.truth = true_labels([{**t.fields, self.target: t.target} for t in texts], self.task, self.target)
         self._texts = texts
         self._cache: dict[str, Any] = {}
@@ -326,8 +326,8 @@ class Proof:
         better = max(generator, key=lambda kind: np.mean(generator[kind]))
         order = np.argsort(arrays["log_probs"].max(1), kind="stable")
         accuracies = []
-        for share in CALLS:
-            asked = set(order[: round(share * len(order))].tolist())
+        for calls in CALLS:
+            asked = set(order[: round(calls * len(order))].tolist())
             right = [generator[better][i] if i in asked else r for i, r in enumerate(student)]
             accuracies.append(share(right))
         return {"rows": len(student), "generator": better, "by_calls": accuracies}

@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from benchmarks.proof import ARMS, Proof, alternating, by_coverage, errors_found, needs_texts
 from benchmarks.results_page import TABLES, Results, differences, page
@@ -123,3 +124,25 @@ def test_labels_and_energies_of_real_texts_are_compared_with_the_truth(proof):
     labels, energy = proof.measure("labels"), proof.measure("energy")
     assert labels == {"rows": 35, "generator": round(23 / 35, 4), "joint": round(23 / 35, 4)}
     assert energy["rows"] == 35 and len(energy["labels_right_by_fifth"]) == 5 and 0.3 < energy["auroc"] < 0.6
+
+
+def test_the_generator_answers_the_rows_that_the_student_is_least_sure_of(proof):
+    names = NEWS.label_names
+    proof.test = [Sample({"text": str(i)}, names[0]) for i in range(10)]
+    sure = np.log([[0.3 + 0.05 * i, 0.2, 0.1, 0.1] for i in range(10)])
+    sure[:2] = sure[:2, ::-1]  # the two rows of which it is least sure are wrong
+    np.savez(proof.run / "proof.npz", log_probs=sure)
+    folder = proof.root / "news_topics" / "baselines" / "baselines"
+    folder.mkdir(parents=True)
+    for kind, right in (("few_shot", 9), ("zero_shot", 5)):
+        rows = [{"prediction": names[int(i >= right)], "target": names[0]} for i in range(10)]
+        for suffix in ("", "_calibrated"):
+            write_lines(folder / f"{kind}{suffix}.jsonl", rows)
+    assert proof.measure("few_shot") == {"rows": 10, "raw": 0.9, "accuracy": 0.9}
+    cascade = proof.measure("cascade")
+    assert cascade == {"rows": 10, "generator": "few_shot", "by_calls": [0.8, 0.9, 1.0, 1.0, 1.0, 0.9]}
+
+
+def test_without_rows_the_task_is_measured_on_its_own(tmp_path):
+    proof = Proof("news", 1, None, tmp_path, None)
+    assert len(proof.test) == 240 and {s.target for s in proof.test} == set(NEWS.label_names) and proof.truth == {}
