@@ -1,8 +1,8 @@
 # make quickstart: the main job on embedded defaults.   make test: lint, types, all tests.
 # Both make their own environment first, and find it again the next time.
 # make bench: the tables of docs/performance.md, measured on this machine in some minutes, in runs/bench.md.
-# make proof ROWS=folder ENCODER=folder: what docs/results.md reports, in runs/proof/results.md; hours. It goes on where it
-# was; FROM=completions measures again with what generators have written, FROM=scratch has them write anew.
+# make proof ROWS=folder ENCODER=folder LARGE=file: what docs/results.md reports, in runs/proof/results.md; hours. It goes
+# on where it was; FROM=completions measures again with what generators have written, FROM=scratch has them write anew.
 # make test-install: wheel and source distribution are built, installed by several Pythons in fresh environments, and run.
 # make test-wheel: the same by one Python, with links to the packages of our environment instead of fresh ones.
 # make test-server: what every engine promises, asked of a real server (transformers serve, in an environment beside).
@@ -56,7 +56,7 @@ proof: $(INSTALLED)
 	$(if $(filter scratch,$(FROM)),rm -rf $(RUNS)/proof,$(if $(FROM),rm -f $(RUNS)/proof/results.jsonl))
 	mkdir -p $(RUNS)/proof
 	$(BIN)/python -m benchmarks.proof $(if $(ROWS),--rows $(ROWS)) $(if $(ENCODER),--encoder $(ENCODER)) \
-	  --root $(RUNS)/proof --out $(RUNS)/proof/results.jsonl
+	  $(if $(LARGE),--large $(LARGE)) --root $(RUNS)/proof --out $(RUNS)/proof/results.jsonl
 	$(BIN)/python -m benchmarks.results_page --results $(RUNS)/proof/results.jsonl --out $(RUNS)/proof/results.md
 
 # Runs are killed at random moments and must end as if they had not been; minutes.

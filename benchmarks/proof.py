@@ -9,16 +9,22 @@ texts with their true labels, which no run sees: they tell how right labels are.
 generators are asked for nothing twice (``--root``).
 
 A task and a seed have one run: three rounds without feedback, 240 samples by the embedded generator, whose probe sets
-are the real texts. Without ``--rows`` news is measured alone, on the task's own test rows and without real texts. Each
+are the real texts. Without ``--rows`` news is measured alone, on the task's own test rows and without real texts. With
+``--large``, the GGUF file of a larger generator, tasks whose names end in ``-large`` are run by that generator. Each
 arm trains a student anew on samples of that run, as its last round does:
 
     plain              all samples, four passes in batches of about one length (``data.group_by_length``)
-    7 passes           seven passes; and ``7 passes, random order``, in batches in random order
+    random order       in batches in random order; and ``7 passes``, and ``7 passes, random order``
     80                 the first 80 samples; and other numbers
     random, band, top  three quarters of the samples, and a quarter real texts that the strategy chose from the probe
-                       sets of the first two rounds, under the labels that the run gives them (``feedback.label_by``)
+                       sets of the first two rounds, under the labels that the run gives them (``feedback.label_by``),
+                       in batches in random order, as in every run with real texts
+    pseudo             all samples, and all real texts of the first two rounds under such labels (``unlabelled_as:
+                       pseudo_labels``)
     random, true       the same texts under their true labels; likewise ``band, true`` and ``top, true``
     soft, drop         all samples with soft targets (weight 0.5), and without those whose label is doubtful
+    loop               as many samples, of another run: with feedback of the energy band, and with probe sets that the
+                       generator writes, as in the paper
 
 ``regression/ARM`` and ``own/ARM`` are logistic regressions on the same samples: on sentence vectors of ``--encoder``,
 and on those of the student as it is embedded. ``energy`` and ``labels`` only read the run. ``few_shot`` and
@@ -65,17 +71,22 @@ TASKS = {
     "news": "news_topics",
     "film": str(HERE / "tasks" / "film_reviews.yaml"),
     "questions": str(HERE / "tasks" / "questions.yaml"),
+    "qnli": "qnli",
 }
+LARGE = "-large"  # ends the name of a task that a larger generator writes
+EMBEDDED = ("news", "film", "questions")  # tasks of which the embedded generator writes right samples
 STRATEGIES = {"random": "random", "band": "energy_band", "top": "energy_top"}
 ROUNDS, SAMPLES, PASSES = 3, 240, 4
+PROBES = 60  # samples of a probe set that the generator writes
 REAL = SAMPLES // 4
 COVERAGES = (1.0, 0.8, 0.6)
 CALLS = (0.0, 0.1, 0.2, 0.3, 0.5, 1.0)
 CHOSEN = tuple(name + true for true in ("", ", true") for name in STRATEGIES)
 ARMS = (
     *("energy", "labels", "plain", "few_shot", "zero_shot", "cascade"),
-    *(f"{encoder}/{arm}" for encoder in ("regression", "own") for arm in ("plain", *CHOSEN)),
-    *(*CHOSEN, "7 passes", "7 passes, random order", "40", "80", "160", "soft", "drop"),
+    *(f"{encoder}/{arm}" for encoder in ("regression", "own") for arm in ("plain", "pseudo", *CHOSEN)),
+    *("pseudo", *CHOSEN, "random order", "7 passes", "7 passes, random order"),
+    *("40", "80", "160", "soft", "drop", "loop"),
 )
 _STRENGTH = 1.0  # of the penalty of a logistic regression, scikit-learn's default
 
@@ -104,7 +115,7 @@ def errors_found(right: Sequence[bool], doubt: Sequence[float]) -> float:
 
 def needs_texts(arm: str) -> bool:
     """Returns whether an arm needs real texts."""
-    return arm in ("energy", "labels") or arm.rpartition("/")[2].partition(", ")[0] in STRATEGIES
+    return arm.rpartition("/")[2].partition(", ")[0] in ("energy", "labels", "pseudo", *STRATEGIES)
 
 
 def share(right: Sequence[bool]) -> float:
@@ -122,22 +133,27 @@ class Proof:
     """The measurements of one task and seed.
 
     Args:
-        name: The task's name in ``TASKS``.
+        name: The task's name in ``TASKS``; ``-large`` after it stands for the run of the larger generator.
         seed: Seed of the run and of the students.
         rows: Folder of labelled rows and real texts; ``None`` for the test rows of the task alone.
         root: Folder of runs.
         encoder: Folder of a sentence encoder; ``None`` for no regression on its vectors.
+        large: GGUF file of the larger generator.
     """
 
-    def __init__(self, name: str, seed: int, rows: Path | None, root: Path, encoder: Path | None) -> None:
-        self.name, self.seed, self.rows, self.root, self.encoder = name, seed, rows, root, encoder
-        self.task = Task.load(TASKS[name])
-        self.run = root / self.task.name / f"seed-{seed}"
+    def __init__(
+        self, name: str, seed: int, rows: Path | None, root: Path, encoder: Path | None, large: Path | None = None
+    ) -> None:
+        self.name, self.large = name.removesuffix(LARGE), large if name.endswith(LARGE) else None
+        self.seed, self.rows, self.root, self.encoder = seed, rows, root / "large" if self.large else root, encoder
+        self.task = Task.load(TASKS[self.name])
+        self.run = self.root / self.task.name / f"seed-{seed}"
         self.target = self.task.target.name
         texts: list[Sample] = []
         if rows is not None:
-            self.test = labelled_rows(rows / f"{name}.test.jsonl", self.task, self.target)
-            texts = labelled_rows(rows / f"{name}.texts.jsonl", self.task, self.target)
+            self.test = labelled_rows(rows / f"{self.name}.test.jsonl", self.task, self.target)
+            if (file := rows / f"{self.name}.texts.jsonl").exists():
+                texts = labelled_rows(file, self.task, self.target)
         else:
             self.test = list(load_test_rows(self.task))
         self.truth = true_labels([{**t.fields, self.target: t.target} for t in texts], self.task, self.target)
@@ -146,19 +162,31 @@ class Proof:
 
     def base(self) -> None:
         """Runs the three rounds, or what is left of them."""
-        if (self.run / "student").is_dir() and len(rounds_in(self.run)) == ROUNDS:
-            return
-        settings: dict[str, Any] = {"run.root": self.root, "run.name": self.run.name, "seed_everything": self.seed}
-        settings |= {"data.task": TASKS[self.name], "feedback.strategy": "none"}
-        if self.rows is not None:
+        settings: dict[str, Any] = {"feedback.strategy": "none"}
+        if self._texts:
             texts = self.root / f"{self.name}.texts.jsonl"  # without the labels
             texts.parent.mkdir(parents=True, exist_ok=True)
             write_lines(texts, [dict(text.fields) for text in self._texts])
             settings |= {"data.unlabelled": texts, "data.plan.probe_per_round": len(self._texts) // ROUNDS}
+        self._fit(self.run, settings)
+
+    def _fit(self, run: Path, settings: Mapping[str, Any]) -> None:
+        if (run / "student").is_dir() and len(rounds_in(run)) == ROUNDS:
+            return
+        settings = {"run.root": self.root, "run.name": run.name, "seed_everything": self.seed, **settings}
+        settings |= {"data.task": TASKS[self.name], **self._generator()}
+        if self.rows is not None:
             settings["data.test_file"] = self.rows / f"{self.name}.test.jsonl"
         given = [word for setting, value in settings.items() for word in (f"--{setting}", str(value))]
         command = [sys.executable, "-m", "gold_lightning", "fit", "--config", "quickstart.yaml", *given]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+
+    def _generator(self) -> dict[str, Any]:
+        """Returns the settings of the larger generator, if it is the one that writes."""
+        if self.large is None:
+            return {}
+        name = "data.generator"
+        return {name: "TransformersGenerator", f"{name}.init_args.model": self.large.resolve()}
 
     def _once(self, name: str, make: Callable[[], Any]) -> Any:
         if name not in self._cache:
@@ -182,10 +210,14 @@ class Proof:
             rows = [scores[s.id] for s in stored]
             yield number, [with_joint_label(s, row["probabilities"]) for s, row in zip(stored, rows, strict=True)], rows
 
+    def earlier(self) -> list[tuple[int, list[StoredSample], list[Mapping[str, Any]]]]:
+        """Returns what :meth:`probes` yields but for the last round, whose texts come too late to be trained on."""
+        return list(self.probes())[:-1]
+
     def chosen(self, strategy: str) -> list[StoredSample]:
         """Returns the real texts that a strategy chose, half of them in each of the first two rounds."""
         texts: list[StoredSample] = []
-        for number, stored, scores in list(self.probes())[:-1]:
+        for number, stored, scores in self.earlier():
             probe = ScoredProbe(
                 *(number, self.seed, 0.5, 0.8, tuple(s.sample for s in stored)),
                 *(tuple(row["energy"] for row in scores), tuple(row["loss"] for row in scores)),
@@ -203,7 +235,7 @@ class Proof:
             return self._regression(encoder, of_encoder)
         if arm in ("few_shot", "zero_shot"):
             return self._baseline(arm)
-        readings = {"energy": self._energy, "labels": self._labels, "cascade": self._cascade}
+        readings = {"energy": self._energy, "labels": self._labels, "cascade": self._cascade, "loop": self._loop}
         return readings[arm]() if arm in readings else self._student(arm)
 
     def samples(self, arm: str) -> tuple[list[StoredSample], dict[str, Any]]:
@@ -215,23 +247,39 @@ class Proof:
             vectors = SentenceVectors(self.retraining.student, self.task.student.max_input_tokens)
             doubtful = set(DoubtfulLabels(self.task, vectors, self.seed)(stored))
             return [s for s in stored if s.id not in doubtful], {"left_out": len(doubtful)}
-        if strategy not in STRATEGIES:
+        if not needs_texts(arm):
             return list(stored), {}
-        texts = self.chosen(strategy)
+        texts = self.chosen(strategy) if strategy in STRATEGIES else [t for _, of, _ in self.earlier() for t in of]
         true = [Sample(s.sample.fields, self.truth[key(s.sample.fields)]) for s in texts]
         right = [s.sample.target == sample.target for s, sample in zip(texts, true, strict=True)]
         if truth:
             texts = [replace(s, sample=sample) for s, sample in zip(texts, true, strict=True)]
         about = {"real_texts": len(texts), "labels_right": share(right)}
-        return [*alternating(stored, SAMPLES - len(texts)), *texts], about
+        kept = stored if arm == "pseudo" else alternating(stored, SAMPLES - len(texts))
+        return [*kept, *texts], about
+
+    def _loop(self) -> dict[str, Any]:
+        """The student of a run with feedback, whose probe sets the generator writes."""
+        run = self.run.with_name(f"loop-{self.run.name}")
+        settings: dict[str, Any] = {"feedback.strategy": "energy_band", "data.plan.probe_per_round": PROBES}
+        if self.large is not None:
+            settings["data.plan.feedback_as"] = "demo"  # as the paper has it; see configs/quickstart.yaml
+        self._fit(run, settings)
+        samples = Retraining(run, self.task, self.config).stored
+        aurocs = [row["auroc"] for row in read_lines(run / "rounds.jsonl")]
+        return self._trained("loop", samples, {"auroc_probes": round(float(np.mean(aurocs)), 4)})
 
     def _student(self, arm: str) -> dict[str, Any]:
-        started = time.process_time()
         samples, about = self.samples(arm)
+        return self._trained(arm, samples, about)
+
+    def _trained(self, arm: str, samples: Sequence[StoredSample], about: Mapping[str, Any]) -> dict[str, Any]:
+        started = time.process_time()
         loss = SoftTargets(0.5, 1.0, self.retraining.hard()) if arm == "soft" else None
         by_id = {s.id: s.probabilities for s in samples} if loss else None
         self.retraining.data.passes_per_round = 7 if arm.startswith("7 passes") else PASSES
-        self.retraining.data.loaders.group_by_length = arm != "7 passes, random order"
+        in_random_order = needs_texts(arm) or arm.endswith("random order")  # with real texts, as a run's are
+        self.retraining.data.loaders.group_by_length = not in_random_order
         student = self.retraining.fit(samples, self.seed, loss, by_id)
         trained = time.process_time() - started
         scores = list(student.scores([dict(row.fields) for row in self.test]))
@@ -300,6 +348,7 @@ class Proof:
         if not file.exists():
             given = [
                 *("--run.root", str(self.root), "--run.name", folder.name, "--data.task", TASKS[self.name]),
+                *(w for setting, value in self._generator().items() for w in (f"--{setting}", str(value))),
                 *("--baselines.only", f"[{kind}]"),
                 *(("--data.test_file", str(self.rows / f"{self.name}.test.jsonl")) if self.rows else ()),
             ]
@@ -339,13 +388,17 @@ def main() -> None:
     parser.add_argument("--root", type=Path, default=Path("runs/proof"), help="folder of runs")
     parser.add_argument("--out", type=Path, default=HERE.parent / "docs" / "results.jsonl")
     parser.add_argument("--encoder", type=Path, help="folder of a sentence encoder, such as all-MiniLM-L6-v2")
-    parser.add_argument("--tasks", nargs="+", choices=[*TASKS], default=[*TASKS])
+    parser.add_argument("--large", type=Path, help="GGUF file of a larger generator, for tasks that end in -large")
+    parser.add_argument("--tasks", nargs="+", choices=[*TASKS, *(f"{name}{LARGE}" for name in TASKS)])
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3, 4, 5])
     parser.add_argument("--arms", nargs="+", default=ARMS)
     given = parser.parse_args()
-    tasks, arms = given.tasks, given.arms
+    larger = [f"{name}{LARGE}" for name in TASKS] if given.large else []
+    tasks, arms = given.tasks or [*EMBEDDED, *larger], given.arms
     if given.rows is None:
-        tasks, arms = ["news"], [arm for arm in arms if not needs_texts(arm)]
+        tasks = [name for name in tasks if name.removesuffix(LARGE) == "news"]
+    if given.large is None and (wrong := [name for name in tasks if name.endswith(LARGE)]):
+        parser.error(f"--tasks {wrong[0]} needs --large FILE")
     if given.encoder is None:
         arms = [arm for arm in arms if not arm.startswith("regression/")]
     if wrong := [arm for arm in given.arms if arm not in ARMS and not arm.isdigit()]:
@@ -356,9 +409,10 @@ def main() -> None:
     with without_progress_bars():
         for seed in given.seeds:
             for name in tasks:
-                proof = Proof(name, seed, given.rows, given.root, given.encoder)
+                proof = Proof(name, seed, given.rows, given.root, given.encoder, given.large)
                 done = {(r["task"], r["seed"], r["arm"]) for r in (read_lines(given.out) if given.out.exists() else [])}
-                missing = [arm for arm in arms if (name, seed, arm) not in done]
+                possible = [arm for arm in arms if proof.truth or not needs_texts(arm)]
+                missing = [arm for arm in possible if (name, seed, arm) not in done]
                 if missing:
                     proof.base()
                 for arm in missing:

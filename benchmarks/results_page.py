@@ -17,12 +17,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.proof import CALLS, COVERAGES, STRATEGIES
+from benchmarks.proof import CALLS, COVERAGES, LARGE, SAMPLES, STRATEGIES
 from gold_lightning.evaluation.comparison import ALPHA, holm, mean_interval, paired_p
 from gold_lightning.storage.json_lines import read_lines
 
 DOCS = Path(__file__).parents[1] / "docs"
-NAMES = {"news": "news topics", "film": "film reviews", "questions": "kinds of questions"}
+_TASKS = {"news": "news topics", "film": "film reviews", "questions": "kinds of questions", "qnli": "QNLI"}
+NAMES = _TASKS | {f"{task}{LARGE}": f"{name}, larger generator" for task, name in _TASKS.items()}
+SIZES = ("40", "80", "160")
 _LEAST = 3  # seeds that an interval needs
 _REGION = re.compile(r"(<!-- table: ([\w ]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
@@ -209,6 +211,41 @@ def _texts(results: Results, suffix: str) -> list[str]:
     return table(head, rows)
 
 
+def pseudo(results: Results) -> list[str]:
+    learners = {"": "student", "regression/": "regression, MiniLM", "own/": "regression, own vectors"}
+    lines = [(task, x) for x in learners for task in results.tasks(f"{x}pseudo")]
+    cells = differences([results.difference(task, f"{x}pseudo", f"{x}plain") for task, x in lines])
+    rows = [
+        (
+            *(NAMES[task], learners[x], str(len(results.of(task, f"{x}pseudo")))),
+            *(f"{mean(results.of(task, f'{x}pseudo', key))}" for key in ("labels_right", "accuracy")),
+            difference,
+        )
+        for (task, x), difference in zip(lines, cells, strict=True)
+    ]
+    return table(("task", "learner", "seeds", "labels right", "accuracy", "over samples alone, points"), rows)
+
+
+def sizes(results: Results) -> list[str]:
+    rows = []
+    for task in NAMES:
+        columns = [results.of(task, arm) for arm in (*SIZES, "plain")]
+        if seeds := set.intersection(*map(set, columns)):
+            rows.append((NAMES[task], str(len(seeds)), *(mean({s: of[s] for s in seeds}) for of in columns)))
+    return table(("task", "seeds", *(f"{size} samples" for size in (*SIZES, str(SAMPLES)))), rows)
+
+
+def loop(results: Results) -> list[str]:
+    tasks = results.tasks("loop")
+    cells = differences([results.difference(task, "loop", "plain") for task in tasks])
+    rows = [
+        (NAMES[task], str(len(of)), area(results.of(task, "loop", "auroc_probes")), cell(of), difference)
+        for task, difference in zip(tasks, cells, strict=True)
+        for of in [results.of(task, "loop")]
+    ]
+    return table(("task", "seeds", "AUROC, probes against samples", "with feedback", "over none, points"), rows)
+
+
 def label_shares(results: Results) -> list[str]:
     rows = [
         (NAMES[task], *(mean(results.of(task, f"regression/{name}", "labels_right")) for name in STRATEGIES))
@@ -218,7 +255,7 @@ def label_shares(results: Results) -> list[str]:
 
 
 def settings(results: Results) -> list[str]:
-    arms = [a for a in ("7 passes", "7 passes, random order", "soft", "drop", "40", "80", "160") if results.tasks(a)]
+    arms = [a for a in ("random order", "7 passes", "7 passes, random order", "soft", "drop") if results.tasks(a)]
     pairs = [(task, arm) for arm in arms for task in results.tasks(arm)]
     cells = differences([results.difference(task, arm, "plain") for task, arm in pairs])
     rows = [
@@ -231,6 +268,7 @@ def settings(results: Results) -> list[str]:
 TABLES: Mapping[str, Callable[[Results], list[str]]] = {
     **{"students": students, "generators": generators, "abstention": abstention, "cascade": cascade},
     **{"labels": labels, "label shares": label_shares, "texts": texts, "settings": settings},
+    **{"pseudo": pseudo, "sizes": sizes, "loop": loop},
 }
 
 

@@ -37,7 +37,7 @@ def test_the_surest_answers_are_kept():
 def test_arms_that_need_real_texts():
     assert [arm for arm in ARMS if not needs_texts(arm)] == [
         *("plain", "few_shot", "zero_shot", "cascade", "regression/plain", "own/plain"),
-        *("7 passes", "7 passes, random order", "40", "80", "160", "soft", "drop"),
+        *("random order", "7 passes", "7 passes, random order", "40", "80", "160", "soft", "drop", "loop"),
     ]
 
 
@@ -55,6 +55,18 @@ def test_pairs_are_those_of_seeds_that_both_arms_have():
         for arm, seed, value in [("plain", 1, 0.8), ("plain", 2, 0.7), ("soft", 2, 0.75), ("soft", 3, 0.9)]
     ]
     assert Results(rows).difference("news", "soft", "plain") == [pytest.approx(5.0)]
+
+
+def test_sizes_are_compared_over_the_seeds_that_have_all_of_them():
+    arms = {"40": {1: 0.5}, "80": {1: 0.6}, "160": {1: 0.7}, "plain": {1: 0.8, 2: 0.1}}
+    rows = [
+        {"task": "film-large", "seed": s, "arm": arm, "accuracy": value}
+        for arm, by_seed in arms.items()
+        for s, value in by_seed.items()
+    ]
+    assert TABLES["sizes"](Results(rows))[2] == (
+        "| film reviews, larger generator | 1 | 50.0 % | 60.0 % | 70.0 % | 80.0 % |"
+    )
 
 
 def test_the_page_has_the_tables_that_its_command_makes():
@@ -118,6 +130,20 @@ def test_real_texts_take_the_place_of_samples_under_given_or_true_labels(proof, 
     assert [s.sample.fields for s in given] == [s.sample.fields for s in true] and about == about_true
     right = [a.sample.target == b.sample.target for a, b in zip(given, true, strict=True) if a.source == "unlabelled"]
     assert about["labels_right"] == pytest.approx(sum(right) / len(right), abs=1e-4) and not all(right)
+
+
+def test_all_real_texts_but_the_last_rounds_join_the_samples(proof):
+    samples, about = proof.samples("pseudo")
+    assert (len(samples), about["real_texts"]) == (24 + 23, 23), "one text has no true label"
+    assert {s.id[:4] for s in samples if s.source == "unlabelled"} == {"r000", "r001"}
+
+
+def test_a_larger_generator_has_runs_of_its_own(proof, tmp_path):
+    file = tmp_path / "large.gguf"
+    larger = Proof("news-large", 1, tmp_path / "rows", tmp_path / "runs", None, file)
+    assert larger.run == tmp_path / "runs" / "large" / "news_topics" / "seed-1"
+    assert larger._generator()["data.generator.init_args.model"] == file and proof._generator() == {}
+    assert [row.fields for row in larger.test] == [row.fields for row in proof.test]
 
 
 def test_labels_and_energies_of_real_texts_are_compared_with_the_truth(proof):
