@@ -42,7 +42,7 @@ import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -72,13 +72,28 @@ TASKS = {
     "film": str(HERE / "tasks" / "film_reviews.yaml"),
     "questions": str(HERE / "tasks" / "questions.yaml"),
     "qnli": "qnli",
+    "intents-20": str(HERE / "tasks" / "bank_messages.yaml"),  # those of INTENTS alone
+    "intents-77": str(HERE / "tasks" / "bank_messages.yaml"),
 }
+ROWS = {"intents-20": "intents", "intents-77": "intents"}  # names of files, where they are not the task's
+INTENTS = (
+    *("activate my card", "age limit", "cancel transfer", "card arrival", "cash withdrawal charge", "change pin"),
+    *("contactless not working", "country support", "declined card payment", "edit personal details", "exchange rate"),
+    *("lost or stolen card", "passcode forgotten", "pending transfer", "request refund", "terminate account"),
+    *("top up failed", "transaction charged twice", "transfer fee charged", "verify my identity"),
+)
 LARGE = "-large"  # ends the name of a task that a larger generator writes
-EMBEDDED = ("news", "film", "questions")  # tasks of which the embedded generator writes right samples
+EMBEDDED = (
+    "news",
+    "film",
+    "questions",
+    "intents-20",
+    "intents-77",
+)  # tasks of which the embedded generator writes right samples
 STRATEGIES = {"random": "random", "band": "energy_band", "top": "energy_top"}
 ROUNDS, SAMPLES, PASSES = 3, 240, 4
 PROBES = 60  # samples of a probe set that the generator writes
-REAL = SAMPLES // 4
+MORE_SAMPLES = {"intents-77": 462}  # six of each label
 COVERAGES = (1.0, 0.8, 0.6)
 CALLS = (0.0, 0.1, 0.2, 0.3, 0.5, 1.0)
 CHOSEN = tuple(name + true for true in ("", ", true") for name in STRATEGIES)
@@ -146,27 +161,52 @@ class Proof:
     ) -> None:
         self.name, self.large = name.removesuffix(LARGE), large if name.endswith(LARGE) else None
         self.seed, self.rows, self.root, self.encoder = seed, rows, root / "large" if self.large else root, encoder
-        self.task = Task.load(TASKS[self.name])
+        self.task = Task.load(self._task_file())
+        self.count = MORE_SAMPLES.get(self.name, SAMPLES)
         self.run = self.root / self.task.name / f"seed-{seed}"
         self.target = self.task.target.name
         texts: list[Sample] = []
         if rows is not None:
-            self.test = labelled_rows(rows / f"{self.name}.test.jsonl", self.task, self.target)
-            if (file := rows / f"{self.name}.texts.jsonl").exists():
-                texts = labelled_rows(file, self.task, self.target)
+            self.test = self._of_labels(self._rows("test"))
+            if (file := self._rows("texts")).exists():
+                texts = self._of_labels(file)
         else:
             self.test = list(load_test_rows(self.task))
         self.truth = true_labels([{**t.fields, self.target: t.target} for t in texts], self.task, self.target)
         self._texts = texts
         self._cache: dict[str, Any] = {}
 
+    def _rows(self, kind: str) -> Path:
+        """Returns the file of labelled rows: for tests, or real texts."""
+        assert self.rows is not None
+        return self.rows / f"{ROWS.get(self.name, self.name)}.{kind}.jsonl"
+
+    def _of_labels(self, file: Path) -> list[Sample]:
+        return [r for r in labelled_rows(file, self.task, self.target) if r.target in self.task.label_names]
+
+    def _write(self, kind: str, rows: Iterable[Mapping[str, str]]) -> Path:
+        """Writes what a run reads, and returns the file."""
+        self.root.mkdir(parents=True, exist_ok=True)
+        write_lines(file := self.root / f"{self.name}.{kind}.jsonl", [dict(row) for row in rows])
+        return file
+
+    def _task_file(self) -> str:
+        """Returns the task's name or file; a task of fewer labels is written first."""
+        if self.name != "intents-20":
+            return TASKS[self.name]
+        task = yaml.safe_load(Path(TASKS[self.name]).read_text(encoding="utf-8"))
+        task["name"] += f"_{len(INTENTS)}"
+        task["labels"] = [label for label in task["labels"] if label["name"] in INTENTS]
+        task["demos"] = [demo for demo in task["demos"] if demo["intent"] in INTENTS]
+        self.root.mkdir(parents=True, exist_ok=True)
+        (file := self.root / f"{self.name}.yaml").write_text(yaml.safe_dump(task, sort_keys=False), encoding="utf-8")
+        return str(file)
+
     def base(self) -> None:
         """Runs the three rounds, or what is left of them."""
         settings: dict[str, Any] = {"feedback.strategy": "none"}
         if self._texts:
-            texts = self.root / f"{self.name}.texts.jsonl"  # without the labels
-            texts.parent.mkdir(parents=True, exist_ok=True)
-            write_lines(texts, [dict(text.fields) for text in self._texts])
+            texts = self._write("texts", [text.fields for text in self._texts])  # without the labels
             settings |= {"data.unlabelled": texts, "data.plan.probe_per_round": len(self._texts) // ROUNDS}
         self._fit(self.run, settings)
 
@@ -174,9 +214,10 @@ class Proof:
         if (run / "student").is_dir() and len(rounds_in(run)) == ROUNDS:
             return
         settings = {"run.root": self.root, "run.name": run.name, "seed_everything": self.seed, **settings}
-        settings |= {"data.task": TASKS[self.name], **self._generator()}
+        settings |= {"data.task": self._task_file(), "data.plan.samples_per_round": self.count // ROUNDS}
+        settings |= self._generator()
         if self.rows is not None:
-            settings["data.test_file"] = self.rows / f"{self.name}.test.jsonl"
+            settings["data.test_file"] = self._write("test", [{**r.fields, self.target: r.target} for r in self.test])
         given = [word for setting, value in settings.items() for word in (f"--{setting}", str(value))]
         command = [sys.executable, "-m", "gold_lightning", "fit", "--config", "quickstart.yaml", *given]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
@@ -225,7 +266,7 @@ class Proof:
             )
             positions = choose(make_strategy(STRATEGIES[strategy]), probe)
             random.Random(f"{self.seed}/{number}").shuffle(positions)
-            texts += alternating([stored[i] for i in positions], REAL // (ROUNDS - 1))
+            texts += alternating([stored[i] for i in positions], self.count // 4 // (ROUNDS - 1))
         return texts
 
     def measure(self, arm: str) -> dict[str, Any]:
@@ -255,7 +296,7 @@ class Proof:
         if truth:
             texts = [replace(s, sample=sample) for s, sample in zip(texts, true, strict=True)]
         about = {"real_texts": len(texts), "labels_right": share(right)}
-        kept = stored if arm == "pseudo" else alternating(stored, SAMPLES - len(texts))
+        kept = stored if arm == "pseudo" else alternating(stored, self.count - len(texts))
         return [*kept, *texts], about
 
     def _loop(self) -> dict[str, Any]:
@@ -347,10 +388,10 @@ class Proof:
         file = folder / "baselines" / f"{kind}{suffix}.jsonl"
         if not file.exists():
             given = [
-                *("--run.root", str(self.root), "--run.name", folder.name, "--data.task", TASKS[self.name]),
+                *("--run.root", str(self.root), "--run.name", folder.name, "--data.task", self._task_file()),
                 *(w for setting, value in self._generator().items() for w in (f"--{setting}", str(value))),
                 *("--baselines.only", f"[{kind}]"),
-                *(("--data.test_file", str(self.rows / f"{self.name}.test.jsonl")) if self.rows else ()),
+                *(("--data.test_file", str(self.root / f"{self.name}.test.jsonl")) if self.rows else ()),
             ]
             command = [sys.executable, "-m", "gold_lightning", "baselines", "--config", "quickstart.yaml", *given]
             subprocess.run(command, check=True, stdout=subprocess.DEVNULL)

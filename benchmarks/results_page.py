@@ -17,12 +17,15 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.proof import CALLS, COVERAGES, LARGE, SAMPLES, STRATEGIES
+from benchmarks.proof import CALLS, COVERAGES, LARGE, STRATEGIES
 from gold_lightning.evaluation.comparison import ALPHA, holm, mean_interval, paired_p
 from gold_lightning.storage.json_lines import read_lines
 
 DOCS = Path(__file__).parents[1] / "docs"
-_TASKS = {"news": "news topics", "film": "film reviews", "questions": "kinds of questions", "qnli": "QNLI"}
+_TASKS = {
+    **{"news": "news topics", "film": "film reviews", "questions": "kinds of questions", "qnli": "QNLI"},
+    **{"intents-20": "messages to a bank, 20 labels", "intents-77": "messages to a bank, 77 labels"},
+}
 NAMES = _TASKS | {f"{task}{LARGE}": f"{name}, larger generator" for task, name in _TASKS.items()}
 SIZES = ("40", "80", "160")
 _LEAST = 3  # seeds that an interval needs
@@ -232,7 +235,7 @@ def sizes(results: Results) -> list[str]:
         columns = [results.of(task, arm) for arm in (*SIZES, "plain")]
         if seeds := set.intersection(*map(set, columns)):
             rows.append((NAMES[task], str(len(seeds)), *(mean({s: of[s] for s in seeds}) for of in columns)))
-    return table(("task", "seeds", *(f"{size} samples" for size in (*SIZES, str(SAMPLES)))), rows)
+    return table(("task", "seeds", *(f"{size} samples" for size in SIZES), "all"), rows)
 
 
 def loop(results: Results) -> list[str]:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from gold_lightning.checks.checker import Checker
 from gold_lightning.errors import GoldError
 from gold_lightning.labelled import load_test_rows, load_validation_rows
 from gold_lightning.metrics import make_metric
-from gold_lightning.planning.plan_warnings import lines_in_demos, lines_in_rows
+from gold_lightning.planning.plan_warnings import lines_in_demos, lines_in_rows, listed
 from gold_lightning.t5.checks import check_student, count_cut
 from gold_lightning.t5.weights import load_tokenizer, target_text
 from gold_lightning.task import Task
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 __all__ = ["warnings_of"]
+
+_MOST_OF_A_KIND = 12
 
 
 def warnings_of(task: Task, student: str = "embedded") -> list[str]:
@@ -41,7 +43,7 @@ def warnings_of(task: Task, student: str = "embedded") -> list[str]:
         *of_student,
         *lines_in_demos(task),
         *_of_demos(task),
-        *_of_lengths(task, student, tokenizer),
+        *_first(_of_lengths(task, student, tokenizer)),
         *_of_test(task, tokenizer),
         *_of_validation(task),
     ]
@@ -52,23 +54,44 @@ def _of_demos(task: Task) -> Iterator[str]:
     counts = Counter(label for labels in sets for label in labels)
     if task.many and any(task.many.sizes[2:]) and max(map(len, sets)) < 2:
         yield "demos: none has several labels, and the generator is asked for samples with several (many.sizes)"
-    for name in task.label_names:
-        if counts[name] == 1:
-            yield f"labels: {name!r} has one demo, which all its prompts show; two or three give more varied samples"
+    if alone := [name for name in task.label_names if counts[name] == 1]:
+        has, its = ("has one demo", "its") if len(alone) == 1 else ("have one demo each", "their")
+        yield f"labels: {listed(alone)} {has}, which all {its} prompts show; two or three give more varied samples"
+    yield from _first(_of_each_demo(task))
+
+
+def _first(warnings: Iterable[tuple[str, str]]) -> Iterator[str]:
+    """Yields a few warnings of each kind, and the number of the others.
+
+    Args:
+        warnings: Kind and words of each.
+    """
+    counts: Counter[str] = Counter()
+    for kind, words in warnings:
+        counts[kind] += 1
+        if counts[kind] <= _MOST_OF_A_KIND:
+            yield words
+    for kind, count in counts.items():
+        if count > _MOST_OF_A_KIND:
+            yield f"{kind}: the same holds of {count - _MOST_OF_A_KIND} more demos"
+
+
+def _of_each_demo(task: Task) -> Iterator[tuple[str, str]]:
     checker = Checker(task)
     for i, demo in enumerate(task.demos):
         if reason := checker.task_reason(demo) or checker.duplicate(demo):
-            yield f"demos[{i}]: the task's checks would reject it ({reason}), and generated samples like it"
+            yield reason, f"demos[{i}]: the task's checks would reject it ({reason}), and generated samples like it"
         checker.keep(demo)
         limits = task.target
         if not task.labels and not limits.min_chars <= len(demo.target) <= limits.max_chars:
             yield (
+                limits.name,
                 f"demos[{i}].{limits.name}: {len(demo.target)} characters; samples are rejected outside of "
-                f"{limits.min_chars} to {limits.max_chars}"
+                f"{limits.min_chars} to {limits.max_chars}",
             )
 
 
-def _of_lengths(task: Task, student: str, tokenizer: PreTrainedTokenizerBase) -> Iterator[str]:
+def _of_lengths(task: Task, student: str, tokenizer: PreTrainedTokenizerBase) -> Iterator[tuple[str, str]]:
     def tokens(text: str) -> int:
         return len(tokenizer(text).input_ids)
 
@@ -85,7 +108,7 @@ def _of_lengths(task: Task, student: str, tokenizer: PreTrainedTokenizerBase) ->
             (tokens(render(demo, task)), task.max_sample_tokens, "max_sample_tokens", "a sample like it is rejected"),
         ):
             if count > limit:
-                yield f"{key}: demos[{i}] takes {count} tokens of {limit}, so {effect} ({by})"
+                yield key, f"{key}: demos[{i}] takes {count} tokens of {limit}, so {effect} ({by})"
 
 
 def _of_test(task: Task, tokenizer: PreTrainedTokenizerBase) -> Iterator[str]:

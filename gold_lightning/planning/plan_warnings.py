@@ -16,6 +16,7 @@ __all__ = [
     "labels_without_hints",
     "lines_in_demos",
     "lines_in_rows",
+    "listed",
     "plan_warnings",
     "reasons_not_fed_back",
 ]
@@ -187,7 +188,7 @@ def _feedback_without_effect(task: Task, plan: SynthesisPlan) -> Iterator[str]:
         )
     else:
         yield (
-            f"{intro}, but {_listed(without)} have none: feedback changes none of their prompts; "
+            f"{intro}, but {listed(without)} have none: feedback changes none of their prompts; "
             f"add labels[].hints to all labels, {alternative}"
         )
 
@@ -253,6 +254,11 @@ def _samples(count: int) -> str:
     return f"{count} probe sample{'' if count == 1 else 's'}"
 
 
-def _listed(names: Sequence[str]) -> str:
+def listed(names: Sequence[str]) -> str:
+    """Returns the first names in quotes, and how many more there are.
+
+    >>> listed(["a", "b"]), listed(list("abcdefgh"))
+    ("'a', 'b'", "'a', 'b', 'c', 'd', 'e' and 3 more")
+    """
     rest = f" and {len(names) - _MAX_LISTED_LABELS} more" if len(names) > _MAX_LISTED_LABELS else ""
     return ", ".join(map(repr, names[:_MAX_LISTED_LABELS])) + rest

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from benchmarks.proof import ARMS, Proof, alternating, by_coverage, errors_found, needs_texts
+from benchmarks.proof import ARMS, INTENTS, Proof, alternating, by_coverage, errors_found, needs_texts
 from benchmarks.results_page import TABLES, Results, differences, page
 from gold_lightning.storage.json_lines import read_lines, write_lines
 from gold_lightning.storage.round_store import BatchRecord, RoundStore, StoredSample
@@ -119,12 +119,11 @@ def proof(tmp_path):
 
 
 def test_real_texts_take_the_place_of_samples_under_given_or_true_labels(proof, monkeypatch):
-    monkeypatch.setattr("benchmarks.proof.SAMPLES", 24)
-    monkeypatch.setattr("benchmarks.proof.REAL", 8)
+    monkeypatch.setattr(proof, "count", 32)
     given, about = proof.samples("top")
     true, about_true = proof.samples("top, true")
     texts = [s for s in given if s.source == "unlabelled"]
-    assert (len(given), len(texts)) == (24, about["real_texts"])
+    assert (len(given), len(texts)) == (32, about["real_texts"])
     assert {s.id[:4] for s in texts} == {"r000", "r001"}, "the last round's texts come too late to be trained on"
     assert all(s.id != "r000-probe-u00001" for s in texts)
     assert [s.sample.fields for s in given] == [s.sample.fields for s in true] and about == about_true
@@ -136,6 +135,15 @@ def test_all_real_texts_but_the_last_rounds_join_the_samples(proof):
     samples, about = proof.samples("pseudo")
     assert (len(samples), about["real_texts"]) == (24 + 23, 23), "one text has no true label"
     assert {s.id[:4] for s in samples if s.source == "unlabelled"} == {"r000", "r001"}
+
+
+def test_a_task_of_fewer_labels_is_written_and_its_rows_are_those_of_the_labels(tmp_path):
+    rows = [{"text": f"message {label}", "intent": label} for label in ("change pin", "card linking")]
+    write_lines(tmp_path / "intents.test.jsonl", rows)
+    fewer, whole = (Proof(name, 1, tmp_path, tmp_path / "runs", None) for name in ("intents-20", "intents-77"))
+    assert {row.target for row in fewer.test} == {"change pin"} and len(whole.test) == 2
+    assert set(fewer.task.label_names) == set(INTENTS) and fewer.run != whole.run
+    assert set(INTENTS) < set(whole.task.label_names) and (fewer.count, whole.count) == (240, 6 * 77)
 
 
 def test_a_larger_generator_has_runs_of_its_own(proof, tmp_path):

@@ -105,6 +105,23 @@ def test_what_may_not_be_right_is_a_warning(tmp_path, capsys):
         assert any(f"demos[{i}]: the task's checks would reject it (too_few_words)" in w for w in warnings)
 
 
+def test_warnings_of_many_labels_and_demos_are_few_lines(tmp_path):
+    names = [f"subject {i}" for i in range(40)]
+    path = changed(
+        tmp_path,
+        labels=[{"name": name, "meaning": f"about {name}"} for name in names],
+        demos=[{"text": f"The news of today is about {name} and nothing else.", "topic": name} for name in names],
+        checks=[{"min_words": {"field": "text", "count": 200}}],
+        target={"name": "topic", "description": "the subject", "max_chars": 20},
+    )
+    warnings = warnings_of(Task.load(path))
+    alone = [w for w in warnings if "one demo" in w]
+    assert len(alone) == 1 and alone[0].startswith("labels: 'subject 0', 'subject 1', ")
+    assert " and 35 more have one demo each, which all their prompts show" in alone[0]
+    rejected = [w for w in warnings if "would reject it (too_few_words)" in w]
+    assert len(rejected) == 12 and "too_few_words: the same holds of 28 more demos" in warnings
+
+
 def test_a_target_outside_of_its_limits_is_a_warning(tmp_path):
     raw = yaml.safe_load(shipped_tasks()["svamp"].read_text(encoding="utf-8"))
     raw["target"]["max_chars"] = 6
