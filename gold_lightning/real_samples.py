@@ -258,7 +258,8 @@ class RealSamples:
             numbers = self.texts.draw(missing, used | _numbers([store]))
             if not numbers:
                 return
-            record = self._commit(store, numbers)
+            with meter.waiting():
+                record = self._commit(store, numbers)
             meter.show(len(store.accepted("probe")), _requested(store), record)
 
     def commit_chosen(self, store: RoundStore, earlier: Sequence[RoundStore], pool: FeedbackPool) -> None:

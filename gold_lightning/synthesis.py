@@ -171,7 +171,8 @@ class Synthesizer:
                 raise QuotaError(yield_table(store, kind, counts, missing, wanted, why, usage))
             size = self.generator.batch_size
             planned, groups = self.planner.batch(round_, kind, missing, pool, rate, size, counts, train)
-            batch = self.answer(planned, missing, round_)
+            with meter.waiting():
+                batch = self.answer(planned, missing, round_)
             record = commit_batch(store, kind, batch, groups, self.generator.fingerprint())
             counts.update(store, kind)
             missing = self.missing(round_, kind, counts)

@@ -22,7 +22,7 @@ from rich.text import Text
 from gold_lightning.console import printable
 from gold_lightning.data import GoldDataModule
 from gold_lightning.interrupt import FINISHING
-from gold_lightning.planning.progress import Progress
+from gold_lightning.planning.progress import Progress, speed
 from gold_lightning.storage.json_lines import read_lines
 from gold_lightning.storage.run_folder import RunFolder
 
@@ -106,6 +106,8 @@ class LiveProgress(Callback):
         Args:
             progress: The report of the synthesizer.
         """
+        if progress.waiting:  # the view has a clock
+            return
         phase = "synthesising" if progress.kind == "train" else "probing"
         if self._phase.description != phase:
             self.begin_phase(phase, progress.quota)
@@ -196,9 +198,7 @@ class LiveProgress(Callback):
         if self._phase.total:
             yield _UNITS.get(self._phase.description, "accepted"), self._bar.get_renderable()
         if (progress := self._synthesis) and progress.seconds:
-            accepted_share = progress.accepted / max(1, progress.requested)
-            cut = f", {progress.cut} cut" if progress.cut else ""
-            yield "speed", f"yield {accepted_share:.0%}{cut}, {progress.tokens / progress.seconds:,.0f} tokens/s"
+            yield "speed", speed(progress)
         if self._latest:
             yield "latest", Text(self._latest, no_wrap=True, overflow="ellipsis")
         if self._rows:

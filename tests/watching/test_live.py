@@ -73,12 +73,13 @@ def test_synthesis_shows_quota_yield_speed_energies_and_the_best_round(data, mon
     for accepted in (20, 40):
         clock[0] += 10
         shown.update(Progress(2, "train", accepted, 80, 64, accepted, 75 * accepted, accepted / 2))
+    shown.update(Progress(2, "train", 0, 80, 0, 0, 0, 0.0, waiting=60.0))  # the clock below is enough
     clock[0] += 5
     text = [line.rstrip() for line in lines(shown)]
     assert "run      news/[red]run, 0:00:25" in text
     assert "round    2 of 0 to 3" in text
     assert any(re.fullmatch(r"accepted ━+.*━+ 40/80 00:20", line) for line in text)
-    assert "speed    yield 62%, 150 tokens/s" in text
+    assert "speed    yield 62%, writes 150 tokens/s" in text
     assert "energy   probe -13.50, train -13.25, AUROC 0.66 (round 1)" in text
     assert "best     val/accuracy 0.750 (round 0)" in text
 
