@@ -64,7 +64,7 @@ from gold_lightning.storage.round_store import RoundStore, StoredSample
 from gold_lightning.storage.run_folder import rounds_in
 from gold_lightning.t5.sentence_vectors import SentenceVectors
 from gold_lightning.task import Sample, Task
-from gold_lightning.text_labels import with_joint_label
+from gold_lightning.text_labels import joint_probabilities, with_joint_label
 
 HERE = Path(__file__).parent
 TASKS = {
@@ -249,7 +249,19 @@ class Proof:
             scores = {row["id"]: row for row in store.energies()}
             stored = [s for s in store.accepted("probe") if s.id in scores and key(s.sample.fields) in self.truth]
             rows = [scores[s.id] for s in stored]
-            yield number, [with_joint_label(s, row["probabilities"]) for s, row in zip(stored, rows, strict=True)], rows
+            joint = self._joint([s.probabilities for s in stored], [row["probabilities"] for row in rows])
+            yield number, [with_joint_label(s, p) for s, p in zip(stored, joint, strict=True)], rows
+
+    def _joint(
+        self, generator: Sequence[Mapping[str, float]], stored: Sequence[Mapping[str, float]]
+    ) -> list[dict[str, float]]:
+        """Returns joint probabilities as today's runs have them, also of runs that weighed the student otherwise.
+
+        The logarithm of a stored joint probability is the generator's plus the student's times a weight.
+        """
+        names = self.task.label_names
+        logs = [np.log(np.maximum([[row[n] for n in names] for row in rows], 1e-9)) for rows in (stored, generator)]
+        return joint_probabilities(generator, (logs[0] - logs[1]).tolist(), names) if generator else []
 
     def earlier(self) -> list[tuple[int, list[StoredSample], list[Mapping[str, Any]]]]:
         """Returns what :meth:`probes` yields but for the last round, whose texts come too late to be trained on."""

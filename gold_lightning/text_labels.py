@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from gold_lightning.calibration.temperature import fit_temperature
 from gold_lightning.storage.round_store import StoredSample
 from gold_lightning.task import Sample
 
@@ -18,7 +19,6 @@ LabelledBy = Literal["both", "generator"]
 
 _Floats = np.ndarray[Any, np.dtype[np.floating[Any]]]
 
-_STUDENT_SPREAD = 2.0  # of the student's log-probabilities, over that of the generator's
 _LEAST = 1e-9  # a probability of 0 would decide alone
 
 
@@ -27,10 +27,12 @@ def joint_probabilities(
 ) -> list[dict[str, float]]:
     """Returns the labels' probabilities by generator and student together.
 
-    The student has learnt the task and the generator has read more: their mistakes differ. A student that was trained
-    for many passes is far surer than it is right, so its log-probabilities are scaled to twice the spread (standard
-    deviation) of the generator's calibrated ones. The sum of both is the joint log-probability. The student's are not
-    calibrated: it was trained on as many samples of each label, and real texts need not be as balanced.
+    The student has learnt the task and the generator has read more: their mistakes differ. A trained student is far
+    surer than it is right, so its log-probabilities are divided by the temperature at which it is as sure as it agrees
+    with the generator's labels (:func:`gold_lightning.calibration.temperature.fit_temperature`). The sum of both is the
+    joint log-probability. A student that often differs from a generator that is sure hardly counts, and one that
+    agrees with a generator that is seldom sure decides. The student's log-probabilities are not balanced over labels:
+    it was trained on as many samples of each, and real texts need not be as many.
 
     Args:
         generator: The generator's calibrated probability of each label, by name, for each text.
@@ -42,27 +44,21 @@ def joint_probabilities(
 
     Example:
         >>> from gold_lightning.text_labels import joint_probabilities
-        >>> generator = [{"yes": 0.6, "no": 0.4}, {"yes": 0.9, "no": 0.1}]
-        >>> student = [[-2.0, -0.1], [-0.1, -2.0]]
+        >>> generator = [{"yes": p, "no": 1 - p} for p in (0.55, 0.9, 0.1, 0.8)]
+        >>> student = [[-3.0, -0.1], [-0.1, -3.0], [-3.0, -0.1], [-0.1, -3.0]]  # they differ on the first text
         >>> [max(row, key=row.get) for row in joint_probabilities(generator, student, ["yes", "no"])]
-        ['no', 'yes']
+        ['no', 'yes', 'no', 'yes']
     """
     if not generator:
         return []
-    of_generator = _even(np.log(np.maximum([[row[name] for name in names] for row in generator], _LEAST)))
-    of_student = _even(np.maximum(np.array(student, dtype=float), np.log(_LEAST)))
-    spread = of_generator.std()
-    scale = _STUDENT_SPREAD * spread / max(of_student.std(), _LEAST) if spread > _LEAST else 1.0
-    joint = of_generator + scale * of_student
+    of_generator: _Floats = np.log(np.maximum([[row[name] for name in names] for row in generator], _LEAST))
+    of_student: _Floats = np.maximum(np.array(student, dtype=float), np.log(_LEAST))
+    of_student -= of_student.mean(1, keepdims=True)
+    of_student /= max(of_student.std(), _LEAST)  # the temperature has bounds
+    joint = of_generator + of_student / fit_temperature(of_student, of_generator.argmax(1))
     shares = np.exp(joint - joint.max(1, keepdims=True))
     shares /= shares.sum(1, keepdims=True)
     return [{name: float(f"{p:.6g}") for name, p in zip(names, row, strict=True)} for row in shares.tolist()]
-
-
-def _even(log_probs: _Floats) -> _Floats:
-    """Subtracts each text's mean over the labels."""
-    differences: _Floats = log_probs - log_probs.mean(1, keepdims=True)
-    return differences
 
 
 def with_joint_label(stored: StoredSample, probabilities: Mapping[str, Any] | None) -> StoredSample:

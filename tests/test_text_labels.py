@@ -25,26 +25,33 @@ def mirrored(*rows):
     return [*rows, *(row[::-1] for row in rows)]
 
 
-def test_the_surer_of_the_two_decides():
-    generator = mirrored((0.5, 0.5), (0.9, 0.1), (0.6, 0.4))
-    student = mirrored((0.2, 0.8), (0.49, 0.51), (0.1, 0.9))
-    assert joint(generator, student, ("a", "b")) == ["b", "a", "b", "a", "b", "a"]
+def test_a_student_that_mostly_agrees_decides_where_the_generator_is_not_sure():
+    generator = mirrored((0.55, 0.45), *[(0.7, 0.3)] * 9)
+    student = mirrored((0.01, 0.99), *[(0.99, 0.01)] * 9)
+    assert joint(generator, student, ("a", "b")) == [*"b", *"a" * 9, *"a", *"b" * 9]
+
+
+def test_a_student_that_often_differs_does_not_change_a_sure_generators_labels():
+    generator = mirrored(*[(0.97, 0.03)] * 10)
+    student = mirrored(*[(0.001, 0.999)] * 3, *[(0.999, 0.001)] * 7)  # as sure when it differs
+    assert joint(generator, student, ("a", "b")) == [*"a" * 10, *"b" * 10]
 
 
 def test_a_student_that_is_surer_of_everything_counts_no_more():
     generator = mirrored((0.6, 0.4), (0.9, 0.1), (0.7, 0.3))
     student = mirrored((0.3, 0.7), (0.45, 0.55), (0.6, 0.4))
     log_probs = np.log(student)
+    log_probs -= log_probs.mean(1, keepdims=True)
     of_labels = [dict(zip("ab", row, strict=True)) for row in generator]
-    surer = joint_probabilities(of_labels, (7 * (log_probs - log_probs.mean(1, keepdims=True))).tolist(), ("a", "b"))
+    surer = joint_probabilities(of_labels, (7 * log_probs).tolist(), ("a", "b"))
     for one, two in zip(joint_probabilities(of_labels, log_probs.tolist(), ("a", "b")), surer, strict=True):
         assert one == pytest.approx(two, rel=1e-3)
 
 
-def test_a_probability_of_zero_does_not_decide_alone():
-    generator = mirrored((0.0, 1.0), (0.4, 0.6))
-    student = mirrored((1.0, 0.0), (0.3, 0.7))
-    assert joint(generator, student, ("a", "b")) == ["a", "b", "b", "a"]
+def test_a_students_zero_does_not_decide_alone():
+    generator = mirrored((0.02, 0.98), *[(0.8, 0.2)] * 8)
+    student = mirrored((1.0, 0.0), *[(1.0, 0.0)] * 8)
+    assert joint(generator, student, ("a", "b")) == [*"b", *"a" * 8, *"a", *"b" * 8]
 
 
 def test_texts_of_one_label_keep_it():

@@ -12,6 +12,7 @@ from benchmarks.results_page import TABLES, Results, differences, page
 from gold_lightning.storage.json_lines import read_lines, write_lines
 from gold_lightning.storage.round_store import BatchRecord, RoundStore, StoredSample
 from gold_lightning.task import Sample, Task
+from gold_lightning.text_labels import joint_probabilities
 
 NEWS = Task.load("news_topics")
 DOCS = Path(__file__).parents[2] / "docs"
@@ -82,6 +83,10 @@ def test_no_number_of_the_page_is_written_by_hand():
     assert [n for n in re.findall(r"\d+(?:\.\d+)? (?:%|points)", prose) if n != "95 %"] == []
 
 
+def sure_of(label):
+    return {name: 0.7 if name == label else 0.1 for name in NEWS.label_names}
+
+
 @pytest.fixture
 def proof(tmp_path):
     """A run of three rounds with eight samples each, and twelve real texts a round, a third of them mislabelled."""
@@ -101,12 +106,13 @@ def proof(tmp_path):
                 Sample({"text": f"real {number} {i}"}, names[i % 4]),
                 *(0, ""),
                 source="unlabelled",
+                probabilities=sure_of(names[i % 4]),
             )
             for i in range(12)
         ]
         store.commit(BatchRecord("probe", 0, 12, 12, {}, 0, 0, 0.0, from_unlabelled=12), probes, [], {"": ""}, {})
         rows = [{"id": s.id, "kind": "probe", "energy": float(i), "loss": 0.0} for i, s in enumerate(probes)]
-        store.write_energies([row | {"probabilities": {names[i % 4]: 1.0}} for i, row in enumerate(rows)])
+        store.write_energies([row | {"probabilities": sure_of(names[i % 4])} for i, row in enumerate(rows)])
         texts |= {s.sample.fields["text"]: names[(i + (i % 3 == 0)) % 4] for i, s in enumerate(probes)}
     texts["real 0 1"] = "?"  # nobody knows
     for kind, values in (("texts", texts), ("test", {"talks": names[0]})):
@@ -152,6 +158,18 @@ def test_a_larger_generator_has_runs_of_its_own(proof, tmp_path):
     assert larger.run == tmp_path / "runs" / "large" / "news_topics" / "seed-1"
     assert larger._generator()["data.generator.init_args.model"] == file and proof._generator() == {}
     assert [row.fields for row in larger.test] == [row.fields for row in proof.test]
+
+
+def test_joint_labels_are_those_of_todays_rule_whatever_weight_the_run_gave_the_student(proof):
+    rng, names = np.random.default_rng(0), NEWS.label_names
+    rows = [dict(zip(names, row, strict=True)) for row in rng.dirichlet(np.ones(4), 40).tolist()]
+    student = np.log(rng.dirichlet(np.ones(4), 40))
+    joint = joint_probabilities(rows, student.tolist(), names)
+    logs = np.log([[row[name] for name in names] for row in rows])
+    shares = np.exp(logs + 3 * student)
+    stored = [dict(zip(names, row, strict=True)) for row in (shares / shares.sum(1, keepdims=True)).tolist()]
+    for old, again, new in zip(proof._joint(rows, stored), proof._joint(rows, joint), joint, strict=True):
+        assert old == pytest.approx(new, abs=1e-3) and again == pytest.approx(new, abs=1e-3)
 
 
 def test_labels_and_energies_of_real_texts_are_compared_with_the_truth(proof):
