@@ -162,8 +162,8 @@ def test_a_larger_generator_has_runs_of_its_own(proof, tmp_path):
 
 def test_joint_labels_are_those_of_todays_rule_whatever_weight_the_run_gave_the_student(proof):
     rng, names = np.random.default_rng(0), NEWS.label_names
-    rows = [dict(zip(names, row, strict=True)) for row in rng.dirichlet(np.ones(4), 40).tolist()]
-    student = np.log(rng.dirichlet(np.ones(4), 40))
+    rows = [dict(zip(names, row, strict=True)) for row in rng.dirichlet(np.full(4, 3.0), 40).tolist()]
+    student = np.log(rng.dirichlet(np.full(4, 3.0), 40))
     joint = joint_probabilities(rows, student.tolist(), names)
     logs = np.log([[row[name] for name in names] for row in rows])
     shares = np.exp(logs + 3 * student)
