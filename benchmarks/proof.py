@@ -29,7 +29,7 @@ arm trains a student anew on samples of that run, as its last round does:
 ``regression/ARM`` and ``own/ARM`` are logistic regressions on the same samples: on sentence vectors of ``--encoder``,
 and on those of the student as it is embedded. ``energy`` and ``labels`` only read the run. ``few_shot`` and
 ``zero_shot`` are the generator's own answers to the test rows, as ``gold-lightning baselines`` has them; in ``cascade``
-it answers the rows of which the student is least sure. Texts without a true label are left out of what is chosen from.
+it answers the rows of which the student is least sure. Texts without a true label are left out, except by ``pseudo``.
 """
 
 from __future__ import annotations
@@ -242,12 +242,17 @@ class Proof:
     def retraining(self) -> Retraining:
         return self._once("retraining", lambda: Retraining(self.run, self.task, self.config))
 
-    def probes(self) -> Iterator[tuple[int, list[StoredSample], list[Mapping[str, Any]]]]:
-        """Yields for each round its number, the real texts under their joint labels, and their scores."""
+    def probes(self, known: bool = True) -> Iterator[tuple[int, list[StoredSample], list[Mapping[str, Any]]]]:
+        """Yields for each round its number, the real texts under their joint labels, and their scores.
+
+        Args:
+            known: Leave out texts without a true label.
+        """
         for number in rounds_in(self.run):
             store = RoundStore(self.run, number, read_only=True)
             scores = {row["id"]: row for row in store.energies()}
-            stored = [s for s in store.accepted("probe") if s.id in scores and key(s.sample.fields) in self.truth]
+            stored = [s for s in store.accepted("probe") if s.id in scores]
+            stored = [s for s in stored if not known or key(s.sample.fields) in self.truth]
             rows = [scores[s.id] for s in stored]
             joint = self._joint([s.probabilities for s in stored], [row["probabilities"] for row in rows])
             yield number, [with_joint_label(s, p) for s, p in zip(stored, joint, strict=True)], rows
@@ -263,9 +268,9 @@ class Proof:
         logs = [np.log(np.maximum([[row[n] for n in names] for row in rows], 1e-9)) for rows in (stored, generator)]
         return joint_probabilities(generator, (logs[0] - logs[1]).tolist(), names) if generator else []
 
-    def earlier(self) -> list[tuple[int, list[StoredSample], list[Mapping[str, Any]]]]:
+    def earlier(self, known: bool = True) -> list[tuple[int, list[StoredSample], list[Mapping[str, Any]]]]:
         """Returns what :meth:`probes` yields but for the last round, whose texts come too late to be trained on."""
-        return list(self.probes())[:-1]
+        return list(self.probes(known))[:-1]
 
     def chosen(self, strategy: str) -> list[StoredSample]:
         """Returns the real texts that a strategy chose, half of them in each of the first two rounds."""
@@ -302,11 +307,11 @@ class Proof:
             return [s for s in stored if s.id not in doubtful], {"left_out": len(doubtful)}
         if not needs_texts(arm):
             return list(stored), {}
-        texts = self.chosen(strategy) if strategy in STRATEGIES else [t for _, of, _ in self.earlier() for t in of]
-        true = [Sample(s.sample.fields, self.truth[key(s.sample.fields)]) for s in texts]
-        right = [s.sample.target == sample.target for s, sample in zip(texts, true, strict=True)]
+        texts = self.chosen(strategy) if strategy in STRATEGIES else [t for _, of, _ in self.earlier(False) for t in of]
+        known = {s.id: label for s in texts if (label := self.truth.get(key(s.sample.fields)))}
+        right = [s.sample.target == known[s.id] for s in texts if s.id in known]
         if truth:
-            texts = [replace(s, sample=sample) for s, sample in zip(texts, true, strict=True)]
+            texts = [replace(s, sample=Sample(s.sample.fields, known[s.id])) for s in texts]
         about = {"real_texts": len(texts), "labels_right": share(right)}
         kept = stored if arm == "pseudo" else alternating(stored, self.count - len(texts))
         return [*kept, *texts], about
