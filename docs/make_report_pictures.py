@@ -11,7 +11,7 @@ from pathlib import Path
 
 from gold_lightning.report import write_report
 
-WIDTH, HEIGHT = 1100, 1045  # pixels of the window: the page as far as its result
+WIDTH, HEIGHT = 1100, 1390  # pixels of the window: the page to the end of its result
 
 
 def take(report: Path) -> None:
