@@ -289,5 +289,7 @@ class GoldDataModule(LightningDataModule):
 
     def _progress(self, progress: Progress) -> None:
         self.watch(progress)
+        if progress.waiting:  # reported by another thread, which writes no file
+            return
         if self.trainer is not None and self.trainer.is_global_zero:
             self.clock.note()

@@ -1,6 +1,7 @@
 """The data module's rounds and test rows, apart from a run."""
 
 import itertools
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -10,6 +11,7 @@ from gold_lightning.evaluation.supervised import LabelledRounds
 from gold_lightning.feedback import FeedbackPool
 from gold_lightning.losses import IGNORE_INDEX
 from gold_lightning.planning.plan import SynthesisPlan
+from gold_lightning.planning.progress import Progress
 from gold_lightning.synthesis import Synthesizer
 from gold_lightning.t5.batches import make_loader
 from gold_lightning.task import Sample, Task
@@ -117,3 +119,13 @@ def test_padding_comes_after_a_text_whatever_the_tokenizer_prefers(tiny_student)
     (left,) = make_loader(data.task, data.tokenizer, rows, 2)
     assert all(torch.equal(right[key], left[key]) for key in ("input_ids", "attention_mask", "labels"))
     assert right["labels"][0, -1] == -100
+
+
+def test_the_thread_that_reports_a_long_batch_writes_no_file(tiny_student):
+    data, seen, noted = GoldDataModule(student=tiny_student), [], []
+    data.watch, data.clock.note = seen.append, lambda: noted.append(len(seen))
+    data.trainer = SimpleNamespace(is_global_zero=True)
+    latest = Progress(0, "train", 0, 80, 0, 0, 0, 0.0)
+    data._progress(latest)
+    data._progress(replace(latest, waiting=60.0))
+    assert (len(seen), noted) == (2, [1])
