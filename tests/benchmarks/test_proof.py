@@ -2,6 +2,7 @@
 
 import math
 import re
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -142,6 +143,30 @@ def test_all_real_texts_but_the_last_rounds_join_the_samples(proof):
     assert (len(samples), about["real_texts"]) == (24 + 24, 24)
     assert about["labels_right"] == round(15 / 23, 4), "one text has no true label"
     assert {s.id[:4] for s in samples if s.source == "unlabelled"} == {"r000", "r001"}
+
+
+def test_feedback_is_measured_on_a_run_of_its_own_with_generated_probe_sets(proof, monkeypatch):
+    commands = []
+
+    def fit(command, **settings):
+        commands.append(command)
+        run = proof.run.with_name("loop-seed-1")
+        shutil.copytree(proof.run, run)
+        (run / "student").mkdir()
+        write_lines(run / "rounds.jsonl", [{"round": r, "auroc": value} for r, value in enumerate((0.5, 0.6, 0.7))])
+
+    monkeypatch.setattr("benchmarks.proof.subprocess.run", fit)
+    stored = proof.retraining.stored
+    monkeypatch.setattr("benchmarks.proof.Retraining", lambda run, task, config: SimpleNamespace(stored=stored))
+    (proof.run / "config.yaml").write_text("{}", encoding="utf-8")
+    monkeypatch.setattr(proof, "_trained", lambda arm, samples, about: {"samples": len(samples), **about})
+    assert proof.measure("loop") == {"samples": 24, "auroc_probes": 0.6}
+    (command,) = commands
+    given = dict(zip(command[6::2], command[7::2], strict=True))
+    assert given["--run.name"] == "loop-seed-1" and given["--feedback.strategy"] == "energy_band"
+    assert given["--data.plan.probe_per_round"] == "60" and "--data.unlabelled" not in given
+    proof.measure("loop")
+    assert len(commands) == 1, "a finished run is not made again"
 
 
 def test_a_task_of_fewer_labels_is_written_and_its_rows_are_those_of_the_labels(tmp_path):
