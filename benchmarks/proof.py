@@ -23,6 +23,9 @@ arm trains a student anew on samples of that run, as its last round does:
                        pseudo_labels``)
     random, true       the same texts under their true labels; likewise ``band, true`` and ``top, true``
     soft, drop         all samples with soft targets (weight 0.5), and without those whose label is doubtful
+    random as demos    as many samples, of another run: real texts that the strategy chose are shown to the generator,
+                       under their labels; and ``band as demos``; and, shown without a label, ``random as style`` and
+                       ``band as style``
     loop               as many samples, of another run: with feedback of the energy band, and with probe sets that the
                        generator writes, as in the paper
 
@@ -92,11 +95,12 @@ MORE_SAMPLES = {"intents-77": 462}  # six of each label
 COVERAGES = (1.0, 0.8, 0.6)
 CALLS = (0.0, 0.1, 0.2, 0.3, 0.5, 1.0)
 CHOSEN = tuple(name + true for true in ("", ", true") for name in STRATEGIES)
+SHOWN = tuple(f"{strategy} as {use}" for use in ("demos", "style") for strategy in ("random", "band"))
 ARMS = (
     *("energy", "labels", "plain", "few_shot", "zero_shot", "cascade"),
     *(f"{encoder}/{arm}" for encoder in ("regression", "own") for arm in ("plain", "pseudo", *CHOSEN)),
     *("pseudo", *CHOSEN, "random order", "7 passes", "7 passes, random order"),
-    *("40", "80", "160", "soft", "drop", "loop"),
+    *("40", "80", "160", "soft", "drop", "loop", *SHOWN),
 )
 _STRENGTH = 1.0  # of the penalty of a logistic regression, scikit-learn's default
 
@@ -125,6 +129,11 @@ def errors_found(right: Sequence[bool], doubt: Sequence[float]) -> float:
 
 def needs_texts(arm: str) -> bool:
     """Returns whether an arm needs real texts."""
+    return arm in SHOWN or trains_on_texts(arm)
+
+
+def trains_on_texts(arm: str) -> bool:
+    """Returns whether an arm reads real texts itself, and not what a generator wrote after reading them."""
     return arm.rpartition("/")[2].partition(", ")[0] in ("energy", "labels", "pseudo", *STRATEGIES)
 
 
@@ -199,11 +208,11 @@ class Proof:
 
     def base(self) -> None:
         """Runs the three rounds, or what is left of them."""
-        settings: dict[str, Any] = {"feedback.strategy": "none"}
-        if self._texts:
-            texts = self._write("texts", [text.fields for text in self._texts])  # without the labels
-            settings |= {"data.unlabelled": texts, "data.plan.probe_per_round": len(self._texts) // ROUNDS}
-        self._fit(self.run, settings)
+        self._fit(self.run, {"feedback.strategy": "none"} | (self._real_probe_sets() if self._texts else {}))
+
+    def _real_probe_sets(self) -> dict[str, Any]:
+        texts = self._write("texts", [text.fields for text in self._texts])  # without the labels
+        return {"data.unlabelled": texts, "data.plan.probe_per_round": len(self._texts) // ROUNDS}
 
     def _fit(self, run: Path, settings: Mapping[str, Any]) -> None:
         if (run / "student").is_dir() and len(rounds_in(run)) == ROUNDS:
@@ -288,7 +297,9 @@ class Proof:
             return self._regression(encoder, of_encoder)
         if arm in ("few_shot", "zero_shot"):
             return self._baseline(arm)
-        readings = {"energy": self._energy, "labels": self._labels, "cascade": self._cascade, "loop": self._loop}
+        if arm == "loop" or arm in SHOWN:
+            return self._with_feedback(arm)
+        readings = {"energy": self._energy, "labels": self._labels, "cascade": self._cascade}
         return readings[arm]() if arm in readings else self._student(arm)
 
     def samples(self, arm: str) -> tuple[list[StoredSample], dict[str, Any]]:
@@ -300,7 +311,7 @@ class Proof:
             vectors = SentenceVectors(self.retraining.student, self.task.student.max_input_tokens)
             doubtful = set(DoubtfulLabels(self.task, vectors, self.seed)(stored))
             return [s for s in stored if s.id not in doubtful], {"left_out": len(doubtful)}
-        if not needs_texts(arm):
+        if not trains_on_texts(arm):
             return list(stored), {}
         texts = self.chosen(strategy) if strategy in STRATEGIES else [t for _, of, _ in self.earlier(False) for t in of]
         known = {s.id: label for s in texts if (label := self.truth.get(key(s.sample.fields)))}
@@ -311,16 +322,21 @@ class Proof:
         kept = stored if arm == "pseudo" else alternating(stored, self.count - len(texts))
         return [*kept, *texts], about
 
-    def _loop(self) -> dict[str, Any]:
-        """The student of a run with feedback, whose probe sets the generator writes."""
-        run = self.run.with_name(f"loop-{self.run.name}")
-        settings: dict[str, Any] = {"feedback.strategy": "energy_band", "data.plan.probe_per_round": PROBES}
-        if self.large is not None:
-            settings["data.plan.feedback_as"] = "demo"  # as the paper has it; see configs/quickstart.yaml
+    def _with_feedback(self, arm: str) -> dict[str, Any]:
+        """The student of a run with feedback: of real texts, or of probe sets that the generator writes."""
+        run = self.run.with_name(f"{arm.replace(' ', '-')}-{self.run.name}")
+        if arm == "loop":
+            settings: dict[str, Any] = {"feedback.strategy": "energy_band", "data.plan.probe_per_round": PROBES}
+            if self.large is not None:
+                settings["data.plan.feedback_as"] = "demo"  # as the paper has it; see configs/quickstart.yaml
+        else:
+            strategy, _, use = arm.partition(" as ")
+            settings = {"feedback.strategy": STRATEGIES[strategy], "data.plan.unlabelled_as": use}
+            settings |= self._real_probe_sets()
         self._fit(run, settings)
         samples = Retraining(run, self.task, self.config).stored
         aurocs = [row["auroc"] for row in read_lines(run / "rounds.jsonl")]
-        return self._trained("loop", samples, {"auroc_probes": round(float(np.mean(aurocs)), 4)})
+        return self._trained(arm, samples, {"auroc_probes": round(float(np.mean(aurocs)), 4)})
 
     def _student(self, arm: str) -> dict[str, Any]:
         samples, about = self.samples(arm)
@@ -331,7 +347,7 @@ class Proof:
         loss = SoftTargets(0.5, 1.0, self.retraining.hard()) if arm == "soft" else None
         by_id = {s.id: s.probabilities for s in samples} if loss else None
         self.retraining.data.passes_per_round = 7 if arm.startswith("7 passes") else PASSES
-        in_random_order = needs_texts(arm) or arm.endswith("random order")  # with real texts, as a run's are
+        in_random_order = trains_on_texts(arm) or arm.endswith("random order")  # with real texts, as a run's are
         self.retraining.data.loaders.group_by_length = not in_random_order
         student = self.retraining.fit(samples, self.seed, loss, by_id)
         trained = time.process_time() - started

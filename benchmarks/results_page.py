@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.proof import CALLS, COVERAGES, LARGE, STRATEGIES
+from benchmarks.proof import CALLS, COVERAGES, LARGE, SHOWN, STRATEGIES
 from gold_lightning.evaluation.comparison import ALPHA, holm, mean_interval, paired_p
 from gold_lightning.storage.json_lines import read_lines
 
@@ -249,6 +249,16 @@ def loop(results: Results) -> list[str]:
     return table(("task", "seeds", "AUROC, probes against samples", "with feedback", "over none, points"), rows)
 
 
+def shown(results: Results) -> list[str]:
+    lines = [(task, arm) for arm in SHOWN for task in results.tasks(arm)]
+    cells = differences([results.difference(task, arm, "plain") for task, arm in lines])
+    rows = [
+        (NAMES[task], arm, str(len(results.of(task, arm))), cell(results.of(task, arm)), difference)
+        for (task, arm), difference in zip(lines, cells, strict=True)
+    ]
+    return table(("task", "real texts", "seeds", "accuracy", "over no real texts, points"), rows)
+
+
 def label_shares(results: Results) -> list[str]:
     rows = [
         (NAMES[task], *(mean(results.of(task, f"regression/{name}", "labels_right")) for name in STRATEGIES))
@@ -271,7 +281,7 @@ def settings(results: Results) -> list[str]:
 TABLES: Mapping[str, Callable[[Results], list[str]]] = {
     **{"students": students, "generators": generators, "abstention": abstention, "cascade": cascade},
     **{"labels": labels, "label shares": label_shares, "texts": texts, "settings": settings},
-    **{"pseudo": pseudo, "sizes": sizes, "loop": loop},
+    **{"pseudo": pseudo, "sizes": sizes, "loop": loop, "shown": shown},
 }
 
 

@@ -8,7 +8,17 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from benchmarks.proof import ARMS, INTENTS, Proof, alternating, by_coverage, errors_found, needs_texts
+from benchmarks.proof import (
+    ARMS,
+    INTENTS,
+    SHOWN,
+    Proof,
+    alternating,
+    by_coverage,
+    errors_found,
+    needs_texts,
+    trains_on_texts,
+)
 from benchmarks.results_page import TABLES, Results, differences, page
 from gold_lightning.storage.json_lines import read_lines, write_lines
 from gold_lightning.storage.round_store import BatchRecord, RoundStore, StoredSample
@@ -145,12 +155,13 @@ def test_all_real_texts_but_the_last_rounds_join_the_samples(proof):
     assert {s.id[:4] for s in samples if s.source == "unlabelled"} == {"r000", "r001"}
 
 
-def test_feedback_is_measured_on_a_run_of_its_own_with_generated_probe_sets(proof, monkeypatch):
-    commands = []
+@pytest.mark.parametrize("arm", ["loop", "band as style"])
+def test_feedback_is_measured_on_a_run_of_its_own(proof, monkeypatch, arm):
+    commands, name = [], f"{arm.replace(' ', '-')}-seed-1"
 
     def fit(command, **settings):
         commands.append(command)
-        run = proof.run.with_name("loop-seed-1")
+        run = proof.run.with_name(name)
         shutil.copytree(proof.run, run)
         (run / "student").mkdir()
         write_lines(run / "rounds.jsonl", [{"round": r, "auroc": value} for r, value in enumerate((0.5, 0.6, 0.7))])
@@ -160,13 +171,22 @@ def test_feedback_is_measured_on_a_run_of_its_own_with_generated_probe_sets(proo
     monkeypatch.setattr("benchmarks.proof.Retraining", lambda run, task, config: SimpleNamespace(stored=stored))
     (proof.run / "config.yaml").write_text("{}", encoding="utf-8")
     monkeypatch.setattr(proof, "_trained", lambda arm, samples, about: {"samples": len(samples), **about})
-    assert proof.measure("loop") == {"samples": 24, "auroc_probes": 0.6}
+    assert proof.measure(arm) == {"samples": 24, "auroc_probes": 0.6}
     (command,) = commands
     given = dict(zip(command[6::2], command[7::2], strict=True))
-    assert given["--run.name"] == "loop-seed-1" and given["--feedback.strategy"] == "energy_band"
-    assert given["--data.plan.probe_per_round"] == "60" and "--data.unlabelled" not in given
-    proof.measure("loop")
+    assert given["--run.name"] == name and given["--feedback.strategy"] == "energy_band"
+    if arm == "loop":
+        assert given["--data.plan.probe_per_round"] == "60" and "--data.unlabelled" not in given
+    else:
+        assert given["--data.plan.unlabelled_as"] == "style" and Path(given["--data.unlabelled"]).is_file()
+        assert given["--data.plan.probe_per_round"] == str(len(read_lines(given["--data.unlabelled"])) // 3)
+    proof.measure(arm)
     assert len(commands) == 1, "a finished run is not made again"
+
+
+def test_students_of_generated_samples_alone_train_in_one_order():
+    assert [arm for arm in (*SHOWN, "loop", "plain") if trains_on_texts(arm)] == []
+    assert trains_on_texts("band") and trains_on_texts("regression/random, true") and trains_on_texts("pseudo")
 
 
 def test_a_task_of_fewer_labels_is_written_and_its_rows_are_those_of_the_labels(tmp_path):
