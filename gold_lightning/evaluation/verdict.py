@@ -221,7 +221,8 @@ def decide(task: Task, evidence: Sequence[Evidence]) -> GeneratorVerdict:
     The share of right answers is rescaled so that guessing is 0 and no error is 1. Labelled rows decide if there are 30
     or more, all evidence together otherwise. From 0.5 the verdict is to go ahead, unless the lower end of the interval
     is below 0.25; below 0.25 it is to use another generator. In between, it names two labels to clarify if confusing
-    them makes half of the errors or more.
+    them makes half of the errors or more. Where rows have several labels, answers say less: a generator that seldom
+    answers with the right set may well write a text of a given one, so the least verdict is that it is not clear.
 
     Args:
         task: The task.
@@ -246,7 +247,7 @@ def decide(task: Task, evidence: Sequence[Evidence]) -> GeneratorVerdict:
         decision, sentence = "go ahead", f"Go ahead: {right}."
         if confused and len(task.labels) > 2 and of_errors >= _CONCENTRATED:
             sentence += f" Most errors are between {pair}: meanings and demos further apart may still help."
-    elif skill < _POOR:
+    elif skill < _POOR and not task.many:
         decision, sentence = "take another generator", f"Take another generator: {right}."
     elif confused and of_errors >= _CONCENTRATED:
         decision = "mend the labels"
@@ -255,6 +256,10 @@ def decide(task: Task, evidence: Sequence[Evidence]) -> GeneratorVerdict:
     else:
         decision = "not clear"
         sentence = f"Not clear: {right}. Clearer meanings and demos of the labels, or another generator, may help."
+        if task.many:
+            sentence = (
+                f"Not clear: {right}. It may still write texts of given labels: one round and labelled rows tell."
+            )
         if not task.labels:
             sentence = f"Not clear: {right}. A clearer description and demos, or another generator, may help."
     return GeneratorVerdict(tuple(evidence), decision, confused if of_errors >= _CONCENTRATED else None, sentence)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 import random
 
 import pytest
@@ -124,6 +125,16 @@ def test_texts_are_compared_by_the_metric_of_the_task(tmp_path):
     assert decide(task, [evidence]).decision == "go ahead"
     wrong = answer_demos(task, ScriptedGenerator([" 7\n"]).generate, 0)
     assert decide(task, [wrong]).decision == "take another generator"
+
+
+def test_answers_to_sets_of_labels_turn_no_generator_down():
+    task = Task.load(str(Path(__file__).parents[2] / "examples" / "hotel_reviews.yaml"))
+    pairs = (("room", "nothing of these"), ("food", "nothing of these"), ("room, food", "room")) * 10
+    verdict = decide(task, [Evidence("labelled rows (test)", pairs, (0.0,) * len(pairs))])
+    assert verdict.decision == "not clear"
+    assert verdict.sentence.endswith("It may still write texts of given labels: one round and labelled rows tell.")
+    right = tuple((known, known) for known, _ in pairs)
+    assert decide(task, [Evidence("labelled rows (test)", right, (1.0,) * len(pairs))]).decision == "go ahead"
 
 
 def test_a_few_answers_decide_nothing():
