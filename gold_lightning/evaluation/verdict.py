@@ -258,7 +258,7 @@ def decide(task: Task, evidence: Sequence[Evidence]) -> GeneratorVerdict:
         sentence = f"Not clear: {right}. Clearer meanings and demos of the labels, or another generator, may help."
         if task.many:
             sentence = (
-                f"Not clear: {right}. It may still write texts of given labels: one round and labelled rows tell."
+                f"Not clear: {right}. It may still write texts that teach them: one round and labelled rows tell."
             )
         if not task.labels:
             sentence = f"Not clear: {right}. A clearer description and demos, or another generator, may help."

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 import random
+from pathlib import Path
 
 import pytest
 from gold_lightning import api
@@ -132,7 +132,7 @@ def test_answers_to_sets_of_labels_turn_no_generator_down():
     pairs = (("room", "nothing of these"), ("food", "nothing of these"), ("room, food", "room")) * 10
     verdict = decide(task, [Evidence("labelled rows (test)", pairs, (0.0,) * len(pairs))])
     assert verdict.decision == "not clear"
-    assert verdict.sentence.endswith("It may still write texts of given labels: one round and labelled rows tell.")
+    assert verdict.sentence.endswith("It may still write texts that teach them: one round and labelled rows tell.")
     right = tuple((known, known) for known, _ in pairs)
     assert decide(task, [Evidence("labelled rows (test)", right, (1.0,) * len(pairs))]).decision == "go ahead"
 
