@@ -21,6 +21,7 @@ arm trains a student anew on samples of that run, as its last round does:
                        in batches in random order, as in every run with real texts
     pseudo             all samples, and all real texts of the first two rounds under such labels (``unlabelled_as:
                        pseudo_labels``)
+    all texts          those of the last round too, on which one more round would train
     random, true       the same texts under their true labels; likewise ``band, true`` and ``top, true``
     soft, drop         all samples with soft targets (weight 0.5), and without those whose label is doubtful
     random as demos    as many samples, of another run: real texts that the strategy chose are shown to the generator,
@@ -95,11 +96,12 @@ MORE_SAMPLES = {"intents-77": 462}  # six of each label
 COVERAGES = (1.0, 0.8, 0.6)
 CALLS = (0.0, 0.1, 0.2, 0.3, 0.5, 1.0)
 CHOSEN = tuple(name + true for true in ("", ", true") for name in STRATEGIES)
+PSEUDO = ("pseudo", "all texts")
 SHOWN = tuple(f"{strategy} as {use}" for use in ("demos", "style") for strategy in ("random", "band"))
 ARMS = (
     *("energy", "labels", "plain", "few_shot", "zero_shot", "cascade"),
-    *(f"{encoder}/{arm}" for encoder in ("regression", "own") for arm in ("plain", "pseudo", *CHOSEN)),
-    *("pseudo", *CHOSEN, "random order", "7 passes", "7 passes, random order"),
+    *(f"{encoder}/{arm}" for encoder in ("regression", "own") for arm in ("plain", *PSEUDO, *CHOSEN)),
+    *(*PSEUDO, *CHOSEN, "random order", "7 passes", "7 passes, random order"),
     *("40", "80", "160", "soft", "drop", "loop", *SHOWN),
 )
 _STRENGTH = 1.0  # of the penalty of a logistic regression, scikit-learn's default
@@ -134,7 +136,7 @@ def needs_texts(arm: str) -> bool:
 
 def trains_on_texts(arm: str) -> bool:
     """Returns whether an arm reads real texts itself, and not what a generator wrote after reading them."""
-    return arm.rpartition("/")[2].partition(", ")[0] in ("energy", "labels", "pseudo", *STRATEGIES)
+    return arm.rpartition("/")[2].partition(", ")[0] in ("energy", "labels", *PSEUDO, *STRATEGIES)
 
 
 def share(right: Sequence[bool]) -> float:
@@ -313,13 +315,17 @@ class Proof:
             return [s for s in stored if s.id not in doubtful], {"left_out": len(doubtful)}
         if not trains_on_texts(arm):
             return list(stored), {}
-        texts = self.chosen(strategy) if strategy in STRATEGIES else [t for _, of, _ in self.earlier(False) for t in of]
+        if strategy in STRATEGIES:
+            texts = self.chosen(strategy)
+        else:
+            rounds = self.probes(False) if arm == "all texts" else self.earlier(False)
+            texts = [text for _, of_round, _ in rounds for text in of_round]
         known = {s.id: label for s in texts if (label := self.truth.get(key(s.sample.fields)))}
         right = [s.sample.target == known[s.id] for s in texts if s.id in known]
         if truth:
             texts = [replace(s, sample=Sample(s.sample.fields, known[s.id])) for s in texts]
         about = {"real_texts": len(texts), "labels_right": share(right)}
-        kept = stored if arm == "pseudo" else alternating(stored, self.count - len(texts))
+        kept = stored if arm in PSEUDO else alternating(stored, self.count - len(texts))
         return [*kept, *texts], about
 
     def _with_feedback(self, arm: str) -> dict[str, Any]:

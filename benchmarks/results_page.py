@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.proof import CALLS, COVERAGES, LARGE, SHOWN, STRATEGIES
+from benchmarks.proof import CALLS, COVERAGES, LARGE, PSEUDO, SHOWN, STRATEGIES
 from gold_lightning.evaluation.comparison import ALPHA, holm, mean_interval, paired_p
 from gold_lightning.storage.json_lines import read_lines
 
@@ -216,17 +216,15 @@ def _texts(results: Results, suffix: str) -> list[str]:
 
 def pseudo(results: Results) -> list[str]:
     learners = {"": "student", "regression/": "regression, MiniLM", "own/": "regression, own vectors"}
-    lines = [(task, x) for x in learners for task in results.tasks(f"{x}pseudo")]
-    cells = differences([results.difference(task, f"{x}pseudo", f"{x}plain") for task, x in lines])
-    rows = [
-        (
-            *(NAMES[task], learners[x], str(len(results.of(task, f"{x}pseudo")))),
-            *(f"{mean(results.of(task, f'{x}pseudo', key))}" for key in ("labels_right", "accuracy")),
-            difference,
-        )
-        for (task, x), difference in zip(lines, cells, strict=True)
-    ]
-    return table(("task", "learner", "seeds", "labels right", "accuracy", "over samples alone, points"), rows)
+    lines = [(task, x, arm) for x in learners for arm in PSEUDO for task in results.tasks(f"{x}{arm}")]
+    cells = differences([results.difference(task, f"{x}{arm}", f"{x}plain") for task, x, arm in lines])
+    rows = []
+    for (task, x, arm), difference in zip(lines, cells, strict=True):
+        counts, right, accuracy = (results.of(task, f"{x}{arm}", k) for k in ("real_texts", "labels_right", "accuracy"))
+        texts = f"{sum(counts.values()) / 100 / len(counts):,.0f}"
+        rows.append((NAMES[task], learners[x], str(len(counts)), texts, mean(right), mean(accuracy), difference))
+    head = ("task", "learner", "seeds", "real texts", "labels right", "accuracy", "over samples alone, points")
+    return table(head, rows)
 
 
 def sizes(results: Results) -> list[str]:

@@ -153,6 +153,8 @@ def test_all_real_texts_but_the_last_rounds_join_the_samples(proof):
     assert (len(samples), about["real_texts"]) == (24 + 24, 24)
     assert about["labels_right"] == round(15 / 23, 4), "one text has no true label"
     assert {s.id[:4] for s in samples if s.source == "unlabelled"} == {"r000", "r001"}
+    every, about = proof.samples("all texts")
+    assert about["real_texts"] == 36 and {s.id[:4] for s in every[24:]} == {"r000", "r001", "r002"}
 
 
 @pytest.mark.parametrize("arm", ["loop", "band as style"])
@@ -179,7 +181,7 @@ def test_feedback_is_measured_on_a_run_of_its_own(proof, monkeypatch, arm):
         assert given["--data.plan.probe_per_round"] == "60" and "--data.unlabelled" not in given
     else:
         assert given["--data.plan.unlabelled_as"] == "style" and Path(given["--data.unlabelled"]).is_file()
-        assert given["--data.plan.probe_per_round"] == str(len(read_lines(given["--data.unlabelled"])) // 3)
+        assert given["--data.plan.probe_per_round"] == str(len(read_lines(Path(given["--data.unlabelled"]))) // 3)
     proof.measure(arm)
     assert len(commands) == 1, "a finished run is not made again"
 
