@@ -1,4 +1,4 @@
-"""Writes the tables of docs/results.md from docs/results.jsonl, which ``benchmarks.proof`` measures.
+"""Writes the tables of docs/results.md, and its figure, from docs/results.jsonl, which ``benchmarks.proof`` measures.
 
     python -m benchmarks.results_page           # rewrites what stands between <!-- table: NAME --> and <!-- end -->
     python -m benchmarks.results_page --check   # exit status 1 if that would change anything
@@ -28,6 +28,7 @@ _TASKS = {
 }
 NAMES = _TASKS | {f"{task}{LARGE}": f"{name}, larger generator" for task, name in _TASKS.items()}
 SIZES = ("40", "80", "160")
+FIGURE = "results-sizes.svg"
 _LEAST = 3  # seeds that an interval needs
 _REGION = re.compile(r"(<!-- table: ([\w ]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
@@ -236,6 +237,39 @@ def sizes(results: Results) -> list[str]:
     return table(("task", "seeds", *(f"{size} samples" for size in SIZES), "all"), rows)
 
 
+def draw_sizes(results: Results, path: Path) -> None:
+    """Draws the accuracy of students by the number of samples: a circle for each seed, a line through the means.
+
+    Args:
+        results: The measurements.
+        path: SVG file to write.
+    """
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    drawn = [task for task in NAMES if all(results.of(task, arm) for arm in (*SIZES, "plain"))]
+    with mpl.rc_context({"svg.hashsalt": "gold", "svg.fonttype": "none", "font.size": 10}):
+        figure = Figure(figsize=(8, 3.8), layout="constrained")
+        axes, ticks = figure.subplots(), {*map(int, SIZES)}
+        for i, task in enumerate(drawn):
+            columns = [results.of(task, arm) for arm in (*SIZES, "plain")]
+            counts = [*map(int, SIZES), round(min(results.of(task, "plain", "samples").values()) / 100)]
+            ticks.add(counts[-1])
+            seeds = set.intersection(*map(set, columns))
+            look = {"color": f"C{i}", "marker": "osD^vP"[i % 6], "ls": "--" if task.endswith(LARGE) else "-"}
+            means = [sum(of[seed] for seed in seeds) / len(seeds) for of in columns]
+            axes.plot(counts, means, label=f"{NAMES[task]} ({len(seeds)})", lw=1.8, ms=6, **look)
+            for seed in seeds if len(seeds) > 1 else ():
+                axes.plot(counts, [of[seed] for of in columns], "o", ms=4, mfc="none", color=f"C{i}", alpha=0.6)
+        axes.set(xscale="log", xlabel="training samples", ylabel="accuracy (%)")
+        axes.set_xticks(sorted(ticks), map(str, sorted(ticks)))
+        axes.minorticks_off()
+        axes.grid(color="0.88", linewidth=0.8)
+        axes.spines[["top", "right"]].set_visible(False)
+        figure.legend(loc="outside right upper", title="task (seeds)", frameon=False)
+        figure.savefig(path, metadata={"Date": None})
+
+
 def loop(results: Results) -> list[str]:
     tasks = results.tasks("loop")
     cells = differences([results.difference(task, "loop", "plain") for task in tasks])
@@ -304,7 +338,10 @@ def main() -> None:
     made = page(text, Results(read_lines(given.results)))
     if given.check:
         sys.exit(made != text)
-    (given.out or given.page).write_text(made, encoding="utf-8")
+    out = given.out or given.page
+    out.write_text(made, encoding="utf-8")
+    if FIGURE in made:
+        draw_sizes(Results(read_lines(given.results)), out.with_name(FIGURE))
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from benchmarks.proof import (
     needs_texts,
     trains_on_texts,
 )
-from benchmarks.results_page import TABLES, Results, differences, page
+from benchmarks.results_page import TABLES, Results, differences, draw_sizes, page
 from gold_lightning.storage.json_lines import read_lines, write_lines
 from gold_lightning.storage.round_store import BatchRecord, RoundStore, StoredSample
 from gold_lightning.task import Sample, Task
@@ -59,6 +59,19 @@ def test_differences_are_paired_and_corrected_for_the_comparisons_of_their_table
     assert alone == "+1.0 (+0.9 to +1.1) *"
     assert with_another[0] == alone and with_another[1].endswith(")")
     assert differences([[2.0, 2.5], []]) == ["+2.2", "-"], "two seeds are too few for an interval"
+
+
+def test_the_figure_has_a_line_for_each_task_that_has_all_sizes(tmp_path):
+    rows = [
+        {"task": task, "seed": seed, "arm": arm, "accuracy": 0.6 + seed / 100, "samples": 240}
+        for task, arms in (("film", ("40", "80", "160", "plain")), ("news-large", ("40", "80", "160", "plain")))
+        for arm in (*arms, "soft")
+        for seed in (1, 2)
+    ]
+    rows.append({"task": "questions", "seed": 1, "arm": "plain", "accuracy": 0.5, "samples": 240})
+    draw_sizes(Results(rows), file := tmp_path / "sizes.svg")
+    text = file.read_text(encoding="utf-8")
+    assert "film reviews (2)" in text and "news topics, larger generator (2)" in text and "questions" not in text
 
 
 def test_pairs_are_those_of_seeds_that_both_arms_have():
