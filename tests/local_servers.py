@@ -121,11 +121,14 @@ class LMStudio(LocalServer):
 class LlamaCpp(LocalServer):
     """llama-server of llama.cpp, which has one model whatever it is called.
 
+    It goes on with a final assistant message, which it repeats before what it writes (seen: build 11549).
+
     Args:
         loading: Number of first calls during which the model is loaded.
     """
 
     loading: int = 0
+    continues: bool = True
     thoughts = "reasoning_content"
 
     def _error(self, call):
@@ -143,6 +146,15 @@ class LlamaCpp(LocalServer):
             wrong = {"code": 400, "message": message, "type": "exceed_context_size_error", "n_prompt_tokens": size}
             return 400, {"error": wrong | {"n_ctx": self.limit}}
         call.body["model"] = self.model
+        call.body.pop("prompt_logprobs", None)
+
+    def _judge(self, call):
+        status, reply = super()._judge(call)
+        last = call.body.get("messages", [{}])[-1]
+        if status == 200 and last.get("role") == "assistant":
+            message = reply["choices"][0]["message"]
+            message["content"] = last["content"] + message["content"]
+        return status, reply
 
     def _sign(self, reply):
         reply["timings"] = {"prompt_n": 9, "prompt_ms": 11.5, "predicted_n": 7, "predicted_per_second": 61.2}

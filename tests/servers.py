@@ -290,8 +290,8 @@ class FakeServer:
             ]
             (reply if chat else choice)["prompt_logprobs"] = told
         if body.get("top_logprobs") and "top_logprobs" in self.scores:
-            names = body["messages"][-1]["content"].rpartition("nothing else: ")[2].split(", ")
-            firsts = {tokens_of(name)[0] for name in names}
+            _, named, names = body["messages"][-1]["content"].rpartition("nothing else: ")
+            firsts = {tokens_of(name)[0] for name in names.split(", ")} if named else {" World", " Sports"}
             top = [{"token": t, "logprob": self.log_prob(prompt, t)} for t in (*firsts, "The", " I")]
             choice["logprobs"] = {"content": [{"token": "x", "logprob": -1.0, "top_logprobs": top}]}
 

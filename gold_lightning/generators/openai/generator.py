@@ -32,6 +32,7 @@ from gold_lightning.generators.openai.label_scores import (
     last_tokens,
     prompt_scores,
 )
+from gold_lightning.generators.openai.messages import BYTES_PER_TOKEN, after_beginning, chat_prompt, estimate
 from gold_lightning.generators.openai.pacing import gather_or_cancel, run_in_thread
 from gold_lightning.generators.openai.parse_response import (
     at_path,
@@ -52,7 +53,6 @@ __all__ = ["OpenAIGenerator"]
 
 _log = logging.getLogger(__name__)
 _KEY = "data.generator.init_args."
-_BYTES_PER_TOKEN = 4  # of English under a large vocabulary; for estimates only
 _CLOSE_SECONDS = 5.0  # for which a closed iterator waits for its connections to close
 _MAX_STOPS = 4  # of the interface; texts are cut at further stops here
 _Counts = tuple[int, int]  # tokens of prompt and completion
@@ -70,7 +70,8 @@ class OpenAIGenerator(Generator):
         top_p: Probability of the smallest set of tokens to sample from.
         schema: ``json_schema`` makes the server write JSON objects of the task's schema; ``off`` relies on the
             instruction and the demos.
-        continue_answer: Whether the server continues a final assistant message, as vLLM does. With ``chat`` only.
+        continue_answer: Whether the server continues a final assistant message, as vLLM and llama.cpp do. With ``chat``
+            only.
         extra: Further members of each call, such as ``{top_k: 50}``; ``null`` removes a member.
         system: ``message`` sends the system text as a message of its own; ``user`` puts it before the user's text,
             for models without system messages. With ``chat`` only.
@@ -185,6 +186,7 @@ class OpenAIGenerator(Generator):
         self._server, self._origin = server or addresses[0].place_without_port, server or addresses[0].place
         self._warned: set[str] = set()  # topics of warnings, which are logged once each
         self._has_scored = False  # whether the server has returned likelihoods of labels
+        self._by_first_token = False  # whether it continues answers, but returns no likelihoods of prompts
 
     def fingerprint(self) -> dict[str, Any]:
         names = ("model", "form", "temperature", "top_p", "schema", "continue_answer", "system", "extra")
@@ -202,7 +204,7 @@ class OpenAIGenerator(Generator):
     def tokens_over_limit(self, requests: Sequence[Request]) -> list[int]:
         if not self.max_context:
             return super().tokens_over_limit(requests)
-        sizes = (_estimate(r.text) + max((_estimate(c) for c in r.choices), default=r.max_tokens) for r in requests)
+        sizes = (estimate(r.text) + max((estimate(c) for c in r.choices), default=r.max_tokens) for r in requests)
         return [max(0, size - self.max_context) for size in sizes]
 
     def generate(self, requests: Sequence[Request]) -> list[Completion]:
@@ -277,6 +279,8 @@ class OpenAIGenerator(Generator):
             shape = {"name": "sample", "strict": True, "schema": json.loads(request.schema)}
             body["response_format"] = {"type": "json_schema", "json_schema": shape}
         (content, choice), counts = await self._call(run, body, request)
+        if self.continue_answer:
+            content = after_beginning(content, request.answer_prefix)
         reply = request.read(content, fresh=fresh, thought=thought_apart(choice))
         finish = self._finish(choice, request, whole=reply.ended)
         if follows and not is_object(reply.text) and finish == "stop":
@@ -305,27 +309,12 @@ class OpenAIGenerator(Generator):
         """Requests the log-likelihood of each choice.
 
         In plain text, and if the server continues an assistant's message, each choice ends a prompt whose likelihood
-        the server returns. Otherwise the most likely first tokens of an answer are compared with the choices.
+        the server returns. Servers that return none for prompts (llama.cpp), and those that begin a new answer, are
+        asked for the most likely first tokens, which are compared with the choices.
         """
         request = replace(request, greedy=True)
-        if self.form == "chat" and not self.continue_answer:
-            names = [choice.strip() for choice in request.choices]
-            suffix = f"{request.suffix}\n\nAnswer with one of these and nothing else: {', '.join(names)}"
-            body = self._body(request, self._prompt(replace(request, suffix=suffix, answer_prefix="")), 1)
-            body |= {"logprobs": True, "top_logprobs": TOP_LOGPROBS}
-            (_, reply), counts = await self._call(run, body, request)
-            if finish_reason(reply, None, request) == "filtered":
-                return Completion("", *counts, "filtered")
-            if thought_apart(reply):  # the first token belongs to the thinking
-                return Completion("", *counts)
-            try:
-                log_probs = first_token_scores(at_path(reply, "logprobs", "content", 0, "top_logprobs"), names)
-            except NoScoresError as e:
-                if not self._has_scored:
-                    raise self._no_scores(str(e)) from None
-                return Completion("", *counts, "failed")
-            self._has_scored = True
-            return Completion("", *counts, choice_log_probs=log_probs)
+        if self.form == "chat" and (not self.continue_answer or self._by_first_token):
+            return await self._score_first_token(run, request)
 
         async def score(choice: str) -> tuple[list[ScoredToken], _Counts]:
             whole = replace(request, answer_prefix=request.answer_prefix + choice)
@@ -336,11 +325,35 @@ class OpenAIGenerator(Generator):
             return last_tokens(scored, choice), counts
 
         answers = await gather_or_cancel([score(choice) for choice in request.choices])
+        read, written = (sum(counts[i] for _, counts in answers) for i in (0, 1))
         if not all(scored for scored, _ in answers):
-            raise self._no_scores("its answers hold none for the prompt")
-        log_probs = choice_sums([scored for scored, _ in answers])
-        prompt_tokens, completion_tokens = (sum(counts[i] for _, counts in answers) for i in (0, 1))
-        return Completion("", prompt_tokens, completion_tokens, choice_log_probs=log_probs)
+            if self.form == "completion" or (self._has_scored and not self._by_first_token):
+                raise self._no_scores("its answers hold none for the prompt")
+            self._by_first_token = True
+            return await self._score_first_token(run, request, (read, written))
+        self._has_scored = True
+        return Completion("", read, written, choice_log_probs=choice_sums([scored for scored, _ in answers]))
+
+    async def _score_first_token(self, run: Run, request: Request, spent: _Counts = (0, 0)) -> Completion:
+        names = [choice.strip() for choice in request.choices]
+        if not self.continue_answer:
+            suffix = f"{request.suffix}\n\nAnswer with one of these and nothing else: {', '.join(names)}"
+            request = replace(request, suffix=suffix, answer_prefix="")
+        body = self._body(request, self._prompt(request), 1) | {"logprobs": True, "top_logprobs": TOP_LOGPROBS}
+        (_, reply), (read, written) = await self._call(run, body, request)
+        counts = read + spent[0], written + spent[1]
+        if finish_reason(reply, None, request) == "filtered":
+            return Completion("", *counts, "filtered")
+        if thought_apart(reply):  # the first token belongs to the thinking
+            return Completion("", *counts)
+        try:
+            log_probs = first_token_scores(at_path(reply, "logprobs", "content", 0, "top_logprobs"), names)
+        except NoScoresError as e:
+            if not self._has_scored:
+                raise self._no_scores(str(e)) from None
+            return Completion("", *counts, "failed")
+        self._has_scored = True
+        return Completion("", *counts, choice_log_probs=log_probs)
 
     def _no_scores(self, reason: str) -> NoLikelihoodsError:
         return NoLikelihoodsError(
@@ -352,16 +365,7 @@ class OpenAIGenerator(Generator):
         """Members of a call that hold the prompt."""
         if self.form == "completion":
             return {"prompt": request.text}
-        user = (request.prefix + request.suffix).strip()
-        messages = [{"role": "system", "content": request.system}] if request.system else []
-        if messages and self.system == "user":
-            user, messages = f"{request.system}\n\n{user}", []
-        if not self.continue_answer or not request.answer_prefix:
-            if request.answer_prefix and not request.choices:
-                user += f"\n\nBegin your answer with:\n{request.answer_prefix}"
-            return {"messages": [*messages, {"role": "user", "content": user}]}
-        messages += [{"role": "user", "content": user}, {"role": "assistant", "content": request.answer_prefix}]
-        return {"messages": messages, "continue_final_message": True, "add_generation_prompt": False}
+        return chat_prompt(request, self.system, self.continue_answer)
 
     def _body(self, request: Request, prompt: Mapping[str, Any], max_tokens: int) -> dict[str, Any]:
         """Members that all calls have."""
@@ -383,16 +387,16 @@ class OpenAIGenerator(Generator):
             UnansweredError: It stays without an answer, while others are answered.
         """
         body = {name: value for name, value in (body | self.extra).items() if value is not None}
-        prompt_tokens = _estimate(request.text)
-        max_tokens = body.get(self.max_tokens_field)
-        estimate = prompt_tokens + (max_tokens if isinstance(max_tokens, int) else request.max_tokens)
+        prompt_tokens = estimate(request.text)
+        most = body.get(self.max_tokens_field)
+        size = prompt_tokens + (most if isinstance(most, int) else request.max_tokens)
 
         def read(reply: Mapping[str, Any], url: str) -> tuple[tuple[Any, Mapping[str, Any]], _Counts]:
             content, choice = self._read(run, reply, url)
-            return (content, choice), self._counts(reply, url, prompt_tokens, _estimate(str(content)))
+            return (content, choice), self._counts(reply, url, prompt_tokens, estimate(str(content)))
 
         path = "/chat/completions" if self.form == "chat" else "/completions"
-        return await self._servers.call(run, path, body, estimate, read, bool(request.choices))
+        return await self._servers.call(run, path, body, size, read, bool(request.choices))
 
     def _read(self, run: Run, reply: Mapping[str, Any], url: str) -> tuple[Any, Mapping[str, Any]]:
         """Content and choice of a reply.
@@ -438,13 +442,9 @@ class OpenAIGenerator(Generator):
             "usage",
             "%s does not tell how many tokens its answers took (usage): they are estimated, %d bytes a token",
             url,
-            _BYTES_PER_TOKEN,
+            BYTES_PER_TOKEN,
         )
         return prompt_tokens, completion_tokens
 
 
 _EMPTY_REQUEST = Request("", "", "")
-
-
-def _estimate(text: str) -> int:
-    return math.ceil(len(text.encode("utf-8", "replace")) / _BYTES_PER_TOKEN)

@@ -96,6 +96,34 @@ def test_a_server_without_likelihoods_is_named_with_the_setting_to_change(server
     assert 'label_agreement: "off"' in SECTIONS["LM Studio"] and "0.12.11" in SECTIONS["Ollama"]
 
 
+def test_llama_cpp_tells_labels_by_the_first_token_after_the_beginning_of_an_answer():
+    with LlamaCpp() as server:
+        generator = documented("llama.cpp", server)
+        made, again = (generator.generate([CHOICES])[0] for _ in range(2))
+        assert made.choice_log_probs == again.choice_log_probs and len(made.choice_log_probs) == 2
+        *whole, first, second = (call.body for call in server.calls)
+        assert [body["messages"][-1]["content"] for body in whole] == ["topic: World", "topic: Sports"], (
+            "asked for once"
+        )
+        assert first["messages"][-1] == {"role": "assistant", "content": "topic:"} == second["messages"][-1]
+        assert first["top_logprobs"] == 20 and first["max_tokens"] == 1
+        assert made.prompt_tokens > again.prompt_tokens, "the calls in vain are counted"
+
+
+def test_calls_at_once_find_out_alike_that_llama_cpp_has_no_likelihoods_of_prompts():
+    with LlamaCpp(delay=lambda call: 0.05 * (call.number % 5)) as server:
+        requests = [replace(CHOICES, suffix=f"Which topic is number {i}?") for i in range(12)]
+        made = documented("llama.cpp", server, concurrency=8).generate(requests)
+        assert all(len(completion.choice_log_probs) == 2 for completion in made)
+
+
+def test_what_llama_cpp_repeats_is_no_part_of_the_text():
+    with LlamaCpp(replies=river) as server:
+        (made,) = documented("llama.cpp", server).generate([ASKED])
+        assert server.calls[0].body["messages"][-1]["content"] == ASKED.answer_prefix
+        assert made.text.strip() == "a river by the town."
+
+
 def test_llama_cpp_does_not_echo():
     with LlamaCpp() as server:
         generator = OpenAIGenerator("toy", server.url, form="completion", backoff=0.01)
