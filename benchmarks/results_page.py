@@ -249,9 +249,10 @@ def draw_sizes(results: Results, path: Path) -> None:
 
     drawn = [task for task in NAMES if all(results.of(task, arm) for arm in (*SIZES, "plain"))]
     with mpl.rc_context({"svg.hashsalt": "gold", "svg.fonttype": "none", "font.size": 10}):
-        figure = Figure(figsize=(8, 3.8), layout="constrained")
+        figure = Figure(figsize=(7.2, 4.4), layout="constrained")
         axes, ticks = figure.subplots(), {*map(int, SIZES)}
-        for i, task in enumerate(drawn):
+        for task in drawn:
+            i = [*_TASKS].index(task.removesuffix(LARGE))
             columns = [results.of(task, arm) for arm in (*SIZES, "plain")]
             counts = [*map(int, SIZES), round(min(results.of(task, "plain", "samples").values()) / 100)]
             ticks.add(counts[-1])
@@ -266,7 +267,7 @@ def draw_sizes(results: Results, path: Path) -> None:
         axes.minorticks_off()
         axes.grid(color="0.88", linewidth=0.8)
         axes.spines[["top", "right"]].set_visible(False)
-        figure.legend(loc="outside right upper", title="task (seeds)", frameon=False)
+        figure.legend(loc="outside lower center", ncols=2, title="task (seeds)", frameon=False)
         figure.savefig(path, metadata={"Date": None})
 
 
