@@ -1,6 +1,7 @@
 """Stand-ins for servers of local models: each answers, errs and thinks in the way of the server that it is named after.
 
-What they do was read in the servers' documentation and bug trackers in autumn 2026; none of the servers was run.
+What they do was read in the servers' documentation and bug trackers in autumn 2026, and seen at llama.cpp's server
+(build 11549); the others were not run.
 """
 
 from __future__ import annotations
@@ -121,20 +122,22 @@ class LMStudio(LocalServer):
 class LlamaCpp(LocalServer):
     """llama-server of llama.cpp, which has one model whatever it is called.
 
-    It goes on with a final assistant message, which it repeats before what it writes (seen: build 11549).
+    It goes on with a final assistant message, which it repeats before what it writes.
 
     Args:
         loading: Number of first calls during which the model is loaded.
+        old: Whether it refuses to echo a prompt; newer builds leave the echo out without a word.
     """
 
     loading: int = 0
+    old: bool = False
     continues: bool = True
     thoughts = "reasoning_content"
 
     def _error(self, call):
         if call.number < self.loading:
             return 503, {"error": {"code": 503, "message": "Loading model", "type": "unavailable_error"}}
-        if call.body.get("echo"):
+        if call.body.pop("echo", False) and self.old:
             return 400, {
                 "error": {"code": 400, "message": "Only no echo is supported", "type": "invalid_request_error"}
             }

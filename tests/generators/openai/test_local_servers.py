@@ -124,10 +124,12 @@ def test_what_llama_cpp_repeats_is_no_part_of_the_text():
         assert made.text.strip() == "a river by the town."
 
 
-def test_llama_cpp_does_not_echo():
-    with LlamaCpp() as server:
-        generator = OpenAIGenerator("toy", server.url, form="completion", backoff=0.01)
-        assert "Only no echo is supported" in message_of(generator, CHOICES)
+@pytest.mark.parametrize("old", [False, True])
+def test_llama_cpp_does_not_echo(old):
+    with LlamaCpp(old=old) as server:
+        message = message_of(OpenAIGenerator("toy", server.url, form="completion", backoff=0.01), CHOICES)
+        assert ("Only no echo is supported" if old else "its answers hold none for the prompt") in message
+        assert "data.plan.label_agreement" in message and "to off" in message
 
 
 @each
