@@ -16,8 +16,10 @@ WHAT_TO_CHANGE = {
     "empty": "another data.generator, or its init_args.form",
     "truncated": "a higher max_sample_tokens of the task (thinking counts too), or shorter demos",
     "not_unicode": "another data.generator, or a server that does not cut characters in two",
-    "unparsable": "another data.generator, its init_args.form, or simpler demos",
-    "missing_field": "another data.generator, its init_args.form, or fewer fields",
+    "unparsable": "another data.generator, its init_args.form, init_args.continue_answer if its server can do that, "
+    "or simpler demos",
+    "missing_field": "another data.generator, its init_args.form, init_args.continue_answer if its server can do that, "
+    "or fewer fields",
     "too_short": "longer demos, or a lower min_chars of the field",
     "too_long": "shorter demos, or a higher max_chars of the field",
     "several_lines": "multiline: true for the field, or a description that says it is one line",
