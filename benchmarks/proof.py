@@ -10,8 +10,8 @@ generators are asked for nothing twice (``--root``).
 
 A task and a seed have one run: three rounds without feedback, 240 samples by the embedded generator, whose probe sets
 are the real texts. Without ``--rows`` news is measured alone, on the task's own test rows and without real texts. With
-``--large``, the GGUF file of a larger generator, tasks whose names end in ``-large`` are run by that generator. Each
-arm trains a student anew on samples of that run, as its last round does:
+``--large``, the GGUF file of a larger generator or a config that names one, such as a server, tasks whose names end in
+``-large`` are run by that generator. Each arm trains a student anew on samples of that run, as its last round does:
 
     plain              all samples, four passes in batches of about one length (``data.group_by_length``)
     random order       in batches in random order; and ``7 passes``, and ``7 passes, random order``
@@ -159,7 +159,7 @@ class Proof:
         rows: Folder of labelled rows and real texts; ``None`` for the test rows of the task alone.
         root: Folder of runs.
         encoder: Folder of a sentence encoder; ``None`` for no regression on its vectors.
-        large: GGUF file of the larger generator.
+        large: GGUF file of the larger generator, or a config that names it.
     """
 
     def __init__(
@@ -221,19 +221,29 @@ class Proof:
             return
         settings = {"run.root": self.root, "run.name": run.name, "seed_everything": self.seed, **settings}
         settings |= {"data.task": self._task_file(), "data.plan.samples_per_round": self.count // ROUNDS}
-        settings |= self._generator()
         if self.rows is not None:
             settings["data.test_file"] = self._write("test", [{**r.fields, self.target: r.target} for r in self.test])
         given = [word for setting, value in settings.items() for word in (f"--{setting}", str(value))]
-        command = [sys.executable, "-m", "gold_lightning", "fit", "--config", "quickstart.yaml", *given]
+        command = [
+            sys.executable,
+            "-m",
+            "gold_lightning",
+            "fit",
+            "--config",
+            "quickstart.yaml",
+            *self._generator(),
+            *given,
+        ]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
-    def _generator(self) -> dict[str, Any]:
-        """Returns the settings of the larger generator, if it is the one that writes."""
+    def _generator(self) -> list[str]:
+        """Returns the arguments that name the larger generator, if it is the one that writes."""
         if self.large is None:
-            return {}
-        name = "data.generator"
-        return {name: "TransformersGenerator", f"{name}.init_args.model": self.large.resolve()}
+            return []
+        if self.large.suffix in (".yaml", ".yml"):
+            return ["--config", str(self.large.resolve())]
+        name = "--data.generator"
+        return [name, "TransformersGenerator", f"{name}.init_args.model", str(self.large.resolve())]
 
     def _once(self, name: str, make: Callable[[], Any]) -> Any:
         if name not in self._cache:
@@ -463,7 +473,9 @@ def main() -> None:
     parser.add_argument("--root", type=Path, default=Path("runs/proof"), help="folder of runs")
     parser.add_argument("--out", type=Path, default=HERE.parent / "docs" / "results.jsonl")
     parser.add_argument("--encoder", type=Path, help="folder of a sentence encoder, such as all-MiniLM-L6-v2")
-    parser.add_argument("--large", type=Path, help="GGUF file of a larger generator, for tasks that end in -large")
+    parser.add_argument(
+        "--large", type=Path, help="GGUF file or config of a larger generator, for tasks that end in -large"
+    )
     parser.add_argument("--tasks", nargs="+", choices=[*TASKS, *(f"{name}{LARGE}" for name in TASKS)])
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3, 4, 5])
     parser.add_argument("--arms", nargs="+", default=ARMS)

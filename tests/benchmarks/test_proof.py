@@ -217,7 +217,9 @@ def test_a_larger_generator_has_runs_of_its_own(proof, tmp_path):
     file = tmp_path / "large.gguf"
     larger = Proof("news-large", 1, tmp_path / "rows", tmp_path / "runs", None, file)
     assert larger.run == tmp_path / "runs" / "large" / "news_topics" / "seed-1"
-    assert larger._generator()["data.generator.init_args.model"] == file and proof._generator() == {}
+    assert larger._generator()[-2:] == ["--data.generator.init_args.model", str(file)] and proof._generator() == []
+    larger.large = tmp_path / "server.yaml"
+    assert larger._generator() == ["--config", str(tmp_path / "server.yaml")]
     assert [row.fields for row in larger.test] == [row.fields for row in proof.test]
 
 
