@@ -433,7 +433,7 @@ class Proof:
         if not file.exists():
             given = [
                 *("--run.root", str(self.root), "--run.name", folder.name, "--data.task", self._task_file()),
-                *(w for setting, value in self._generator().items() for w in (f"--{setting}", str(value))),
+                *self._generator(),
                 *("--baselines.only", f"[{kind}]"),
                 *(("--data.test_file", str(self.root / f"{self.name}.test.jsonl")) if self.rows else ()),
             ]

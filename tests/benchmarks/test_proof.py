@@ -258,6 +258,20 @@ def test_the_generator_answers_the_rows_that_the_student_is_least_sure_of(proof)
     assert cascade == {"rows": 10, "generator": "few_shot", "by_calls": [0.8, 0.9, 1.0, 1.0, 1.0, 0.9]}
 
 
+def test_a_generators_answers_are_asked_for_once_of_the_one_that_writes(tmp_path, monkeypatch):
+    commands = []
+    monkeypatch.setattr("benchmarks.proof.subprocess.run", lambda command, **_: commands.append(command))
+    larger = Proof("news-large", 1, None, tmp_path, None, tmp_path / "server.yaml")
+    file = larger.root / "news_topics" / "baselines" / "baselines" / "few_shot_calibrated.jsonl"
+    assert larger._predictions("few_shot") == []
+    (command,) = commands
+    assert command[3:6] == ["baselines", "--config", "quickstart.yaml"] and "[few_shot]" in command
+    assert command[command.index("--config", 5) + 1] == str(tmp_path / "server.yaml")
+    file.parent.mkdir(parents=True)
+    write_lines(file, [{"prediction": "World", "target": "World"}] * 240)
+    assert len(larger._predictions("few_shot")) == 240 and len(commands) == 1
+
+
 def test_without_rows_the_task_is_measured_on_its_own(tmp_path):
     proof = Proof("news", 1, None, tmp_path, None)
     assert len(proof.test) == 240 and {s.target for s in proof.test} == set(NEWS.label_names) and proof.truth == {}
