@@ -224,16 +224,8 @@ class Proof:
         if self.rows is not None:
             settings["data.test_file"] = self._write("test", [{**r.fields, self.target: r.target} for r in self.test])
         given = [word for setting, value in settings.items() for word in (f"--{setting}", str(value))]
-        command = [
-            sys.executable,
-            "-m",
-            "gold_lightning",
-            "fit",
-            "--config",
-            "quickstart.yaml",
-            *self._generator(),
-            *given,
-        ]
+        command = [sys.executable, "-m", "gold_lightning", "fit", "--config", "quickstart.yaml"]
+        command += [*self._generator(), *given]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
     def _generator(self) -> list[str]:
