@@ -126,7 +126,8 @@ class LlamaCpp(LocalServer):
 
     Args:
         loading: Number of first calls during which the model is loaded.
-        old: Whether it refuses to echo a prompt; newer builds leave the echo out without a word.
+        old: Whether it refuses to echo a prompt, which newer builds leave out without a word, and to go on with an
+            answer if its model thinks (bug reports of spring 2026).
     """
 
     loading: int = 0
@@ -141,6 +142,10 @@ class LlamaCpp(LocalServer):
             return 400, {
                 "error": {"code": 400, "message": "Only no echo is supported", "type": "invalid_request_error"}
             }
+        going_on = call.body.get("messages", [{}])[-1].get("role") == "assistant"
+        if self.old and self.thinks and going_on and not self._told_not_to_think(call.body):
+            message = "Assistant response prefill is incompatible with enable_thinking."
+            return 400, {"error": {"code": 400, "message": message, "type": "invalid_request_error"}}
         size = len(tokens_of(str(call.body.get("prompt", call.body.get("messages")))))
         if size > self.limit:
             message = (

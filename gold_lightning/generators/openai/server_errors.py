@@ -338,6 +338,8 @@ _SETTINGS = {
     "echo": "data.plan.label_agreement: set it to off",
     "continue_final_message": f"{_KEY}continue_answer: set it to false",
     "add_generation_prompt": f"{_KEY}continue_answer: set it to false",
+    "enable_thinking": f"{_KEY}extra: {{chat_template_kwargs: {{enable_thinking: false}}}} turns thinking off, and "
+    "continue_answer: false does without the beginning of an answer",
     "messages": f"{_KEY}form",
     "prompt": f"{_KEY}form",
 }

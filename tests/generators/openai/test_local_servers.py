@@ -124,6 +124,16 @@ def test_what_llama_cpp_repeats_is_no_part_of_the_text():
         assert made.text.strip() == "a river by the town."
 
 
+def test_a_model_that_thinks_and_does_not_go_on_names_the_settings_to_change():
+    with LlamaCpp(replies=river, thinks=True, old=True) as server:
+        for request in (ASKED, CHOICES):
+            message = message_of(documented("llama.cpp", server), request)
+            assert "extra: {chat_template_kwargs: {enable_thinking: false}}" in message
+            assert "continue_answer: false" in message
+        (made,) = documented("llama.cpp", server, extra={SWITCH: {"enable_thinking": False}}).generate([ASKED])
+        assert made.text.strip() == "a river by the town."
+
+
 @pytest.mark.parametrize("old", [False, True])
 def test_llama_cpp_does_not_echo(old):
     with LlamaCpp(old=old) as server:
