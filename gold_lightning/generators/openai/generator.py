@@ -32,7 +32,7 @@ from gold_lightning.generators.openai.label_scores import (
     last_tokens,
     prompt_scores,
 )
-from gold_lightning.generators.openai.messages import BYTES_PER_TOKEN, after_beginning, chat_prompt, estimate
+from gold_lightning.generators.openai.messages import BYTES_PER_TOKEN, after_beginning, chat_prompt, size_in_tokens
 from gold_lightning.generators.openai.pacing import gather_or_cancel, run_in_thread
 from gold_lightning.generators.openai.parse_response import (
     at_path,
@@ -204,8 +204,8 @@ class OpenAIGenerator(Generator):
     def tokens_over_limit(self, requests: Sequence[Request]) -> list[int]:
         if not self.max_context:
             return super().tokens_over_limit(requests)
-        sizes = (estimate(r.text) + max((estimate(c) for c in r.choices), default=r.max_tokens) for r in requests)
-        return [max(0, size - self.max_context) for size in sizes]
+        after = [max(map(size_in_tokens, r.choices), default=r.max_tokens) for r in requests]
+        return [max(0, size_in_tokens(r.text) + n - self.max_context) for r, n in zip(requests, after, strict=True)]
 
     def generate(self, requests: Sequence[Request]) -> list[Completion]:
         completions = dict(self.stream(requests))
@@ -387,13 +387,13 @@ class OpenAIGenerator(Generator):
             UnansweredError: It stays without an answer, while others are answered.
         """
         body = {name: value for name, value in (body | self.extra).items() if value is not None}
-        prompt_tokens = estimate(request.text)
+        prompt_tokens = size_in_tokens(request.text)
         most = body.get(self.max_tokens_field)
         size = prompt_tokens + (most if isinstance(most, int) else request.max_tokens)
 
         def read(reply: Mapping[str, Any], url: str) -> tuple[tuple[Any, Mapping[str, Any]], _Counts]:
             content, choice = self._read(run, reply, url)
-            return (content, choice), self._counts(reply, url, prompt_tokens, estimate(str(content)))
+            return (content, choice), self._counts(reply, url, prompt_tokens, size_in_tokens(str(content)))
 
         path = "/chat/completions" if self.form == "chat" else "/completions"
         return await self._servers.call(run, path, body, size, read, bool(request.choices))

@@ -1,4 +1,4 @@
-"""The messages of a chat, and what servers make of an answer that is begun for them."""
+"""The messages of a chat, how long they may be, and what servers make of an answer that is begun for them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from gold_lightning.generators.base import Request
 
-__all__ = ["BYTES_PER_TOKEN", "after_beginning", "chat_prompt", "estimate"]
+__all__ = ["BYTES_PER_TOKEN", "after_beginning", "chat_prompt", "size_in_tokens"]
 
 BYTES_PER_TOKEN = 4  # of English under a large vocabulary; for estimates only
 
@@ -50,6 +50,6 @@ def after_beginning(content: Any, beginning: str) -> Any:
     return content.lstrip().removeprefix(beginning)
 
 
-def estimate(text: str) -> int:
-    """Returns how many tokens a text may have, for a server that does not count them."""
+def size_in_tokens(text: str) -> int:
+    """Returns how many tokens a text has, roughly: servers count them exactly, but only afterwards."""
     return math.ceil(len(text.encode("utf-8", "replace")) / BYTES_PER_TOKEN)
