@@ -26,7 +26,8 @@ Calibration = Literal["batch", "contextual", "none"]
 """How likelihoods of labels are calibrated; :class:`LabelCalibrator` documents the values."""
 
 _NO_MASS = -9000.0  # servers and files write minus infinity as various numbers, all below this one
-_UNIT = 10**6  # sums count whole millionths, so that they do not depend on the order of the rows
+_DIGITS = 6  # of stored log-likelihoods
+_UNIT = 10**18  # sums are whole numbers of this fraction, so that they do not depend on the order of the rows
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class LabelLikelihoods:
     Args:
         names: Names of the labels, in the order of the task.
         log_probs: Natural-log likelihood of each label; minus infinity for a label without mass.
-        calibrated: The same, minus the mean of each label.
+        calibrated: The same, minus the calibrator's mean of each label.
 
     Example:
         >>> from gold_lightning.likelihoods import LabelLikelihoods
@@ -93,7 +94,7 @@ class SetLikelihoods(LabelLikelihoods):
 
 
 class LabelCalibrator:
-    """Subtracts from each label's log-likelihood its mean over rows, in which the labels are equally frequent.
+    """Divides each label's likelihood by its mean probability over rows, in which the labels are equally frequent.
 
     Rows of a known label are averaged by label first, so that each label counts alike. Rows of unknown label are
     averaged as they come, on the assumption that they are balanced. All means depend on the set of the rows alone, not
@@ -109,10 +110,10 @@ class LabelCalibrator:
     Example:
         >>> from gold_lightning.likelihoods import LabelCalibrator
         >>> calibrator = LabelCalibrator(["World", "Sports"], kind="batch", by_label=False)
-        >>> for log_probs in [(-1.0, -4.0), (-1.0, -3.0), (-1.0, -2.0)]:
+        >>> for log_probs in [(-0.1, -2.4), (-0.2, -1.7), (-0.7, -0.7)]:
         ...     calibrator.observe(log_probs)
-        >>> calibrator.means, calibrator.likelihoods((-1.0, -2.0)).label
-        ((-1.0, -3.0), 'Sports')
+        >>> calibrator.likelihoods((-0.7, -0.7)).label, [round(mean, 2) for mean in calibrator.means]
+        ('Sports', [-0.3, -1.36])
     """
 
     def __init__(self, names: Sequence[str], kind: Calibration, by_label: bool = True) -> None:
@@ -132,8 +133,9 @@ class LabelCalibrator:
             if has_preference(log_probs):
                 rows.setdefault(label, []).append(log_probs)
         for label, of_label in rows.items():
-            columns = [[p for p in column if _has_mass(p)] for column in zip(*of_label, strict=True)]
-            self._add([sum(column) / len(column) if column else -math.inf for column in columns], label)
+            by_name = zip(*map(self._counted, of_label), strict=True)
+            counted = [[value for value in values if value is not None] for values in by_name]
+            self._add([sum(values) / len(values) if values else None for values in counted], label)
 
     def observe(self, log_probs: Sequence[float], label: str = "") -> None:
         """Counts a row for the means of ``batch``; other kinds ignore it.
@@ -143,11 +145,23 @@ class LabelCalibrator:
             label: Label of the row, if rows have one.
         """
         if self.kind == "batch" and has_preference(log_probs):
-            self._add(log_probs, label)
+            self._add(self._counted(log_probs), label)
 
-    def _add(self, log_probs: Sequence[float], label: str) -> None:
-        for at, value in enumerate(log_probs):
-            if _has_mass(value):  # the mean of a label leaves out the rows in which it has no mass
+    def _counted(self, log_probs: Sequence[float]) -> list[float | None]:
+        """Returns what is averaged of a row: its probability of each label; ``None`` for a label without mass."""
+        rounded = [round(value, _DIGITS) if _has_mass(value) else None for value in log_probs]  # as files store them
+        highest = max(value for value in rounded if value is not None)
+        weights = [None if value is None else math.exp(value - highest) for value in rounded]
+        total = math.fsum(weight for weight in weights if weight is not None)
+        return [None if weight is None else weight / total for weight in weights]
+
+    def _mean(self, average: float) -> float:
+        """Returns what is subtracted from log-likelihoods for an average of what is counted."""
+        return math.log(max(average, 1 / _UNIT))
+
+    def _add(self, values: Sequence[float | None], label: str) -> None:
+        for at, value in enumerate(values):
+            if value is not None:  # the mean of a label leaves out the rows in which it has no mass
                 group = self._group(label, at)
                 self._sums[group][at] += round(value * _UNIT)
                 self._counts[group][at] += 1
@@ -159,14 +173,14 @@ class LabelCalibrator:
 
     @property
     def means(self) -> tuple[float, ...]:
-        """Mean log-likelihood of each label; a label that never had any mass has the lowest mean of the others."""
+        """What is subtracted of each label: the logarithm of its mean probability; the lowest if it never had mass."""
         if self.kind == "none":
             return (0.0,) * len(self.names)
         if self._means is None:
             means: list[float | None] = []
             for at in range(len(self.names)):
                 of_groups = [self._sums[g][at] / (n[at] * _UNIT) for g, n in self._counts.items() if n[at]]
-                means.append(math.fsum(of_groups) / len(of_groups) if of_groups else None)
+                means.append(self._mean(math.fsum(of_groups) / len(of_groups)) if of_groups else None)
             lowest = min((mean for mean in means if mean is not None), default=0.0)
             self._means = tuple(lowest if mean is None else mean for mean in means)
         return self._means
@@ -211,6 +225,12 @@ class SetCalibrator(LabelCalibrator):
     def _group(self, label: str, at: int) -> str:
         return "with" if self.names[at] in (self.sets.read(label, self.names) or ()) else "without"
 
+    def _counted(self, log_probs: Sequence[float]) -> list[float | None]:
+        return [round(value, _DIGITS) if _has_mass(value) else None for value in log_probs]
+
+    def _mean(self, average: float) -> float:
+        return average
+
     def likelihoods(self, log_probs: Sequence[float]) -> SetLikelihoods | None:
         """Calibrates the log odds of a row; ``None`` if there are none."""
         row = super().likelihoods(log_probs)
@@ -225,7 +245,7 @@ def stored_log_probs(names: Sequence[str], log_probs: Sequence[float]) -> dict[s
         log_probs: Log-likelihood of each label.
     """
     # JSON has no infinity.
-    return {n: round(p, 6) if _has_mass(p) else None for n, p in zip(names, log_probs, strict=True)}
+    return {n: round(p, _DIGITS) if _has_mass(p) else None for n, p in zip(names, log_probs, strict=True)}
 
 
 def read_log_probs(names: Sequence[str], stored: Mapping[str, float | None]) -> tuple[float, ...]:

@@ -28,6 +28,10 @@ def rows_of(counts, seed=0):
     return [(label, biased(rng, label)) for label in labels]
 
 
+def logs(*shares, of=10):
+    return tuple(math.log(share / of) for share in shares)
+
+
 def calibrated(kind, rows, demos=(), by_label=True):
     calibrator = LabelCalibrator("ABC", kind, by_label)
     calibrator.start(demos)
@@ -52,18 +56,33 @@ def test_batch_calibration_takes_off_what_the_model_prefers_whatever_it_reads(ki
 
 def test_rows_of_a_known_label_count_by_label():
     rows = rows_of({"A": 60, "B": 3, "C": 6})
-    assert calibrated("batch", rows).means == pytest.approx((-8.0, -4.0, -8.0), abs=0.3)
-    assert calibrated("batch", rows, by_label=False).means[0] > -7.0  # most rows are A's
+    a, b, c = calibrated("batch", rows).means
+    assert a == pytest.approx(c, abs=0.2) and b - a == pytest.approx(2.0, abs=0.3)
+    a, b, c = calibrated("batch", rows, by_label=False).means
+    assert a - c > 0.5  # most rows are A's
 
 
 def test_the_demos_are_all_of_contextual_calibration_and_one_row_a_label_of_batch_calibration():
-    demos = [("A", (-1.0, -5.0, -5.0)), ("A", (-3.0, -5.0, -5.0)), ("B", (-5.0, -2.0, -5.0)), ("C", (-5.0, -5.0, -2.0))]
+    demos = [
+        (label, logs(*row)) for label, row in [("A", (8, 1, 1)), ("A", (4, 3, 3)), ("B", (2, 6, 2)), ("C", (1, 1, 8))]
+    ]
     contextual = calibrated("contextual", rows_of({"A": 9}), demos)
-    assert contextual.means == pytest.approx((-4.0, -4.0, -4.0))
-    batch = calibrated("batch", [("A", (-4.0, -8.0, -8.0))], demos)
-    assert batch.means == pytest.approx((-13 / 3, (-6.5 - 2 - 5) / 3, (-6.5 - 5 - 2) / 3))
-    unknown = calibrated("batch", [("", (-4.0, -8.0, -8.0))], demos, by_label=False)
-    assert unknown.means == pytest.approx((-4.0, -5.0, -5.0))
+    assert contextual.means == pytest.approx(logs(6 + 2 + 1, 2 + 6 + 1, 2 + 2 + 8, of=30))
+    batch = calibrated("batch", [("A", logs(9, 0.5, 0.5))], demos)
+    assert batch.means == pytest.approx(logs(7.5 + 2 + 1, 1.25 + 6 + 1, 1.25 + 2 + 8, of=30))
+    unknown = calibrated("batch", [("", logs(9, 0.5, 0.5))], demos, by_label=False)
+    assert unknown.means == pytest.approx(logs(9 + 6 + 2 + 1, 0.5 + 2 + 6 + 1, 0.5 + 2 + 2 + 8, of=40))
+
+
+def test_a_label_that_the_model_is_sure_does_not_fit_some_rows_is_not_preferred_in_others():
+    rows = [("", logs(9.99, 0.01)), ("", (-0.001, -30.0)), ("", logs(0.1, 9.9))]
+    calibrator = LabelCalibrator("AB", "batch", by_label=False)
+    for _, log_probs in rows:
+        calibrator.observe(log_probs)
+    mean_logs = [sum(of_label) / len(rows) for of_label in zip(*(r for _, r in rows), strict=True)]
+    unsure = logs(9.9, 0.1)
+    assert unsure[1] - mean_logs[1] > unsure[0] - mean_logs[0]  # the mean logarithm says B
+    assert calibrator.likelihoods(unsure).label == "A"
 
 
 def test_means_do_not_depend_on_the_order_of_the_rows():

@@ -3,8 +3,8 @@
 The generator gets each row in an ordinary prompt: an instruction with the meanings of the labels, demos for few-shot,
 the row's fields, and the beginning of the answer. In a task with labels its answer is the label whose name is the
 likeliest continuation. A model prefers some names whatever it reads, so the same answers are also shown *calibrated*:
-each label's mean log-likelihood over the tested rows is subtracted (:mod:`gold_lightning.likelihoods`). Other tasks are
-decoded greedily.
+each label's likelihood is divided by its mean probability over the tested rows (:mod:`gold_lightning.likelihoods`).
+Other tasks are decoded greedily.
 """
 
 from __future__ import annotations

@@ -49,9 +49,9 @@ class SynthesisPlan:
         instruction: Whether the description of a sample precedes or follows the demos.
         label_agreement: ``off``; ``measure``: ask for the generator's own likelihood of each label given the text, and
             store whether the requested label is the most likely; ``require``: reject the sample if it is not.
-        label_calibration: A model prefers some labels whatever it reads, so the mean log-likelihood of each label is
-            subtracted. ``batch``: the mean over all samples checked so far; ``contextual``: over the demos alone;
-            ``none``: nothing is subtracted. A run folder keeps the calibration with which it was begun.
+        label_calibration: A model prefers some labels whatever it reads, so the likelihood of each label is divided by
+            its mean probability. ``batch``: the mean over all samples checked so far; ``contextual``: over the demos
+            alone; ``none``: likelihoods stay as they are. A run folder keeps the kind with which it was begun.
         semantic_duplicate: Cosine similarity from which a sample is rejected as a near duplicate in meaning of an
             accepted one with the same label, in (0, 1]; null compares words alone. Texts are embedded by the encoder
             of ``model.student`` as it is before training.

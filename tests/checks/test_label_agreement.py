@@ -49,6 +49,12 @@ def biased(text):
     return {name: -9.0 + 4.0 * (name == "B") + 3.0 * text.startswith(name) for name in "ABC"}
 
 
+# Mean probability of each label over texts of which a third names each: e^3 + e^4 + 1, or e^7 + 2, is a text's whole.
+OF_B, OF_OTHERS = math.exp(7) + 2, math.exp(3) + math.exp(4) + 1
+OF_A_OR_C = math.log(((math.exp(3) + 1) / OF_OTHERS + 1 / OF_B) / 3)
+OF_THIRDS = (OF_A_OR_C, math.log((math.exp(7) / OF_B + 2 * math.exp(4) / OF_OTHERS) / 3), OF_A_OR_C)
+
+
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize(
     "counts", [{"A": 5, "B": 2, "C": 1}, {"A": 1, "B": 1, "C": 1}, {"A": 3, "B": 3, "C": 3}, {"A": 40, "B": 1, "C": 2}]
@@ -56,8 +62,7 @@ def biased(text):
 def test_each_label_counts_alike_however_many_demos_it_has(counts, seed):
     check, generator = check_of(task_of(**counts), biased, seed=seed)
     check.calibrate(0)
-    # Over texts of which a third is each label's: -9 + 1 for all, and 4 more for B.
-    assert check.of_samples.means == pytest.approx((-8.0, -4.0, -8.0))
+    assert check.of_samples.means == pytest.approx(OF_THIRDS)
     assert len(generator.requests) == sum(max(1, n - 1) for n in counts.values())
     texts = [Sample({"text": f"{name} is meant"}, "A") for name in "CABBA"]
     assert labels_of(check, texts) == [*"CABBA"]
@@ -153,7 +158,7 @@ def test_texts_of_unknown_label_are_calibrated_over_themselves_not_over_samples(
     scored, completions = check.score(texts, 1)
     assert [row.label for row in scored] == [text["text"][0] for text in texts]
     assert [row.log_probs for row in scored] == [c.choice_log_probs for c in completions]
-    assert demos_alone == pytest.approx((-8.0, -4.0, -8.0))
+    assert demos_alone == pytest.approx(OF_THIRDS)
 
 
 def test_a_row_counts_once_however_often_it_is_scored_or_remembered():
