@@ -27,6 +27,7 @@ Calibration = Literal["batch", "contextual", "none"]
 
 _NO_MASS = -9000.0  # servers and files write minus infinity as various numbers, all below this one
 _DIGITS = 6  # of stored log-likelihoods
+_POWER = 0.5  # exponent of the mean probability of a label
 _UNIT = 10**18  # sums are whole numbers of this fraction, so that they do not depend on the order of the rows
 
 
@@ -96,7 +97,9 @@ class SetLikelihoods(LabelLikelihoods):
 class LabelCalibrator:
     """Divides each label's likelihood by its mean probability over rows, in which the labels are equally frequent.
 
-    Rows of a known label are averaged by label first, so that each label counts alike. Rows of unknown label are
+    The mean is a power mean with exponent 1/2. With 0, the geometric mean of logarithms, rows in which a sure model rules
+    a label out would decide, with 1 the few rows in which it is sure of a label; ``docs/earlier-results.md`` compares
+    them. Rows of a known label are averaged by label first, so that each label counts alike. Rows of unknown label are
     averaged as they come, on the assumption that they are balanced. All means depend on the set of the rows alone, not
     on their order, so that a resumed run calibrates as an uninterrupted one does.
 
@@ -113,7 +116,7 @@ class LabelCalibrator:
         >>> for log_probs in [(-0.1, -2.4), (-0.2, -1.7), (-0.7, -0.7)]:
         ...     calibrator.observe(log_probs)
         >>> calibrator.likelihoods((-0.7, -0.7)).label, [round(mean, 2) for mean in calibrator.means]
-        ('Sports', [-0.3, -1.36])
+        ('Sports', [-0.31, -1.47])
     """
 
     def __init__(self, names: Sequence[str], kind: Calibration, by_label: bool = True) -> None:
@@ -148,16 +151,16 @@ class LabelCalibrator:
             self._add(self._counted(log_probs), label)
 
     def _counted(self, log_probs: Sequence[float]) -> list[float | None]:
-        """Returns what is averaged of a row: its probability of each label; ``None`` for a label without mass."""
+        """Returns what is averaged of a row: a power of each label's probability; ``None`` for a label without mass."""
         rounded = [round(value, _DIGITS) if _has_mass(value) else None for value in log_probs]  # as files store them
         highest = max(value for value in rounded if value is not None)
         weights = [None if value is None else math.exp(value - highest) for value in rounded]
         total = math.fsum(weight for weight in weights if weight is not None)
-        return [None if weight is None else weight / total for weight in weights]
+        return [None if weight is None else (weight / total) ** _POWER for weight in weights]
 
     def _mean(self, average: float) -> float:
         """Returns what is subtracted from log-likelihoods for an average of what is counted."""
-        return math.log(max(average, 1 / _UNIT))
+        return math.log(max(average, 1 / _UNIT)) / _POWER
 
     def _add(self, values: Sequence[float | None], label: str) -> None:
         for at, value in enumerate(values):

@@ -49,10 +49,11 @@ def biased(text):
     return {name: -9.0 + 4.0 * (name == "B") + 3.0 * text.startswith(name) for name in "ABC"}
 
 
-# Mean probability of each label over texts of which a third names each: e^3 + e^4 + 1, or e^7 + 2, is a text's whole.
+# Power mean, exponent 1/2, over texts of which a third names each label: e^3 + e^4 + 1, or e^7 + 2, is a text's whole.
 OF_B, OF_OTHERS = math.exp(7) + 2, math.exp(3) + math.exp(4) + 1
-OF_A_OR_C = math.log(((math.exp(3) + 1) / OF_OTHERS + 1 / OF_B) / 3)
-OF_THIRDS = (OF_A_OR_C, math.log((math.exp(7) / OF_B + 2 * math.exp(4) / OF_OTHERS) / 3), OF_A_OR_C)
+ROOTS_A_OR_C = math.sqrt(math.exp(3) / OF_OTHERS) + math.sqrt(1 / OF_OTHERS) + math.sqrt(1 / OF_B)
+ROOTS_B = math.sqrt(math.exp(7) / OF_B) + 2 * math.sqrt(math.exp(4) / OF_OTHERS)
+OF_THIRDS = tuple(2 * math.log(roots / 3) for roots in (ROOTS_A_OR_C, ROOTS_B, ROOTS_A_OR_C))
 
 
 @pytest.mark.parametrize("seed", range(4))
