@@ -23,6 +23,11 @@ from gold_lightning.text_labels import with_joint_label
 from scipy.stats import binomtest
 
 
+def task_of(run: Path) -> Task:
+    """Returns the task of a run."""
+    return Task.load(yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))["data"]["task"])
+
+
 def key(fields: Mapping[str, str]) -> str:
     """Returns what two versions of a text have in common, whatever their spaces."""
     return " ".join(" ".join(fields.values()).split())
@@ -69,8 +74,7 @@ def main() -> None:
     parser.add_argument("labelled", type=Path, help="JSON Lines of the texts with their labels")
     parser.add_argument("--target", help="column of the label; the task's target by default")
     given = parser.parse_args()
-    settings = yaml.safe_load((given.run / "config.yaml").read_text(encoding="utf-8"))
-    task = Task.load(settings["data"]["task"])
+    task = task_of(given.run)
     truth = true_labels(read_lines(given.labelled), task, given.target or task.target.name)
     rounds = right_by_round(given.run, truth)
     every = {name: [value for of in rounds for value in of[name]] for name in ("generator", "both", "trained")}

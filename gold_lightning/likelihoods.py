@@ -97,9 +97,11 @@ class SetLikelihoods(LabelLikelihoods):
 class LabelCalibrator:
     """Divides each label's likelihood by its mean probability over rows, in which the labels are equally frequent.
 
-    The mean is a power mean with exponent 1/2. With 0, the geometric mean of logarithms, rows in which a sure model rules
-    a label out would decide, with 1 the few rows in which it is sure of a label; ``docs/earlier-results.md`` compares
-    them. Rows of a known label are averaged by label first, so that each label counts alike. Rows of unknown label are
+    The mean is a power mean with exponent 1/2. With exponent 0, the geometric mean, rows in which a sure model rules a
+    label out would decide, and with 1 the few rows in which it is sure of the label; ``docs/earlier-results.md``
+    compares them.
+
+    Rows of a known label are averaged by label first, so that each label counts alike. Rows of unknown label are
     averaged as they come, on the assumption that they are balanced. All means depend on the set of the rows alone, not
     on their order, so that a resumed run calibrates as an uninterrupted one does.
 

@@ -44,7 +44,7 @@ BASELINE_TITLES = {
 
 
 GENERATOR_ANSWER = (
-    "the label whose name it finds likeliest; calibrated, divided by each name's mean over the tested rows"
+    "the label whose name it finds likeliest; calibrated, after division by each name's mean over the tested rows"
 )
 """How the generator answers in a task with labels."""
 
