@@ -3,7 +3,7 @@
     python -m benchmarks.power_means runs/news_topics/NAME labelled.jsonl --target topic
     python -m benchmarks.power_means runs/news_topics/NAME/baselines/few_shot.jsonl
 
-The first reads the likelihoods of a run's real texts (``data.unlabelled``), whose true labels are in ``labelled.jsonl``;
+The first reads the likelihoods of a run's real texts (``data.unlabelled``), whose true labels ``labelled.jsonl`` has;
 the second reads the answers of ``gold-lightning baselines``. The likelihood of each label is divided by the power mean
 of its probabilities over all rows, with exponents from 0, the geometric mean, to 1; ``LabelCalibrator`` has 1/2. Prints
 the share of right labels; and, with rows averaged by their true label first, as checks of samples average them by the
