@@ -61,6 +61,11 @@ class Results:
         rows = self._by_arm.get((task, arm), {})
         return {seed: 100 * (row[key] if at is None else row[key][at]) for seed, row in sorted(rows.items())}
 
+    def earlier(self) -> dict[str, list[int]]:
+        """Returns the seeds of each task whose likelihoods were calibrated by the mean of their logarithms."""
+        lines = [(task, s) for (task, _), of in self._by_arm.items() for s, row in of.items() if "calibration" in row]
+        return {task: sorted({s for t, s in lines if t == task}) for task in NAMES if any(t == task for t, _ in lines)}
+
     def difference(self, task: str, arm: str, to: str) -> list[float]:
         """Returns the differences of two arms in accuracy by seed, in points."""
         first, second = self.of(task, to), self.of(task, arm)
@@ -311,10 +316,18 @@ def settings(results: Results) -> list[str]:
     return table(("arm", "task", "seeds", "accuracy", "over plain, points"), rows)
 
 
+def earlier(results: Results) -> list[str]:
+    runs = [
+        f"{NAMES[task]} ({'seeds' if len(seeds) > 1 else 'seed'} {', '.join(map(str, seeds))})"
+        for task, seeds in results.earlier().items()
+    ]
+    return [f"Runs of the version before: {'; '.join(runs)}." if runs else "No run is of the version before."]
+
+
 TABLES: Mapping[str, Callable[[Results], list[str]]] = {
     **{"students": students, "generators": generators, "abstention": abstention, "cascade": cascade},
     **{"labels": labels, "label shares": label_shares, "texts": texts, "settings": settings},
-    **{"pseudo": pseudo, "sizes": sizes, "loop": loop, "shown": shown},
+    **{"earlier": earlier, "pseudo": pseudo, "sizes": sizes, "loop": loop, "shown": shown},
 }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -123,8 +123,8 @@ class LabelCalibrator:
 
     def __init__(self, names: Sequence[str], kind: Calibration, by_label: bool = True) -> None:
         self.names, self.kind, self.by_label = tuple(names), kind, by_label
-        self._sums: dict[str, list[int]] = defaultdict(lambda: [0] * len(self.names))
-        self._counts: dict[str, list[int]] = defaultdict(lambda: [0] * len(self.names))
+        self._sums: dict[str, Counter[int]] = defaultdict(Counter)
+        self._counts: dict[str, Counter[int]] = defaultdict(Counter)
         self._means: tuple[float, ...] | None = None
 
     def start(self, demos: Iterable[tuple[str, Sequence[float]]]) -> None:
@@ -160,10 +160,6 @@ class LabelCalibrator:
         total = math.fsum(weight for weight in weights if weight is not None)
         return [None if weight is None else (weight / total) ** _POWER for weight in weights]
 
-    def _mean(self, average: float) -> float:
-        """Returns what is subtracted from log-likelihoods for an average of what is counted."""
-        return math.log(max(average, 1 / _UNIT)) / _POWER
-
     def _add(self, values: Sequence[float | None], label: str) -> None:
         for at, value in enumerate(values):
             if value is not None:  # the mean of a label leaves out the rows in which it has no mass
@@ -182,13 +178,18 @@ class LabelCalibrator:
         if self.kind == "none":
             return (0.0,) * len(self.names)
         if self._means is None:
-            means: list[float | None] = []
-            for at in range(len(self.names)):
-                of_groups = [self._sums[g][at] / (n[at] * _UNIT) for g, n in self._counts.items() if n[at]]
-                means.append(self._mean(math.fsum(of_groups) / len(of_groups)) if of_groups else None)
-            lowest = min((mean for mean in means if mean is not None), default=0.0)
-            self._means = tuple(lowest if mean is None else mean for mean in means)
+            self._means = self._log_means()
         return self._means
+
+    def _log_means(self) -> tuple[float, ...]:
+        means = [self._log_mean(at) for at in range(len(self.names))]
+        lowest = min((mean for mean in means if mean is not None), default=0.0)
+        return tuple(lowest if mean is None else mean for mean in means)
+
+    def _log_mean(self, at: int) -> float | None:
+        """Returns the logarithm of the power mean of what was counted at a position; ``None`` if nothing was."""
+        of_groups = [self._sums[g][at] / (n[at] * _UNIT) for g, n in self._counts.items() if n[at]]
+        return math.log(max(math.fsum(of_groups) / len(of_groups), 1 / _UNIT)) / _POWER if of_groups else None
 
     def likelihoods(self, log_probs: Sequence[float]) -> LabelLikelihoods | None:
         """Calibrates the likelihoods of a row; ``None`` if they prefer no label.
@@ -204,7 +205,7 @@ class LabelCalibrator:
 
 
 class SetCalibrator(LabelCalibrator):
-    """Subtracts from the log odds of each label the middle between its means over rows with and without it.
+    """Calibrates whether each label of a row fits, as :class:`LabelCalibrator` does, with the labels yes and no.
 
     A model says yes, or no, too often whatever it reads. If the labels of rows are known, its mean answers to rows with
     and without a label count alike, however frequent the label is.
@@ -219,8 +220,8 @@ class SetCalibrator(LabelCalibrator):
         >>> calibrator = SetCalibrator(["food", "staff"], "batch", LabelSets())
         >>> for odds, labels in [((3.0, 1.0), "food"), ((1.0, 2.0), "staff"), ((1.0, 1.0), "none")]:
         ...     calibrator.observe(odds, labels)
-        >>> calibrator.means, calibrator.likelihoods((2.5, 1.0)).label
-        ((2.0, 1.5), 'food')
+        >>> tuple(round(mean, 2) for mean in calibrator.means), calibrator.likelihoods((2.5, 1.0)).label
+        ((1.82, 1.46), 'food')
     """
 
     def __init__(self, names: Sequence[str], kind: Calibration, sets: LabelSets) -> None:
@@ -228,13 +229,15 @@ class SetCalibrator(LabelCalibrator):
         self.sets = sets
 
     def _group(self, label: str, at: int) -> str:
-        return "with" if self.names[at] in (self.sets.read(label, self.names) or ()) else "without"
+        return "with" if self.names[at // 2] in (self.sets.read(label, self.names) or ()) else "without"
 
     def _counted(self, log_probs: Sequence[float]) -> list[float | None]:
-        return [round(value, _DIGITS) if _has_mass(value) else None for value in log_probs]
+        """Returns what is averaged of yes and no for each label, one after the other."""
+        return [value for odds in log_probs for value in super(SetCalibrator, self)._counted((odds, 0.0))]
 
-    def _mean(self, average: float) -> float:
-        return average
+    def _log_means(self) -> tuple[float, ...]:
+        means = [self._log_mean(at) or 0.0 for at in range(2 * len(self.names))]
+        return tuple(yes - no for yes, no in zip(means[::2], means[1::2], strict=True))
 
     def likelihoods(self, log_probs: Sequence[float]) -> SetLikelihoods | None:
         """Calibrates the log odds of a row; ``None`` if there are none."""

@@ -21,8 +21,8 @@ class SetCheck(LabelCheck):
 
     The likelihood of a whole set could be compared with that of few other sets, and texts of several labels are less
     likely than shorter ones. So each label is a question, answered by yes or no; its likelihood is the logarithm of the
-    odds, from which the middle between rows with and without the label is subtracted. A sample's labels agree if each
-    label of the task is likelier than not exactly if the sample has it.
+    odds, which are calibrated over rows with and without the label. A sample's labels agree if each label of the task
+    is likelier than not exactly if the sample has it.
 
     The arguments are those of :class:`LabelCheck`.
     """

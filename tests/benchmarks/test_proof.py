@@ -82,6 +82,17 @@ def test_pairs_are_those_of_seeds_that_both_arms_have():
     assert Results(rows).difference("news", "soft", "plain") == [pytest.approx(5.0)]
 
 
+def test_runs_of_the_version_before_are_named():
+    rows = [
+        {"task": "film", "seed": seed, "arm": arm, "accuracy": 0.7}
+        | ({"calibration": "logarithms"} if seed > 2 else {})
+        for seed in (2, 3, 4)
+        for arm in ("plain", "soft")
+    ]
+    assert TABLES["earlier"](Results(rows)) == ["Runs of the version before: film reviews (seeds 3, 4)."]
+    assert TABLES["earlier"](Results(rows[:2])) == ["No run is of the version before."]
+
+
 def test_sizes_are_compared_over_the_seeds_that_have_all_of_them():
     arms = {"40": {1: 0.5}, "80": {1: 0.6}, "160": {1: 0.7}, "plain": {1: 0.8, 2: 0.1}}
     rows = [

@@ -77,13 +77,26 @@ def test_rows_seen_before_calibrate_as_rows_of_this_sitting():
     assert resumed.check(rows[2:], 0)[0][0].calibrated == pytest.approx(scored[2].calibrated)
 
 
-def test_the_threshold_is_in_the_middle_however_frequent_a_label_is():
+def calibrated(rows):
     calibrator = SetCalibrator(["a", "b"], "batch", LabelSets())
-    for _ in range(9):
-        calibrator.observe((4.0, 0.0), "a")
-    calibrator.observe((2.0, 1.0), "none")
-    calibrator.observe((0.0, 9.0), "b")
-    assert calibrator.means == pytest.approx(((4.0 + 1.0) / 2, (9.0 + 0.1) / 2))
+    for odds, labels in rows:
+        calibrator.observe(odds, labels)
+    return calibrator
+
+
+@pytest.mark.parametrize("with_label", [1, 9, 400])
+def test_the_threshold_is_in_the_middle_however_frequent_a_label_is(with_label):
+    means = calibrated([((4.0, -1.0), "a")] * with_label + [((1.0, 1.0), "b")]).means
+    assert means[0] == pytest.approx(2.0, abs=0.5) and means[1] == pytest.approx(0.0)
+
+
+@pytest.mark.parametrize("kind", ["batch", "contextual"])
+def test_sure_answers_about_other_rows_move_no_threshold_far(kind):
+    rows = [((2.0, 30.0), "a"), ((-40.0, 1.0), "b")]
+    calibrator = SetCalibrator(["a", "b"], kind, LabelSets())
+    calibrator.start((labels, odds) for odds, labels in rows)
+    assert [calibrator.likelihoods((odds, 0.0)).label for odds in (-5.0, 2.0)] == ["none", "a"]
+    assert all(abs(mean) < 3 for mean in calibrator.means)  # the middle of means of odds: -19 and 15.5
 
 
 @pytest.mark.parametrize(
