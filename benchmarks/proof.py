@@ -33,7 +33,7 @@ are the real texts. Without ``--rows`` news is measured alone, on the task's own
 ``regression/ARM`` and ``own/ARM`` are logistic regressions on the same samples: on sentence vectors of ``--encoder``,
 and on those of the student as it is embedded. ``energy`` and ``labels`` only read the run. ``few_shot`` and
 ``zero_shot`` are the generator's own answers to the test rows, as ``gold-lightning baselines`` has them; in ``cascade``
-it answers the rows of which the student is least sure. Texts without a true label are left out, except by ``pseudo``.
+it answers the rows of which the student is least sure, with all demos, calibrated. Texts without a true label are left out, except by ``pseudo``.
 """
 
 from __future__ import annotations
@@ -445,18 +445,14 @@ class Proof:
             self.measure("plain")
         arrays, names = np.load(file), self.task.label_names
         student = [names[i] == row.target for i, row in zip(arrays["log_probs"].argmax(1), self.test, strict=True)]
-        generator = {
-            kind: [row["prediction"] == row["target"] for row in self._predictions(kind)]
-            for kind in ("few_shot", "zero_shot")
-        }
-        better = max(generator, key=lambda kind: np.mean(generator[kind]))
+        generator = [row["prediction"] == row["target"] for row in self._predictions("few_shot")]
         order = np.argsort(arrays["log_probs"].max(1), kind="stable")
         accuracies = []
         for calls in CALLS:
             asked = set(order[: round(calls * len(order))].tolist())
-            right = [generator[better][i] if i in asked else r for i, r in enumerate(student)]
+            right = [generator[i] if i in asked else r for i, r in enumerate(student)]
             accuracies.append(share(right))
-        return {"rows": len(student), "generator": better, "by_calls": accuracies}
+        return {"rows": len(student), "by_calls": accuracies}
 
 
 def main() -> None:
