@@ -33,7 +33,8 @@ are the real texts. Without ``--rows`` news is measured alone, on the task's own
 ``regression/ARM`` and ``own/ARM`` are logistic regressions on the same samples: on sentence vectors of ``--encoder``,
 and on those of the student as it is embedded. ``energy`` and ``labels`` only read the run. ``few_shot`` and
 ``zero_shot`` are the generator's own answers to the test rows, as ``gold-lightning baselines`` has them; in ``cascade``
-it answers the rows of which the student is least sure, with all demos, calibrated. Texts without a true label are left out, except by ``pseudo``.
+it answers the rows of which the student is least sure, with all demos and calibrated. Texts without a true label are
+left out, except by ``pseudo``.
 """
 
 from __future__ import annotations
