@@ -28,6 +28,8 @@ _TASKS = {
 }
 NAMES = _TASKS | {f"{task}{LARGE}": f"{name}, larger generator" for task, name in _TASKS.items()}
 SIZES = ("40", "80", "160")
+_ALL_SIZES = (*SIZES, "plain")
+_TODAY = ""  # the version of lines that name no calibration
 FIGURE = "results-sizes.svg"
 _LEAST = 3  # seeds that an interval needs
 _REGION = re.compile(r"(<!-- table: ([\w ]+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -36,20 +38,25 @@ _REGION = re.compile(r"(<!-- table: ([\w ]+) -->\n).*?(<!-- end -->)", re.DOTALL
 class Results:
     """The stored measurements.
 
+    Lines with ``calibration`` are of runs whose likelihoods were calibrated as an earlier version did. They count where
+    there are none of today's, and only among themselves.
+
     Args:
         rows: Lines of ``results.jsonl``.
     """
 
     def __init__(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        self._by_arm: dict[tuple[str, str], dict[int, Mapping[str, Any]]] = {}
+        self._by_arm: dict[tuple[str, str], dict[tuple[int, str], Mapping[str, Any]]] = {}
         for row in rows:
-            self._by_arm.setdefault((row["task"], row["arm"]), {})[row["seed"]] = row
+            self._by_arm.setdefault((row["task"], row["arm"]), {})[row["seed"], row.get("calibration", _TODAY)] = row
 
     def tasks(self, arm: str) -> list[str]:
         """Returns the tasks that have the arm."""
         return [task for task in NAMES if (task, arm) in self._by_arm]
 
-    def of(self, task: str, arm: str, key: str = "accuracy", at: int | None = None) -> dict[int, float]:
+    def of(
+        self, task: str, arm: str, key: str = "accuracy", at: int | None = None, beside: Sequence[str] = ()
+    ) -> dict[int, float]:
         """Returns a number by seed, in percent.
 
         Args:
@@ -57,18 +64,28 @@ class Results:
             arm: The arm.
             key: Name of the number.
             at: Position in a list of numbers.
+            beside: Arms with which it is compared; a seed counts if one version has all of them.
         """
         rows = self._by_arm.get((task, arm), {})
-        return {seed: 100 * (row[key] if at is None else row[key][at]) for seed, row in sorted(rows.items())}
+        others = [self._by_arm.get((task, other), {}) for other in beside]
+        whole = [run for run in rows if all(run in of for of in others)]
+        runs = {seed: version for seed, version in sorted(whole, key=lambda run: run[1] == _TODAY)}  # today's counts
+        chosen = {seed: rows[seed, runs[seed]] for seed in sorted(runs)}
+        return {seed: 100 * (row[key] if at is None else row[key][at]) for seed, row in chosen.items()}
 
     def earlier(self) -> dict[str, list[int]]:
-        """Returns the seeds of each task whose likelihoods were calibrated by the mean of their logarithms."""
-        lines = [(task, s) for (task, _), of in self._by_arm.items() for s, row in of.items() if "calibration" in row]
-        return {task: sorted({s for t, s in lines if t == task}) for task in NAMES if any(t == task for t, _ in lines)}
+        """Returns the seeds of each task that have arms of the earlier version alone."""
+        old = {
+            (task, seed)
+            for (task, _), of in self._by_arm.items()
+            for seed, version in of
+            if version != _TODAY and (seed, _TODAY) not in of
+        }
+        return {task: sorted(s for t, s in old if t == task) for task in NAMES if any(t == task for t, _ in old)}
 
     def difference(self, task: str, arm: str, to: str) -> list[float]:
         """Returns the differences of two arms in accuracy by seed, in points."""
-        first, second = self.of(task, to), self.of(task, arm)
+        first, second = self.of(task, to, beside=[arm]), self.of(task, arm, beside=[to])
         return [second[seed] - first[seed] for seed in first.keys() & second.keys()]
 
 
@@ -188,8 +205,7 @@ def _texts(results: Results, suffix: str) -> list[str]:
     lines = [
         (task, x) for task in NAMES for x in learners if results.difference(task, f"{x}random{suffix}", f"{x}plain")
     ]
-    without = [results.of(task, f"{x}plain") for task, x in lines]
-    with_random = [results.of(task, f"{x}random{suffix}") for task, x in lines]
+    without = [results.of(task, f"{x}plain", beside=[f"{x}random{suffix}"]) for task, x in lines]
     others = [name for name in STRATEGIES if name != "random"]
     compared = [
         *(results.difference(task, f"{x}random{suffix}", f"{x}plain") for task, x in lines),
@@ -201,8 +217,8 @@ def _texts(results: Results, suffix: str) -> list[str]:
             *(
                 NAMES[task],
                 learners[x],
-                str(len(without[i].keys() & with_random[i].keys())),
-                mean({seed: value for seed, value in without[i].items() if seed in with_random[i]}),
+                str(len(without[i])),
+                mean(without[i]),
             ),
             *(cells[i + column * len(lines)] for column in range(1 + len(others))),
         )
@@ -226,7 +242,8 @@ def pseudo(results: Results) -> list[str]:
     cells = differences([results.difference(task, f"{x}{arm}", f"{x}plain") for task, x, arm in lines])
     rows = []
     for (task, x, arm), difference in zip(lines, cells, strict=True):
-        counts, right, accuracy = (results.of(task, f"{x}{arm}", k) for k in ("real_texts", "labels_right", "accuracy"))
+        keys = ("real_texts", "labels_right", "accuracy")
+        counts, right, accuracy = (results.of(task, f"{x}{arm}", key, beside=[f"{x}plain"]) for key in keys)
         texts = f"{sum(counts.values()) / 100 / len(counts):,.0f}"
         rows.append((NAMES[task], learners[x], str(len(counts)), texts, mean(right), mean(accuracy), difference))
     head = ("task", "learner", "seeds", "real texts", "labels right", "accuracy", "over samples alone, points")
@@ -236,9 +253,9 @@ def pseudo(results: Results) -> list[str]:
 def sizes(results: Results) -> list[str]:
     rows = []
     for task in NAMES:
-        columns = [results.of(task, arm) for arm in (*SIZES, "plain")]
-        if seeds := set.intersection(*map(set, columns)):
-            rows.append((NAMES[task], str(len(seeds)), *(mean({s: of[s] for s in seeds}) for of in columns)))
+        columns = [results.of(task, arm, beside=_ALL_SIZES) for arm in _ALL_SIZES]
+        if columns[0]:
+            rows.append((NAMES[task], str(len(columns[0])), *map(mean, columns)))
     return table(("task", "seeds", *(f"{size} samples" for size in SIZES), "all"), rows)
 
 
@@ -252,16 +269,16 @@ def draw_sizes(results: Results, path: Path) -> None:
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
-    drawn = [task for task in NAMES if all(results.of(task, arm) for arm in (*SIZES, "plain"))]
+    drawn = [task for task in NAMES if results.of(task, "plain", beside=SIZES)]
     with mpl.rc_context({"svg.hashsalt": "gold", "svg.fonttype": "none", "font.size": 10}):
         figure = Figure(figsize=(7.2, 4.4), layout="constrained")
         axes, ticks = figure.subplots(), {*map(int, SIZES)}
         for task in drawn:
             i = [*_TASKS].index(task.removesuffix(LARGE))
-            columns = [results.of(task, arm) for arm in (*SIZES, "plain")]
+            columns = [results.of(task, arm, beside=_ALL_SIZES) for arm in _ALL_SIZES]
             counts = [*map(int, SIZES), round(min(results.of(task, "plain", "samples").values()) / 100)]
             ticks.add(counts[-1])
-            seeds = set.intersection(*map(set, columns))
+            seeds = [*columns[0]]
             look = {"color": f"C{i}", "marker": "osD^vP"[i % 6], "ls": "--" if task.endswith(LARGE) else "-"}
             means = [sum(of[seed] for seed in seeds) / len(seeds) for of in columns]
             axes.plot(counts, means, label=f"{NAMES[task]} ({len(seeds)})", lw=1.8, ms=6, **look)
@@ -282,7 +299,7 @@ def loop(results: Results) -> list[str]:
     rows = [
         (NAMES[task], str(len(of)), area(results.of(task, "loop", "auroc_probes")), cell(of), difference)
         for task, difference in zip(tasks, cells, strict=True)
-        for of in [results.of(task, "loop")]
+        for of in [results.of(task, "loop", beside=["plain"])]
     ]
     return table(("task", "seeds", "AUROC, probes against samples", "with feedback", "over none, points"), rows)
 
@@ -291,8 +308,9 @@ def shown(results: Results) -> list[str]:
     lines = [(task, arm) for arm in SHOWN for task in results.tasks(arm)]
     cells = differences([results.difference(task, arm, "plain") for task, arm in lines])
     rows = [
-        (NAMES[task], arm, str(len(results.of(task, arm))), cell(results.of(task, arm)), difference)
+        (NAMES[task], arm, str(len(of)), cell(of), difference)
         for (task, arm), difference in zip(lines, cells, strict=True)
+        for of in [results.of(task, arm, beside=["plain"])]
     ]
     return table(("task", "real texts", "seeds", "accuracy", "over no real texts, points"), rows)
 
@@ -310,8 +328,9 @@ def settings(results: Results) -> list[str]:
     pairs = [(task, arm) for arm in arms for task in results.tasks(arm)]
     cells = differences([results.difference(task, arm, "plain") for task, arm in pairs])
     rows = [
-        (arm, NAMES[task], str(len(results.of(task, arm))), cell(results.of(task, arm)), difference)
+        (arm, NAMES[task], str(len(of)), cell(of), difference)
         for (task, arm), difference in zip(pairs, cells, strict=True)
+        for of in [results.of(task, arm, beside=["plain"])]
     ]
     return table(("arm", "task", "seeds", "accuracy", "over plain, points"), rows)
 
@@ -321,7 +340,7 @@ def earlier(results: Results) -> list[str]:
         f"{NAMES[task]} ({'seeds' if len(seeds) > 1 else 'seed'} {', '.join(map(str, seeds))})"
         for task, seeds in results.earlier().items()
     ]
-    return [f"Runs of the version before: {'; '.join(runs)}." if runs else "No run is of the version before."]
+    return [f"Arms of the version before have: {'; '.join(runs)}." if runs else "No number is of the version before."]
 
 
 TABLES: Mapping[str, Callable[[Results], list[str]]] = {

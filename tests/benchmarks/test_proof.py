@@ -89,8 +89,25 @@ def test_runs_of_the_version_before_are_named():
         for seed in (2, 3, 4)
         for arm in ("plain", "soft")
     ]
-    assert TABLES["earlier"](Results(rows)) == ["Runs of the version before: film reviews (seeds 3, 4)."]
-    assert TABLES["earlier"](Results(rows[:2])) == ["No run is of the version before."]
+    assert TABLES["earlier"](Results(rows)) == ["Arms of the version before have: film reviews (seeds 3, 4)."]
+    assert TABLES["earlier"](Results(rows[:2])) == ["No number is of the version before."]
+
+
+def test_arms_are_compared_within_a_version():
+    old = {"calibration": "logarithms"}
+    rows = [
+        {"task": "film", "seed": 2, "arm": "plain", "accuracy": 0.8},
+        {"task": "film", "seed": 2, "arm": "plain", "accuracy": 0.7} | old,
+        {"task": "film", "seed": 2, "arm": "soft", "accuracy": 0.75} | old,
+        {"task": "film", "seed": 3, "arm": "plain", "accuracy": 0.6} | old,
+        {"task": "film", "seed": 2, "arm": "drop", "accuracy": 0.82},
+    ]
+    for results in (Results(rows), Results(rows[::-1])):
+        assert results.of("film", "plain") == pytest.approx({2: 80.0, 3: 60.0}), "today's, where there is one"
+        assert results.difference("film", "soft", "plain") == [pytest.approx(5.0)]
+        assert results.difference("film", "drop", "plain") == [pytest.approx(2.0)]
+        assert results.difference("film", "drop", "soft") == []
+        assert results.earlier() == {"film": [2, 3]}
 
 
 def test_sizes_are_compared_over_the_seeds_that_have_all_of_them():
