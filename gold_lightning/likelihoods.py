@@ -138,9 +138,8 @@ class LabelCalibrator:
             if has_preference(log_probs):
                 rows.setdefault(label, []).append(log_probs)
         for label, of_label in rows.items():
-            by_name = zip(*map(self._counted, of_label), strict=True)
-            counted = [[value for value in values if value is not None] for values in by_name]
-            self._add([sum(values) / len(values) if values else None for values in counted], label)
+            columns = zip(*map(self._counted, of_label), strict=True)
+            self._add([sum(column) / len(column) for column in columns], label)
 
     def observe(self, log_probs: Sequence[float], label: str = "") -> None:
         """Counts a row for the means of ``batch``; other kinds ignore it.
@@ -152,20 +151,21 @@ class LabelCalibrator:
         if self.kind == "batch" and has_preference(log_probs):
             self._add(self._counted(log_probs), label)
 
-    def _counted(self, log_probs: Sequence[float]) -> list[float | None]:
-        """Returns what is averaged of a row: a power of each label's probability; ``None`` for a label without mass."""
+    def _counted(self, log_probs: Sequence[float]) -> list[float]:
+        """Returns what is averaged of a row: a power of each label's probability; 0 for a label without mass.
+
+        Servers report no likelihood for labels that are not among their few likeliest tokens.
+        """
         rounded = [round(value, _DIGITS) if _has_mass(value) else None for value in log_probs]  # as files store them
         highest = max(value for value in rounded if value is not None)
-        weights = [None if value is None else math.exp(value - highest) for value in rounded]
-        total = math.fsum(weight for weight in weights if weight is not None)
-        return [None if weight is None else (weight / total) ** _POWER for weight in weights]
+        weights = [0.0 if value is None else math.exp(value - highest) for value in rounded]
+        return [(weight / math.fsum(weights)) ** _POWER for weight in weights]
 
-    def _add(self, values: Sequence[float | None], label: str) -> None:
+    def _add(self, values: Sequence[float], label: str) -> None:
         for at, value in enumerate(values):
-            if value is not None:  # the mean of a label leaves out the rows in which it has no mass
-                group = self._group(label, at)
-                self._sums[group][at] += round(value * _UNIT)
-                self._counts[group][at] += 1
+            group = self._group(label, at)
+            self._sums[group][at] += round(value * _UNIT)
+            self._counts[group][at] += 1
         self._means = None
 
     def _group(self, label: str, at: int) -> str:
@@ -187,9 +187,9 @@ class LabelCalibrator:
         return tuple(lowest if mean is None else mean for mean in means)
 
     def _log_mean(self, at: int) -> float | None:
-        """Returns the logarithm of the power mean of what was counted at a position; ``None`` if nothing was."""
+        """Returns the logarithm of the power mean at a position; ``None`` if it never had mass."""
         of_groups = [self._sums[g][at] / (n[at] * _UNIT) for g, n in self._counts.items() if n[at]]
-        return math.log(max(math.fsum(of_groups) / len(of_groups), 1 / _UNIT)) / _POWER if of_groups else None
+        return math.log(math.fsum(of_groups) / len(of_groups)) / _POWER if any(of_groups) else None
 
     def likelihoods(self, log_probs: Sequence[float]) -> LabelLikelihoods | None:
         """Calibrates the likelihoods of a row; ``None`` if they prefer no label.
@@ -231,7 +231,7 @@ class SetCalibrator(LabelCalibrator):
     def _group(self, label: str, at: int) -> str:
         return "with" if self.names[at // 2] in (self.sets.read(label, self.names) or ()) else "without"
 
-    def _counted(self, log_probs: Sequence[float]) -> list[float | None]:
+    def _counted(self, log_probs: Sequence[float]) -> list[float]:
         """Returns what is averaged of yes and no for each label, one after the other."""
         return [value for odds in log_probs for value in super(SetCalibrator, self)._counted((odds, 0.0))]
 

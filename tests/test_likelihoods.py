@@ -29,7 +29,7 @@ def rows_of(counts, seed=0):
 
 
 def logs(*shares, of=10):
-    return tuple(math.log(share / of) for share in shares)
+    return tuple(math.log(share / of) if share else -math.inf for share in shares)
 
 
 def roots(*shares, of=10):
@@ -45,8 +45,8 @@ def power_mean(*rows):
     return [2 * math.log(value) for value in mean(*rows)]
 
 
-def calibrated(kind, rows, demos=(), by_label=True):
-    calibrator = LabelCalibrator("ABC", kind, by_label)
+def calibrated(kind, rows, demos=(), by_label=True, names="ABC"):
+    calibrator = LabelCalibrator(names, kind, by_label)
     calibrator.start(demos)
     for label, log_probs in rows:
         calibrator.observe(log_probs, label)
@@ -100,6 +100,16 @@ def test_a_label_that_the_model_is_sure_does_not_fit_some_rows_is_not_preferred_
     assert calibrator.likelihoods(unsure).label == "A"
 
 
+def test_a_label_that_a_server_reports_only_where_it_is_likely_counts_as_unlikely_elsewhere():
+    # A is reported in every row. B only where it is likely: elsewhere it is not among the likeliest tokens.
+    rows = [("", logs(10, 0)), ("", logs(10, 0)), ("", logs(1.5, 8.5)), ("", logs(1, 9))]
+    calibrator = calibrated("batch", rows, by_label=False, names="AB")
+    assert calibrator.likelihoods(logs(1.5, 8.5)).label == "B"
+    assert calibrator.means[1] == pytest.approx(2 * math.log((math.sqrt(0.85) + math.sqrt(0.9)) / 4))
+    never = calibrated("batch", rows[:2], by_label=False, names="AB").means
+    assert never[1] == never[0], "a label that never had mass has the lowest mean of the others"
+
+
 def test_means_do_not_depend_on_the_order_of_the_rows():
     rows = rows_of({"A": 70, "B": 50, "C": 60})
     assert calibrated("batch", rows).means == calibrated("batch", rows[::-1]).means
@@ -109,7 +119,7 @@ def test_means_do_not_depend_on_the_order_of_the_rows():
 
 @pytest.mark.parametrize("none", NONE, ids=str)
 @pytest.mark.parametrize("kind", ["batch", "contextual", "none"])
-def test_a_label_without_mass_is_never_preferred_and_changes_no_mean(kind, none):
+def test_a_label_without_mass_is_never_preferred_and_all_means_are_finite(kind, none):
     rows = [("A", (-2.0, none, -1.0)), ("B", (none, none, -1.0)), ("C", (-2.0, none, none))]
     calibrator = calibrated(kind, rows, rows)
     assert all(math.isfinite(mean) for mean in calibrator.means)
