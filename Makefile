@@ -6,6 +6,7 @@
 # make test-install: wheel and source distribution are built, installed by several Pythons in fresh environments, and run.
 # make test-wheel: the same by one Python, with links to the packages of our environment instead of fresh ones.
 # make test-server: what every engine promises, asked of a real server (transformers serve, in an environment beside).
+# make test-openvino: the embedded model under OpenVINO, which it installs (75 MB).
 # make test-vllm: the embedded model under vLLM, in an environment beside (its versions are not ours).
 # make docs: the documentation site, in site/; built in an environment beside, without a network once that is there.
 # make test-browser: reports and the page of a student in a headless Chromium, which it installs with apt-get where there is none.
@@ -28,7 +29,7 @@ PRECISION ?= $(shell grep -qsw avx512_bf16 /proc/cpuinfo && echo bf16-mixed || e
 export PYTHONDONTWRITEBYTECODE :=
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
-.PHONY: quickstart test lint types unit bench proof kill test-install test-wheel test-server test-vllm test-browser docs clean
+.PHONY: quickstart test lint types unit bench proof kill test-install test-wheel test-server test-vllm test-openvino test-browser docs clean
 
 quickstart: $(INSTALLED)
 	$(BIN)/python -m gold_lightning fit --config quickstart.yaml --run.root $(RUNS) --trainer.precision $(PRECISION)
@@ -81,6 +82,10 @@ $(SERVER_VENV)/.installed: requirements.txt
 	$(SERVER_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --only-binary :all: \
 	  -c requirements.txt 'transformers[serving]'
 	touch $@
+
+test-openvino: $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --only-binary :all: 'openvino-genai>=2026.4'
+	$(BIN)/python -m pytest -m openvino --durations=5
 
 # On a processor vLLM would take most of the memory for its cache; for the embedded model 1 GiB is plenty.
 test-vllm: $(VLLM_VENV)/.installed

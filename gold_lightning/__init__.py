@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from gold_lightning.generators import EmbeddedGenerator as EmbeddedGenerator
     from gold_lightning.generators import Generator as Generator
     from gold_lightning.generators import OpenAIGenerator as OpenAIGenerator
+    from gold_lightning.generators import OpenVINOGenerator as OpenVINOGenerator
     from gold_lightning.generators import Request as Request
     from gold_lightning.generators import ScriptedGenerator as ScriptedGenerator
     from gold_lightning.generators import TransformersGenerator as TransformersGenerator
@@ -70,8 +71,8 @@ _PUBLIC = {
     "gold_lightning.evaluation.calibrate": "calibrate",
     "gold_lightning.exporting.exporter": "Export export",
     "gold_lightning.feedback": "FeedbackStrategy",
-    "gold_lightning.generators": "Completion EmbeddedGenerator Generator OpenAIGenerator Request ScriptedGenerator "
-    "TransformersGenerator VLLMGenerator",
+    "gold_lightning.generators": "Completion EmbeddedGenerator Generator OpenAIGenerator OpenVINOGenerator Request "
+    "ScriptedGenerator TransformersGenerator VLLMGenerator",
     "gold_lightning.losses": "CrossEntropy RobustLoss SoftTargets SymmetricCrossEntropy",
     "gold_lightning.metrics": "metric",
     "gold_lightning.planning.plan": "SynthesisPlan",

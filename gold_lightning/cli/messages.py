@@ -38,7 +38,7 @@ NOTHING = _Nothing()
 _MAX_CHARS = 400  # of another project's message
 _QUOTES = "put it in quotes"
 _CLASSES = {
-    "data.generator": "EmbeddedGenerator, TransformersGenerator, VLLMGenerator, OpenAIGenerator",
+    "data.generator": "EmbeddedGenerator, TransformersGenerator, OpenVINOGenerator, VLLMGenerator, OpenAIGenerator",
     "model.loss": "SymmetricCrossEntropy, CrossEntropy, GeneralizedCrossEntropy, LabelSmoothing",
     "feedback.score": "EnergyScore, MaxSoftmaxScore, EntropyScore",
     "feedback.strategy": "energy_band, none, random, energy_top, energy_bottom, loss_top",

@@ -3,6 +3,7 @@
 from gold_lightning.generators.base import Completion, Generator, Request, ScriptedGenerator
 from gold_lightning.generators.embedded import EmbeddedGenerator
 from gold_lightning.generators.openai.generator import OpenAIGenerator
+from gold_lightning.generators.openvino import OpenVINOGenerator
 from gold_lightning.generators.transformers import TransformersGenerator
 from gold_lightning.generators.vllm import VLLMGenerator
 
@@ -11,6 +12,7 @@ __all__ = [
     "EmbeddedGenerator",
     "Generator",
     "OpenAIGenerator",
+    "OpenVINOGenerator",
     "Request",
     "ScriptedGenerator",
     "TransformersGenerator",

@@ -21,6 +21,7 @@ from gold_lightning.generators import (
     EmbeddedGenerator,
     Generator,
     OpenAIGenerator,
+    OpenVINOGenerator,
     Request,
     ScriptedGenerator,
     TransformersGenerator,
@@ -166,6 +167,15 @@ def vllm(request) -> Iterator[Engine]:
     yield Engine(VLLMGenerator(model=str(embedded_folder())), None, "sea " * 9000)
 
 
+@contextlib.contextmanager
+def openvino(request) -> Iterator[Engine]:
+    pytest.importorskip("openvino_genai")
+    from gold_lightning.generators.embedded_weights import weights
+
+    generator = OpenVINOGenerator(str(weights()), batch_size=4, form="completion", cache_size=1)
+    yield Engine(generator, None, "sea " * 9000)
+
+
 ENGINES = {
     "scripted": (scripted, ()),
     "transformers": (transformers, ()),
@@ -176,6 +186,7 @@ ENGINES = {
     "server-chat": (server("chat"), pytest.mark.server),
     "server-completion": (server("completion"), pytest.mark.server),
     "vllm": (vllm, pytest.mark.vllm),
+    "openvino": (openvino, pytest.mark.openvino),
 }
 
 
