@@ -1,7 +1,12 @@
 """Models under OpenVINO GenAI in this process: quantised weights as they are, for processors and Intel's GPUs.
 
 OpenVINO keeps computed prompts in blocks and shares them between requests with a common beginning, once one of these
-requests has been computed. So one request of each prompt goes first here, and the others follow.
+requests has been computed. So the common beginning of a group goes first here, and its requests follow.
+
+Whole blocks alone may be shared: of a block that is not full, requests that are computed together overwrite each
+other's rest (seen with 2026.4: a text about fish became one about birds). Such a block is found again by requests that
+begin with all tokens of an earlier one. So what goes first ends with a block, and equal requests of which an earlier
+one wrote nothing go one by one.
 """
 
 from __future__ import annotations
@@ -9,7 +14,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,7 +47,7 @@ _CONVERTED = "openvino_model.xml"
 _TOKENS_AT_ONCE = 4096  # of prompts and texts together in one step
 _MOST_REMEMBERED = 1 << 17  # log-probabilities of tokens of labels
 _BEGINNINGS = 64  # prompts that are known to be in blocks
-_BLOCK = 16  # tokens in a block, or a divisor of that number: 32 on processors, 16 on GPUs
+_BLOCK = 32  # tokens in a block on processors; 16 on GPUs
 
 
 @dataclass
@@ -67,7 +72,8 @@ class _Model:
 class OpenVINOGenerator(Generator):
     """A model under OpenVINO, with its weights as they are quantised.
 
-    The same request with the same seed gives the same text on the same machine, whatever else is in the batch.
+    The same request with the same seed gives the same text on the same machine, whatever else is in the batch, as far
+    as OpenVINO keeps that promise.
 
     Args:
         model: A GGUF file of a Llama, Qwen2 or Qwen3 model, or a folder that ``optimum-cli export openvino`` wrote.
@@ -108,6 +114,7 @@ class OpenVINOGenerator(Generator):
         self._threads = 0  # as many as OpenVINO takes
         self._asked = 0  # number of requests to the pipeline
         self._begun: OrderedDict[tuple[int, ...], None] = OrderedDict()  # beginnings of prompts that are in blocks
+        self._whole: OrderedDict[int, None] = OrderedDict()  # hashes of prompts of which OpenVINO may have all tokens
         # Tokens in blocks are not computed again, and come without log-probabilities: by hash of all tokens up to them.
         self._log_probs: OrderedDict[int, float] = OrderedDict()
 
@@ -146,10 +153,12 @@ class OpenVINOGenerator(Generator):
         for start in range(0, len(requests), self.batch_size):
             rows = range(start, min(start + self.batch_size, len(requests)))
             self._begin([(requests[i], prompts[i]) for i in rows], model)
-            texts = [i for i in rows if not requests[i].choices]
-            outputs = self._run([(prompts[i], self._sampling(requests[i], model)) for i in texts], model)
-            for i, output in zip(texts, outputs, strict=True):
-                completions[i] = _completion(requests[i], len(prompts[i]), output, model)
+            for texts in self._waves([i for i in rows if not requests[i].choices], prompts):
+                outputs = self._run([(prompts[i], self._sampling(requests[i], model)) for i in texts], model)
+                for i, output in zip(texts, outputs, strict=True):
+                    completions[i] = _completion(requests[i], len(prompts[i]), output, model)
+                    if completions[i].completion_tokens < 2:  # so nothing follows the prompt in its last block
+                        self._whole[hash(tuple(prompts[i]))] = None
             scored = [i for i in rows if requests[i].choices]
             scores = self._score([(requests[i].choices, prompts[i]) for i in scored], model)
             for i, log_probs in zip(scored, scores, strict=True):
@@ -218,13 +227,26 @@ class OpenVINOGenerator(Generator):
         groups: dict[tuple[Any, ...], list[list[int]]] = {}
         for request, prompt in rows:
             groups.setdefault((request.system, request.prefix, request.messages[:-1]), []).append(prompt)
-        common = (tuple(prompts[0][: common_length(prompts)]) for prompts in groups.values() if len(prompts) > 1)
+        several = (prompts for prompts in groups.values() if len(prompts) > 1)
+        common = [tuple(prompts[0][: common_length(prompts) // _BLOCK * _BLOCK]) for prompts in several]
         fresh = [beginning for beginning in common if beginning and beginning not in self._begun]
         one_token = openvino_genai.GenerationConfig(max_new_tokens=1, apply_chat_template=False)
         self._run([(list(beginning), one_token) for beginning in fresh], model)
         self._begun.update(dict.fromkeys(fresh))
         while len(self._begun) > _BEGINNINGS:
             self._begun.popitem(last=False)
+
+    def _waves(self, rows: Sequence[int], prompts: Sequence[list[int]]) -> list[list[int]]:
+        """Returns the rows that may be computed together: equal prompts one by one if they are in blocks whole."""
+        waves: list[list[int]] = [[]]
+        earlier = Counter[int]()
+        for i in rows:
+            key = hash(tuple(prompts[i]))
+            wave = earlier[key] if key in self._whole else 0
+            earlier[key] += 1
+            waves += [[] for _ in range(wave + 1 - len(waves))]
+            waves[wave].append(i)
+        return waves
 
     def _run(self, asked: Sequence[tuple[list[int], Any]], model: _Model) -> list[Any]:
         """Returns ``openvino_genai.GenerationOutput`` of each prompt; ``None`` where the model wrote nothing."""
@@ -261,6 +283,7 @@ class OpenVINOGenerator(Generator):
             # Computed for another purpose, so without log-probabilities: a fresh pipeline computes them again.
             model.pipeline = self._pipeline(Path(expand(_KEY + "model", self.model)))
             self._begun.clear()
+            self._whole.clear()
         totals = [tuple(self._total(prompt, choice) for choice in choices) for prompt, choices in branches]
         while len(self._log_probs) > _MOST_REMEMBERED:
             self._log_probs.popitem(last=False)
@@ -276,30 +299,23 @@ class OpenVINOGenerator(Generator):
     def _read_log_probs(self, branches: Sequence[tuple[list[int], list[tuple[int, ...]]]], model: _Model) -> None:
         """Asks for the log-probabilities of the choices' tokens after each prompt that are not known yet.
 
-        The first choice of each row goes before the others, which find the row's prompt in blocks then. Where a block
-        ends right before a token of the choice, it would come without log-probability: these go with the first one.
+        All choices go together: the block with the end of a prompt must not be shared.
         """
         import openvino_genai
 
         echo = openvino_genai.GenerationConfig(max_new_tokens=1, echo=True, logprobs=1, apply_chat_template=False)
-        waiting = [
-            [(len(prompt), (*prompt, *choice)) for choice in choices if self._total(prompt, choice) is None]
+        parts = [
+            (len(prompt), (*prompt, *choice))
             for prompt, choices in branches
+            for choice in dict.fromkeys(choices)
+            if self._total(prompt, choice) is None
         ]
-        firsts = [part for row in waiting for i, part in enumerate(row) if i == 0 or _follows_a_block(*part)]
-        others = [part for row in waiting for part in row[1:] if not _follows_a_block(*part)]
-        for parts in (firsts, others):
-            outputs = self._run([(list(tokens), echo) for _, tokens in parts], model)
-            for (begin, tokens), output in zip(parts, outputs, strict=True):
-                # Log-probabilities of the last tokens: of the prompt's that were computed, and of the one written.
-                log_probs = output.generated_log_probs[:-1]
-                for place in range(max(begin, len(tokens) - len(log_probs)), len(tokens)):
-                    self._log_probs[hash(tokens[: place + 1])] = log_probs[place - len(tokens)]
-
-
-def _follows_a_block(begin: int, tokens: Sequence[int]) -> bool:
-    """Returns whether a block may end right before one of the tokens from a position on."""
-    return any(place % _BLOCK == 0 for place in range(begin, len(tokens)))
+        outputs = self._run([(list(tokens), echo) for _, tokens in parts], model)
+        for (begin, tokens), output in zip(parts, outputs, strict=True):
+            # Log-probabilities of the last tokens: of the prompt's that were computed, and of the one written.
+            log_probs = output.generated_log_probs[:-1]
+            for place in range(max(begin, len(tokens) - len(log_probs)), len(tokens)):
+                self._log_probs[hash(tokens[: place + 1])] = log_probs[place - len(tokens)]
 
 
 def _completion(request: Request, prompt_tokens: int, output: Any, model: _Model) -> Completion:

@@ -57,6 +57,7 @@ class Pipeline:
             raise RuntimeError("Check failed at src/core.cpp:93: Device with NPU name is not registered")
         self.path, self.scheduler, self.device, self.properties = path, scheduler, device, properties
         self.asked, self.waiting, self.blocks, self.steps = [], [], set(), 0
+        self.partial = set()  # tokens whose last block is not full, and nothing follows them
         self.reply = " a text\nand more"
         self.made.append(self)
 
@@ -72,8 +73,15 @@ class Pipeline:
 
     def step(self):
         self.steps += 1
+        shared = [max((p for p in self.partial if tuple(h.tokens[: len(p)]) == p), default=None) for h in self.waiting]
+        taken = [partial for partial in shared if partial]
+        assert len(set(taken)) == len(taken), "rows that are computed together share a block that is not full"
         for handle in self.waiting:
             handle.outputs = self._outputs(handle.tokens, handle.how)
+            written = sum(len(output.generated_ids) for output in handle.outputs)
+            written -= len(handle.tokens) * bool(handle.how.get("echo"))
+            if written < 2 and len(handle.tokens) % BLOCK:
+                self.partial.add(tuple(handle.tokens))
         for handle in self.waiting:
             ends = range(BLOCK, len(handle.tokens) + 1, BLOCK)
             self.blocks |= {tuple(handle.tokens[:end]) for end in ends}
@@ -152,14 +160,27 @@ def test_without_likelihoods_of_prompts_it_says_so(made, monkeypatch):
 
 def test_a_common_beginning_is_computed_once_and_before_its_rows(made):
     generator = OpenVINOGenerator("m.gguf")
-    requests = [ask(f"Write {i}.") for i in range(3)]
+    requests = [ask(f"Write one, and do not forget the sea {i}.") for i in range(3)]
     generator.generate(requests)
     (pipeline,) = made
     beginning, *rows = [tokens for tokens, _ in pipeline.asked]
     assert len(rows) == 3 and all(row[: len(beginning)] == beginning for row in rows)
-    assert Tokenizer().decode(beginning).endswith("Write ") and pipeline.steps == 2
+    assert len(beginning) == 2 * BLOCK and pipeline.steps == 2  # a block that is not full must not be shared
     generator.generate(requests)
     assert len(pipeline.asked) == 7 and pipeline.steps == 3  # it is known to be in blocks
+
+
+def test_rows_with_one_prompt_never_share_a_block_that_is_not_full(made):
+    generator = OpenVINOGenerator("m.gguf")
+    same = [ask(seed=i) for i in range(3)]
+    assert len(generator.generate(same)) == 3  # together: nothing of the prompt is in blocks
+    made[0].reply = "x"  # one token, after which the prompt is
+    generator.generate(same[:1])
+    made[0].reply = " a text\nand more"
+    steps = made[0].steps
+    other = ask("Write another.")
+    completions = generator.generate([*same, other])
+    assert [c.text for c in completions] == [" a text\nand "] * 4 and made[0].steps == steps + 3
 
 
 def test_texts_end_at_stops_at_ends_and_at_the_limit(made):
