@@ -151,12 +151,13 @@ def generators(results: Results) -> list[str]:
     kinds = ("zero_shot", "few_shot")
     rows = [
         (
-            *(NAMES[task], mean(results.of(task, "plain"))),
+            *(NAMES[task], mean(results.of(task, "plain")), mean(results.of(task, "pseudo", beside=["few_shot"]))),
             *(mean(results.of(task, kind, key)) for kind in kinds for key in ("raw", "accuracy")),
         )
         for task in tasks
     ]
-    head = ("task", "student", "no demos", "no demos, calibrated", "all demos", "all demos, calibrated")
+    head = ("task", "student", "with pseudo-labels", "no demos", "no demos, calibrated", "all demos")
+    head += ("all demos, calibrated",)
     return table(head, rows)
 
 
