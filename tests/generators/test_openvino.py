@@ -285,6 +285,19 @@ def test_the_real_one_writes_scores_and_does_so_again(real):
 
 
 @pytest.mark.openvino
+def test_texts_that_are_written_together_are_those_written_alone(real):
+    names = "ships fish storms sand salt rain hills towns roads birds".split()
+    rows = [
+        Request("You write.", "A text about sea and land.\n\n" * 9, f"Write about {name}.", "text:", i, max_tokens=16)
+        for i, name in enumerate(names)
+    ]
+    together = [c.text for c in real.generate(rows)]
+    assert len(set(together)) > 5
+    assert [real.generate([row])[0].text for row in rows] == together
+    assert [c.text for c in real.generate(rows[::-1])] == together[::-1]
+
+
+@pytest.mark.openvino
 def test_the_real_ones_likelihoods_are_near_those_of_the_dequantised_weights(real):
     rows = [
         ask(f"Name what {name} is.", choices=(" red", " green", " Paris")) for name in ("blood", "grass", "the capital")
