@@ -6,7 +6,7 @@
 # make test-install: wheel and source distribution are built, installed by several Pythons in fresh environments, and run.
 # make test-wheel: the same by one Python, with links to the packages of our environment instead of fresh ones.
 # make test-server: what every engine promises, asked of a real server (transformers serve, in an environment beside).
-# make test-openvino: the embedded model under OpenVINO, which it installs (75 MB).
+# make test-openvino: the embedded model under OpenVINO, which it installs (68 MB).
 # make test-vllm: the embedded model under vLLM, in an environment beside (its versions are not ours).
 # make docs: the documentation site, in site/; built in an environment beside, without a network once that is there.
 # make test-browser: reports and the page of a student in a headless Chromium, which it installs with apt-get where there is none.

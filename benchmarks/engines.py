@@ -142,7 +142,6 @@ class CTranslate2(Engine):
         completions: dict[int, Completion] = {}
         for (_, stop), members in groups.items():
             shared = common_length([ids[i] for i in members])
-            shared = min(shared, *(len(ids[i]) - 1 for i in members))
             tokens = [tokenizer.convert_ids_to_tokens(ids[i]) for i in members]
             ctranslate2.set_random_seed(requests[members[0]].seed % 2**31)  # one for a batch: there is none for a row
             answers = generator.generate_batch(
