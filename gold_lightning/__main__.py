@@ -1,5 +1,7 @@
 """``python -m gold_lightning`` and the console script ``gold-lightning``."""
 
+import atexit
+import logging
 import os
 import sys
 from contextlib import suppress
@@ -11,13 +13,30 @@ from gold_lightning.errors import GoldError
 
 def run() -> None:
     """Runs the command line and exits with its status."""
-    _find_classes_here()
-    if is_command(sys.argv[1:]):
-        from gold_lightning.cli.main import main  # takes seconds to import
+    status = 1  # of an error that Python reports
 
-        sys.exit(main())
-    with readable_streams():
-        sys.exit(with_output(_status))
+    def end() -> None:
+        logging.shutdown()
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(Exception):
+                stream.flush()
+        os._exit(status)
+
+    # What is registered first is called last. Freeing all that torch and Lightning have made would take a second more.
+    atexit.register(end)
+    _find_classes_here()
+    try:
+        if is_command(sys.argv[1:]):
+            from gold_lightning.cli.main import main  # takes seconds to import
+
+            status = main()
+        else:
+            with readable_streams():
+                status = with_output(_status)
+    except SystemExit as e:
+        status = e.code if isinstance(e.code, int) else int(e.code is not None)
+        raise
+    sys.exit(status)
 
 
 def _find_classes_here() -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import errno
+import gc
 import importlib
 import io
 import sys
-from collections.abc import Mapping, Sequence
-from contextlib import redirect_stdout
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout
 from typing import Any
 
 from jsonargparse import ArgumentError
@@ -57,6 +58,19 @@ def _say_stopped() -> None:
         print("stopped; the same command goes on from here", file=sys.stderr)
 
 
+@contextmanager
+def _imports() -> Iterator[None]:
+    """Looks for no garbage while modules are imported, nor later in what they have made: they make hardly any."""
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        if collects:
+            gc.enable()
+
+
 def main(args: Sequence[str] | None = None) -> int:
     """Runs the command line.
 
@@ -83,12 +97,14 @@ def _run(argv: list[str]) -> int:
                 tasks_command(argv[1:])
                 return 0
             if argv[0] in _WITHOUT_LIGHTNING:
-                module = importlib.import_module(f"gold_lightning.cli.{argv[0]}")
+                with _imports():
+                    module = importlib.import_module(f"gold_lightning.cli.{argv[0]}")
                 status_of_command: int = getattr(module, f"{argv[0]}_command")(argv[1:])
                 return status_of_command
-            import lightning.pytorch  # noqa: F401 - sets the level of its loggers when imported, so before quiet()
+            with _imports():
+                import lightning.pytorch  # noqa: F401 - sets the level of its loggers when imported, so before quiet()
 
-            from gold_lightning.cli.quiet import quiet
+                from gold_lightning.cli.quiet import quiet
 
             quiet()
             # These commands need neither a config nor a run.
@@ -101,7 +117,8 @@ def _run(argv: list[str]) -> int:
 
                 report_command(argv[1:])
             else:
-                from gold_lightning.cli.lightning_cli import GoldCLI
+                with _imports():
+                    from gold_lightning.cli.lightning_cli import GoldCLI
 
                 argv = resolve_tasks(resolve_configs(argv))
                 sys.argv[1:] = argv if sys.argv[1:] == original else sys.argv[1:]  # processes that Lightning starts

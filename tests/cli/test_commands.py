@@ -30,6 +30,36 @@ def called(*args):
     return subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
 
 
+ENDS = """
+import atexit, runpy, sys, threading, time, types
+def main():
+    atexit.register(print, "what a library does at the end")
+    threading.Thread(target=lambda: (time.sleep(0.1), print("a thread"))).start()
+    {}
+sys.modules["gold_lightning.cli.main"] = types.SimpleNamespace(main=main)
+sys.argv = ["", "fit"]
+runpy.run_module("gold_lightning", run_name="__main__", alter_sys=True)
+"""
+
+
+@pytest.mark.parametrize(
+    ("end", "status", "last"),
+    [
+        ("return 3", 3, None),
+        ("raise SystemExit", 0, None),
+        ("raise SystemExit(2)", 2, None),
+        ("raise SystemExit('gone')", 1, "gone"),
+        ("raise ValueError('a fault')", 1, "ValueError: a fault"),
+    ],
+)
+def test_the_program_ends_as_any_other(end, status, last):
+    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", ENDS.format(end)], env=env, capture_output=True, text=True)
+    assert done.returncode == status
+    assert done.stdout == "a thread\nwhat a library does at the end\n"
+    assert (done.stderr.splitlines() or [None])[-1] == last
+
+
 def test_version_needs_no_torch():
     done = called("--version")
     assert (done.returncode, done.stdout, done.stderr) == (0, f"gold-lightning {gold_lightning.__version__}\n", "")
