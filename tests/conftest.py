@@ -8,6 +8,7 @@ import os
 import pytest
 
 from tests.forks import ForkServer
+from tests.shortcuts import keep_parsers, leave_plots_undrawn
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a test that reaches for a hub is wrong
 os.environ.setdefault("WANDB_MODE", "offline")
@@ -84,17 +85,17 @@ def forks():
 
 @pytest.fixture(scope="module")
 def undrawn_plots():
-    """Reports compose plots but do not draw them, and loggers get empty ones: drawing takes a third of a small run."""
-    import numpy as np
-    from gold_lightning.report import plots
-    from gold_lightning.watching.loggers import RoundRecord
-    from matplotlib.figure import Figure
-    from torch.utils.tensorboard import writer
-
+    """Has reports and loggers draw nothing."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(plots, "_svg", lambda figure: '<svg class="plot" aria-hidden="true"></svg>')
-        patch.setattr(RoundRecord, "figure", lambda record: Figure(figsize=(1, 1)))
-        patch.setattr(writer, "figure_to_image", lambda figure, close: np.zeros((3, 1, 1), np.uint8))
+        leave_plots_undrawn(patch)
+        yield
+
+
+@pytest.fixture(scope="module")
+def kept_parsers():
+    """Has each command build its parser once."""
+    with pytest.MonkeyPatch.context() as patch:
+        keep_parsers(patch)
         yield
 
 

@@ -8,7 +8,10 @@ program's start run ``python -m gold_lightning`` itself.
 
 from __future__ import annotations
 
+import atexit
+import gc
 import importlib
+import io
 import json
 import os
 import runpy
@@ -18,12 +21,18 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+import traceback
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import redirect_stdout, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
+
+import pytest
+
+from tests.shortcuts import leave_plots_undrawn
 
 ROOT = Path(__file__).parent.parent
 
@@ -137,7 +146,10 @@ class ForkServer:
         """
         if self._server is None:
             command = [sys.executable, "-m", "tests.forks"]
-            self._server = subprocess.Popen(command, cwd=ROOT, start_new_session=True, stdin=subprocess.PIPE, text=True)
+            threads = os.environ | {"OMP_NUM_THREADS": "1"}  # as torchrun has it: processes share the machine
+            self._server = subprocess.Popen(
+                command, cwd=ROOT, env=threads, start_new_session=True, stdin=subprocess.PIPE, text=True
+            )
         assert self._server.stdin is not None
         folder = tempfile.TemporaryDirectory()
         os.mkfifo(f"{folder.name}/reports")
@@ -233,14 +245,34 @@ def _become(job: dict[str, Any], rank: int) -> None:
         os.close(opened)
     script = job["script"]
     sys.argv = [script or "gold_lightning", *job["arguments"]]
-    if script is None:
-        runpy.run_module("gold_lightning", run_name="__main__", alter_sys=True)
-    else:
-        runpy.run_path(script, run_name="__main__")
+    status: Any = None
+    try:
+        if script is None:
+            runpy.run_module("gold_lightning", run_name="__main__", alter_sys=True)
+        else:
+            runpy.run_path(script, run_name="__main__")
+    except SystemExit as e:
+        status = e.code
+    except Exception:
+        traceback.print_exc()
+        status = 1
+    _exit(status)
+
+
+def _exit(status: Any) -> NoReturn:
+    """Ends this process as ``sys.exit`` does, without freeing all that it has imported, which takes seconds."""
+    if status is not None and not isinstance(status, int):
+        print(status, file=sys.stderr)
+        status = 1
+    threading._shutdown()  # type: ignore[attr-defined]  # as at any end: waits for threads, then calls what asked for it
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status or 0)
 
 
 def _preload() -> None:
-    """Imports what a run needs, most of it inside of functions."""
+    """Imports what a run needs, most of it inside of functions; parses, and loads a student, for what that caches."""
     for name in (
         "gold_lightning.cli.lightning_cli",
         "gold_lightning.cli.predict",
@@ -251,10 +283,21 @@ def _preload() -> None:
         "transformers.models.t5.modeling_t5",
     ):
         importlib.import_module(name)
+    leave_plots_undrawn(pytest.MonkeyPatch())
+    with redirect_stdout(io.StringIO()), suppress(SystemExit):
+        main = importlib.import_module("gold_lightning.cli.main").main
+        main(["fit", "--config", "quickstart.yaml", "--print_config"])
+    with tempfile.TemporaryDirectory() as folder:
+        student = importlib.import_module("tests.fakes").make_tiny_student(Path(folder) / "student")
+        importlib.import_module("gold_lightning.student").T5Student(task="news_topics", student=str(student))
+    assert threading.active_count() == 1, threading.enumerate()  # of which a fork would have none
 
 
 if __name__ == "__main__":
+    gc.disable()
     _preload()
+    gc.freeze()  # else each process would copy all of it to count references
+    gc.enable()
     forked = _serve()
     if forked is not None:
         _become(*forked)

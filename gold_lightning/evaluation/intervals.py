@@ -13,6 +13,8 @@ from gold_lightning.metrics import Targets, TextMetric, make_metric
 
 __all__ = ["bootstrap_interval", "evaluate", "prediction_row"]
 
+_ROWS_AT_ONCE = 1_000_000  # of resamples in memory
+
 
 def bootstrap_interval(
     metric: TextMetric, predictions: Sequence[str], targets: Sequence[Targets], draws: int = 1000, seed: int = 0
@@ -42,14 +44,24 @@ def _value_and_interval(
 ) -> tuple[float, float, float]:
     """Returns the metric of rows with these numbers, and the lower and upper end of its interval."""
     value = float(metric.reduce(values))
-    generator = torch.Generator().manual_seed(seed)
-    n = len(values)
-    resampled = (values[torch.randint(n, (n,), generator=generator)] for _ in range(draws))
-    drawn = torch.tensor([float(metric.reduce(rows)) for rows in resampled], dtype=torch.float64)
+    drawn = _resampled(metric, values, draws, torch.Generator().manual_seed(seed))
     if type(metric).reduce is not TextMetric.reduce:
         drawn = (drawn - (drawn.mean() - value)).clamp(0, 1)
     low, high = drawn.quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
     return value, min(low, value), max(high, value)
+
+
+def _resampled(metric: TextMetric, values: Tensor, draws: int, generator: torch.Generator) -> Tensor:
+    """Returns the metric of each resample, (draws,) float64; a mean over the rows is taken of many at once."""
+    n, means, drawn = len(values), values.mean(dim=1), []
+    at_once = max(1, _ROWS_AT_ONCE // n)
+    for start in range(0, draws, at_once):
+        resamples = torch.randint(n, (min(at_once, draws - start), n), generator=generator)
+        if type(metric).reduce is TextMetric.reduce:
+            drawn.append(means[resamples].mean(dim=1))
+        else:
+            drawn.append(torch.stack([metric.reduce(values[rows]).double() for rows in resamples]))
+    return torch.cat(drawn)
 
 
 def prediction_row(row: int, prediction: str, targets: Sequence[str], **more: Any) -> dict[str, Any]:

@@ -114,6 +114,7 @@ def assert_printed(expected, printed):
     assert pattern and re.search(pattern, " ".join(printed.split())), (expected, printed)
 
 
+@pytest.mark.usefixtures("undrawn_plots", "kept_parsers")
 @pytest.mark.parametrize("page", PAGES)
 def test_every_block_of_the_page_holds(page, tmp_path, monkeypatch):
     for name in REPOSITORY:

@@ -157,7 +157,7 @@ def test_what_is_wrong_is_told_of_the_path_as_it_was_written(home):
         load_test_rows(NEWS, "~/r.jsonl")
 
 
-@pytest.mark.usefixtures("undrawn_plots")
+@pytest.mark.usefixtures("undrawn_plots", "kept_parsers")
 def test_a_run_in_the_home_folder_is_whole(home, tiny_student, capsys):
     source = CONFIGS.parent / "gold_lightning" / "tasks" / "news_topics.yaml"
     text = source.read_text(encoding="utf-8").replace("file: news_topics.test.jsonl", "file: ~/rows.jsonl")

@@ -113,7 +113,7 @@ def test_a_closed_standard_input(monkeypatch, capsys):
     assert refusal(capsys, "tasks", "check", "-") == "tasks check: got '-', expected an open standard input"
 
 
-@pytest.mark.usefixtures("undrawn_plots")
+@pytest.mark.usefixtures("undrawn_plots", "kept_parsers")
 @pytest.mark.parametrize("place", ["argument", "config"])
 def test_a_run_of_a_task_from_standard_input_goes_on(place, standard_input, tmp_path, tiny_student, capsys):
     shutil.copy(ROWS, tmp_path / "rows.jsonl")

@@ -4,5 +4,5 @@ import pytest
 
 
 @pytest.fixture(autouse=True, scope="module")
-def undrawn(undrawn_plots):
-    """What is drawn is looked at in ``tests/report`` alone."""
+def shortcuts(undrawn_plots, kept_parsers):
+    """Plots are drawn in ``tests/report``, and parsers built in ``tests/cli``."""

@@ -28,7 +28,7 @@ def generator():
 
 def test_it_writes_samples_that_pass_the_checks_and_the_same_again(generator, tmp_path, monkeypatch):
     task = Task.load("news_topics")
-    plan = SynthesisPlan(samples_per_round=4, probe_per_round=4, group_size=4)
+    plan = SynthesisPlan(samples_per_round=4, group_size=4)
     asked, generate = [], generator.generate
 
     def listen(requests):
@@ -37,11 +37,11 @@ def test_it_writes_samples_that_pass_the_checks_and_the_same_again(generator, tm
 
     monkeypatch.setattr(generator, "generate", listen)
     synthesizer = Synthesizer(task, generator, tmp_path, plan, seed=3)
-    samples = [s.sample for s in synthesizer.train(0, FeedbackPool(), 0.5)] + [s.sample for s in synthesizer.probe(0)]
-    beginnings = [replace(request, max_tokens=12) for request in asked[0][:4]]
+    samples = [s.sample for s in synthesizer.train(0, FeedbackPool(), 0.5)]
+    beginnings = [replace(request, max_tokens=6) for request in asked[0][:4]]
     assert generate(beginnings) == generate(beginnings)
-    assert [sorted(s.target for s in samples[i : i + 4]) for i in (0, 4)] == [sorted(task.label_names)] * 2
-    assert len({sample.text for sample in samples}) == 8
+    assert sorted(sample.target for sample in samples) == sorted(task.label_names)
+    assert len({sample.text for sample in samples}) == 4
 
 
 def test_its_likelihoods_know_an_easy_label(generator):
@@ -55,9 +55,9 @@ def test_its_calibrated_likelihoods_know_most_labels_and_its_raw_ones_fewer(gene
     task = Task.load("news_topics")
     check = LabelCheck(task, 1, False, lambda requests, _: generator.generate(requests), generator.tokens_over_limit)
     check.calibration = "batch"
-    rows = load_rows(task, str(Path(task.source).parent / task.test.file))[::8]
+    rows = load_rows(task, str(Path(task.source).parent / task.test.file))[::12]
     scored, completions = check.score([row.fields for row in rows], 0)
     raw = [task.label_names[max(range(4), key=row.log_probs.__getitem__)] for row in scored]
     right = sum(found.label == row.target for found, row in zip(scored, rows, strict=True))
-    assert right >= 20 and right > sum(label == row.target for label, row in zip(raw, rows, strict=True))
-    assert len(rows) == 30 and {c.completion_tokens for c in completions} == {0}
+    assert right >= 13 and right > sum(label == row.target for label, row in zip(raw, rows, strict=True))
+    assert len(rows) == 20 and {c.completion_tokens for c in completions} == {0}

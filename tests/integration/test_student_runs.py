@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -49,11 +50,17 @@ def last_error(capsys):
     return line
 
 
-@pytest.fixture
-def one_round(tmp_path, tiny_student):
+@pytest.fixture(scope="module")
+def first_round(tmp_path_factory, tiny_student):
+    root = tmp_path_factory.mktemp("first_round")
     settings = ("--trainer.max_epochs", "1", "--trainer.log_every_n_steps", "1", "--data.batch_size", "8")
-    assert run("fit", tmp_path, tiny_student, *settings) == 0
-    return tmp_path
+    assert run("fit", root, tiny_student, *settings) == 0
+    return root
+
+
+@pytest.fixture
+def one_round(tmp_path, first_round):
+    return shutil.copytree(first_round, tmp_path, dirs_exist_ok=True)
 
 
 def test_the_loss_of_a_round_is_in_its_line_and_in_every_logger_once(one_round):
