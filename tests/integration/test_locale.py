@@ -41,6 +41,10 @@ def run(*args):
     print("status", args[0], status, flush=True)
 
 import locale
+import pytest
+from tests.shortcuts import keep_parsers, leave_plots_undrawn
+leave_plots_undrawn(pytest.MonkeyPatch())
+keep_parsers(pytest.MonkeyPatch())
 assert locale.getencoding().lower() not in ("utf-8", "utf8"), locale.getencoding()
 common = ["--data.task", "task.yaml", "--model.student", sys.argv[1], "--run.root", "runs", "--trainer.accelerator=cpu"]
 common += ["--data.generator", "tests.integration.test_locale.Writer", "--data.plan.samples_per_round=8"]
