@@ -80,7 +80,7 @@ def word_student(tmp_path_factory):
 def fit(root, name, student, *more):
     arguments = ["fit", "--config", "quickstart.yaml", "--run.root", str(root), "--run.name", name]
     arguments += ["--model.student", student, "--data.generator", "tests.integration.test_circle.ReaderOfBoth"]
-    arguments += ["--model.lr=0.006", "--model.embedding_lr=1.0", "--data.passes_per_round=30", "--data.batch_size=32"]
+    arguments += ["--model.lr=0.003", "--model.embedding_lr=1.0", "--data.passes_per_round=30"]
     arguments += ["--data.plan.label_agreement=off", "--data.plan.samples_per_round=64"]
     arguments += ["--data.group_by_length=false"]  # so small a student learns other texts less surely with it
     arguments += ["--data.plan.probe_per_round=64", "--data.plan.group_size=4", "--trainer.max_epochs=2"]
