@@ -61,12 +61,13 @@ def _say_stopped() -> None:
 @contextmanager
 def _imports() -> Iterator[None]:
     """Looks for no garbage while modules are imported, nor later in what they have made: they make hardly any."""
-    collects = gc.isenabled()
+    collects, before = gc.isenabled(), len(sys.modules)
     gc.disable()
     try:
         yield
     finally:
-        gc.freeze()
+        if len(sys.modules) > before:  # else what is frozen would be of the commands before this one
+            gc.freeze()
         if collects:
             gc.enable()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import re
 import subprocess
@@ -12,7 +13,7 @@ import gold_lightning
 import pytest
 from gold_lightning.cli import commands
 from gold_lightning.cli.commands import COMMANDS, answered
-from gold_lightning.cli.main import main
+from gold_lightning.cli.main import _imports, main
 from gold_lightning.errors import GoldError
 
 pytestmark = pytest.mark.integration
@@ -58,6 +59,20 @@ def test_the_program_ends_as_any_other(end, status, last):
     assert done.returncode == status
     assert done.stdout == "a thread\nwhat a library does at the end\n"
     assert (done.stderr.splitlines() or [None])[-1] == last
+
+
+def test_what_commands_leave_is_garbage_still_and_looked_for(monkeypatch):
+    frozen = gc.get_freeze_count()
+    with _imports():
+        assert not gc.isenabled()
+    assert gc.isenabled() and gc.get_freeze_count() == frozen
+    gc.disable()
+    try:
+        with _imports():
+            monkeypatch.setitem(sys.modules, "imported_for_the_first_time", sys)
+        assert not gc.isenabled() and gc.get_freeze_count() > frozen
+    finally:
+        gc.enable()
 
 
 def test_version_needs_no_torch():
