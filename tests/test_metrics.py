@@ -12,6 +12,7 @@ from fractions import Fraction
 import pytest
 import torch
 from gold_lightning.errors import ConfigError
+from gold_lightning.evaluation import intervals
 from gold_lightning.evaluation.intervals import bootstrap_interval, evaluate, prediction_row
 from gold_lightning.label_sets import LabelSets
 from gold_lightning.metrics import (
@@ -19,6 +20,7 @@ from gold_lightning.metrics import (
     Accuracy,
     BalancedAccuracy,
     MacroF1,
+    TextMetric,
     TokenMean,
     make_metric,
 )
@@ -208,6 +210,21 @@ def test_bootstrap_depends_on_its_seed_alone():
     assert bootstrap_interval(metric, *rows, draws=100, seed=4) != first
     assert metric.ids == []  # its state is not touched
     assert first[0] <= value(metric, *rows) <= first[1]
+
+
+def test_resamples_of_a_mean_are_the_same_however_many_are_drawn_at_once(monkeypatch):
+    class Several(TextMetric):
+        def row(self, prediction, targets):
+            return [float(prediction == t) for t in ("a", "b", targets[0])]
+
+    predictions, targets = [*"abcab" * 5], [*"aabbc" * 5]
+    metric = Several([])
+    values, generator = metric.rows(predictions, targets), torch.Generator().manual_seed(5)
+    means = [metric.reduce(values[torch.randint(25, (25,), generator=generator)]) for _ in range(40)]
+    expected = torch.stack(means).quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
+    for at_once in (1, 25, 7 * 25 + 3, 10**6):
+        monkeypatch.setattr(intervals, "_ROWS_AT_ONCE", at_once)
+        assert bootstrap_interval(metric, predictions, targets, draws=40, seed=5) == pytest.approx(expected, abs=1e-12)
 
 
 @pytest.mark.slow
