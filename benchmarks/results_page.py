@@ -29,7 +29,11 @@ _TASKS = {
 NAMES = _TASKS | {f"{task}{LARGE}": f"{name}, larger generator" for task, name in _TASKS.items()}
 SIZES = ("40", "80", "160")
 _ALL_SIZES = (*SIZES, "plain")
-_TODAY = ""  # the version of lines that name no calibration
+_TODAY = 3  # the version of lines that name none
+_VERSIONS = {
+    1: "likelihoods calibrated by the mean of their logarithms, and the embedded student of 1,640 steps",
+    2: "the embedded student of 1,640 steps",
+}
 FIGURE = "results-sizes.svg"
 _LEAST = 3  # seeds that an interval needs
 _REGION = re.compile(r"(<!-- table: ([\w ]+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -38,17 +42,17 @@ _REGION = re.compile(r"(<!-- table: ([\w ]+) -->\n).*?(<!-- end -->)", re.DOTALL
 class Results:
     """The stored measurements.
 
-    Lines with ``calibration`` are of runs whose likelihoods were calibrated as an earlier version did. They count where
-    there are none of today's, and only among themselves.
+    Lines with ``version`` are of an earlier version of the project. They count where a task has none of a later one,
+    and only among themselves.
 
     Args:
         rows: Lines of ``results.jsonl``.
     """
 
     def __init__(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        self._by_arm: dict[tuple[str, str], dict[tuple[int, str], Mapping[str, Any]]] = {}
+        self._by_arm: dict[tuple[str, str], dict[tuple[int, int], Mapping[str, Any]]] = {}
         for row in rows:
-            self._by_arm.setdefault((row["task"], row["arm"]), {})[row["seed"], row.get("calibration", _TODAY)] = row
+            self._by_arm.setdefault((row["task"], row["arm"]), {})[row["seed"], row.get("version", _TODAY)] = row
 
     def tasks(self, arm: str) -> list[str]:
         """Returns the tasks that have the arm."""
@@ -64,24 +68,22 @@ class Results:
             arm: The arm.
             key: Name of the number.
             at: Position in a list of numbers.
-            beside: Arms with which it is compared; a seed counts if one version has all of them.
+            beside: Arms with which it is compared; a seed counts if the version has all of them.
         """
         rows = self._by_arm.get((task, arm), {})
         others = [self._by_arm.get((task, other), {}) for other in beside]
         whole = [run for run in rows if all(run in of for of in others)]
-        runs = {seed: version for seed, version in sorted(whole, key=lambda run: run[1] == _TODAY)}  # today's counts
-        chosen = {seed: rows[seed, runs[seed]] for seed in sorted(runs)}
+        latest = max((version for _, version in whole), default=_TODAY)
+        chosen = {seed: rows[seed, latest] for seed in sorted(s for s, version in whole if version == latest)}
         return {seed: 100 * (row[key] if at is None else row[key][at]) for seed, row in chosen.items()}
 
-    def earlier(self) -> dict[str, list[int]]:
-        """Returns the seeds of each task that have arms of the earlier version alone."""
-        old = {
-            (task, seed)
-            for (task, _), of in self._by_arm.items()
-            for seed, version in of
-            if version != _TODAY and (seed, _TODAY) not in of
-        }
-        return {task: sorted(s for t, s in old if t == task) for task in NAMES if any(t == task for t, _ in old)}
+    def earlier(self) -> dict[int, dict[str, list[str]]]:
+        """Returns the arms, by version and task, that no later version has."""
+        old: dict[int, dict[str, list[str]]] = {}
+        for (task, arm), of in sorted(self._by_arm.items()):
+            if (latest := max(version for _, version in of)) < _TODAY:
+                old.setdefault(latest, {}).setdefault(task, []).append(arm)
+        return {version: {task: of[task] for task in NAMES if task in of} for version, of in sorted(old.items())}
 
     def difference(self, task: str, arm: str, to: str) -> list[float]:
         """Returns the differences of two arms in accuracy by seed, in points."""
@@ -337,11 +339,14 @@ def settings(results: Results) -> list[str]:
 
 
 def earlier(results: Results) -> list[str]:
-    runs = [
-        f"{NAMES[task]} ({'seeds' if len(seeds) > 1 else 'seed'} {', '.join(map(str, seeds))})"
-        for task, seeds in results.earlier().items()
-    ]
-    return [f"Arms of the version before have: {'; '.join(runs)}." if runs else "No number is of the version before."]
+    lines = []
+    for version, by_task in results.earlier().items():
+        lines.append(f"- {_VERSIONS[version]}:")
+        for task, arms in by_task.items():
+            # Learners of the same texts, under either labels, are one.
+            names = dict.fromkeys(arm.rpartition("/")[2].removesuffix(", true") for arm in arms)
+            lines.append(f"    - {NAMES[task]}: {'; '.join(names)}")
+    return lines or ["No number is of an earlier version."]
 
 
 TABLES: Mapping[str, Callable[[Results], list[str]]] = {

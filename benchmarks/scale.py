@@ -2,6 +2,7 @@
 
     python benchmarks/scale.py                         # 1,000, 10,000 and 100,000 training samples, a tenth as probes
     python benchmarks/scale.py --samples 4000 16000
+    python benchmarks/scale.py --draw docs/performance.md    # docs/scale.svg, from the table of that page
 
 Each size has a process of its own and one round: synthesis with its parts, the run folder opened again as a resumed run
 does, the training feed (samples tokenized, ordered and read once in batches, without training), and the report. Peaks
@@ -46,6 +47,7 @@ PARTS = {
     "completions": [(CompletionLog, "add"), (CompletionLog, "find")],
     "commit": [(synthesis, "commit_batch")],
 }
+HEADING = "## A round by its size\n"
 _SYLLABLES = [a + b for a in "bcdfglmnprst" for b in ("a", "e", "i", "o", "u", "an", "er", "ol")]
 _WORDS = ["".join(random.Random(i).choices(_SYLLABLES, k=1 + i % 3)) for i in range(5_000)]
 
@@ -147,11 +149,58 @@ def measure(samples: int) -> dict[str, dict[str, float]]:
     return meter.phases
 
 
+def read_table(page: Path) -> tuple[list[int], dict[str, list[float]]]:
+    """Returns the sizes of the page's table of a round by its size, and the numbers of each of its rows."""
+    section = page.read_text(encoding="utf-8").split(HEADING)[1].split("\n## ")[0]
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in section.splitlines() if line[:1] == "|"]
+    number = [[float(cell.split()[0].replace(",", "")) for cell in row[1:]] for row in (cells[0], *cells[2:])]
+    return [int(size) for size in number[0]], {
+        row[0]: values for row, values in zip(cells[2:], number[1:], strict=True)
+    }
+
+
+def draw(page: Path, file: Path) -> None:
+    """Draws the page's table of a round by its size: processor time by phase, and peak memory.
+
+    Args:
+        page: The page with the table.
+        file: SVG file to write.
+    """
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    sizes, rows = read_table(page)
+    peaks = {name: values for name, values in rows.items() if name.startswith("peak memory")}
+    times = {name: values for name, values in rows.items() if name not in peaks and not name.startswith("of them")}
+    with mpl.rc_context({"svg.hashsalt": "gold", "svg.fonttype": "none", "font.size": 9}):
+        figure = Figure(figsize=(9.2, 4.2), layout="constrained")
+        panels = ((times, "processor, ms a sample"), (peaks, "peak memory, MB"))
+        for axes, (lines, label) in zip(figure.subplots(1, 2), panels, strict=True):
+            for number, (name, values) in enumerate(lines.items()):
+                short = name.removeprefix("peak memory ").removesuffix(", MB").removeprefix("of the ")
+                axes.plot(sizes, values, "osD^v"[number % 5] + "-", color=f"C{number}", label=short, lw=1.6, ms=5)
+            axes.set(xscale="log", xlabel="training samples of the round", ylabel=label)
+            axes.set_ylim(bottom=0)
+            axes.set_xticks(sizes, [f"{size:,}" for size in sizes])
+            axes.minorticks_off()
+            axes.grid(color="0.88", linewidth=0.8)
+            axes.spines[["top", "right"]].set_visible(False)
+            axes.legend(frameon=False, loc="upper left")
+        figure.axes[0].set_ylim(top=1.5 * max(map(max, times.values())))
+        figure.savefig(file, metadata={"Date": None})
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--samples", type=int, nargs="+", default=[1_000, 10_000, 100_000])
     parser.add_argument("--one", type=int, help=argparse.SUPPRESS)  # in this process, as JSON
+    parser.add_argument(
+        "--draw", type=Path, metavar="PAGE", help="draw the table of a page instead, in scale.svg beside it"
+    )
     args = parser.parse_args()
+    if args.draw:
+        draw(args.draw, args.draw.with_name("scale.svg"))
+        return
     if args.one:
         print(json.dumps(measure(args.one)))
         return

@@ -311,7 +311,36 @@ def test_words_of_batches_are_the_same_for_student_and_teacher(teacher, bpe_sour
             assert set(made[name][row].tolist()) == {-1, *range(count)}
     own = made["ids"][1][made["words"][1] == 0].tolist()
     assert tokenizers[0].decode(own).strip() == "dog"
-    assert made["ids"].shape[1] % 8 == 0 and int(made["mask"][1].sum()) == len(tokenizers[0]("topic: dog").input_ids)
+    assert made["ids"].shape[1] % 4 == 0 and int(made["mask"][1].sum()) == len(tokenizers[0]("topic: dog").input_ids)
+
+
+def test_texts_of_a_window_are_in_batches_of_about_one_length_and_cost():
+    luck = random.Random(0)
+    lengths = [luck.choice((4, 9, 20, 45, 70)) + luck.randint(0, 5) for _ in range(2000)]
+    batches = pretrain._of_equal_cost(lengths, 30, 250)
+    assert len(batches) == 30 and sorted(i for batch in batches for i in batch) == list(range(2000))
+    assert max(len(batch) for batch in batches) <= 250
+    padded = [max(lengths[i] for i in batch) * len(batch) for batch in batches]
+    assert sum(padded) < 1.1 * sum(lengths) and max(padded) < 1.25 * sum(padded) / 30
+    # A batch takes no more than it may, and none is empty, also where the number of batches leaves no choice.
+    assert [len(batch) for batch in pretrain._of_equal_cost([5] * 12, 3, 4)] == [4, 4, 4]
+    assert [len(batch) for batch in pretrain._of_equal_cost([1, 1, 1, 90], 4, 9)] == [1, 1, 1, 1]
+
+
+def test_all_texts_of_an_epoch_are_read_once(teacher, bpe_source, tmp_path, monkeypatch):
+    monkeypatch.setattr(pretrain, "_WINDOW", 50)
+    pretrain.build_tokenizer(bpe_source, tmp_path, 3 + 256 + 20 + 100)
+    tokenizers = tuple(pretrain.AutoTokenizer.from_pretrained(folder) for folder in (tmp_path, teacher))
+    settings = pretrain.Settings(work=tmp_path, teacher=teacher, sources=[], batch_tokens=256)
+    texts = [f"{i} {sentence}" for i, sentence in enumerate(_sentences()[:100])]
+    batches = pretrain.Batches(texts, settings, tokenizers)
+    batches.batch(0)
+    first, second = (
+        [row.text for number in windows for batch in batches._window(number) for row in batch]
+        for windows in ((0, 1), (2, 3))
+    )
+    assert sorted(first) == sorted(second) == sorted(texts) and first != second
+    assert all(len(batches._window(number)) == batches._per_window for number in range(4))
 
 
 def test_student_and_teacher_read_the_same_exchanged_words(teacher, bpe_source, tmp_path):

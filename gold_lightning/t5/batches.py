@@ -59,26 +59,27 @@ TOKENIZED_TOGETHER = 1024
 class _TokenRows:
     """Token ids of many texts, one after another, in two arrays.
 
-    Against an Arrow table they take the same memory and a seventh of the time to read; lists of Python integers take
-    seventeen times the memory.
+    Against an Arrow table they take the same memory or half of it, and a seventh of the time to read; lists of Python
+    integers take seventeen times the memory.
     """
 
-    def __init__(self, ids: np.ndarray[Any, np.dtype[np.int32]], lengths: Integers) -> None:
+    def __init__(self, ids: np.ndarray[Any, np.dtype[np.integer[Any]]], lengths: Integers) -> None:
         self.ids, self.lengths = ids, lengths
         self._ends = lengths.cumsum()
 
     @classmethod
     def encode(cls, tokenizer: PreTrainedTokenizerBase, texts: Iterable[str], max_length: int) -> _TokenRows:
-        ids: list[np.ndarray[Any, np.dtype[np.int32]]] = [np.empty(0, np.int32)]
-        lengths: list[int] = []
+        dtype = np.dtype(np.uint16 if len(tokenizer) <= 1 << 16 else np.int32)
+        # An array that grows in place: joining parts in the end would hold all tokens twice.
+        ids, lengths = array("B"), array("q")
         remaining = iter(texts)
         while some := list(islice(remaining, TOKENIZED_TOGETHER)):
             rows = tokenizer(some, max_length=max_length, truncation=True).input_ids
-            lengths += map(len, rows)
-            ids.append(np.fromiter(chain.from_iterable(rows), np.int32))
-        return cls(np.concatenate(ids), np.array(lengths, np.int64))
+            lengths.extend(map(len, rows))
+            ids.frombytes(np.fromiter(chain.from_iterable(rows), dtype).tobytes())
+        return cls(np.frombuffer(ids, dtype), np.frombuffer(lengths, np.int64))
 
-    def __getitem__(self, row: int) -> np.ndarray[Any, np.dtype[np.int32]]:
+    def __getitem__(self, row: int) -> np.ndarray[Any, np.dtype[np.integer[Any]]]:
         end = self._ends[row]
         return self.ids[end - self.lengths[row] : end]
 

@@ -44,6 +44,8 @@ from vocabulary import word_forms
 
 _log = logging.getLogger(__name__)
 _EXCHANGED = 1 / 3  # of the words of a piece
+_WINDOW = 4096  # texts that are sorted by length among themselves
+_PADDED = 1.1  # tokens of a batch over those of its texts, about
 _DENSE = ("state", "sentence", "words", "whole", "texts")
 _PREFIXES = "topic subject category label classify sentence text review question what kind task about section".split()
 
@@ -82,10 +84,11 @@ class Settings:
         batch_tokens: Student tokens in a batch of each process, roughly.
         batch_texts: Most texts in a batch.
         lr: Peak learning rate.
-        warmup: Steps over which it rises. It falls over the last fifth of all steps.
+        warmup: Steps over which it rises.
+        fall: Over which share of all steps it falls at the end.
         steps: How many in all; ``trainer.max_steps`` may end a run earlier, on the same schedule.
         minutes: In place of ``steps``: how long training takes in all its sittings. The steps are counted out when
-            four fifths of it are over, and told, so that ``steps`` gives the same run again.
+            it begins to fall, and told, so that ``steps`` gives the same run again.
         workers: Processes of each training process that make batches; 0 makes them between the steps.
         tasks_every: Every how many batches one holds text-to-text tasks.
         exchange: In how many of the other batches' pieces, from 0 to 1, a third of the words give way to words of the
@@ -97,6 +100,7 @@ class Settings:
         heldout: Pieces that are never trained on.
         save_every: Steps between checkpoints.
         seed: Of everything.
+        compile: Whether student and teacher are compiled (``torch.compile``): two minutes, and a C++ compiler.
         trainer: Arguments of Lightning's Trainer.
     """
 
@@ -113,6 +117,7 @@ class Settings:
     batch_texts: int = 256
     lr: float = 5e-4
     warmup: int = 100
+    fall: float = 0.2
     steps: int = 1400
     minutes: float | None = None
     workers: int = 0
@@ -125,6 +130,7 @@ class Settings:
     heldout: int = 512
     save_every: int = 200
     seed: int = 1
+    compile: bool = False
     trainer: dict[str, Any] = field(default_factory=dict)
 
 
@@ -163,14 +169,14 @@ def encode_words(
         skips: How many characters at each text's start belong to no word.
 
     Returns:
-        ``ids``, ``mask`` and ``words``, (batch, tokens) int64, a multiple of 8 wide. A word is a run of characters
+        ``ids``, ``mask`` and ``words``, (batch, tokens) int64, a multiple of 4 wide. A word is a run of characters
         between spaces; the one that a token ends in counts. It is -1 for special tokens and skipped text.
     """
     fast = tokenizer.backend_tokenizer  # the wrapper around it costs more than it does
     fast.no_padding()
     fast.no_truncation()
     read = fast.encode_batch(list(texts))
-    width = -(-max(len(e) for e in read) // 8) * 8
+    width = -(-max(len(e) for e in read) // 4) * 4
     made = {name: np.full((len(read), width), empty) for name, empty in (("ids", 0), ("mask", 0), ("words", -1))}
     for row, (text, e) in enumerate(zip(texts, read, strict=True)):
         made["ids"][row, : len(e)] = e.ids
@@ -255,6 +261,15 @@ def init(settings: Settings, texts: list[str]) -> None:
 # Training
 
 
+@dataclass(frozen=True)
+class _Row:
+    """A text, the same as it is read, and the words before it."""
+
+    text: str
+    changed: str
+    prefix: str
+
+
 class Batches(IterableDataset):
     """Batches without end. Each is a function of its number, so that a stopped run goes on with the next one.
 
@@ -273,8 +288,8 @@ class Batches(IterableDataset):
         first: Callable[[], tuple[int, int]] = lambda: (0, 1),
     ) -> None:
         self.texts, self.settings, self.tokenizers, self.first = texts, settings, tokenizers, first
-        self._epoch: tuple[int, list[list[int]]] = (-1, [])
-        self._per_epoch: int | None = None
+        self._last: tuple[int, list[list[_Row]]] = (-1, [])
+        self._per_window: int | None = None
         vocabulary = tokenizers[1].get_vocab() if settings.exchange else {}
         self._words = sorted(w for w in vocabulary if w.isascii() and w.isalpha() and w.islower() and len(w) > 2)
 
@@ -287,21 +302,18 @@ class Batches(IterableDataset):
             number += step
 
     def batch(self, number: int) -> dict[str, Any]:
-        if self._per_epoch is None:
-            self._per_epoch = len(self._chunks(0))
-        epoch, at = divmod(number, self._per_epoch)
-        chunks = self._chunks(epoch)
-        texts = [self.texts[i] for i in chunks[at % len(chunks)]]
-        luck = random.Random(f"{self.settings.seed} {number}")
+        if self._per_window is None:
+            texts = self.texts[:_WINDOW]
+            tokens, fewest = sum(self._lengths(texts)), len(texts) / self.settings.batch_texts
+            self._per_window = math.ceil(max(tokens * _PADDED / self.settings.batch_tokens, fewest))
+        window, at = divmod(number, self._per_window)
+        rows = self._window(window)[at]
         if number % self.settings.tasks_every == self.settings.tasks_every - 1:
             # Half as many texts: these batches are wider, and pay for logits at every target token.
+            luck = random.Random(f"{self.settings.seed} {number}")
+            texts = [row.text for row in rows]
             return self.tasks([text_to_text(luck, t, luck.choice(texts)) for t in texts[::2]])
-        texts = [
-            exchange_words(luck, t, self._words, _EXCHANGED) if luck.random() < self.settings.exchange else t
-            for t in texts
-        ]
-        texts = [recase(luck, t) if luck.random() < self.settings.recase else t for t in texts]
-        return self.dense(texts, [_prefix(luck) for _ in texts])
+        return self.dense([row.changed for row in rows], [row.prefix for row in rows])
 
     def dense(self, texts: Sequence[str], prefixes: Sequence[str]) -> dict[str, Any]:
         """What the student reads (``ids``, ``mask``, ``words``) and what the teacher does (``teacher_...``)."""
@@ -324,27 +336,50 @@ class Batches(IterableDataset):
         labels = asked.input_ids.masked_fill(asked.input_ids == 0, -100)
         return {"ids": read.input_ids, "mask": read.attention_mask, "labels": labels}
 
-    def _chunks(self, epoch: int) -> list[list[int]]:
-        """Batches of about ``batch_tokens`` tokens, of texts of about one length."""
-        if self._epoch[0] != epoch:
+    def _lengths(self, texts: list[str]) -> list[int]:
+        """Tokens of each text, its end included."""
+        fast = self.tokenizers[0].backend_tokenizer
+        fast.no_padding()
+        fast.no_truncation()
+        return [len(read) for read in fast.encode_batch_fast(texts)]
+
+    def _window(self, number: int) -> list[list[_Row]]:
+        """Texts as they are read, in batches of about one length and about as many tokens, in random order."""
+        if self._last[0] != number:
+            settings = self.settings
+            epoch, at = divmod(number, max(1, len(self.texts) // _WINDOW))
             order = list(range(len(self.texts)))
-            random.Random(f"{self.settings.seed} {epoch}").shuffle(order)
-            made = []
-            for start in range(0, len(order) - 4095, 4096):
-                window = sorted(order[start : start + 4096], key=lambda i: len(self.texts[i]))
-                while window:
-                    longest, size = 1, 0
-                    for i in window:  # 4 characters a token, and a few for prefix and end
-                        longest = max(longest, len(self.texts[i]) // 4 + 3)
-                        if longest * (size + 1) > self.settings.batch_tokens:
-                            break
-                        size += 1
-                    size = max(1, min(size, self.settings.batch_texts))
-                    made.append(window[:size])
-                    window = window[size:]
-            random.Random(f"{self.settings.seed} {epoch} order").shuffle(made)
-            self._epoch = (epoch, made)
-        return self._epoch[1]
+            random.Random(f"{settings.seed} {epoch}").shuffle(order)
+            luck = random.Random(f"{settings.seed} window {number}")
+            rows = []
+            for text in (self.texts[i] for i in order[at * _WINDOW : (at + 1) * _WINDOW]):
+                changed = text
+                if luck.random() < settings.exchange:
+                    changed = exchange_words(luck, changed, self._words, _EXCHANGED)
+                if luck.random() < settings.recase:
+                    changed = recase(luck, changed)
+                rows.append(_Row(text, changed, _prefix(luck)))
+            lengths = self._lengths([row.prefix + row.changed for row in rows])
+            batches = _of_equal_cost(lengths, self._per_window or 1, settings.batch_texts)
+            luck.shuffle(batches)
+            self._last = (number, [[rows[i] for i in batch] for batch in batches])
+        return self._last[1]
+
+
+def _of_equal_cost(lengths: Sequence[int], count: int, most: int) -> list[list[int]]:
+    """Cuts indices into ``count`` batches: of about one length, ``most`` texts at most, about as many padded tokens."""
+    order = sorted(range(len(lengths)), key=lengths.__getitem__)
+    batches: list[list[int]] = []
+    for left in range(count, 0, -1):
+        share = sum(lengths[i] for i in order) / left
+        # Not so few that more than ``most`` would be left for each of the others, and one for each of them.
+        fewest = max(1, len(order) - most * (left - 1))
+        size = fewest
+        while size < min(most, len(order) - left + 1) and lengths[order[size]] * (size + 1) <= share * _PADDED:
+            size += 1
+        batches.append(order[: size if left > 1 else len(order)])
+        order = order[len(batches[-1]) :]
+    return batches
 
 
 def _prefix(luck: random.Random) -> str:
@@ -388,6 +423,11 @@ class Pretraining(LightningModule):
     def setup(self, stage: str) -> None:
         self._teacher[0].model.to(self.device)
 
+    def compile_encoders(self) -> None:
+        """Compiles the student's encoder and the teacher, for texts of any length."""
+        for model in (self.model.encoder, self._teacher[0].model):
+            model.forward = torch.compile(model.forward, dynamic=True)
+
     # How long
 
     def on_train_start(self) -> None:
@@ -396,9 +436,10 @@ class Pretraining(LightningModule):
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         step = self.trainer.global_step
         if self.steps is None and step and step % 25 == 0:
-            late = self.seconds() > 48 * (self.settings.minutes or 0)
+            high = 1 - self.settings.fall
+            late = self.seconds() > 60 * high * (self.settings.minutes or 0)
             if self.trainer.strategy.broadcast(late):
-                self.steps = math.ceil(step / 0.8)
+                self.steps = math.ceil(step / high)
                 _log.info("step %d: the learning rate falls from here; steps: %d", step, self.steps)
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
@@ -500,7 +541,7 @@ class Pretraining(LightningModule):
 
         def factor(step: int) -> float:
             rising = (step + 1) / self.settings.warmup
-            falling = 1.0 if self.steps is None else (self.steps - step) / max(1.0, 0.2 * self.steps)
+            falling = 1.0 if self.steps is None else (self.steps - step) / max(1.0, self.settings.fall * self.steps)
             return min(1.0, rising, max(0.02, falling))
 
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
@@ -551,6 +592,8 @@ def run(settings: Settings, callbacks: Sequence[Callback] = ()) -> None:
     if not (settings.work / "init").exists():
         init(settings, texts)
     module = Pretraining(settings, heldout)
+    if settings.compile:
+        module.compile_encoders()
     saving = ModelCheckpoint(
         settings.work, "last", every_n_train_steps=settings.save_every, enable_version_counter=False
     )

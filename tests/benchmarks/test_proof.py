@@ -82,32 +82,33 @@ def test_pairs_are_those_of_seeds_that_both_arms_have():
     assert Results(rows).difference("news", "soft", "plain") == [pytest.approx(5.0)]
 
 
-def test_runs_of_the_version_before_are_named():
-    rows = [
-        {"task": "film", "seed": seed, "arm": arm, "accuracy": 0.7}
-        | ({"calibration": "logarithms"} if seed > 2 else {})
-        for seed in (2, 3, 4)
-        for arm in ("plain", "soft")
+def test_arms_of_earlier_versions_are_named():
+    versions = [("plain", {"version": 1}), ("plain", {}), ("soft", {"version": 2}), ("drop", {"version": 1})]
+    rows = [{"task": "film", "seed": 2, "arm": arm, "accuracy": 0.7} | version for arm, version in versions]
+    rows += [
+        {"task": "news", "seed": 1, "arm": f"{of}/top{true}", "version": 2} for of in "ab" for true in ("", ", true")
     ]
-    assert TABLES["earlier"](Results(rows)) == ["Arms of the version before have: film reviews (seeds 3, 4)."]
-    assert TABLES["earlier"](Results(rows[:2])) == ["No number is of the version before."]
+    assert [line for line in TABLES["earlier"](Results(rows)) if line.startswith(" ")] == [
+        *("    - film reviews: drop", "    - news topics: top", "    - film reviews: soft")
+    ]
+    assert TABLES["earlier"](Results(rows[1:2])) == ["No number is of an earlier version."]
 
 
 def test_arms_are_compared_within_a_version():
-    old = {"calibration": "logarithms"}
     rows = [
         {"task": "film", "seed": 2, "arm": "plain", "accuracy": 0.8},
-        {"task": "film", "seed": 2, "arm": "plain", "accuracy": 0.7} | old,
-        {"task": "film", "seed": 2, "arm": "soft", "accuracy": 0.75} | old,
-        {"task": "film", "seed": 3, "arm": "plain", "accuracy": 0.6} | old,
+        {"task": "film", "seed": 2, "arm": "plain", "accuracy": 0.7, "version": 1},
+        {"task": "film", "seed": 2, "arm": "soft", "accuracy": 0.75, "version": 1},
+        {"task": "film", "seed": 3, "arm": "plain", "accuracy": 0.6, "version": 1},
         {"task": "film", "seed": 2, "arm": "drop", "accuracy": 0.82},
     ]
     for results in (Results(rows), Results(rows[::-1])):
-        assert results.of("film", "plain") == pytest.approx({2: 80.0, 3: 60.0}), "today's, where there is one"
+        assert results.of("film", "plain") == pytest.approx({2: 80.0}), "seeds of one version, the latest"
+        assert results.of("film", "soft") == pytest.approx({2: 75.0})
         assert results.difference("film", "soft", "plain") == [pytest.approx(5.0)]
         assert results.difference("film", "drop", "plain") == [pytest.approx(2.0)]
         assert results.difference("film", "drop", "soft") == []
-        assert results.earlier() == {"film": [2, 3]}
+        assert results.earlier() == {1: {"film": ["soft"]}}
 
 
 def test_sizes_are_compared_over_the_seeds_that_have_all_of_them():

@@ -4,11 +4,13 @@ import gc
 import random
 import tracemalloc
 from collections import Counter
+from types import SimpleNamespace
 
 import pytest
 import torch
 from gold_lightning.data import GoldDataModule
 from gold_lightning.storage.lazy import Mapped
+from gold_lightning.t5 import batches
 from gold_lightning.t5.batches import IGNORE_INDEX, EncodedSamples, make_loader
 from gold_lightning.t5.weights import load_tokenizer
 from gold_lightning.task import Sample, Task
@@ -24,6 +26,9 @@ class CountingTokenizer:
     def __call__(self, texts, **settings):
         self.texts.update(texts)
         return self.tokenizer(texts, **settings)
+
+    def __len__(self):
+        return len(self.tokenizer)
 
     def get_vocab(self):
         return self.tokenizer.get_vocab()
@@ -76,22 +81,44 @@ def test_samples_that_do_not_begin_with_the_earlier_ones_are_encoded_anew(data):
             assert again.row(i)["targets"] == others[i].targets
 
 
-def test_of_samples_that_are_read_when_needed_token_ids_alone_are_held():
+def test_of_samples_that_are_read_when_needed_token_ids_alone_are_held(monkeypatch):
+    monkeypatch.setattr(batches, "TOKENIZED_TOGETHER", 32)
     task, tokenizer = Task.load("news_topics"), load_tokenizer("embedded")
-    samples = Mapped(range(2_000), lambda i: Sample({"text": f"{i} " + "long " * 600}, task.label_names[i % 4]))
+    samples = Mapped(range(6_000), lambda i: Sample({"text": f"{i} " + "long " * 600}, task.label_names[i % 4]))
     EncodedSamples(task, tokenizer, samples[:64])  # what is made once
     tracemalloc.start()
     encoded = EncodedSamples(task, tokenizer, samples)
     gc.collect()
-    held, _ = tracemalloc.get_traced_memory()
+    held, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert len(encoded) == 2_000 and held / 2_000 < 8 * task.student.max_input_tokens  # a text has 3 KB
+    # A text has 3 KB; its tokens, two bytes each, have half a kilobyte or less, and are never held twice.
+    assert len(encoded) == 6_000 and held / 6_000 < 2 * task.student.max_input_tokens + 100
+    assert peak < 1.25 * held + 500_000
+
+
+def test_token_ids_of_a_large_vocabulary_are_held_as_they_are():
+    class Large:
+        pad_token_id = 0
+
+        def __init__(self, size):
+            self.size = size
+
+        def __len__(self):
+            return self.size
+
+        def __call__(self, texts, **_):
+            return SimpleNamespace(input_ids=[[1, self.size - 1] for _ in texts])
+
+    for size, width in ((1 << 16, 2), ((1 << 16) + 1, 4), (250_112, 4)):
+        rows = batches._TokenRows.encode(Large(size), ["a", "b"], 8)
+        assert rows.ids.itemsize == width and [rows[i].tolist() for i in (0, 1)] == [[1, size - 1]] * 2
+    assert len(batches._TokenRows.encode(Large(9), [], 8).ids) == 0
 
 
 def test_under_a_twentieth_of_the_tokens_of_batches_is_padding(data):
     def padding(loader):
-        batches = [*loader]
-        return 1 - sum(int(b["attention_mask"].sum()) for b in batches) / sum(b["input_ids"].numel() for b in batches)
+        made = [*loader]
+        return 1 - sum(int(b["attention_mask"].sum()) for b in made) / sum(b["input_ids"].numel() for b in made)
 
     samples = news(2_000)
     assert padding(data.loaders.training(samples, 16, 4_000, "s")) > 0.25  # at random
