@@ -343,6 +343,18 @@ def test_all_texts_of_an_epoch_are_read_once(teacher, bpe_source, tmp_path, monk
     assert all(len(batches._window(number)) == batches._per_window for number in range(4))
 
 
+def test_of_a_piece_that_is_longer_than_the_teacher_reads_the_beginning_is_read(teacher, bpe_source, tmp_path):
+    pretrain.build_tokenizer(bpe_source, tmp_path, 3 + 256 + 20 + 100)
+    tokenizers = tuple(pretrain.AutoTokenizer.from_pretrained(folder) for folder in (tmp_path, teacher))
+    settings = pretrain.Settings(work=tmp_path, teacher=teacher, sources=[])
+    dots = "the fox " + "." * 900  # three words, and more tokens than the teacher has positions
+    made = pretrain.Batches([dots], settings, tokenizers).dense([dots], ["topic: "])
+    for name in ("", "teacher_"):
+        ids, words = made[f"{name}ids"], made[f"{name}words"]
+        assert ids.shape == (1, pretrain._LONGEST) and set(words[0].tolist()) == {-1, 0, 1, 2}
+    assert pretrain.Teacher(teacher).read(made["teacher_ids"], made["teacher_mask"])[0].isfinite().all()
+
+
 def test_student_and_teacher_read_the_same_exchanged_words(teacher, bpe_source, tmp_path):
     pretrain.build_tokenizer(bpe_source, tmp_path, 3 + 256 + 20 + 100)
     tokenizers = tuple(pretrain.AutoTokenizer.from_pretrained(folder) for folder in (tmp_path, teacher))

@@ -46,6 +46,7 @@ _log = logging.getLogger(__name__)
 _EXCHANGED = 1 / 3  # of the words of a piece
 _WINDOW = 4096  # texts that are sorted by length among themselves
 _PADDED = 1.1  # tokens of a batch over those of its texts, about
+_LONGEST = 256  # tokens of a text that are read; a piece of few words may have more where they are no words
 _DENSE = ("state", "sentence", "words", "whole", "texts")
 _PREFIXES = "topic subject category label classify sentence text review question what kind task about section".split()
 
@@ -174,7 +175,7 @@ def encode_words(
     """
     fast = tokenizer.backend_tokenizer  # the wrapper around it costs more than it does
     fast.no_padding()
-    fast.no_truncation()
+    fast.enable_truncation(_LONGEST)
     read = fast.encode_batch(list(texts))
     width = -(-max(len(e) for e in read) // 4) * 4
     made = {name: np.full((len(read), width), empty) for name, empty in (("ids", 0), ("mask", 0), ("words", -1))}
@@ -340,7 +341,7 @@ class Batches(IterableDataset):
         """Tokens of each text, its end included."""
         fast = self.tokenizers[0].backend_tokenizer
         fast.no_padding()
-        fast.no_truncation()
+        fast.enable_truncation(_LONGEST)
         return [len(read) for read in fast.encode_batch_fast(texts)]
 
     def _window(self, number: int) -> list[list[_Row]]:
