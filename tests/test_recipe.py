@@ -34,6 +34,7 @@ vocabulary = _module("vocabulary")
 sentences = _module("sentences")
 start = _module("start")
 tokenizer = _module("tokenizer")
+batching = _module("batching")
 pretrain = _module("pretrain")
 
 ROW = "the quick brown fox jumps over the lazy dog while nine other animals look on"
@@ -169,7 +170,7 @@ def test_states_are_lined_up_by_word():
     string = "tag: two  words"
     # Tokens: "tag", ":", "two", "wo", "rds", end. Words count from the first that stands after the prefix.
     offsets, special = [(0, 3), (3, 4), (4, 8), (9, 12), (12, 15), (0, 0)], [0, 0, 0, 0, 0, 1]
-    assert pretrain._words(string, offsets, special, skip=5).tolist() == [-1, -1, 0, 1, 1, -1]
+    assert batching._words(string, offsets, special, skip=5).tolist() == [-1, -1, 0, 1, 1, -1]
     states = torch.arange(6.0).view(1, 6, 1)
     means, found = pretrain.word_means(states, torch.tensor([[-1, -1, 0, 1, 1, -1]]), 3)
     assert means[0, :2, 0].tolist() == [2.0, 3.5] and found.tolist() == [[True, True, False]]
@@ -271,7 +272,7 @@ def test_a_run_may_begin_with_a_student(teacher, bpe_source, tmp_path, monkeypat
     # The matrix reads the teacher's vectors from the decoder's first state, better than none of it would.
     settings = pretrain.Settings(work=tmp_path / "second", teacher=teacher, sources=[])
     module = pretrain.Pretraining(settings, []).eval()
-    batch = pretrain.Batches([], settings, module.tokenizers).dense(_sentences()[:64], [""] * 64)
+    batch = batching.Batches([], settings, module.tokenizers).dense(_sentences()[:64], [""] * 64)
     with torch.no_grad():
         fitted = module.dense(batch)[1]
         module.project.weight.copy_(module.project.weight.roll(1, 0))
@@ -282,12 +283,12 @@ def test_batches_do_not_depend_on_who_makes_them(teacher, bpe_source, tmp_path):
     pretrain.build_tokenizer(bpe_source, tmp_path, 3 + 256 + 20 + 100)
     tokenizers = tuple(pretrain.AutoTokenizer.from_pretrained(folder) for folder in (tmp_path, teacher))
     settings = pretrain.Settings(work=tmp_path, teacher=teacher, sources=[], batch_tokens=256)
-    whole = pretrain.Batches(_sentences(), settings, tokenizers)
+    whole = batching.Batches(_sentences(), settings, tokenizers)
     loader = pretrain.DataLoader(whole, batch_size=None, num_workers=2)
     for number, made in zip(range(7), loader, strict=False):
         _same(made, whole.batch(number))
     shares = [
-        iter(pretrain.Batches(_sentences(), settings, tokenizers, lambda rank=rank: (rank, 2))) for rank in (0, 1)
+        iter(batching.Batches(_sentences(), settings, tokenizers, lambda rank=rank: (rank, 2))) for rank in (0, 1)
     ]
     for number in range(6):
         _same(next(shares[number % 2]), whole.batch(number))
@@ -304,7 +305,7 @@ def test_words_of_batches_are_the_same_for_student_and_teacher(teacher, bpe_sour
     tokenizers = tuple(pretrain.AutoTokenizer.from_pretrained(folder) for folder in (tmp_path, teacher))
     settings = pretrain.Settings(work=tmp_path, teacher=teacher, sources=[])
     texts = ["the quick  brown fox", "dog"]
-    made = pretrain.Batches(texts, settings, tokenizers).dense(texts, ["", "topic: "])
+    made = batching.Batches(texts, settings, tokenizers).dense(texts, ["", "topic: "])
     assert made["count"] == 4
     for row, count in ((0, 4), (1, 1)):
         for name in ("words", "teacher_words"):
@@ -317,23 +318,23 @@ def test_words_of_batches_are_the_same_for_student_and_teacher(teacher, bpe_sour
 def test_texts_of_a_window_are_in_batches_of_about_one_length_and_cost():
     luck = random.Random(0)
     lengths = [luck.choice((4, 9, 20, 45, 70)) + luck.randint(0, 5) for _ in range(2000)]
-    batches = pretrain._of_equal_cost(lengths, 30, 250)
+    batches = batching._of_equal_cost(lengths, 30, 250)
     assert len(batches) == 30 and sorted(i for batch in batches for i in batch) == list(range(2000))
     assert max(len(batch) for batch in batches) <= 250
     padded = [max(lengths[i] for i in batch) * len(batch) for batch in batches]
     assert sum(padded) < 1.1 * sum(lengths) and max(padded) < 1.25 * sum(padded) / 30
     # A batch takes no more than it may, and none is empty, also where the number of batches leaves no choice.
-    assert [len(batch) for batch in pretrain._of_equal_cost([5] * 12, 3, 4)] == [4, 4, 4]
-    assert [len(batch) for batch in pretrain._of_equal_cost([1, 1, 1, 90], 4, 9)] == [1, 1, 1, 1]
+    assert [len(batch) for batch in batching._of_equal_cost([5] * 12, 3, 4)] == [4, 4, 4]
+    assert [len(batch) for batch in batching._of_equal_cost([1, 1, 1, 90], 4, 9)] == [1, 1, 1, 1]
 
 
 def test_all_texts_of_an_epoch_are_read_once(teacher, bpe_source, tmp_path, monkeypatch):
-    monkeypatch.setattr(pretrain, "_WINDOW", 50)
+    monkeypatch.setattr(batching, "_WINDOW", 50)
     pretrain.build_tokenizer(bpe_source, tmp_path, 3 + 256 + 20 + 100)
     tokenizers = tuple(pretrain.AutoTokenizer.from_pretrained(folder) for folder in (tmp_path, teacher))
     settings = pretrain.Settings(work=tmp_path, teacher=teacher, sources=[], batch_tokens=256)
     texts = [f"{i} {sentence}" for i, sentence in enumerate(_sentences()[:100])]
-    batches = pretrain.Batches(texts, settings, tokenizers)
+    batches = batching.Batches(texts, settings, tokenizers)
     batches.batch(0)
     first, second = (
         [row.text for number in windows for batch in batches._window(number) for row in batch]
@@ -348,10 +349,10 @@ def test_of_a_piece_that_is_longer_than_the_teacher_reads_the_beginning_is_read(
     tokenizers = tuple(pretrain.AutoTokenizer.from_pretrained(folder) for folder in (tmp_path, teacher))
     settings = pretrain.Settings(work=tmp_path, teacher=teacher, sources=[])
     dots = "the fox " + "." * 900  # three words, and more tokens than the teacher has positions
-    made = pretrain.Batches([dots], settings, tokenizers).dense([dots], ["topic: "])
+    made = batching.Batches([dots], settings, tokenizers).dense([dots], ["topic: "])
     for name in ("", "teacher_"):
         ids, words = made[f"{name}ids"], made[f"{name}words"]
-        assert ids.shape == (1, pretrain._LONGEST) and set(words[0].tolist()) == {-1, 0, 1, 2}
+        assert ids.shape == (1, batching._LONGEST) and set(words[0].tolist()) == {-1, 0, 1, 2}
     assert pretrain.Teacher(teacher).read(made["teacher_ids"], made["teacher_mask"])[0].isfinite().all()
 
 
@@ -359,7 +360,7 @@ def test_student_and_teacher_read_the_same_exchanged_words(teacher, bpe_source, 
     pretrain.build_tokenizer(bpe_source, tmp_path, 3 + 256 + 20 + 100)
     tokenizers = tuple(pretrain.AutoTokenizer.from_pretrained(folder) for folder in (tmp_path, teacher))
     plain, always = (
-        pretrain.Batches(
+        batching.Batches(
             _sentences(),
             pretrain.Settings(work=tmp_path, teacher=teacher, sources=[], batch_tokens=256, exchange=share),
             tokenizers,
